@@ -1,0 +1,1 @@
+"""Attacks: one file per method, each writing ``reconstruct`` (and ``prepare``) of :class:`mibench.attacks.base.Attack`."""

@@ -1,0 +1,152 @@
+"""The contract of an attack: the base class measures, the method only reconstructs."""
+
+from __future__ import annotations
+
+import logging
+import time
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Generic, TypeVar, final
+
+import torch
+from torch import nn
+
+from mibench.access import View
+from mibench.card import AttackCard
+from mibench.errors import QueryRefused
+from mibench.knowledge import Knowledge
+from mibench.progress import progress
+from mibench.seeding import derive, generator, seeded
+from mibench.tasks import get_task
+from mibench.tasks.base import Reconstruction
+
+log = logging.getLogger("mibench")
+
+ViewT = TypeVar("ViewT", bound=View)
+GoalT = TypeVar("GoalT")
+
+
+@dataclass(frozen=True)
+class AttackResult:
+    """What an attack returned and what it cost, both measured by the base class.
+
+    Attributes:
+        reconstruction: The answer, on the CPU.
+        ledger: Queries and gradients by phase.
+        seconds: Wall time of ``prepare`` and ``reconstruct``.
+        peak_memory_mb: Highest memory in MiB: of the device on CUDA, of the process elsewhere.
+        stopped: Why the attack ended early; empty where it did not.
+    """
+
+    reconstruction: Reconstruction
+    ledger: Mapping[str, Mapping[str, int]]
+    seconds: float
+    peak_memory_mb: float
+    stopped: str = ""
+
+
+class Attack(ABC, Generic[ViewT, GoalT]):
+    """An attack.
+
+    A subclass has a literal ``card``, keyword-only hyper-parameters at the paper's defaults, and
+    ``reconstruct``. Where it trains models of its own it also writes ``networks`` (their architecture) and
+    ``prepare`` (their training); the cell stores them with what their training cost.
+    """
+
+    card: ClassVar[AttackCard]
+
+    _best: Callable[[], Reconstruction] | None = None
+    _seed: int = 0
+    _label: str = ""
+
+    def networks(self, view: ViewT, knowledge: Knowledge) -> nn.ModuleDict:
+        """Returns the attack's own models, untrained; none by default."""
+        return nn.ModuleDict()
+
+    def prepare(self, networks: nn.ModuleDict, view: ViewT, knowledge: Knowledge) -> None:
+        """Trains the attack's own models in place."""
+
+    @abstractmethod
+    def reconstruct(self, view: ViewT, knowledge: Knowledge, goal: GoalT, networks: nn.ModuleDict) -> Reconstruction:
+        """Returns the answer to ``goal`` from what ``view`` and ``knowledge`` give."""
+
+    @final
+    def __call__(
+        self,
+        view: ViewT,
+        knowledge: Knowledge,
+        goal: GoalT,
+        *,
+        seed: int,
+        networks: nn.ModuleDict | None = None,
+        label: str = "attack",
+    ) -> AttackResult:
+        """Runs the attack: seeds, times, counts, keeps the best so far, and checks what comes back.
+
+        Args:
+            view: What the attacker sees.
+            knowledge: What the attacker brings.
+            goal: What is to be reconstructed.
+            seed: Seed of every random draw of the attack.
+            networks: The attack's own models when they are trained already; otherwise they are trained here.
+            label: Name of the progress bar.
+
+        Raises:
+            ValueError: If the method returns something its task does not allow.
+        """
+        task = get_task(self.card.task)
+        self._best, self._seed, self._label = None, derive(seed, "attack", self.card.name), label
+        stopped = ""
+        cuda = view.device.type == "cuda"
+        if cuda:
+            torch.cuda.reset_peak_memory_stats(view.device)
+        start = time.perf_counter()
+        with seeded(self._seed):
+            try:
+                if networks is None:
+                    networks = self.trained_networks(view, knowledge)
+                answer = self.reconstruct(view, knowledge, goal, networks)
+            except QueryRefused as refusal:
+                stopped = str(refusal)
+                log.warning("The attack ended early: %s", refusal)
+                answer = self._best() if self._best is not None else task.blank(goal, view.spec)
+        answer = answer.cpu()
+        if cuda:
+            torch.cuda.synchronize(view.device)
+        seconds = time.perf_counter() - start
+        task.check(answer, goal, view.spec)
+        return AttackResult(answer, view.ledger.state(), seconds, _peak_memory_mb(view.device), stopped)
+
+    @final
+    def trained_networks(self, view: ViewT, knowledge: Knowledge) -> nn.ModuleDict:
+        """Returns the attack's own models, trained."""
+        networks = self.networks(view, knowledge).to(view.device)
+        with view.phase("prepare"):
+            self.prepare(networks, view, knowledge)
+        return networks
+
+    @final
+    def keep(self, best: Callable[[], Reconstruction]) -> None:
+        """Keeps how to make the best result so far: what is returned where the budget or the victim stops the attack."""
+        self._best = best
+
+    @final
+    def draws(self, device: torch.device, *names: object) -> torch.Generator:
+        """Returns the random generator of one use (``"latents"``, ``"noise"``), on ``device``, from the attack's seed."""
+        return generator(derive(self._seed, *names), device)
+
+    @final
+    def steps(self, count: int, what: str = "") -> Iterator[int]:
+        """Yields 0..count-1 behind the attack's progress bar."""
+        return progress(range(count), f"{self._label} {what}".strip(), total=count)
+
+
+def _peak_memory_mb(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 2**20
+    import resource
+    import sys
+
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (2**20 if sys.platform == "darwin" else 2**10)

@@ -1,0 +1,302 @@
+"""The vocabulary of mibench: cards that describe components as data, and the rule that says which can meet.
+
+A card is a literal in the class body of its component, so that it can be read with :mod:`ast` and neither
+torch nor the component is imported to list, plan or refuse a cell.
+"""
+
+from __future__ import annotations
+
+import ast
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+Task = Literal["class", "instance", "attribute", "sequence", "edges"]
+Modality = Literal["image", "text", "tabular", "audio", "graph"]
+Access = Literal["white_box", "scores", "labels", "explanations", "gradients", "features", "none"]
+Hook = Literal["data", "input", "architecture", "training", "output", "features", "update", "protocol"]
+Fidelity = Literal["official", "paper", "reconstruction"]
+
+TASKS: tuple[str, ...] = get_args(Task)
+MODALITIES: tuple[str, ...] = get_args(Modality)
+ACCESSES: tuple[str, ...] = get_args(Access)
+HOOKS: tuple[str, ...] = get_args(Hook)
+FIDELITIES: tuple[str, ...] = get_args(Fidelity)
+
+#: The defense hooks that lie between the private data and what the attacker sees, by access (DESIGN, section 4).
+HOOKS_ON_PATH: Mapping[str, tuple[str, ...]] = {
+    "white_box": ("data", "input", "architecture", "training"),
+    "scores": ("data", "input", "architecture", "training", "output"),
+    "labels": ("data", "input", "architecture", "training", "output"),
+    "explanations": ("data", "input", "architecture", "training", "output"),
+    "gradients": ("data", "input", "architecture", "training", "update", "protocol"),
+    "features": ("data", "input", "architecture", "training", "features"),
+    "none": (),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Card:
+    """What every component says of itself.
+
+    Attributes:
+        name: The id: the stem of the yaml, the module, the test and the key in ``references.bib``.
+        title: The method's name as people write it.
+        modalities: The modalities it works on.
+        revision: Raised when the component's numbers change; part of every artifact's identity.
+        year: Year of publication; 0 where there is no paper.
+        bib: Key in ``references.bib``; the name unless said otherwise, empty where there is no paper.
+        code: Address of the official code, empty where there is none.
+        fidelity: ``official`` (the authors' code was the reference), ``paper`` (the text was) or
+            ``reconstruction`` (parts were inferred; the module's docstring says which).
+        variant_of: The entry whose file this one shares; set by the yaml, not by the card.
+    """
+
+    name: str
+    title: str
+    modalities: tuple[Modality, ...]
+    revision: int = 1
+    year: int = 0
+    bib: str = ""
+    code: str = ""
+    fidelity: Fidelity = "official"
+    variant_of: str = ""
+
+    def __post_init__(self) -> None:
+        _check("modality", self.modalities, MODALITIES, self.name)
+        _check("fidelity", (self.fidelity,), FIDELITIES, self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DatasetCard(Card):
+    """A dataset: its licence, and whether its pictures may be shown in public.
+
+    Attributes:
+        licence: Terms of use, as short as they can be said.
+        may_show: Whether pictures (originals or reconstructions) may stand on a public page.
+        embedded: Whether the data travel inside the package.
+        tasks: The tasks whose truth the dataset can give.
+    """
+
+    licence: str
+    may_show: bool
+    embedded: bool = False
+    tasks: tuple[Task, ...] = ("class", "instance")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check("task", self.tasks, TASKS, self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetCard(Card):
+    """A target model's architecture."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SettingCard(Card):
+    """A training and observation setting.
+
+    Attributes:
+        access: What an attacker can be given in it.
+        training_hooks: Defense hooks that act while the target is trained here, beyond data, input,
+            architecture and training.
+    """
+
+    access: tuple[Access, ...]
+    training_hooks: tuple[Hook, ...] = ()
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check("access", self.access, ACCESSES, self.name)
+        _check("hook", self.training_hooks, HOOKS, self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttackCard(Card):
+    """An attack.
+
+    Attributes:
+        family: The family of the surveys (``generative``, ``gradient matching`` ...).
+        task: What it reconstructs.
+        access: The access levels it can work with, the one it is usually reported with first.
+        needs: What the attacker must own: ``public`` (data), ``prior``, ``marginals`` ...
+        uses: What it takes when the threat model grants it: ``labels`` ...
+        largest_batch: The largest client batch it is defined for; 0 means any.
+        plants: Whether it changes the model before the victim trains or answers (a malicious server).
+    """
+
+    family: str
+    task: Task
+    access: tuple[Access, ...]
+    needs: tuple[str, ...] = ()
+    uses: tuple[str, ...] = ()
+    largest_batch: int = 0
+    plants: bool = False
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check("task", (self.task,), TASKS, self.name)
+        _check("access", self.access, ACCESSES, self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DefenseCard(Card):
+    """A defense.
+
+    Attributes:
+        hooks: The hooks it overrides.
+        affects: The accesses whose attacker can see any difference at all.
+        strength: The one option that sweeps its strength, empty where there is none.
+    """
+
+    hooks: tuple[Hook, ...]
+    affects: tuple[Access, ...]
+    strength: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check("hook", self.hooks, HOOKS, self.name)
+        _check("access", self.affects, ACCESSES, self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class MetricCard(Card):
+    """A metric.
+
+    Attributes:
+        tasks: The tasks it is defined for; any other is refused.
+        higher_is_leakier: Whether a larger value means a larger leak.
+        unit: Unit of its values, empty for shares and scores.
+        default: Whether a cell of its task computes it without being asked.
+    """
+
+    tasks: tuple[Task, ...]
+    higher_is_leakier: bool
+    unit: str = ""
+    default: bool = True
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check("task", self.tasks, TASKS, self.name)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PriorCard(Card):
+    """A prior (generator) that the attacker trains on public data."""
+
+
+CARD_TYPES: dict[str, type[Card]] = {
+    card.__name__: card
+    for card in (DatasetCard, TargetCard, SettingCard, AttackCard, DefenseCard, MetricCard, PriorCard)
+}
+
+C = TypeVar("C", bound=Card)
+
+
+def _check(what: str, values: tuple[str, ...], known: tuple[str, ...], name: str) -> None:
+    for value in values:
+        if value not in known:
+            raise ValueError(f"Card '{name}': expected {what} to be one of {', '.join(known)}, but got '{value}'.")
+
+
+def read_card(path: Path, class_name: str) -> Card:
+    """Reads the card of ``class_name`` from a source file without importing it.
+
+    Args:
+        path: A Python file with ``class <class_name>`` whose body holds ``card = <Kind>Card(...)``.
+        class_name: The class.
+
+    Raises:
+        ValueError: If the class or its literal card is not there.
+    """
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in tree.body:
+        if not (isinstance(node, ast.ClassDef) and node.name == class_name):
+            continue
+        for statement in node.body:
+            value = getattr(statement, "value", None)
+            targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
+            names = [target.id for target in targets if isinstance(target, ast.Name)]
+            if names == ["card"] and isinstance(value, ast.Call) and isinstance(value.func, ast.Name):
+                fields = {word.arg: ast.literal_eval(word.value) for word in value.keywords if word.arg}
+                return CARD_TYPES[value.func.id](**fields)
+    raise ValueError(f"{path} holds no class '{class_name}' with a literal card; add 'card = ...Card(...)' to it.")
+
+
+def vary(card: C, **changes: Any) -> C:
+    """Returns ``card`` with some fields replaced (a variant's yaml, a wrapper's parts)."""
+    return dataclasses.replace(card, **changes)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellCards:
+    """The cards that meet in one cell, with the two numbers that decide a meeting.
+
+    Attributes:
+        access: The access the attack is run with.
+        batch_size: The client's batch in a federated cell, 0 elsewhere.
+    """
+
+    dataset: DatasetCard
+    setting: SettingCard
+    target: TargetCard
+    attack: AttackCard
+    defense: DefenseCard
+    access: str
+    has_prior: bool = True
+    batch_size: int = 0
+
+
+def compatible(cell: CellCards) -> str:
+    """Returns the reason why a cell cannot be run, as one sentence, or an empty string where it can.
+
+    A cell is *incompatible* where task, modality, access or batch cannot meet, and *vacuous* where the
+    defense cannot change anything that the attack sees.
+    """
+    dataset, setting, target, attack, defense = cell.dataset, cell.setting, cell.target, cell.attack, cell.defense
+    for part, card in (("target", target), ("setting", setting), ("attack", attack), ("defense", defense)):
+        if not set(dataset.modalities) & set(card.modalities):
+            return (
+                f"Incompatible: {part} '{card.name}' works on {_list(card.modalities)}, but dataset "
+                f"'{dataset.name}' holds {_list(dataset.modalities)} data."
+            )
+    if attack.task not in dataset.tasks:
+        return (
+            f"Incompatible: attack '{attack.name}' reconstructs the task '{attack.task}', for which dataset "
+            f"'{dataset.name}' has no truth (it has {_list(dataset.tasks)})."
+        )
+    if cell.access not in attack.access:
+        return (
+            f"Incompatible: attack '{attack.name}' works with access {_list(attack.access)}, but the cell grants "
+            f"'{cell.access}'; set attack.access to one of them."
+        )
+    if cell.access not in setting.access:
+        return (
+            f"Incompatible: attack '{attack.name}' needs access '{cell.access}', which setting '{setting.name}' does "
+            f"not offer (it offers {_list(setting.access)})."
+        )
+    if attack.largest_batch and cell.batch_size > attack.largest_batch:
+        return (
+            f"Incompatible: attack '{attack.name}' is defined for client batches of at most {attack.largest_batch}, "
+            f"but setting.batch_size is {cell.batch_size}."
+        )
+    if "prior" in attack.needs and not cell.has_prior:
+        return f"Incompatible: attack '{attack.name}' searches a generator's latent space; set prior=wgan_gp (now: none)."
+    if defense.hooks and cell.access not in defense.affects:
+        seen = "sees nothing of the victim" if cell.access == "none" else f"sees the victim's {_words(cell.access)}"
+        return (
+            f"Vacuous: defense '{defense.name}' acts on {_list(defense.hooks)}, which an attacker with access "
+            f"'{cell.access}' never meets: attack '{attack.name}' {seen}, so the result would be that of defense=none."
+        )
+    return ""
+
+
+def _list(words: tuple[str, ...]) -> str:
+    return ", ".join(words) if words else "nothing"
+
+
+def _words(access: str) -> str:
+    return {"white_box": "weights"}.get(access, access)

@@ -1,0 +1,399 @@
+"""The story of one cell, in the order in which data flow.
+
+Dataset -> setting and target under the defense -> view at the attack's access -> reconstruction, stored -> metrics beside a
+control -> rows.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime
+import json
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+import mibench
+from mibench.access import Ledger
+from mibench.attacks.base import Attack, AttackResult
+from mibench.composition import Plan, build, folder, metric_blocks, target_block
+from mibench.data import Population, Split
+from mibench.errors import NotGrantedError, UserError
+from mibench.knowledge import Knowledge
+from mibench.leaderboard.rows import CellFacts, make_row
+from mibench.leaderboard.shards import write_shard
+from mibench.priors.base import PriorData, trained_prior
+from mibench.scoring import Score, facts_as_scores, score
+from mibench.settings.base import Observation, Scene, Setting
+from mibench.store import Payload, Store, digest_of
+from mibench.tasks import get_task
+from mibench.tasks.base import Budget, Case, Evaluator, Reconstruction, Truth
+from mibench.training import Recipe, is_correct
+from mibench.victim import Blueprint, Victim, Workshop, train_evaluator
+
+log = logging.getLogger("mibench")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished cell leaves.
+
+    Attributes:
+        scores: All numbers.
+        shard: Path of the rows.
+        picture: Path of the picture sheet; None where there is nothing to draw.
+        notes: Sentences a reader of the numbers must know.
+    """
+
+    scores: Sequence[Score]
+    shard: Path
+    picture: Path | None
+    notes: Sequence[str]
+
+
+class Cell:
+    """One cell, each step done once and when it is needed.
+
+    Args:
+        plan: The planned cell, found compatible.
+        rebuild: Whether the attack is run again although its reconstruction is stored.
+    """
+
+    def __init__(self, plan: Plan, rebuild: bool = False) -> None:
+        self.plan = plan
+        self.config = plan.config
+        self.rebuild = rebuild
+        self.task = get_task(plan.cards.attack.task)
+        self.seed = int(self.config["seed"])
+        self.budget = Budget(**{k: self.config["budget"][k] for k in ("name", "targets", "samples", "records")})
+        self.workshop = Workshop(
+            Store(folder(plan, "store")), choose_device(self.config["device"]), self.config["precision"]
+        )
+
+    def run(self) -> Outcome:
+        """Runs the cell to its rows, and writes them and the picture sheet."""
+        for note in self.notes:
+            log.info("Note: %s", note)
+        scores = self.scores(metric_blocks(self.plan))
+        shard = write_shard(folder(self.plan, "results"), self.plan.cell_id, self.rows(scores))
+        return Outcome(scores, shard, self.draw(), self.notes)
+
+    # 1. Dataset
+
+    @cached_property
+    def split(self) -> Split:
+        """The dataset, parted."""
+        split: Split = build(self.config["dataset"]).load()
+        log.info("dataset   %s: %d private training examples of %d classes", self.config["dataset"]["name"],
+                 len(split.private.train), split.spec.classes)  # fmt: skip
+        return split
+
+    # 2.-3. Setting, target and defense give a victim
+
+    @cached_property
+    def setting(self) -> Setting:
+        """How the target is trained and observed."""
+        setting: Setting = build(self.config["setting"])
+        return setting
+
+    def scene(self) -> Scene:
+        """The parts of one victim, with a defense of its own, whose state is not shared with another victim's."""
+        block = self.config["defense"]
+        takes_part = {"data", "input", "architecture", "training", *self.setting.card.training_hooks}
+        trains = bool(takes_part & set(self.plan.cards.defense.hooks))
+        key = {"config": block, "revision": self.plan.cards.defense.revision} if trains else {}
+        return Scene(
+            split=self.split,
+            blueprint=blueprint(self.config["target"], self.plan.cards.target.revision),
+            defense=build(block),
+            defense_key=key,
+            workshop=self.workshop,
+            seed=self.seed,
+        )
+
+    @cached_property
+    def victim(self) -> Victim:
+        """The defended target, trained on private data."""
+        return self.setting.train(self.scene(), self.split.private, "victim")
+
+    # 4. The view
+
+    @cached_property
+    def observation(self) -> Observation:
+        """What the attacker sees of the victim, and what lies behind it."""
+        return self.observe(self.victim, self.split.private)
+
+    def observe(self, victim: Victim, population: Population) -> Observation:
+        """Returns a fresh view of a victim, with an account of its own."""
+        ledger = Ledger(self.config["query_budget"])
+        count = self.task.messages(self.goal)
+        return self.setting.observe(self.scene_of(victim), victim, population, self.plan.access, count, ledger)
+
+    def scene_of(self, victim: Victim) -> Scene:
+        """Returns the scene that ``victim`` belongs to."""
+        return dataclasses.replace(self.scene(), defense=victim.defense)
+
+    # 5. The attack
+
+    @cached_property
+    def goal(self) -> Any:
+        """What the attack is asked for."""
+        return self.task.goal(self.case(secret=None, utility={}))
+
+    @cached_property
+    def knowledge(self) -> Knowledge:
+        """What the attacker brings, and nothing the cell does not grant."""
+        card, split, grants = self.plan.cards.attack, self.split, self.config["knowledge"]
+        wanted = {*card.needs, *card.uses}
+        described, facts = [], {}
+        if "public" in card.needs and split.public is None:
+            raise NotGrantedError(
+                f"Attack '{card.name}' needs public data, and dataset '{self.config['dataset']['name']}' has none; give it "
+                "some (image_folder: dataset.public_root=FOLDER or dataset.public_classes=K)."
+            )
+        public = split.public if "public" in wanted else None
+        described += ["public"] if public is not None else []
+        prior = None
+        if "prior" in wanted and self.config["prior"]["name"] != "none" and split.public is not None:
+            options = {k: v for k, v in self.config["prior"].items() if k != "seed"}
+            prior = trained_prior(
+                build(options), options, PriorData(split.public, split.spec), self.workshop, self.config["prior"]["seed"]
+            )
+            described.append(f"prior:{self.config['prior']['name']}")
+        if "labels" in wanted and grants["labels"] and self.observation.secret is not None:
+            facts["labels"] = self.observation.secret.y.clone()
+        if "marginals" in wanted and grants["marginals"]:
+            facts["marginals"] = marginals(split)
+        if "confusion" in wanted and grants["confusion"]:
+            facts["confusion"] = confusion(self.victim, split)
+        return Knowledge(
+            None if public is None else public.to(self.workshop.device), prior, facts, (*described, *sorted(facts))
+        )
+
+    @cached_property
+    def result(self) -> AttackResult:
+        """The reconstruction and what it cost, from the store where it is there."""
+        return self.attack(self.victim, self.split.private, "attack", self.observation)
+
+    def attack(self, victim: Victim, population: Population, label: str, observation: Observation | None = None) -> AttackResult:
+        """Runs the attack on one victim."""
+        block, card = self.config["attack"], self.plan.cards.attack
+        method: Attack[Any, Any] = build(block)
+        knowledge, goal = self.knowledge, self.goal
+        sees_victim = self.plan.access != "none"
+        key = {
+            "cell": {k: v for k, v in self.plan.identity.items() if k not in ("evaluation", "target")},
+            "victim": dict(victim.key) if sees_victim else {},
+            "data": [
+                population.train.digest() if sees_victim else "",
+                "" if self.split.public is None else self.split.public.digest(),
+            ],
+            "knowledge": knowledge.names(),
+        }
+
+        def make() -> Payload:
+            view = (observation or self.observe(victim, population)).view
+            networks = method.networks(view, knowledge)
+            if len(networks):
+                own = {**key, "access": self.plan.access, "revision": card.revision}
+                payload = self.workshop.store.get("attack_model", own, lambda: prepare(method, view, knowledge))
+                networks.load_state_dict(dict(payload.tensors))
+                view.ledger.replay(payload.facts["ledger"])
+            result = method(
+                view, knowledge, goal, seed=self.seed, networks=networks.to(view.device).eval(), label=label
+            )
+            cost = {"ledger": result.ledger, "seconds": result.seconds, "peak_memory_mb": result.peak_memory_mb}
+            return Payload(result.reconstruction.tensors(), {**cost, "stopped": result.stopped})
+
+        payload = self.workshop.store.get("reconstruction", key, make, rebuild=self.rebuild)
+        return AttackResult(Reconstruction(**payload.tensors), **payload.facts)
+
+    # 6. Truth, control and metrics
+
+    def case(self, secret: Any, utility: dict[str, Any]) -> Case:
+        """Returns what task, truth and control are made from."""
+        return Case(
+            split=self.split,
+            budget=self.budget,
+            seed=self.seed,
+            batch_size=max(1, self.setting.batch_size),
+            known_columns=self.config["knowledge"]["known_columns"],
+            secret=secret,
+            utility=utility,
+            evaluators=self.evaluators,
+            attack_held_out=self.attack_held_out,
+        )
+
+    @cached_property
+    def full_case(self) -> Case:
+        """The case with the secret and the victim's utility."""
+        test = self.split.private.test
+        correct = is_correct(self.victim.predict_proba, test.to(self.workshop.device))
+        chance = float(test.y.bincount().max()) / len(test)
+        return self.case(
+            self.observation.secret, {"correct": correct, "chance": chance, "facts": self.victim.reported}
+        )
+
+    @cached_property
+    def truth(self) -> Truth:
+        """What the metrics compare with."""
+        truth: Truth = self.task.truth(self.full_case, self.goal)
+        return truth
+
+    @cached_property
+    def control(self) -> Reconstruction | None:
+        """What comes out without the leak."""
+        return self.task.control(self.full_case, self.goal, self.knowledge, self.result.reconstruction)
+
+    def attack_held_out(self, population: Population) -> Reconstruction:
+        """Returns the same attack's result on a victim trained, under the same defense, on held-out data."""
+        victim = self.setting.train(self.scene(), population, "control victim")
+        return self.attack(victim, population, "control attack").reconstruction
+
+    def evaluators(self) -> Sequence[Evaluator]:
+        """Returns the evaluation models: other architectures and seeds than the victim's, on raw private data."""
+        names = [name for name in self.config["evaluation"]["models"] if name != self.config["target"]["name"]]
+        ready = []
+        for name in names[: self.config["evaluation"]["count"]]:
+            plans = blueprint(target_block(self.plan, name), 1)
+            model, accuracy = train_evaluator(plans, self.split, self.workshop, self.config["evaluation"]["seed"])
+            ready.append(Evaluator(name, model, accuracy))
+        return ready
+
+    def scores(self, metrics: Sequence[dict[str, Any]]) -> list[Score]:
+        """Returns the numbers of the stored reconstruction under the given metrics."""
+        result = self.task.align(self.result.reconstruction, self.truth)
+        control = None if self.control is None else self.task.align(self.control, self.truth)
+        numbers = []
+        for block in metrics:
+            numbers += score(build(block, **weights_folder(block, self.plan)), result, control, self.truth, self.seed)
+        return numbers + facts_as_scores(self.truth)
+
+    # 7. Rows and pictures
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What a reader of the numbers must know."""
+        return self.split.notes
+
+    def facts(self) -> CellFacts:
+        """Returns what all rows of the cell share."""
+        cards, result = self.plan.cards, self.result
+        return CellFacts(
+            cell_id=self.plan.cell_id,
+            group_id=self.plan.group_id,
+            knowledge=",".join(self.knowledge.names()),
+            queries=sum(result.ledger["queries"].values()),
+            gradient_evals=sum(result.ledger["gradients"].values()),
+            seconds=result.seconds,
+            peak_memory_mb=result.peak_memory_mb,
+            device=str(self.workshop.device),
+            **plan_facts(self.plan),
+            modality=cards.dataset.modalities[0],
+        )
+
+    def rows(self, scores: Sequence[Score]) -> list[dict[str, Any]]:
+        """Returns one row per number."""
+        facts = self.facts()
+        return [make_row(facts, one) for one in scores]
+
+    def draw(self) -> Path | None:
+        """Draws the sheet nearest private image | reconstruction | control; None for data that are no images."""
+        if self.split.spec.modality != "image":
+            return None
+        from mibench.sheet import draw_cell
+
+        path = folder(self.plan, "results") / "pictures" / f"{self.plan.cell_id}.png"
+        result = self.task.align(self.result.reconstruction, self.truth)
+        control = None if self.control is None else self.task.align(self.control, self.truth)
+        return draw_cell(path, self.plan, self.split, self.truth, result, control)
+
+
+def prepare(method: Attack[Any, Any], view: Any, knowledge: Knowledge) -> Payload:
+    """Trains an attack's own models and returns them with what the training cost."""
+    before = view.ledger.state()
+    networks = method.trained_networks(view, knowledge)
+    after = view.ledger.state()
+    cost = {kind: {phase: after[kind][phase] - before[kind][phase] for phase in after[kind]} for kind in after}
+    return Payload(networks.state_dict(), {"ledger": cost})
+
+
+def blueprint(block: dict[str, Any], revision: int) -> Blueprint:
+    """Returns how the classifier of a resolved target block is made."""
+    try:
+        recipe = Recipe(**block["recipe"])
+    except TypeError as error:
+        raise UserError(f"target.recipe holds an option that training does not know: {error}.") from error
+    key = {"config": block, "revision": revision}
+    return Blueprint(block["name"], lambda spec: build(block, spec=spec), recipe, key)
+
+
+def choose_device(name: str) -> torch.device:
+    """Returns the device for ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        UserError: If CUDA is asked for and absent, or the name is none of the three.
+    """
+    if name not in ("auto", "cpu", "cuda"):
+        raise UserError(f"Expected device to be auto, cpu or cuda, but got '{name}'.")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda was asked for, but torch sees no CUDA device here; use device=auto or device=cpu.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def marginals(split: Split) -> list[Tensor]:
+    """Returns, per column, the published values of the training population and how frequent each is.
+
+    Categorical columns give frequencies of shape ``(choices,)``; numeric ones the midpoints of four equally frequent bins.
+    """
+    published = []
+    for index, column in enumerate(split.spec.columns):
+        values = split.private.train.x[:, index]
+        if column.categorical:
+            published.append(values.long().bincount(minlength=len(column.values)).double() / len(values))
+        else:
+            published.append(torch.quantile(values.double(), torch.tensor([0.125, 0.375, 0.625, 0.875]).double()))
+    return published
+
+
+def confusion(victim: Victim, split: Split) -> Tensor:
+    """Returns the victim's published confusion matrix on test data, rows = true classes, each summing to 1."""
+    test = split.private.test
+    predicted = victim.predict_proba(test.x).argmax(1).cpu()
+    counts = torch.zeros(split.spec.classes, split.spec.classes, dtype=torch.float64)
+    counts.index_put_((test.y, predicted), torch.ones(len(test), dtype=torch.float64), accumulate=True)
+    return counts / counts.sum(1, keepdim=True).clamp_min(1)
+
+
+def weights_folder(block: dict[str, Any], plan: Plan) -> dict[str, Any]:
+    """Returns the folder of pre-trained networks for metrics that say they use one."""
+    return {"weights": folder(plan, "weights")} if block.get("weights", "") is None else {}
+
+
+def plan_facts(plan: Plan) -> dict[str, Any]:
+    """Returns the facts of a cell that are known before it runs, without ids, knowledge, modality and cost."""
+    cards, config = plan.cards, plan.config
+    return {
+        "dataset": cards.dataset.name,
+        "setting": cards.setting.name,
+        "target": cards.target.name,
+        "attack": cards.attack.name,
+        "attack_family": cards.attack.family,
+        "task": cards.attack.task,
+        "access": plan.access,
+        "defense": cards.defense.name,
+        "defense_hooks": ",".join(cards.defense.hooks),
+        "seed": int(config["seed"]),
+        "budget": config["budget"]["name"],
+        "fidelity": cards.attack.fidelity,
+        "mibench_version": mibench.__version__,
+        "git_commit": mibench.git_commit(),
+        "config": json.dumps(plan.identity, sort_keys=True),
+        "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }

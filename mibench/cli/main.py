@@ -1,0 +1,89 @@
+"""Entry point: chooses between a subcommand and Hydra, and turns every mistake of the user into one sentence."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import re
+import sys
+import traceback
+from collections.abc import Sequence
+
+from mibench.errors import MibenchError, UnknownNameError, UserError
+
+USAGE = """mibench: how much of its private training data does a trained model give away?
+
+  python -m mibench attack=gmi defense=bido                  one cell on the embedded digits
+  python -m mibench -m attack=gmi,mi_face defense=none,bido  a grid; finished cells are not run again
+  python -m mibench list [attacks|defenses|...]              the catalogue
+  python -m mibench show CELL_ID                             one cell's rows and picture
+  python -m mibench score CELL_ID metric=[psnr,ssim]         more metrics for a stored reconstruction
+  python -m mibench store [collect]                          the artifacts on disk
+
+Every option of a cell, with the command that changes it: python -m mibench --cfg job"""
+
+SUBCOMMANDS = {
+    "list": "catalogue of components",
+    "show": "one cell's rows and picture",
+    "score": "more metrics for a stored reconstruction",
+    "store": "artifacts on disk",
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs the command line and returns the exit status: 0, 1 (a cell failed) or 2 (the user's mistake)."""
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise, so that its errors become one sentence here
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    verbose = "verbose=true" in words
+    try:
+        return _dispatch(words)
+    except UserError as error:
+        return _fail(str(error), verbose, 2)
+    except MibenchError as error:
+        return _fail(str(error), verbose, 1)
+    except KeyboardInterrupt:
+        return _fail("Interrupted; what was finished is kept, and the same command goes on from there.", verbose, 130)
+    except Exception as error:
+        if (sentence := _explained(error)) is None:
+            raise
+        return _fail(sentence, verbose, 2)
+
+
+def _dispatch(words: list[str]) -> int:
+    if words and words[0] in ("-h", "--help", "help"):
+        print(USAGE)
+        return 0
+    if words and re.fullmatch(r"[A-Za-z_]+", words[0]):
+        if words[0] not in SUBCOMMANDS:
+            raise UnknownNameError("subcommand", words[0], SUBCOMMANDS)
+        command = importlib.import_module(f"mibench.cli.{words[0]}_command")
+        return int(command.run(words[1:]))
+    from mibench.cli.run_command import run
+
+    return run(words)
+
+
+def _fail(sentence: str, verbose: bool, status: int) -> int:
+    if verbose:
+        traceback.print_exc()
+    print(sentence, file=sys.stderr)
+    return status
+
+
+def _explained(error: Exception) -> str | None:
+    """Returns an exception of Hydra, OmegaConf or the file system as one sentence; None for any other."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    if isinstance(error, HydraException | OmegaConfBaseException):
+        told: BaseException = error
+        while not str(told).strip() and (told.__cause__ or told.__context__):
+            told = told.__cause__ or told.__context__ or told
+        lines = [line.strip() for line in str(told).splitlines() if line.strip()]
+        parts = [line for line in lines if not line.startswith(("full_key", "object_type", "Set the environment"))]
+        keys = [line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key:")]
+        where = f" (at {keys[0]})" if keys and keys[0] and keys[0] not in parts[0] else ""
+        return " ".join(parts[:4]).rstrip(".") + f"{where}."
+    if isinstance(error, OSError):
+        return f"{error.strerror or error} ({error.filename or 'no file named'}); choose another folder or file."
+    return None

@@ -1,0 +1,64 @@
+"""The table a finished cell prints."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from mibench.composition import Plan
+from mibench.scoring import Score, evidence
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def print_scores(scores: Sequence[Score], plan: Plan, notes: Sequence[str]) -> None:
+    """Prints one line per number: value, 95 % interval, control, lift, and whether there is evidence of a leak."""
+    cards = plan.cards
+    print(
+        f"\n{cards.attack.title} ({plan.access}) on {cards.dataset.name}, {cards.setting.name}, {cards.target.name}, "
+        f"defense {cards.defense.name}, seed {plan.config['seed']}, cell {plan.cell_id}\n"
+    )
+    table = [("metric", "value", "95 % interval", "control", "lift", "evidence")]
+    skipped = []
+    for one in scores:
+        if one.status != "ok":
+            skipped.append(f"{status_of(one)}: {one.reason}")
+            continue
+        interval = "" if math.isnan(one.ci_low) else f"[{number(one.ci_low)}, {number(one.ci_high)}]"
+        value = f"{number(one.value)} {one.unit}".strip()
+        table.append((label(one), value, interval, number(one.control), number(one.lift, signed=True), evidence(one)))
+    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
+    for line in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    print()
+    for text in (*skipped, *notes):
+        print(text)
+    if skipped or notes:
+        print()
+
+
+def label(one: Score) -> str:
+    """Returns the name of a number: metric, variant and evaluator."""
+    return " ".join(part for part in (one.metric, one.variant, one.evaluator) if part)
+
+
+def status_of(one: Score) -> str:
+    """Returns what happened to a number that is not there."""
+    return f"{one.status} {label(one)}".strip()
+
+
+def number(value: float, signed: bool = False) -> str:
+    """Returns a number with four significant digits, empty for NaN."""
+    if math.isnan(value):
+        return ""
+    text = f"{value:+.4g}" if signed else f"{value:.4g}"
+    return text
+
+
+def scores_of(frame: pd.DataFrame) -> list[Score]:
+    """Returns the scores of stored rows."""
+    names = [field.name for field in dataclasses.fields(Score)]
+    return [Score(**row) for row in frame[names].to_dict("records")]

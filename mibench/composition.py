@@ -1,0 +1,184 @@
+"""From a composed configuration to components: cards first, then objects, and the identity of the cell."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from omegaconf import DictConfig, OmegaConf
+
+from mibench.card import (
+    AttackCard,
+    Card,
+    CellCards,
+    DatasetCard,
+    DefenseCard,
+    MetricCard,
+    SettingCard,
+    TargetCard,
+    compatible,
+)
+from mibench.catalogue import card_of, entries, entry
+from mibench.errors import IncompatibleCellError, UserError
+from mibench.store import digest_of
+
+BUDGETS = ("smoke", "standard", "paper")
+
+#: Keys of the configuration that change neither what a cell is nor what it measures.
+MACHINE_KEYS = ("metric", "paths", "device", "threads", "overwrite", "verbose")
+
+#: Keys of a component's block that describe it and are no arguments of its class.
+DESCRIPTIONS = ("name", "variant_of", "recipe", "access")
+
+
+def register_resolvers() -> None:
+    """Registers ``${by_budget:smoke,standard,paper}``: a method's own lengths, written once per budget."""
+
+    def by_budget(*values: Any, _root_: DictConfig) -> Any:
+        return values[BUDGETS.index(_root_.budget.name)]
+
+    OmegaConf.register_new_resolver("by_budget", by_budget, replace=True)
+
+
+def plain(node: DictConfig) -> dict[str, Any]:
+    """Returns a configuration node as resolved plain data."""
+    return cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
+
+
+def block(cfg: DictConfig, axis: str) -> dict[str, Any]:
+    """Returns the resolved block of one axis.
+
+    Raises:
+        UserError: If something else than a block stands there.
+    """
+    node = cfg[axis]
+    if not isinstance(node, DictConfig) or "name" not in node:
+        raise UserError(
+            f"Expected {axis} to be a block chosen from conf/{axis}, but got '{node}'; choose one with {axis}=NAME and "
+            f"set its options with {axis}.OPTION=VALUE."
+        )
+    return plain(node)
+
+
+def build(node: Mapping[str, Any], **extra: Any) -> Any:
+    """Returns the component that a resolved block describes.
+
+    Raises:
+        UserError: If an option is unknown or has a wrong type.
+    """
+    from hydra.utils import get_class
+
+    options = {name: value for name, value in node.items() if name not in (*DESCRIPTIONS, "_target_")}
+    try:
+        return get_class(node["_target_"])(**options, **extra)
+    except TypeError as error:
+        raise UserError(f"The options of '{node['name']}' do not fit {node['_target_']}: {error}.") from error
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A cell before anything is built: its resolved blocks and cards.
+
+    Attributes:
+        config: The whole resolved configuration.
+        cards: The cards by axis.
+        access: The access the attack is run with.
+    """
+
+    config: Mapping[str, Any]
+    cards: CellCards
+
+    @property
+    def access(self) -> str:
+        """The access level of the cell."""
+        return self.cards.access
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the cell is: configuration and revisions, without metrics and machine."""
+        config = {key: value for key, value in self.config.items() if key not in MACHINE_KEYS}
+        config["dataset"] = {k: v for k, v in config["dataset"].items() if k != "data_root"}
+        parts = (self.cards.dataset, self.cards.setting, self.cards.target, self.cards.attack, self.cards.defense)
+        return {**config, "revisions": [card.revision for card in parts]}
+
+    @property
+    def cell_id(self) -> str:
+        """Hash of the identity."""
+        return digest_of(self.identity)
+
+    @property
+    def group_id(self) -> str:
+        """Hash of the identity without the seed."""
+        return digest_of({key: value for key, value in self.identity.items() if key != "seed"})
+
+
+def plan_cell(cfg: DictConfig) -> Plan:
+    """Reads the cards of a composed cell; nothing heavy is imported."""
+    config = plain(cfg)
+    for axis in ("dataset", "setting", "target", "prior", "attack", "defense", "budget"):
+        config[axis] = block(cfg, axis)
+    card: dict[str, Card] = {
+        axis: card_of(config[axis]) for axis in ("dataset", "setting", "target", "prior", "attack", "defense")
+    }
+    attack = cast(AttackCard, card["attack"])
+    cards = CellCards(
+        dataset=cast(DatasetCard, card["dataset"]),
+        setting=cast(SettingCard, card["setting"]),
+        target=cast(TargetCard, card["target"]),
+        attack=attack,
+        defense=cast(DefenseCard, card["defense"]),
+        access=config["attack"].get("access", attack.access[0]),
+        has_prior=config["prior"]["name"] != "none",
+        batch_size=int(config["setting"].get("batch_size", 0)),
+    )
+    return Plan(config, cards)
+
+
+def refuse_incompatible(plan: Plan) -> None:
+    """Raises where the cell's parts cannot meet.
+
+    Raises:
+        IncompatibleCellError: With the reason in the threat model's words.
+    """
+    if reason := compatible(plan.cards):
+        raise IncompatibleCellError(reason)
+
+
+def metric_blocks(plan: Plan) -> list[dict[str, Any]]:
+    """Returns the blocks of the metrics to compute: those chosen, or the task's own where none were.
+
+    Raises:
+        UserError: If a chosen metric is of another task or modality.
+    """
+    task, modality = plan.cards.attack.task, plan.cards.dataset.modalities
+    chosen = [node for node in (plan.config.get("metric") or {}).values()]
+    if not chosen:
+        return [
+            dict(one.node)
+            for one in entries("metric")
+            if (card := cast(MetricCard, one.card)).default
+            and task in card.tasks
+            and set(modality) & set(card.modalities)
+        ]
+    for node in chosen:
+        card = cast(MetricCard, card_of(node))
+        if task not in card.tasks or not set(modality) & set(card.modalities):
+            raise UserError(
+                f"Metric '{card.name}' measures {', '.join(card.tasks)} tasks on {', '.join(card.modalities)} data, but "
+                f"the cell's task is '{task}' on {', '.join(modality)} data; leave it out of metric=[...]."
+            )
+    return chosen
+
+
+def target_block(plan: Plan, name: str) -> dict[str, Any]:
+    """Returns the resolved block of another architecture than the cell's own (an evaluation model's)."""
+    root = OmegaConf.create({"budget": dict(plan.config["budget"])})
+    root.target = OmegaConf.load(entry("target", name).file)
+    return plain(root.target)
+
+
+def folder(plan: Plan, name: str) -> Path:
+    """Returns one of the folders of ``paths``."""
+    return Path(plan.config["paths"][name]).expanduser()

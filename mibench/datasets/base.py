@@ -1,0 +1,123 @@
+"""The contract of a dataset, and the splitting that all of them share."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from pathlib import Path
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from mibench.card import DatasetCard
+from mibench.data import Examples, InputSpec, Population, Split
+from mibench.errors import UserError
+from mibench.seeding import derive, generator
+
+
+class Dataset(ABC):
+    """A dataset: reads its files and parts them into private, public and held-out data.
+
+    Subclasses have a literal ``card`` and keyword-only options; ``data_root`` is the folder ``paths.data``.
+    """
+
+    card: ClassVar[DatasetCard]
+
+    def __init__(self, *, data_root: Path | str, seed: int = 0) -> None:
+        self.data_root = Path(data_root)
+        self.seed = seed
+
+    @abstractmethod
+    def load(self) -> Split:
+        """Reads the files and returns the split.
+
+        Raises:
+            DatasetNotFoundError: If the files are not there.
+        """
+
+
+def relabel(x: Tensor, y: Tensor, classes: Sequence[int]) -> Examples:
+    """Returns the examples of ``classes`` only, with ids 0..len(classes)-1 in the order given."""
+    lookup = torch.full((int(y.max()) + 1,), -1)
+    lookup[torch.tensor(list(classes), dtype=torch.long)] = torch.arange(len(classes))
+    ids = lookup[y]
+    return Examples(x[ids >= 0], ids[ids >= 0])
+
+
+def holdout(examples: Examples, test_fraction: float, seed: int) -> Population:
+    """Parts examples per class into train and test; each class keeps at least one of both.
+
+    Raises:
+        UserError: If a class has fewer than two examples, or the fraction is not between 0 and 1.
+    """
+    if not 0 < test_fraction < 1:
+        raise UserError(f"Expected dataset.test_fraction to lie between 0 and 1, but got {test_fraction}.")
+    shuffle = generator(derive(seed, "holdout"))
+    train, test = [], []
+    for label in examples.y.unique():
+        rows = torch.nonzero(examples.y == label).flatten()
+        if len(rows) < 2:
+            raise UserError(
+                f"Class {int(label)} has {len(rows)} example; at least 2 are needed, one to train on and one to test on: "
+                "add more or leave the class out."
+            )
+        rows = rows[torch.randperm(len(rows), generator=shuffle)]
+        count = min(len(rows) - 1, max(1, round(test_fraction * len(rows))))
+        test.append(rows[:count])
+        train.append(rows[count:])
+    return Population(examples[torch.cat(train)], examples[torch.cat(test)])
+
+
+def class_split(
+    x: Tensor,
+    y: Tensor,
+    *,
+    private: Sequence[int],
+    public: Sequence[int],
+    held_out: Sequence[int] | None,
+    test_fraction: float,
+    seed: int,
+    class_names: Sequence[str],
+    notes: Sequence[str] = (),
+) -> Split:
+    """Parts images by class into private, public and held-out ones.
+
+    Args:
+        x: Images of shape ``(N, C, H, W)`` in [0, 1].
+        y: Class ids.
+        private: Classes of the target.
+        public: Classes of the attacker, disjoint from ``private``; may be empty.
+        held_out: Classes of the control victim; None where the public classes must serve as control too.
+        test_fraction: Share of each class that the target is tested on.
+        seed: Seed of the parting.
+        class_names: Names of all classes by id.
+        notes: Sentences for the reader.
+
+    Raises:
+        UserError: If the private and the other classes overlap.
+    """
+    if overlap := set(private) & (set(public) | set(held_out or ())):
+        raise UserError(f"Classes {sorted(overlap)} are both private and public or held out; part them in dataset.*.")
+    coincide = held_out is None
+    control = tuple(public if held_out is None else held_out)
+    said = list(notes)
+    if coincide and control:
+        said.append("Public and control classes coincide: the control victim was trained on the attacker's public data.")
+    return Split(
+        spec=InputSpec("image", tuple(x.shape[1:]), len(private)),
+        private=holdout(relabel(x, y, private), test_fraction, derive(seed, "private")),
+        public=relabel(x, y, public) if public else None,
+        held_out=holdout(relabel(x, y, control), test_fraction, derive(seed, "held_out")) if control else None,
+        held_out_is_public=coincide and bool(control),
+        class_names=tuple(class_names[c] for c in private),
+        notes=tuple(said),
+    )
+
+
+def resize(images: Tensor, size: int | None) -> Tensor:
+    """Returns images ``(N, C, H, W)`` in [0, 1] at ``size`` x ``size`` pixels (bilinear, antialiased); None keeps them."""
+    if size is None or images.shape[-2:] == (size, size):
+        return images
+    resized = torch.nn.functional.interpolate(images, (size, size), mode="bilinear", antialias=True)
+    return resized.clamp(0, 1)

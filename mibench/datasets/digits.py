@@ -1,0 +1,76 @@
+"""Handwritten digits: the small real dataset that travels with mibench.
+
+The test part of the UCI "Optical Recognition of Handwritten Digits" data as scikit-learn ships it: 1,797 digits of
+8x8 pixels with 17 grey levels (E. Alpaydin and C. Kaynak, 1998, https://archive.ics.uci.edu/dataset/80, CC BY 4.0).
+Private: digits 0-4. Public and control: digits 5-9.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from mibench.card import DatasetCard
+from mibench.data import Split
+from mibench.datasets.base import Dataset, class_split, resize
+
+FILE = Path(__file__).parent / "digits.npz"
+
+
+class Digits(Dataset):
+    """The embedded digits.
+
+    Args:
+        data_root: Not used: the data are embedded.
+        seed: Seed of the train-test parting.
+        size: Pixels per side; the 8x8 originals are resized bilinearly.
+        private: Digits of the target.
+        public: Digits of the attacker and of the control victim.
+        test_fraction: Share of each class that the target is tested on.
+    """
+
+    card = DatasetCard(
+        name="digits",
+        title="Optical recognition of handwritten digits (UCI, test part)",
+        modalities=("image",),
+        year=1998,
+        bib="digits",
+        licence="CC BY 4.0",
+        may_show=True,
+        embedded=True,
+    )
+
+    def __init__(
+        self,
+        *,
+        data_root: Path | str = ".",
+        seed: int = 0,
+        size: int = 16,
+        private: Sequence[int] = (0, 1, 2, 3, 4),
+        public: Sequence[int] = (5, 6, 7, 8, 9),
+        test_fraction: float = 0.25,
+    ) -> None:
+        super().__init__(data_root=data_root, seed=seed)
+        self.size = size
+        self.private = list(private)
+        self.public = list(public)
+        self.test_fraction = test_fraction
+
+    def load(self) -> Split:
+        """Returns the split; never fails for missing files."""
+        with np.load(FILE) as arrays:
+            x = torch.from_numpy(arrays["images"].astype(np.float32) / 16)[:, None]
+            y = torch.from_numpy(arrays["labels"].astype(np.int64))
+        return class_split(
+            resize(x, self.size),
+            y,
+            private=self.private,
+            public=self.public,
+            held_out=None,
+            test_fraction=self.test_fraction,
+            seed=self.seed,
+            class_names=[f"digit {i}" for i in range(10)],
+        )

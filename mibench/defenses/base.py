@@ -1,0 +1,138 @@
+"""The contract of a defense: eight hooks, each the identity unless overridden."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from mibench.card import HOOKS, DefenseCard
+from mibench.data import Examples, InputSpec
+from mibench.model import Classifier
+from mibench.training import Batch, Training, cross_entropy
+
+Update = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class DefenderData:
+    """The data a defender owns; never the test data.
+
+    Attributes:
+        train: What the target is trained on.
+        reserve: Carved from the training data for what a defense trains of its own; empty unless it asks.
+        public: Public data.
+    """
+
+    train: Examples
+    reserve: Examples
+    public: Examples | None
+
+
+@dataclass(frozen=True)
+class DefenseContext:
+    """Where and how a hook runs.
+
+    Attributes:
+        spec: Facts of the input and of the classes.
+        data: What the defender owns.
+        seed: Seed of the hook's own randomness.
+        device: Where to compute.
+    """
+
+    spec: InputSpec
+    data: DefenderData
+    seed: int
+    device: torch.device
+
+
+@dataclass
+class Client:
+    """One client at the moment it shares an update.
+
+    Attributes:
+        id: Number of the client.
+        round: Number of the round, from 0.
+        clients: Number of clients in the round.
+        model: The global model it started from.
+        batch: The examples behind the update.
+        seed: Seed of this client in this round.
+        state: What the defense keeps for this client from round to round (error feedback); the setting stores it.
+    """
+
+    id: int
+    round: int
+    clients: int
+    model: Classifier
+    batch: Examples
+    seed: int
+    state: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Defense:
+    """A defense; this class itself, undisturbed, is the identity.
+
+    A subclass has a literal ``card`` that names the hooks it overrides, and keyword-only hyper-parameters.
+    """
+
+    card: ClassVar[DefenseCard]
+
+    @classmethod
+    def overridden(cls) -> tuple[str, ...]:
+        """Returns the hooks this class changes; a test holds them equal to those on the card."""
+        methods = {"training": ("fit", "loss")}
+        return tuple(
+            hook
+            for hook in HOOKS
+            if any(getattr(cls, name) is not getattr(Defense, name) for name in methods.get(hook, (hook,)))
+        )
+
+    def data(self, train: Examples, context: DefenseContext) -> Examples:
+        """Returns the training data that the target sees."""
+        return train
+
+    def input(self, x: Tensor) -> Tensor:
+        """Returns what enters the model for an input, in training and in serving."""
+        return x
+
+    def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
+        """Returns the module that is trained."""
+        return model
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Returns the training loss of one batch."""
+        return cross_entropy(batch)
+
+    def fit(self, training: Training) -> Classifier:
+        """Trains the target; the default runs the common loop with :meth:`loss`."""
+        return training.run(self.loss)
+
+    def output(self, probabilities: Tensor) -> Tensor:
+        """Returns what the service answers for the model's probabilities ``(N, classes)``."""
+        return probabilities
+
+    def features(self, features: Tensor) -> Tensor:
+        """Returns what a split client sends for its features."""
+        return features
+
+    def update(self, gradient: Update, client: Client) -> Update:
+        """Returns what a client shares for its gradient (parameter name -> tensor)."""
+        return gradient
+
+    def protocol(self, updates: Sequence[Update]) -> Sequence[Update]:
+        """Returns the messages the server sees for the clients' updates."""
+        return updates
+
+    def state(self) -> dict[str, Tensor]:
+        """Returns what the defense learned while the target was trained (a purifier's weights), for the store."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Takes back what :meth:`state` gave."""
+
+    def facts(self) -> dict[str, float | str]:
+        """Returns what the defense says of itself after training (epsilon, delta, accountant), for the rows."""
+        return {}

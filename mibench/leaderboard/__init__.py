@@ -1,0 +1,1 @@
+"""Rows, shards and the table that is built from them."""

@@ -1,0 +1,70 @@
+"""The row schema: one row per measured number, the same columns for every cell."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from mibench.scoring import NAN, Score
+
+
+@dataclass(frozen=True, kw_only=True)
+class CellFacts:
+    """What all rows of a cell share.
+
+    Attributes:
+        cell_id: Hash of the cell without metrics, machine and logger.
+        group_id: Hash of the cell without the seed.
+        knowledge: What the attacker was given, comma-separated.
+        seconds: Wall time of the attack.
+        created_at: UTC, ISO 8601.
+        config: The resolved configuration as JSON.
+    """
+
+    cell_id: str
+    group_id: str
+    dataset: str
+    modality: str
+    setting: str
+    target: str
+    attack: str
+    attack_family: str
+    task: str
+    access: str
+    knowledge: str
+    defense: str
+    defense_hooks: str
+    seed: int
+    budget: str
+    fidelity: str
+    queries: int = 0
+    gradient_evals: int = 0
+    seconds: float = NAN
+    peak_memory_mb: float = NAN
+    device: str = ""
+    mibench_version: str = ""
+    git_commit: str = ""
+    config: str = ""
+    created_at: str = ""
+
+
+#: Column order of a shard (DESIGN, section 8), with ``lift_low`` and ``lift_high`` after ``lift``.
+COLUMNS = (
+    "cell_id", "group_id", "dataset", "modality", "setting", "target", "attack", "attack_family", "task", "access",
+    "knowledge", "defense", "defense_hooks", "metric", "variant", "evaluator", "value", "ci_low", "ci_high", "n", "control",
+    "lift", "lift_low", "lift_high", "higher_is_leakier", "unit", "seed", "budget", "status", "reason", "fidelity",
+    "queries", "gradient_evals", "seconds", "peak_memory_mb", "device", "mibench_version", "git_commit", "config",
+    "created_at",
+)  # fmt: skip
+
+
+def make_row(facts: CellFacts, score: Score) -> dict[str, Any]:
+    """Returns one row: the cell's facts and one score."""
+    row = asdict(facts) | asdict(score)
+    return {name: row[name] for name in COLUMNS}
+
+
+def arrow_type(name: str) -> str:
+    """Returns the Arrow type of a column: ``string``, ``int64``, ``float64`` or ``bool``."""
+    types = {field.name: str(field.type) for owner in (CellFacts, Score) for field in fields(owner)}
+    return {"int": "int64", "float": "float64", "bool | None": "bool"}.get(types[name], "string")

@@ -1,0 +1,71 @@
+"""Shards: one parquet file per cell, replaced atomically, read with the schema of this version."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mibench.errors import UserError
+from mibench.leaderboard.rows import COLUMNS, arrow_type
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+
+@lru_cache(maxsize=1)
+def schema() -> pa.Schema:
+    """Returns the explicit Arrow schema of a shard; an all-empty column keeps its type."""
+    import pyarrow as pa
+
+    return pa.schema([(name, getattr(pa, {"bool": "bool_"}.get(kind := arrow_type(name), kind))()) for name in COLUMNS])
+
+
+def shard_path(results: Path, cell_id: str) -> Path:
+    """Returns where the shard of a cell lies."""
+    return results / "shards" / f"{cell_id}.parquet"
+
+
+def write_shard(results: Path, cell_id: str, rows: Sequence[Mapping[str, Any]]) -> Path:
+    """Writes the rows of one cell in place of whatever was there, and returns the path.
+
+    Raises:
+        UserError: If the folder cannot be written.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    path = shard_path(results, cell_id)
+    table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema())
+    temporary = path.with_name(f".{cell_id}.{os.getpid()}.tmp")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        pq.write_table(table, temporary)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(
+            f"The results folder {results} cannot be written ({error.strerror}); set paths.results to a writable folder."
+        ) from error
+    return path
+
+
+def read_shard(path: Path) -> pd.DataFrame:
+    """Returns the rows of one shard.
+
+    Raises:
+        UserError: If the file is no shard of this schema.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (OSError, pa.ArrowInvalid) as error:
+        raise UserError(f"{path} is not a readable shard ({error}); delete it and run the cell again.") from error
+    if table.schema.names != schema().names:
+        odd = sorted(set(table.schema.names) ^ set(schema().names))
+        raise UserError(f"{path} has another schema (columns that differ: {', '.join(odd)}); run the cell again.")
+    return table.to_pandas()

@@ -1,0 +1,39 @@
+"""Target accuracy: the utility of the defended victim on private test data, as its service answers.
+
+Beside it stand the evaluation models' accuracies, without which attack accuracy cannot be read, and the accuracy of naming the
+most frequent class always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+
+from mibench.card import MetricCard
+from mibench.metrics.base import Measurement, Metric
+from mibench.tasks.base import Reconstruction, Truth
+
+
+class TargetAccuracy(Metric[Truth]):
+    """Accuracy of the victim behind all of its defenses, and of the evaluation models."""
+
+    card = MetricCard(
+        name="target_accuracy",
+        title="Target accuracy",
+        modalities=("image", "text", "tabular", "audio", "graph"),
+        tasks=("class", "instance", "attribute", "sequence", "edges"),
+        higher_is_leakier=False,
+    )
+    of_victim: ClassVar[bool] = True
+
+    def measure(self, result: Reconstruction, truth: Truth) -> Sequence[Measurement]:
+        """Returns, per private test example, whether the victim is right; one number per evaluation model; chance."""
+        one = torch.zeros(1, dtype=torch.long)
+        victim = Measurement(values=truth.correct.double(), groups=torch.arange(len(truth.correct)), variant="victim")
+        others = [
+            Measurement(values=torch.tensor([e.accuracy]), groups=one, variant="evaluator", evaluator=e.name)
+            for e in truth.evaluators
+        ]
+        return [victim, *others, Measurement(values=torch.tensor([truth.chance]), groups=one, variant="chance")]

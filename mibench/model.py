@@ -1,0 +1,108 @@
+"""The contracts of the networks that cross module borders: classifiers and latent priors."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+import torch
+from torch import Tensor, nn
+
+
+class Normalise(nn.Module):
+    """Maps inputs from mibench's canonical range to the model's own: ``(x - mean) / std`` per channel or column.
+
+    Args:
+        mean: One value per channel.
+        std: One value per channel.
+        image: Whether inputs are images ``(N, C, H, W)``; otherwise records ``(N, columns)``.
+    """
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, mean: Tensor, std: Tensor, image: bool = True) -> None:
+        super().__init__()
+        shape = (1, -1, 1, 1) if image else (1, -1)
+        self.register_buffer("mean", mean.float().reshape(shape))
+        self.register_buffer("std", std.float().reshape(shape))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns the normalised input."""
+        return (x - self.mean) / self.std
+
+
+class Classifier(nn.Module):
+    """A classifier that takes canonical inputs (images in [0, 1], raw records) and normalises them itself.
+
+    Subclasses set ``normalise``, ``stages`` and ``head``; every path from an input begins with ``normalise``, which is
+    where views count queries. Stages are the named points of the model: BiDO's hidden layers, the cut of split learning.
+
+    Attributes:
+        normalise: The first module of every path.
+        stages: The blocks, in order; the output of the last, flattened, is the feature that ``head`` classifies.
+        head: The last linear layer.
+    """
+
+    normalise: nn.Module
+    stages: nn.ModuleList
+    head: nn.Module
+
+    def blocks(self, x: Tensor) -> tuple[Tensor, ...]:
+        """Returns the output of every stage for inputs ``(N, ...)``."""
+        outputs = []
+        h = self.normalise(x)
+        for stage in self.stages:
+            h = stage(h)
+            outputs.append(h)
+        return tuple(outputs)
+
+    def pool(self, last: Tensor) -> Tensor:
+        """Returns the penultimate features ``(N, F)`` from the last stage's output."""
+        return last.flatten(1)
+
+    def features(self, x: Tensor) -> Tensor:
+        """Returns the penultimate features of shape ``(N, F)``."""
+        return self.pool(self.blocks(x)[-1])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns logits of shape ``(N, classes)``."""
+        logits: Tensor = self.head(self.features(x))
+        return logits
+
+    def forward_with_blocks(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+        """Returns logits and the output of every stage from one forward pass."""
+        outputs = self.blocks(x)
+        return self.head(self.pool(outputs[-1])), outputs
+
+    @torch.no_grad()
+    def predict_proba(self, x: Tensor, batch_size: int = 512) -> Tensor:
+        """Returns probabilities of shape ``(N, classes)``, computed in batches in evaluation mode."""
+        mode = self.training
+        self.eval()
+        result = torch.cat([self(part).softmax(1) for part in x.split(batch_size)])
+        self.train(mode)
+        return result
+
+
+class LatentPrior(nn.Module, ABC):
+    """A frozen generator of images in [0, 1] with a standard-normal latent space.
+
+    Attributes:
+        name: Id of the prior.
+        latent_dim: Dimension of the latent vectors.
+    """
+
+    name: str
+    latent_dim: int
+
+    @abstractmethod
+    def generate(self, z: Tensor) -> Tensor:
+        """Returns images of shape ``(N, C, H, W)`` in [0, 1] for latents of shape ``(N, latent_dim)``."""
+
+    @abstractmethod
+    def critic(self, x: Tensor) -> Tensor:
+        """Returns the realism score of images, shape ``(N,)``; larger is more like the public data."""
+
+    def sample_latent(self, n: int, generator: torch.Generator) -> Tensor:
+        """Returns ``n`` independent latent draws of shape ``(n, latent_dim)`` on the generator's device."""
+        return torch.randn(n, self.latent_dim, generator=generator, device=generator.device)

@@ -1,0 +1,1 @@
+"""Optimisation parts that two or more methods share."""

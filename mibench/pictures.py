@@ -1,0 +1,75 @@
+"""Picture sheets: what a person looks at first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from PIL import Image
+
+TILE = 96
+GAP = 6
+LABEL = 22
+MARGIN = 118
+INK = (32, 32, 36)
+PAPER = (250, 250, 248)
+
+
+@dataclass(frozen=True)
+class SheetRow:
+    """One target of a sheet.
+
+    Attributes:
+        title: Name of the target.
+        pictures: One group of images ``(n, C, H, W)`` per column; None where there is none.
+    """
+
+    title: str
+    pictures: Sequence[Tensor | None]
+
+
+def draw_sheet(path: Path, headings: Sequence[str], rows: Sequence[SheetRow], caption: str) -> Path:
+    """Writes a PNG with one row per target and one group of tiles per heading, and returns the path."""
+    from PIL import Image, ImageDraw, ImageFont
+
+    font = ImageFont.load_default(14)
+    counts = [
+        max([1, *(len(row.pictures[i]) for row in rows if row.pictures[i] is not None)])  # type: ignore[arg-type]
+        for i in range(len(headings))
+    ]
+    widths = [count * (TILE + GAP) + 3 * GAP for count in counts]
+    size = (MARGIN + sum(widths), 2 * LABEL + 2 * GAP + len(rows) * (TILE + GAP) + GAP)
+    longest = int(ImageDraw.Draw(Image.new("RGB", (1, 1))).textlength(caption, font=font)) + 4 * GAP
+    sheet = Image.new("RGB", (max(size[0], longest), size[1]), PAPER)
+    pen = ImageDraw.Draw(sheet)
+    pen.text((2 * GAP, GAP), caption, fill=INK, font=font)
+    left = MARGIN
+    for heading, width in zip(headings, widths, strict=True):
+        pen.text((left, LABEL + GAP), heading, fill=INK, font=font)
+        left += width
+    for number, row in enumerate(rows):
+        top = 2 * LABEL + 2 * GAP + number * (TILE + GAP)
+        pen.text((2 * GAP, top + TILE // 2 - 8), row.title, fill=INK, font=font)
+        left = MARGIN
+        for images, width in zip(row.pictures, widths, strict=True):
+            for position, image in enumerate(images if images is not None else []):
+                sheet.paste(_tile(image), (left + position * (TILE + GAP), top))
+            left += width
+    path.parent.mkdir(parents=True, exist_ok=True)
+    sheet.save(path)
+    return path
+
+
+def _tile(image: Tensor) -> Image.Image:
+    from PIL import Image
+
+    levels = (image.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
+    levels = levels.expand(3, -1, -1) if levels.shape[0] == 1 else levels[:3]
+    picture = Image.fromarray(levels.permute(1, 2, 0).numpy())
+    return picture.resize((TILE, TILE), Image.Resampling.NEAREST if image.shape[-1] < TILE else Image.Resampling.LANCZOS)

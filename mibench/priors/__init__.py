@@ -1,0 +1,1 @@
+"""Priors: generators trained on the attacker's public data, one file per kind."""

@@ -1,0 +1,180 @@
+"""WGAN-GP: a DCGAN generator against a gradient-penalised critic, the prior of GMI.
+
+Gulrajani et al., Improved Training of Wasserstein GANs, NeurIPS 2017, with the networks of GMI's released code
+(https://github.com/MKariya1998/GMI-Attack, ``Celeba/generator.py``, ``discri.py``, ``train_gan.py``):
+
+.. math:: L_D = E D(G(z)) - E D(x) + 10 \\, E (\\|\\nabla D(\\hat x)\\|_2 - 1)^2, \\qquad L_G = -E D(G(z))
+
+with :math:`\\hat x` on the line between a real and a generated image, one :math:`\\alpha` per sample, and one generator
+step per ``n_critic`` critic steps. The generator ends in a sigmoid, so images lie in [0, 1]. The critic uses instance
+norm: batch norm would couple the samples whose gradients are penalised one by one. For sizes other than 64 the number of
+up- and down-sampling blocks follows the size.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from mibench.card import PriorCard
+from mibench.data import InputSpec
+from mibench.errors import UserError
+from mibench.model import LatentPrior
+from mibench.priors.base import Prior, PriorData
+from mibench.progress import progress
+from mibench.seeding import derive, generator
+
+
+class WganGpNetworks(LatentPrior):
+    """Generator and critic.
+
+    Args:
+        shape: Image shape ``(C, H, W)``, square, a multiple of 8 per side; sizes 4 * 2^n are native, others are resized.
+        latent_dim: Dimension of z.
+        width: Channels next to the image (64 in the paper).
+    """
+
+    name = "wgan_gp"
+
+    def __init__(self, shape: tuple[int, ...], latent_dim: int, width: int) -> None:
+        super().__init__()
+        channels, height, breadth = shape
+        self.latent_dim = latent_dim
+        self.size = (height, breadth)
+        blocks = max(1, math.ceil(math.log2(max(height, breadth) / 4)))
+        widths = [width * 2**i for i in reversed(range(blocks))]
+        self.seed_map = nn.Sequential(
+            nn.Linear(latent_dim, widths[0] * 16, bias=False), nn.BatchNorm1d(widths[0] * 16), nn.ReLU()
+        )
+        self.grow = nn.Sequential(
+            *[
+                nn.Sequential(
+                    nn.ConvTranspose2d(before, after, 5, 2, 2, output_padding=1, bias=False),
+                    nn.BatchNorm2d(after),
+                    nn.ReLU(),
+                )
+                for before, after in zip(widths, widths[1:], strict=False)
+            ],
+            nn.ConvTranspose2d(widths[-1], channels, 5, 2, 2, output_padding=1),
+            nn.Sigmoid(),
+        )
+        down: list[nn.Module] = [nn.Conv2d(channels, width, 5, 2, 2), nn.LeakyReLU(0.2)]
+        for before, after in zip(widths[::-1], widths[-2::-1], strict=False):
+            down += [nn.Conv2d(before, after, 5, 2, 2), nn.InstanceNorm2d(after, affine=True), nn.LeakyReLU(0.2)]
+        self.judge = nn.Sequential(*down, nn.Conv2d(widths[0], 1, 4))
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+                nn.init.normal_(module.weight, 0, 0.02)
+
+    def generate(self, z: Tensor) -> Tensor:
+        """Returns images of shape ``(N, C, H, W)`` in [0, 1]."""
+        seed = self.seed_map(z).unflatten(1, (-1, 4, 4))
+        return self._fit(self.grow(seed), self.size).clamp(0, 1)
+
+    def critic(self, x: Tensor) -> Tensor:
+        """Returns the critic's score, shape ``(N,)``."""
+        native = 2 ** math.ceil(math.log2(max(self.size)))
+        score: Tensor = self.judge(self._fit(x, (native, native)))
+        return score.flatten(1).mean(1)
+
+    @staticmethod
+    def _fit(x: Tensor, size: tuple[int, int]) -> Tensor:
+        if tuple(x.shape[-2:]) == size:
+            return x
+        return nn.functional.interpolate(x, size, mode="bilinear", antialias=True)
+
+
+class WganGp(Prior):
+    """WGAN-GP on the attacker's public images.
+
+    Args:
+        iterations: Generator steps.
+        latent_dim: Dimension of z.
+        width: Channels next to the image.
+        batch_size: Images per step.
+        lr: Adam's learning rate for both networks.
+        n_critic: Critic steps per generator step.
+        penalty: Weight of the gradient penalty.
+        flip: Whether public images are mirrored at random (for faces, not for digits).
+    """
+
+    card = PriorCard(
+        name="wgan_gp",
+        title="WGAN-GP",
+        modalities=("image",),
+        year=2017,
+        bib="wgan_gp",
+        code="https://github.com/MKariya1998/GMI-Attack",
+    )
+
+    def __init__(
+        self,
+        *,
+        iterations: int = 10_000,
+        latent_dim: int = 100,
+        width: int = 64,
+        batch_size: int = 64,
+        lr: float = 2e-4,
+        n_critic: int = 5,
+        penalty: float = 10.0,
+        flip: bool = False,
+    ) -> None:
+        self.iterations = iterations
+        self.latent_dim = latent_dim
+        self.width = width
+        self.batch_size = batch_size
+        self.lr = lr
+        self.n_critic = n_critic
+        self.penalty = penalty
+        self.flip = flip
+
+    def network(self, spec: InputSpec) -> WganGpNetworks:
+        """Returns the untrained networks."""
+        if spec.shape[1] != spec.shape[2]:
+            raise UserError(f"prior=wgan_gp needs square images, but got {spec.shape[2]}x{spec.shape[1]}; set dataset.size.")
+        return WganGpNetworks(spec.shape, self.latent_dim, self.width)
+
+    def train(self, network: LatentPrior, data: PriorData, seed: int, device: torch.device) -> None:
+        """Trains generator and critic on the public images."""
+        assert isinstance(network, WganGpNetworks)
+        draws = generator(derive(seed, "wgan_gp"), device)
+        makers = nn.ModuleList([network.seed_map, network.grow])
+        adam_g = torch.optim.Adam(makers.parameters(), lr=self.lr, betas=(0.5, 0.999))
+        adam_d = torch.optim.Adam(network.judge.parameters(), lr=self.lr, betas=(0.5, 0.999))
+        network.train()
+        for _ in progress(range(self.iterations), "prior wgan_gp"):
+            for _ in range(self.n_critic):
+                real = self._real(data.public.x, draws)
+                with torch.no_grad():
+                    fake = network.generate(network.sample_latent(len(real), draws))
+                loss = network.critic(fake).mean() - network.critic(real).mean()
+                loss = loss + self.penalty * gradient_penalty(network, real, fake, draws)
+                _step(adam_d, loss, network.judge)
+            fake = network.generate(network.sample_latent(self.batch_size, draws))
+            _step(adam_g, -network.critic(fake).mean(), makers)
+
+    def _real(self, public: Tensor, draws: torch.Generator) -> Tensor:
+        rows = torch.randint(len(public), (self.batch_size,), generator=draws, device=public.device)
+        images = public[rows]
+        if self.flip:
+            mirrored = torch.rand(len(images), 1, 1, 1, generator=draws, device=images.device) < 0.5
+            images = torch.where(mirrored, images.flip(3), images)
+        return images
+
+
+def gradient_penalty(network: LatentPrior, real: Tensor, fake: Tensor, draws: torch.Generator) -> Tensor:
+    """Returns the mean squared deviation from 1 of the critic's gradient norm between real and generated images."""
+    alpha = torch.rand(len(real), 1, 1, 1, generator=draws, device=real.device)
+    between = (alpha * real + (1 - alpha) * fake).requires_grad_(True)
+    (slope,) = torch.autograd.grad(network.critic(between).sum(), between, create_graph=True)
+    return ((slope.flatten(1).norm(dim=1) - 1) ** 2).mean()
+
+
+def _step(optimizer: torch.optim.Optimizer, loss: Tensor, module: nn.Module) -> None:
+    """Takes one step along the gradient of ``loss`` in the parameters of ``module`` only."""
+    parameters = list(module.parameters())
+    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+        parameter.grad = gradient
+    optimizer.step()

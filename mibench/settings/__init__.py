@@ -1,0 +1,1 @@
+"""Settings: how the target is trained and what of it can be observed."""

@@ -1,0 +1,69 @@
+"""The contract of a setting."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+from mibench.access import Ledger, View
+from mibench.card import SettingCard
+from mibench.data import Examples, Population, Split
+from mibench.defenses.base import Defense
+from mibench.victim import Blueprint, Victim, Workshop
+
+
+@dataclass(frozen=True)
+class Observation:
+    """What the attacker sees, with what lies behind it.
+
+    Attributes:
+        view: The view.
+        secret: The inputs behind the observation (clients' batches); only the task's truth receives them.
+    """
+
+    view: View
+    secret: Examples | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scene:
+    """The parts from which a setting makes a victim.
+
+    Attributes:
+        split: The dataset.
+        blueprint: Architecture and recipe.
+        defense: The defense.
+        defense_key: Its configuration where it takes part in training, so that victims are shared where it does not.
+        workshop: Store and device.
+        seed: The cell's seed.
+    """
+
+    split: Split
+    blueprint: Blueprint
+    defense: Defense
+    defense_key: Mapping[str, Any]
+    workshop: Workshop
+    seed: int
+
+
+class Setting(ABC):
+    """A setting: trains the victim and grants a view of it.
+
+    Attributes:
+        batch_size: Inputs behind one observed message; 0 where no messages are sent.
+    """
+
+    card: ClassVar[SettingCard]
+    batch_size: int = 0
+
+    @abstractmethod
+    def train(self, scene: Scene, population: Population, label: str) -> Victim:
+        """Returns the victim trained on ``population`` (private, or held-out for the control)."""
+
+    @abstractmethod
+    def observe(
+        self, scene: Scene, victim: Victim, population: Population, access: str, count: int, ledger: Ledger
+    ) -> Observation:
+        """Returns the view that ``access`` grants, with ``count`` observed messages where messages are sent."""

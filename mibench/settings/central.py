@@ -1,0 +1,57 @@
+"""Setting ``central``: one owner trains the target on all private data; the attacker meets the finished model."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mibench.access import ExplanationsView, LabelsView, Ledger, NoView, ScoresView, WhiteBoxView
+from mibench.card import SettingCard
+from mibench.data import Population
+from mibench.errors import UserError
+from mibench.settings.base import Observation, Scene, Setting
+from mibench.victim import Victim, train_central
+
+
+class Central(Setting):
+    """Centralised training, and serving at any access level but gradients and features."""
+
+    card = SettingCard(
+        name="central",
+        title="Centralised training",
+        modalities=("image", "text", "tabular", "audio", "graph"),
+        access=("white_box", "scores", "labels", "explanations", "none"),
+    )
+
+    def train(self, scene: Scene, population: Population, label: str) -> Victim:
+        """Returns the victim, from the store where it is there."""
+        key = {"role": "victim", "setting": self.card.name, "defense": dict(scene.defense_key)}
+        return train_central(
+            scene.blueprint, population, scene.split, scene.defense, scene.workshop, key, scene.seed, label
+        )
+
+    def observe(
+        self, scene: Scene, victim: Victim, population: Population, access: str, count: int, ledger: Ledger
+    ) -> Observation:
+        """Returns the view of the finished model."""
+        device = scene.workshop.device
+        if access == "none":
+            return Observation(NoView(victim.spec, ledger, device))
+        if access == "white_box":
+            return Observation(WhiteBoxView.of(victim.module, victim.spec, ledger, device))
+        if access == "scores":
+            return Observation(ScoresView(victim.spec, ledger, device, victim.predict_proba))
+        if access == "labels":
+            return Observation(LabelsView(victim.spec, ledger, device, victim.predict_proba))
+        if access == "explanations":
+            return Observation(ExplanationsView(victim.spec, ledger, device, lambda x: _explain(victim, x)))
+        raise UserError(f"Setting 'central' does not offer access '{access}'.")
+
+
+def _explain(victim: Victim, x: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns the service's scores and the input-gradient saliency of the top class (Simonyan et al., 2014)."""
+    with torch.enable_grad():
+        x = x.detach().requires_grad_(True)
+        top = victim.module(x).max(1).values.sum()
+        saliency = torch.autograd.grad(top, x)[0].abs()
+    return victim.predict_proba(x.detach()), saliency

@@ -1,0 +1,38 @@
+"""The contract of a target architecture, and the input handling that all of them share."""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+
+from mibench.card import TargetCard
+from mibench.data import InputSpec
+from mibench.model import Classifier, Normalise
+
+
+class Target(Classifier):
+    """A classifier that can be attacked.
+
+    Subclasses have a literal ``card``, take ``spec`` and keyword-only hyper-parameters, and set ``normalise``,
+    ``stages`` and ``head``.
+
+    Args:
+        spec: Facts of the input and the number of classes.
+    """
+
+    card: ClassVar[TargetCard]
+
+    def __init__(self, *, spec: InputSpec) -> None:
+        super().__init__()
+        self.spec = spec
+
+    def adapt(self, x: Tensor) -> None:
+        """Takes from the training inputs what the architecture needs before training (scales of columns)."""
+
+
+def centred(spec: InputSpec) -> Normalise:
+    """Returns the normalisation of images in [0, 1] to [-1, 1]."""
+    half = torch.full((spec.shape[0],), 0.5)
+    return Normalise(half, half)

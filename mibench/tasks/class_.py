@@ -1,0 +1,80 @@
+"""Task ``class``: images that show what a private class looks like (identity inversion).
+
+Control: the same attack, with the same budget, on a victim that never saw those people or classes.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mibench.data import InputSpec, Population
+from mibench.knowledge import Knowledge
+from mibench.tasks.base import Assignment, Case, Reconstruction, Task, Truth
+
+
+@dataclass(frozen=True)
+class ClassGoal:
+    """The classes to reconstruct.
+
+    Attributes:
+        targets: Class ids of shape ``(T,)``.
+        samples: Reconstructions wanted per class.
+    """
+
+    targets: Tensor
+    samples: int
+
+    @property
+    def labels(self) -> Tensor:
+        """The class id of every wanted reconstruction, shape ``(T * samples,)``, samples of a class side by side."""
+        return self.targets.repeat_interleave(self.samples)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClassTruth(Truth):
+    """The private images of every class.
+
+    Attributes:
+        private: What the victim was trained and tested on.
+    """
+
+    private: Population
+
+    def images_of(self, label: int) -> Tensor:
+        """Returns the private training images of one class, shape ``(n, C, H, W)``."""
+        return self.private.train.x[self.private.train.y == label]
+
+
+class ClassTask(Task[ClassGoal, ClassTruth]):
+    """Class-level reconstruction."""
+
+    name = "class"
+
+    def goal(self, assignment: Assignment) -> ClassGoal:
+        """Returns the first ``budget.targets`` private classes (all of them where there are fewer)."""
+        split, budget = assignment.split, assignment.budget
+        count = min(budget.targets, split.spec.classes)
+        if split.held_out is not None:
+            count = min(count, int(split.held_out.train.y.max()) + 1)
+        return ClassGoal(torch.arange(count), budget.samples)
+
+    def blank(self, goal: ClassGoal, spec: InputSpec) -> Reconstruction:
+        """Returns mid-grey images, all missing."""
+        labels = goal.labels
+        values = torch.full((len(labels), *spec.shape), 0.5, device=labels.device)
+        return Reconstruction(values, labels, valid=torch.zeros(len(labels), dtype=torch.bool, device=labels.device))
+
+    def truth(self, case: Case, goal: ClassGoal) -> ClassTruth:
+        """Returns the private images with the evaluation models."""
+        return ClassTruth(private=case.split.private, evaluators=case.evaluators(), **case.utility)
+
+    def control(
+        self, case: Case, goal: ClassGoal, knowledge: Knowledge, result: Reconstruction
+    ) -> Reconstruction | None:
+        """Returns the same attack's result on a victim trained on held-out classes."""
+        if case.split.held_out is None:
+            return None
+        return case.attack_held_out(case.split.held_out)

@@ -1,0 +1,161 @@
+"""One training loop for every classifier; defenses change its loss or replace it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from mibench.data import Examples
+from mibench.errors import UserError
+from mibench.model import Classifier
+from mibench.progress import progress
+from mibench.seeding import derive, generator, seeded
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a classifier is trained.
+
+    Attributes:
+        epochs: Passes over the training data.
+        batch_size: Examples per step; the last, smaller batch is dropped where there is more than one.
+        lr: Learning rate.
+        optimizer: ``adam`` or ``sgd``.
+        momentum: Momentum of SGD.
+        weight_decay: l2 penalty.
+        schedule: ``constant`` or ``cosine``.
+        min_steps: Optimiser steps taken at the least: small data are passed over more often.
+    """
+
+    epochs: int = 20
+    batch_size: int = 64
+    lr: float = 1e-3
+    optimizer: str = "adam"
+    momentum: float = 0.9
+    weight_decay: float = 0.0
+    schedule: str = "cosine"
+    min_steps: int = 0
+
+    def __post_init__(self) -> None:
+        if self.epochs < 0 or self.batch_size < 1 or self.lr <= 0:
+            raise UserError(
+                "Expected target.recipe to have epochs >= 0, batch_size >= 1 and lr > 0, but got "
+                f"epochs={self.epochs}, batch_size={self.batch_size}, lr={self.lr}."
+            )
+        for key, value, known in (
+            ("optimizer", self.optimizer, ("adam", "sgd")),
+            ("schedule", self.schedule, ("constant", "cosine")),
+        ):
+            if value not in known:
+                raise UserError(f"Expected target.recipe.{key} to be {' or '.join(known)}, but got '{value}'.")
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One training batch with the model that learns from it.
+
+    Attributes:
+        model: The model in training.
+        x: Inputs.
+        y: Class ids.
+    """
+
+    model: Classifier
+    x: Tensor
+    y: Tensor
+
+
+def cross_entropy(batch: Batch) -> Tensor:
+    """The plain loss."""
+    return nn.functional.cross_entropy(batch.model(batch.x), batch.y)
+
+
+@dataclass
+class Training:
+    """A training about to happen: what a defense's ``fit`` is given.
+
+    Attributes:
+        model: The initialised model, on ``device``.
+        data: The training data, on ``device``.
+        recipe: How to train.
+        seed: Seed of the order of examples and of dropout.
+        device: Where it runs.
+        precision: ``float32`` or ``bfloat16`` (autocast).
+        label: Name of the progress bar.
+    """
+
+    model: Classifier
+    data: Examples
+    recipe: Recipe
+    seed: int
+    device: torch.device
+    precision: str = "float32"
+    label: str = "training"
+
+    def optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+        """Returns the recipe's optimiser over the trainable parameters of ``model`` (default: the model itself)."""
+        parameters = [p for p in (model or self.model).parameters() if p.requires_grad]
+        if self.recipe.optimizer == "sgd":
+            return torch.optim.SGD(
+                parameters, lr=self.recipe.lr, momentum=self.recipe.momentum, weight_decay=self.recipe.weight_decay
+            )
+        return torch.optim.Adam(parameters, lr=self.recipe.lr, weight_decay=self.recipe.weight_decay)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimiser steps of one pass."""
+        return max(1, len(self.data) // self.recipe.batch_size)
+
+    @property
+    def epochs(self) -> int:
+        """Passes over the data: the recipe's, or as many as its ``min_steps`` need."""
+        if not self.recipe.epochs:
+            return 0
+        return max(self.recipe.epochs, math.ceil(self.recipe.min_steps / self.steps_per_epoch))
+
+    def batches(self) -> Iterator[Examples]:
+        """Yields every batch of every epoch, reshuffled per epoch; smaller last batches are dropped."""
+        order = generator(derive(self.seed, "order"), "cpu")
+        size = min(self.recipe.batch_size, len(self.data))
+        for _ in range(self.epochs):
+            shuffled = torch.randperm(len(self.data), generator=order).to(self.device)
+            for start in range(0, len(shuffled) - size + 1, size):
+                yield self.data[shuffled[start : start + size]]
+
+    def autocast(self) -> contextlib.AbstractContextManager[object]:
+        """Returns the mixed-precision context of the chosen precision."""
+        if self.precision == "float32":
+            return contextlib.nullcontext()
+        return torch.autocast(self.device.type, dtype=torch.bfloat16)
+
+    def run(self, loss: Callable[[Batch], Tensor] = cross_entropy) -> Classifier:
+        """Trains the model with ``loss`` and returns it in evaluation mode."""
+        optimizer = self.optimizer()
+        steps = self.epochs * self.steps_per_epoch
+        scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor(steps))
+        self.model.train()
+        with seeded(derive(self.seed, "training")):
+            for examples in progress(self.batches(), self.label, total=steps):
+                optimizer.zero_grad(set_to_none=True)
+                with self.autocast():
+                    value = loss(Batch(self.model, examples.x, examples.y))
+                value.backward()
+                optimizer.step()
+                scheduler.step()
+        return self.model.eval()
+
+    def _factor(self, steps: int) -> Callable[[int], float]:
+        if self.recipe.schedule == "constant":
+            return lambda step: 1.0
+        return lambda step: 0.5 * (1 + math.cos(math.pi * step / max(1, steps)))
+
+
+@torch.no_grad()
+def is_correct(predict_proba: Callable[[Tensor], Tensor], data: Examples) -> Tensor:
+    """Returns whether each example's most probable class is its own, shape ``(N,)``, on the CPU."""
+    return (predict_proba(data.x).argmax(1).cpu() == data.y.cpu())

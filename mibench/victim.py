@@ -1,0 +1,209 @@
+"""Victims and evaluation models: trained under a defense, cached by content, and exposed at an access level."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mibench.data import Examples, InputSpec, Population, Split
+from mibench.defenses.base import DefenderData, Defense, DefenseContext
+from mibench.errors import UserError
+from mibench.model import Classifier
+from mibench.seeding import derive, seeded
+from mibench.store import Payload, Store
+from mibench.targets.base import Target
+from mibench.training import Recipe, Training, is_correct
+
+log = logging.getLogger("mibench")
+
+#: Builds the untrained architecture for given facts of the input.
+Architecture = Callable[[InputSpec], Target]
+
+
+@dataclass(frozen=True)
+class Blueprint:
+    """How a classifier is made: architecture, recipe, and the plain data that identify both.
+
+    Attributes:
+        name: Id of the architecture.
+        build: Builds the untrained module.
+        recipe: How it is trained.
+        key: Resolved configuration and revision, part of every key in the store.
+    """
+
+    name: str
+    build: Architecture
+    recipe: Recipe
+    key: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where things are built.
+
+    Attributes:
+        store: The store.
+        device: Where to compute.
+        precision: ``float32`` or ``bfloat16``.
+    """
+
+    store: Store
+    device: torch.device
+    precision: str = "float32"
+
+
+@dataclass
+class Victim:
+    """A trained target behind its defense.
+
+    Attributes:
+        model: The module, in evaluation mode, with the defense's ``input`` hook in front; None where the target is
+            no module.
+        defense: The defense; its ``output`` and ``features`` hooks lie on the paths of the views.
+        spec: Facts of input and output.
+        key: What identifies it in the store.
+        facts: What the defense reported, and the seconds the training took.
+        states: Tensors that update defenses keep per client, by client id.
+    """
+
+    model: Classifier | None
+    defense: Defense
+    spec: InputSpec
+    key: Mapping[str, Any]
+    facts: dict[str, Any] = field(default_factory=dict)
+    states: dict[int, dict[str, Tensor]] = field(default_factory=dict)
+
+    def predict_proba(self, x: Tensor) -> Tensor:
+        """Returns what the defended service answers: probabilities ``(N, classes)`` after the ``output`` hook."""
+        return self.defense.output(self.module.predict_proba(x))
+
+    @property
+    def module(self) -> Classifier:
+        """The torch module.
+
+        Raises:
+            UserError: If the target is no torch module.
+        """
+        if self.model is None:
+            raise UserError("This target is no torch module, so it has no gradients; choose an attack with access scores or labels.")
+        return self.model
+
+    @property
+    def reported(self) -> dict[str, float | str]:
+        """What the defense said of itself after training."""
+        return dict(self.facts.get("defense", {}))
+
+
+class _Guarded(nn.Module):
+    """A model's first module behind the defense's ``input`` hook."""
+
+    def __init__(self, hook: Callable[[Tensor], Tensor], inner: nn.Module) -> None:
+        super().__init__()
+        self.hook = hook
+        self.inner = inner
+
+    def forward(self, x: Tensor) -> Tensor:
+        result: Tensor = self.inner(self.hook(x))
+        return result
+
+
+def defender_context(split: Split, train: Examples, workshop: Workshop, seed: int) -> DefenseContext:
+    """Returns what a defense's hooks are given for a victim trained on ``train``."""
+    public = None if split.public is None else split.public.to(workshop.device)
+    data = DefenderData(train.to(workshop.device), train[torch.arange(0)], public)
+    return DefenseContext(split.spec, data, derive(seed, "defense"), workshop.device)
+
+
+def initial_model(blueprint: Blueprint, spec: InputSpec, defense: Defense, context: DefenseContext) -> Classifier:
+    """Returns the defended architecture before training, with weights that depend on the seed alone."""
+    with seeded(derive(context.seed, "initial weights")):
+        target = blueprint.build(spec)
+        target.adapt(context.data.train.x.cpu())
+        model = defense.architecture(target, context)
+    if type(defense).input is not Defense.input:
+        model.normalise = _Guarded(defense.input, model.normalise)
+    return model.to(context.device)
+
+
+def train_central(
+    blueprint: Blueprint,
+    population: Population,
+    split: Split,
+    defense: Defense,
+    workshop: Workshop,
+    key: Mapping[str, Any],
+    seed: int,
+    label: str,
+) -> Victim:
+    """Returns the target trained on ``population.train`` under ``defense``, from the store where it is there.
+
+    Args:
+        blueprint: Architecture and recipe.
+        population: The victim's own data (private, or held-out for the control victim).
+        split: The dataset, for facts and public data.
+        defense: The defense.
+        workshop: Store and device.
+        key: What identifies data and defense; architecture, recipe and seed are added here.
+        seed: Drives weights, order and the defense's randomness.
+        label: Name of the progress bar.
+    """
+    classes = int(population.train.y.max()) + 1
+    spec = InputSpec(split.spec.modality, split.spec.shape, classes, split.spec.columns)
+    context = defender_context(split, population.train, workshop, seed)
+    full_key = {**key, "target": blueprint.key, "data": population.train.digest(), "seed": seed}
+
+    def build() -> Payload:
+        start = time.perf_counter()
+        data = defense.data(context.data.train, context)
+        model = initial_model(blueprint, spec, defense, context)
+        training = Training(
+            model, data, blueprint.recipe, derive(seed, "victim"), workshop.device, workshop.precision, label
+        )
+        trained = defense.fit(training)
+        return Payload(
+            victim_tensors(trained, defense), {"defense": defense.facts(), "seconds": time.perf_counter() - start}
+        )
+
+    payload = workshop.store.get("victim", full_key, build)
+    model = initial_model(blueprint, spec, defense, context)
+    restore_victim(model, defense, payload.tensors)
+    return Victim(model.eval(), defense, spec, full_key, dict(payload.facts))
+
+
+def victim_tensors(model: Classifier, defense: Defense) -> dict[str, Tensor]:
+    """Returns the tensors of a trained model and of its defense, for the store."""
+    return {f"model.{name}": value for name, value in model.state_dict().items()} | {
+        f"defense.{name}": value for name, value in defense.state().items()
+    }
+
+
+def restore_victim(model: Classifier, defense: Defense, tensors: Mapping[str, Tensor]) -> None:
+    """Puts back what :func:`victim_tensors` gave."""
+
+    def part(prefix: str) -> dict[str, Tensor]:
+        return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
+
+    model.load_state_dict(part("model."))
+    defense.restore(part("defense."))
+
+
+def train_evaluator(blueprint: Blueprint, split: Split, workshop: Workshop, seed: int) -> tuple[Classifier, float]:
+    """Returns an evaluation model trained on raw, undefended private data, and its private test accuracy."""
+    victim = train_central(
+        blueprint,
+        split.private,
+        split,
+        Defense(),
+        workshop,
+        {"role": "evaluator"},
+        derive(seed, "evaluator", blueprint.name),
+        f"evaluator {blueprint.name}",
+    )
+    accuracy = float(is_correct(victim.predict_proba, split.private.test.to(workshop.device)).float().mean())
+    return victim.module.requires_grad_(False), accuracy
