@@ -105,7 +105,8 @@ class LabelsView(View):
         """Returns class ids of shape ``(N,)`` for inputs of shape ``(N, ...)``."""
         self.ledger.charge(len(x), gradient=False)
         with torch.no_grad():
-            return self._ask(x.detach().to(self.device)).argmax(1)
+            answer = self._ask(x.detach().to(self.device))
+        return answer.argmax(1)
 
 
 @dataclass(frozen=True)
@@ -159,7 +160,8 @@ class WhiteBoxView(View):
 
     def logits(self, x: Tensor) -> Tensor:
         """Returns logits of shape ``(N, classes)``, differentiable in ``x``."""
-        return self.model(x)
+        logits: Tensor = self.model(x)
+        return logits
 
     def narrow(self) -> ScoresView:
         """Returns the scores of the same module, on the same account (output defenses are not on a white-box path)."""
@@ -167,7 +169,8 @@ class WhiteBoxView(View):
 
         def ask(x: Tensor) -> Tensor:
             with _uncounted(view.ledger):
-                return model(x).softmax(1)
+                scores: Tensor = model(x).softmax(1)
+            return scores
 
         return ScoresView(self.spec, self.ledger, self.device, ask)
 

@@ -284,7 +284,9 @@ def compatible(cell: CellCards) -> str:
             f"but setting.batch_size is {cell.batch_size}."
         )
     if "prior" in attack.needs and not cell.has_prior:
-        return f"Incompatible: attack '{attack.name}' searches a generator's latent space; set prior=wgan_gp (now: none)."
+        return (
+            f"Incompatible: attack '{attack.name}' searches a generator's latent space; set prior=wgan_gp (now: none)."
+        )
     if defense.hooks and cell.access not in defense.affects:
         seen = "sees nothing of the victim" if cell.access == "none" else f"sees the victim's {_words(cell.access)}"
         return (

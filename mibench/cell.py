@@ -22,7 +22,7 @@ from torch import Tensor
 import mibench
 from mibench.access import Ledger
 from mibench.attacks.base import Attack, AttackResult
-from mibench.composition import Plan, build, folder, metric_blocks, target_block
+from mibench.composition import Plan, build, check_types, folder, metric_blocks, target_block
 from mibench.data import Population, Split
 from mibench.errors import NotGrantedError, UserError
 from mibench.knowledge import Knowledge
@@ -63,10 +63,12 @@ class Cell:
     Args:
         plan: The planned cell, found compatible.
         rebuild: Whether the attack is run again although its reconstruction is stored.
+        stored_only: Whether a reconstruction that is not stored is an error instead of a reason to attack.
     """
 
-    def __init__(self, plan: Plan, rebuild: bool = False) -> None:
+    def __init__(self, plan: Plan, rebuild: bool = False, stored_only: bool = False) -> None:
         self.plan = plan
+        self.stored_only = stored_only
         self.config = plan.config
         self.rebuild = rebuild
         self.task = get_task(plan.cards.attack.task)
@@ -75,6 +77,7 @@ class Cell:
         self.workshop = Workshop(
             Store(folder(plan, "store")), choose_device(self.config["device"]), self.config["precision"]
         )
+        self.check_options()
 
     def run(self) -> Outcome:
         """Runs the cell to its rows, and writes them and the picture sheet."""
@@ -83,6 +86,21 @@ class Cell:
         scores = self.scores(metric_blocks(self.plan))
         shard = write_shard(folder(self.plan, "results"), self.plan.cell_id, self.rows(scores))
         return Outcome(scores, shard, self.draw(), self.notes)
+
+    def check_options(self) -> None:
+        """Builds every component once, so that a wrong option is said before anything is trained.
+
+        Raises:
+            UserError: Naming the option.
+        """
+        for axis in ("setting", "attack", "defense"):
+            build(self.config[axis])
+        build({k: v for k, v in self.config["prior"].items() if k != "seed"})
+        blueprint(self.config["target"], 1)
+        for block in metric_blocks(self.plan):
+            build(block, **weights_folder(block, self.plan))
+        if self.config["precision"] not in ("float32", "bfloat16"):
+            raise UserError(f"Expected precision to be float32 or bfloat16, but got '{self.config['precision']}'.")
 
     # 1. Dataset
 
@@ -151,7 +169,8 @@ class Cell:
         """What the attacker brings, and nothing the cell does not grant."""
         card, split, grants = self.plan.cards.attack, self.split, self.config["knowledge"]
         wanted = {*card.needs, *card.uses}
-        described, facts = [], {}
+        described: list[str] = []
+        facts: dict[str, Any] = {}
         if "public" in card.needs and split.public is None:
             raise NotGrantedError(
                 f"Attack '{card.name}' needs public data, and dataset '{self.config['dataset']['name']}' has none; give it "
@@ -163,7 +182,11 @@ class Cell:
         if "prior" in wanted and self.config["prior"]["name"] != "none" and split.public is not None:
             options = {k: v for k, v in self.config["prior"].items() if k != "seed"}
             prior = trained_prior(
-                build(options), options, PriorData(split.public, split.spec), self.workshop, self.config["prior"]["seed"]
+                build(options),
+                options,
+                PriorData(split.public, split.spec),
+                self.workshop,
+                self.config["prior"]["seed"],
             )
             described.append(f"prior:{self.config['prior']['name']}")
         if "labels" in wanted and grants["labels"] and self.observation.secret is not None:
@@ -181,23 +204,30 @@ class Cell:
         """The reconstruction and what it cost, from the store where it is there."""
         return self.attack(self.victim, self.split.private, "attack", self.observation)
 
-    def attack(self, victim: Victim, population: Population, label: str, observation: Observation | None = None) -> AttackResult:
+    def attack(
+        self, victim: Victim, population: Population, label: str, observation: Observation | None = None
+    ) -> AttackResult:
         """Runs the attack on one victim."""
         block, card = self.config["attack"], self.plan.cards.attack
         method: Attack[Any, Any] = build(block)
         knowledge, goal = self.knowledge, self.goal
         sees_victim = self.plan.access != "none"
         key = {
-            "cell": {k: v for k, v in self.plan.identity.items() if k not in ("evaluation", "target")},
+            "cell": {k: v for k, v in self.plan.identity.items() if k not in ("evaluation", "target", "dataset")},
             "victim": dict(victim.key) if sees_victim else {},
             "data": [
                 population.train.digest() if sees_victim else "",
                 "" if self.split.public is None else self.split.public.digest(),
+                self.split.sensitive,
             ],
             "knowledge": knowledge.names(),
         }
 
         def make() -> Payload:
+            if self.stored_only:
+                raise UserError(
+                    "The reconstruction of this cell is no longer in the store; run the cell again with overwrite=always."
+                )
             view = (observation or self.observe(victim, population)).view
             networks = method.networks(view, knowledge)
             if len(networks):
@@ -236,9 +266,7 @@ class Cell:
         test = self.split.private.test
         correct = is_correct(self.victim.predict_proba, test.to(self.workshop.device))
         chance = float(test.y.bincount().max()) / len(test)
-        return self.case(
-            self.observation.secret, {"correct": correct, "chance": chance, "facts": self.victim.reported}
-        )
+        return self.case(self.observation.secret, {"correct": correct, "chance": chance, "facts": self.victim.reported})
 
     @cached_property
     def truth(self) -> Truth:
@@ -326,10 +354,8 @@ def prepare(method: Attack[Any, Any], view: Any, knowledge: Knowledge) -> Payloa
 
 def blueprint(block: dict[str, Any], revision: int) -> Blueprint:
     """Returns how the classifier of a resolved target block is made."""
-    try:
-        recipe = Recipe(**block["recipe"])
-    except TypeError as error:
-        raise UserError(f"target.recipe holds an option that training does not know: {error}.") from error
+    check_types("target.recipe", Recipe, block["recipe"])
+    recipe = Recipe(**block["recipe"])
     key = {"config": block, "revision": revision}
     return Blueprint(block["name"], lambda spec: build(block, spec=spec), recipe, key)
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+import types
+import typing
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -20,7 +23,7 @@ from mibench.card import (
     TargetCard,
     compatible,
 )
-from mibench.catalogue import card_of, entries, entry
+from mibench.catalogue import card_of, conf_dir, entries, entry
 from mibench.errors import IncompatibleCellError, UserError
 from mibench.store import digest_of
 
@@ -40,6 +43,16 @@ def register_resolvers() -> None:
         return values[BUDGETS.index(_root_.budget.name)]
 
     OmegaConf.register_new_resolver("by_budget", by_budget, replace=True)
+
+
+def compose(overrides: Sequence[str] = ()) -> DictConfig:
+    """Returns the configuration that a command line with these overrides would run."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    register_resolvers()
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        return hydra_compose(config_name="cell", overrides=list(overrides))
 
 
 def plain(node: DictConfig) -> dict[str, Any]:
@@ -71,10 +84,51 @@ def build(node: Mapping[str, Any], **extra: Any) -> Any:
     from hydra.utils import get_class
 
     options = {name: value for name, value in node.items() if name not in (*DESCRIPTIONS, "_target_")}
-    try:
-        return get_class(node["_target_"])(**options, **extra)
-    except TypeError as error:
-        raise UserError(f"The options of '{node['name']}' do not fit {node['_target_']}: {error}.") from error
+    component = get_class(node["_target_"])
+    check_types(node["name"], component, options)
+    return component(**options, **extra)
+
+
+def check_types(name: str, component: type, options: Mapping[str, Any]) -> None:
+    """Refuses options that the component's constructor does not know, or whose type is not the annotated one.
+
+    Raises:
+        UserError: Naming the option, what it should be and what it is.
+    """
+    constructor = vars(component).get("__init__") or component.__init__  # type: ignore[misc]
+    expected = typing.get_type_hints(constructor)
+    known = [key for key in inspect.signature(component).parameters]
+    for option, value in options.items():
+        if option not in known:
+            raise UserError(
+                f"'{name}' has no option '{option}'; it has {', '.join(key for key in known if key != 'spec') or 'none'}."
+            )
+        if not _fits(value, expected.get(option, Any)):
+            wanted = str(getattr(expected[option], "__name__", expected[option])).replace("typing.", "")
+            raise UserError(f"Expected option '{option}' of '{name}' to be of type {wanted}, but got '{value}'.")
+
+
+def _fits(value: Any, kind: Any) -> bool:
+    """Whether a value read from yaml can stand for an annotated type; whole numbers are floats, strings are paths."""
+    origin = typing.get_origin(kind)
+    if kind is Any:
+        return True
+    if origin is typing.Union or origin is types.UnionType:
+        return any(_fits(value, one) for one in typing.get_args(kind))
+    if origin is typing.Literal:
+        return value in typing.get_args(kind)
+    if origin is not None and issubclass(origin, Sequence):
+        (item, *_) = typing.get_args(kind) or (Any,)
+        return isinstance(value, list | tuple) and all(_fits(one, item) for one in value)
+    if origin is not None:
+        return isinstance(value, origin)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if kind is Path:
+        return isinstance(value, str | Path)
+    return isinstance(value, kind)
 
 
 @dataclass(frozen=True)

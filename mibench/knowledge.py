@@ -58,7 +58,9 @@ class Knowledge:
             NotGrantedError: If the cell does not grant it.
         """
         if name not in self.facts:
-            raise NotGrantedError(f"This attack needs the fact '{name}', which the cell does not grant; set knowledge.{name}=true.")
+            raise NotGrantedError(
+                f"This attack needs the fact '{name}', which the cell does not grant; set knowledge.{name}=true."
+            )
         return self.facts[name]
 
     def granted(self, name: str) -> bool:

@@ -72,4 +72,6 @@ def _tile(image: Tensor) -> Image.Image:
     levels = (image.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
     levels = levels.expand(3, -1, -1) if levels.shape[0] == 1 else levels[:3]
     picture = Image.fromarray(levels.permute(1, 2, 0).numpy())
-    return picture.resize((TILE, TILE), Image.Resampling.NEAREST if image.shape[-1] < TILE else Image.Resampling.LANCZOS)
+    return picture.resize(
+        (TILE, TILE), Image.Resampling.NEAREST if image.shape[-1] < TILE else Image.Resampling.LANCZOS
+    )

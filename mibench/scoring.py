@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import math
 from collections.abc import Sequence
@@ -107,34 +108,36 @@ def score(
     ]
 
 
-def _score(
-    name: str, unit: str, higher: bool | None, one: Measurement, other: Measurement | None, seed: int
-) -> Score:
+def _score(name: str, unit: str, higher: bool | None, one: Measurement, other: Measurement | None, seed: int) -> Score:
     if one.reason:
         return Score(
             metric=name, variant=one.variant, evaluator=one.evaluator, status="skipped", reason=one.reason, unit=unit
         )
     per_target = group_means(one)
     low, high = interval(per_target, seed)
-    fields = {
-        "metric": name,
-        "variant": one.variant,
-        "evaluator": one.evaluator,
-        "value": float(per_target.mean()),
-        "ci_low": low,
-        "ci_high": high,
-        "n": len(one.values),
-        "higher_is_leakier": higher,
-        "unit": unit,
-    }
+    plain = Score(
+        metric=name,
+        variant=one.variant,
+        evaluator=one.evaluator,
+        value=float(per_target.mean()),
+        ci_low=low,
+        ci_high=high,
+        n=len(one.values),
+        higher_is_leakier=higher,
+        unit=unit,
+    )
     if other is None or higher is None:
-        return Score(**fields)
+        return plain
     sign = 1.0 if higher else -1.0
     other_per_target = group_means(other)
     gain = sign * (per_target - other_per_target)
     lift_low, lift_high = interval(gain, seed)
-    return Score(
-        **fields, control=float(other_per_target.mean()), lift=float(gain.mean()), lift_low=lift_low, lift_high=lift_high
+    return dataclasses.replace(
+        plain,
+        control=float(other_per_target.mean()),
+        lift=float(gain.mean()),
+        lift_low=lift_low,
+        lift_high=lift_high,
     )
 
 

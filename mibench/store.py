@@ -88,7 +88,9 @@ class Store:
             path.parent.mkdir(parents=True, exist_ok=True)
             lock = FileLock(f"{path}.lock")
         except OSError as error:
-            raise UserError(f"The store {self.root} cannot be written ({error.strerror}); set paths.store to a writable folder.") from error
+            raise UserError(
+                f"The store {self.root} cannot be written ({error.strerror}); set paths.store to a writable folder."
+            ) from error
         with lock:
             if not rebuild and (found := self._read(path)) is not None:
                 return found
@@ -158,4 +160,6 @@ class Store:
             else:
                 temporary.rename(path)
         except OSError as error:
-            raise UserError(f"The store {self.root} cannot be written ({error.strerror}); set paths.store to a writable folder.") from error
+            raise UserError(
+                f"The store {self.root} cannot be written ({error.strerror}); set paths.store to a writable folder."
+            ) from error

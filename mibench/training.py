@@ -158,4 +158,4 @@ class Training:
 @torch.no_grad()
 def is_correct(predict_proba: Callable[[Tensor], Tensor], data: Examples) -> Tensor:
     """Returns whether each example's most probable class is its own, shape ``(N,)``, on the CPU."""
-    return (predict_proba(data.x).argmax(1).cpu() == data.y.cpu())
+    return predict_proba(data.x).argmax(1).cpu() == data.y.cpu()

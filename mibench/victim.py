@@ -91,7 +91,9 @@ class Victim:
             UserError: If the target is no torch module.
         """
         if self.model is None:
-            raise UserError("This target is no torch module, so it has no gradients; choose an attack with access scores or labels.")
+            raise UserError(
+                "This target is no torch module, so it has no gradients; choose an attack with access scores or labels."
+            )
         return self.model
 
     @property

@@ -17,6 +17,8 @@ classes descend together. The script steps along the *mean* loss of 100 classes,
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
@@ -98,8 +100,13 @@ class Gmi(Attack[WhiteBoxView, ClassGoal]):
             z.requires_grad_(True)
             (gradient,) = torch.autograd.grad(self.loss(view, prior, z, labels).sum() / self.batch, z)
             z, velocity = nesterov_in_box(z.detach(), velocity, gradient, self.lr, self.momentum, self.clip)
-            self.keep(lambda z=z: Reconstruction(prior.generate(z[:: self.restarts]).detach(), wanted))
+            self.keep(partial(self._first, prior, z, wanted))
         return self._choose(view, prior, z, labels, wanted)
+
+    def _first(self, prior: LatentPrior, z: Tensor, wanted: Tensor) -> Reconstruction:
+        """Returns each sample's first restart, for the case that the budget ends before the choice."""
+        with torch.no_grad():
+            return Reconstruction(prior.generate(z[:: self.restarts]), wanted)
 
     def _choose(self, view: WhiteBoxView, prior: LatentPrior, z: Tensor, labels: Tensor, wanted: Tensor) -> Reconstruction:
         """Returns of each sample's restarts the image that the target scores highest for its class."""

@@ -27,10 +27,14 @@ def run(words: Sequence[str]) -> int:
 
     register_resolvers()
     statuses: list[int] = []
+    mistakes: list[UserError] = []  # told after Hydra is done, which would log its own lines around them
 
     @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="cell")
     def job(cfg: DictConfig) -> None:
-        statuses.append(run_composed(cfg, sweeping=_sweeping()))
+        try:
+            statuses.append(run_composed(cfg, sweeping=_sweeping()))
+        except UserError as error:
+            mistakes.append(error)
 
     before = sys.argv
     sys.argv = ["mibench", *words]
@@ -38,6 +42,8 @@ def run(words: Sequence[str]) -> int:
         job()
     finally:
         sys.argv = before
+    if mistakes:
+        raise mistakes[0]
     return max(statuses, default=0)
 
 
@@ -66,9 +72,7 @@ def run_composed(cfg: DictConfig, sweeping: bool = False) -> int:
         leave_row(plan, "skipped", str(reason))
         return 0
     if (path := finished(plan)) is not None:
-        log.info("This cell has been run; its rows are kept (overwrite=always runs it again).")
-        print_stored(path, plan)
-        return 0
+        return print_stored(path, plan)
     return run_planned(plan)
 
 
@@ -106,7 +110,9 @@ def finished(plan: Plan) -> Path | None:
 
     overwrite = plan.config["overwrite"]
     if overwrite not in OVERWRITE:
-        raise UserError(f"Expected overwrite to be {', '.join(OVERWRITE[:-1])} or {OVERWRITE[-1]}, but got '{overwrite}'.")
+        raise UserError(
+            f"Expected overwrite to be {', '.join(OVERWRITE[:-1])} or {OVERWRITE[-1]}, but got '{overwrite}'."
+        )
     path = shard_path(folder(plan, "results"), plan.cell_id)
     if overwrite == "always" or not path.exists():
         return None
@@ -133,13 +139,20 @@ def leave_row(plan: Plan, status: str, reason: str) -> Path:
     return write_shard(folder(plan, "results"), plan.cell_id, [row])
 
 
-def print_stored(path: Path, plan: Plan) -> None:
-    """Prints the table of a shard."""
+def print_stored(path: Path, plan: Plan) -> int:
+    """Prints the table of a shard that stands already; returns 1 where it tells of a failure, 0 otherwise."""
     from mibench.cli.table import scores_of
     from mibench.leaderboard.shards import read_shard
 
-    print_scores(scores_of(read_shard(path)), plan, ())
+    rows = read_shard(path)
+    if "failed" in set(rows["status"]):
+        reason = rows.loc[rows["status"] == "failed", "reason"].iloc[0]
+        print(f"This cell failed before ({reason}); overwrite=failed runs it again.", file=sys.stderr)
+        return 1
+    log.info("This cell has been run; its rows are kept (overwrite=always runs it again).")
+    print_scores(scores_of(rows), plan, ())
     print(f"rows      {path}")
     picture = folder(plan, "results") / "pictures" / f"{plan.cell_id}.png"
     if picture.exists():
         print(f"pictures  {picture}")
+    return 0

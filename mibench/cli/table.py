@@ -22,10 +22,10 @@ def print_scores(scores: Sequence[Score], plan: Plan, notes: Sequence[str]) -> N
         f"defense {cards.defense.name}, seed {plan.config['seed']}, cell {plan.cell_id}\n"
     )
     table = [("metric", "value", "95 % interval", "control", "lift", "evidence")]
-    skipped = []
+    missing: dict[str, list[str]] = {}
     for one in scores:
         if one.status != "ok":
-            skipped.append(f"{status_of(one)}: {one.reason}")
+            missing.setdefault(f"{one.status}: {one.reason}", []).append(label(one))
             continue
         interval = "" if math.isnan(one.ci_low) else f"[{number(one.ci_low)}, {number(one.ci_high)}]"
         value = f"{number(one.value)} {one.unit}".strip()
@@ -34,20 +34,17 @@ def print_scores(scores: Sequence[Score], plan: Plan, notes: Sequence[str]) -> N
     for line in table:
         print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
     print()
-    for text in (*skipped, *notes):
-        print(text)
-    if skipped or notes:
+    for reason, names in missing.items():
+        print(f"{', '.join(names)} {reason}".strip())
+    for note in notes:
+        print(note)
+    if missing or notes:
         print()
 
 
 def label(one: Score) -> str:
     """Returns the name of a number: metric, variant and evaluator."""
     return " ".join(part for part in (one.metric, one.variant, one.evaluator) if part)
-
-
-def status_of(one: Score) -> str:
-    """Returns what happened to a number that is not there."""
-    return f"{one.status} {label(one)}".strip()
 
 
 def number(value: float, signed: bool = False) -> str:
@@ -61,4 +58,4 @@ def number(value: float, signed: bool = False) -> str:
 def scores_of(frame: pd.DataFrame) -> list[Score]:
     """Returns the scores of stored rows."""
     names = [field.name for field in dataclasses.fields(Score)]
-    return [Score(**row) for row in frame[names].to_dict("records")]
+    return [Score(**{str(name): value for name, value in row.items()}) for row in frame[names].to_dict("records")]

@@ -68,4 +68,5 @@ def read_shard(path: Path) -> pd.DataFrame:
     if table.schema.names != schema().names:
         odd = sorted(set(table.schema.names) ^ set(schema().names))
         raise UserError(f"{path} has another schema (columns that differ: {', '.join(odd)}); run the cell again.")
-    return table.to_pandas()
+    frame: pd.DataFrame = table.to_pandas()
+    return frame

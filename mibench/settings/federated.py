@@ -73,8 +73,15 @@ class Federated(Setting):
         context = defender_context(scene.split, population.train, scene.workshop, scene.seed)
         key = {
             "role": "victim",
-            "setting": [self.card.name, self.card.revision, self.rounds, self.clients, self.batch_size, self.lr,
-                        self.unique_labels],
+            "setting": [
+                self.card.name,
+                self.card.revision,
+                self.rounds,
+                self.clients,
+                self.batch_size,
+                self.lr,
+                self.unique_labels,
+            ],
             "defense": dict(scene.defense_key),
             "target": scene.blueprint.key,
             "data": population.train.digest(),
@@ -88,7 +95,7 @@ class Federated(Setting):
                 sent = self._round(scene, model, population, number, states)
                 with torch.no_grad():
                     for name, parameter in model.named_parameters():
-                        parameter -= self.lr * torch.stack([update[name] for update in sent]).mean(0)
+                        parameter.sub_(self.lr * torch.stack([update[name] for update in sent]).mean(0))
             tensors = victim_tensors(model, scene.defense)
             for client, state in states.items():
                 tensors |= {f"client.{client}.{name}": value for name, value in state.items()}

@@ -84,9 +84,7 @@ class AttributeTask(Task[AttributeGoal, AttributeTruth]):
     def blank(self, goal: AttributeGoal, spec: InputSpec) -> Reconstruction:
         """Returns category 0 everywhere, all missing."""
         n = len(goal.records)
-        return Reconstruction(
-            torch.zeros(n, dtype=torch.long), torch.arange(n), valid=torch.zeros(n, dtype=torch.bool)
-        )
+        return Reconstruction(torch.zeros(n, dtype=torch.long), torch.arange(n), valid=torch.zeros(n, dtype=torch.bool))
 
     def truth(self, case: Case, goal: AttributeGoal) -> AttributeTruth:
         """Returns the sensitive column of the chosen records."""

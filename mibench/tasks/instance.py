@@ -76,9 +76,7 @@ class InstanceTask(Task[InstanceGoal, InstanceTruth]):
         assert case.secret is not None, "an instance cell's setting gives the secret behind its observation"
         return InstanceTruth(x=case.secret.x, y=case.secret.y, target=goal.target, **case.utility)
 
-    def control(
-        self, case: Case, goal: InstanceGoal, knowledge: Knowledge, result: Reconstruction
-    ) -> Reconstruction:
+    def control(self, case: Case, goal: InstanceGoal, knowledge: Knowledge, result: Reconstruction) -> Reconstruction:
         """Returns what the attack made of the *next* client's update, put in this client's place."""
 
         def next_client(tensor: Tensor | None) -> Tensor | None:

@@ -1,0 +1,51 @@
+# Every target sets up .venv by itself, once; run `make help` for the list.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+STORE ?= store
+RESULTS ?= results
+WORKERS ?= 2
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test test-slow lint types imports smoke check wheel clean
+
+help:  ## print every target with one line
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+$(READY): pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $(READY)
+
+install: $(READY)  ## set up .venv from constraints.txt and pyproject.toml
+
+run: install  ## the main job: GMI against a BiDO-defended victim on the embedded digits
+	$(BIN)/python -m mibench attack=gmi defense=bido
+
+test: install  ## the tests, without those marked slow
+	MIBENCH_PROGRESS=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(WORKERS)
+
+test-slow: install  ## the tests marked slow
+	MIBENCH_PROGRESS=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n $(WORKERS)
+
+lint: install  ## ruff: style, names, docstrings, import order, format
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: install  ## mypy, strict on mibench/
+	$(BIN)/mypy
+
+imports: install  ## import-linter: imports run one way
+	$(BIN)/lint-imports
+
+smoke: install  ## one tiny cell of every attack and defense, from a fresh store
+	scripts/smoke.sh $(BIN)/python
+
+check: lint types imports test smoke  ## exactly what CI runs
+
+wheel: install  ## build the wheel and the source archive into dist/
+	$(BIN)/python -m build
+
+clean:  ## remove build leftovers (not .venv, store or results)
+	rm -rf build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -1,0 +1,30 @@
+"""``mibench score``: metrics of a stored reconstruction, added to its rows without running the attack again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mibench.cli.stored import identity_of, replan, results_folder, split_words, stored_rows
+from mibench.cli.table import print_scores
+from mibench.composition import metric_blocks
+from mibench.leaderboard.shards import write_shard
+
+
+def run(words: Sequence[str]) -> int:
+    """Computes the metrics given by ``metric=[...]`` (the task's own where none are) and puts them into the shard."""
+    from mibench.cell import Cell
+
+    cell_id, overrides = split_words(words, "score")
+    results = results_folder(overrides)
+    stored = stored_rows(cell_id, results)
+    plan = replan(identity_of(stored), overrides)
+    cell = Cell(plan, stored_only=True)
+    scores = cell.scores(metric_blocks(plan))
+    fresh = cell.rows(scores)
+    measured = {row["metric"] for row in fresh}
+    records = [{str(name): value for name, value in row.items()} for row in stored.to_dict("records")]
+    kept = [row for row in records if row["metric"] not in measured and row["metric"]]
+    shard = write_shard(results, plan.cell_id, [*kept, *fresh])
+    print_scores(scores, plan, cell.notes)
+    print(f"rows      {shard}")
+    return 0

@@ -1,0 +1,34 @@
+"""``mibench show``: one cell's rows, picture, configuration and the command that makes it again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mibench.cli.stored import identity_of, replan, results_folder, split_words, stored_rows
+from mibench.cli.table import print_scores, scores_of
+from mibench.leaderboard.shards import shard_path
+
+
+def run(words: Sequence[str]) -> int:
+    """Prints what is stored of one cell."""
+    cell_id, overrides = split_words(words, "show")
+    results = results_folder(overrides)
+    rows = stored_rows(cell_id, results)
+    first = rows.iloc[0]
+    print_scores(scores_of(rows), replan(identity_of(rows), overrides), ())
+    for name in (
+        "knowledge",
+        "queries",
+        "gradient_evals",
+        "seconds",
+        "device",
+        "mibench_version",
+        "git_commit",
+        "created_at",
+    ):
+        print(f"{name:<16}{first[name]}")
+    print(f"{'rows':<16}{shard_path(results, first['cell_id'])}")
+    picture = results / "pictures" / f"{first['cell_id']}.png"
+    if picture.exists():
+        print(f"{'pictures':<16}{picture}")
+    return 0

@@ -1,0 +1,49 @@
+"""``mibench store``: the artifacts on disk, and the removal of those no stored cell could have used."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mibench.composition import compose, folder, plan_cell
+from mibench.errors import UnknownNameError, UserError
+from mibench.store import Store
+
+
+def run(words: Sequence[str]) -> int:
+    """Lists the artifacts, or with ``collect`` deletes those of the kinds named (``store collect kinds=victim,prior``)."""
+    commands = [word for word in words if "=" not in word]
+    overrides = [word for word in words if "=" in word and not word.startswith("kinds=")]
+    kinds = [word.removeprefix("kinds=") for word in words if word.startswith("kinds=")]
+    if len(commands) > 1 or (commands and commands[0] != "collect"):
+        raise UnknownNameError("store command", " ".join(commands), ["collect"])
+    store = Store(folder(plan_cell(compose(overrides)), "store"))
+    artifacts = list(store.artifacts())
+    if commands:
+        if not kinds:
+            raise UserError(
+                "store collect deletes artifacts that would have to be built again; say which: kinds=reconstruction,victim "
+                "(kinds there are: " + (", ".join(sorted({one.kind for one in artifacts})) or "none") + ")."
+            )
+        doomed = set(kinds[0].split(","))
+        freed = store.collect({one.digest for one in artifacts if one.kind not in doomed})
+        print(f"freed {freed / 2**20:.1f} MiB below {store.root}")
+        return 0
+    for one in artifacts:
+        print(f"{one.kind:<16}{one.digest}  {one.size / 2**20:8.2f} MiB  {describe(one.key)}")
+    print(f"{len(artifacts)} artifacts, {sum(one.size for one in artifacts) / 2**20:.1f} MiB below {store.root}")
+    return 0
+
+
+def describe(key: object) -> str:
+    """Returns what an artifact is, from its key: the names of the components in it."""
+    found: list[str] = []
+
+    def walk(value: object) -> None:
+        if isinstance(value, dict):
+            if isinstance(value.get("name"), str):
+                found.append(value["name"])
+            for inner in value.values():
+                walk(inner)
+
+    walk(key)
+    return " ".join(dict.fromkeys(found))

@@ -1,0 +1,75 @@
+"""Finding a stored cell again by its id, and the configuration that made it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import OmegaConf
+
+from mibench.composition import Plan, compose, folder, plan_cell
+from mibench.errors import UnknownNameError, UserError
+from mibench.leaderboard.shards import read_shard, shard_path
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+def split_words(words: Sequence[str], command: str) -> tuple[str, list[str]]:
+    """Returns the cell id and the Hydra overrides of a subcommand's words.
+
+    Raises:
+        UserError: If there is not exactly one id.
+    """
+    ids = [word for word in words if "=" not in word]
+    if len(ids) != 1:
+        raise UserError(f"{command} takes one cell id, as the tables print it: python -m mibench {command} CELL_ID.")
+    return ids[0], [word for word in words if "=" in word]
+
+
+def stored_rows(cell_id: str, results: Path) -> pd.DataFrame:
+    """Returns the rows of the one shard whose id begins with ``cell_id``.
+
+    Raises:
+        UserError: If none or several begin so.
+    """
+    names = sorted(path.stem for path in (results / "shards").glob("*.parquet"))
+    matching = [name for name in names if name.startswith(cell_id)]
+    if not matching:
+        raise UnknownNameError(f"cell below {results}/shards named", cell_id, names or ["no cell has been run yet"])
+    if len(matching) > 1:
+        raise UserError(f"Several cells begin with '{cell_id}': {', '.join(matching)}; write one more digit.")
+    return read_shard(shard_path(results, matching[0]))
+
+
+def replan(identity: Mapping[str, Any], overrides: Sequence[str]) -> Plan:
+    """Returns the plan of a stored cell, with machine keys and metrics from today's command line.
+
+    Raises:
+        UserError: If a component has been revised since, so that the cell would not be the same any more.
+    """
+    cfg = compose(overrides)
+    OmegaConf.set_struct(cfg, False)
+    for key, value in identity.items():
+        if key != "revisions":
+            cfg[key] = value
+    cfg.dataset.data_root = "${paths.data}"
+    plan = plan_cell(cfg)
+    if plan.identity["revisions"] != identity["revisions"]:
+        raise UserError(
+            "A component of this cell has been revised since it was run; run it again with overwrite=always."
+        )
+    return plan
+
+
+def results_folder(overrides: Sequence[str]) -> Path:
+    """Returns ``paths.results`` as these overrides set it."""
+    return folder(plan_cell(compose(overrides)), "results")
+
+
+def identity_of(rows: pd.DataFrame) -> dict[str, Any]:
+    """Returns the configuration stored with a cell's rows."""
+    identity: dict[str, Any] = json.loads(rows["config"].iloc[0])
+    return identity

@@ -1,0 +1,84 @@
+"""Fixtures that several test files share: one thread per worker, small real data, and cells in a store of their own."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+os.environ.setdefault("MIBENCH_PROGRESS", "0")
+
+import pytest
+import torch
+
+from mibench.access import Ledger, WhiteBoxView
+from mibench.cell import Cell
+from mibench.composition import compose, plan_cell, refuse_incompatible
+from mibench.data import Split
+from mibench.datasets.digits import Digits
+from mibench.model import Classifier
+from mibench.store import Store
+from mibench.targets.cnn import Cnn
+from mibench.training import Recipe, Training
+from mibench.victim import Workshop
+
+torch.set_num_threads(1)  # one worker, one thread: workers do not oversubscribe
+
+
+@pytest.fixture(scope="session")
+def digits8() -> Split:
+    """The embedded digits at their native 8x8 pixels: private 0-4, public and held out 5-9."""
+    return Digits(size=8).load()
+
+
+@pytest.fixture
+def workshop(tmp_path: Path) -> Workshop:
+    """An empty store on the CPU."""
+    return Workshop(Store(tmp_path / "store"), torch.device("cpu"))
+
+
+@pytest.fixture(scope="session")
+def trained_cnn(digits8: Split) -> Classifier:
+    """A small CNN trained on the private digits at 8x8 (test accuracy above 0.95)."""
+    torch.manual_seed(0)
+    model = Cnn(spec=digits8.spec, width=8)
+    data = digits8.private.train
+    return Training(model, data, Recipe(epochs=10, batch_size=64, lr=5e-3), 0, torch.device("cpu")).run()
+
+
+@pytest.fixture(scope="session")
+def white_box() -> Callable[[Classifier, Split], WhiteBoxView]:
+    """Makes a white-box view of a model: ``white_box(model, split)``."""
+
+    def make(model: Classifier, split: Split) -> WhiteBoxView:
+        return WhiteBoxView.of(model, split.spec, Ledger(), torch.device("cpu"))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder whose store is shared by the cells of one test session."""
+    return tmp_path_factory.mktemp("cells")
+
+
+@pytest.fixture(scope="session")
+def make_cell(session_folder: Path) -> Callable[..., Cell]:
+    """Composes a smoke cell on the CPU: ``make_cell("attack=gmi", "defense=bido")``; run it with ``.run()``."""
+
+    def make(*overrides: str, folder: Path = session_folder) -> Cell:
+        here = [f"paths.store={folder}/store", f"paths.results={folder}/results", "device=cpu", "budget=smoke"]
+        plan = plan_cell(compose([*here, *overrides]))
+        refuse_incompatible(plan)
+        return Cell(plan)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def data_root() -> Path:
+    """The folder of real datasets, ``$MIBENCH_DATA``; tests that need it are skipped where it is not set."""
+    root = os.environ.get("MIBENCH_DATA")
+    if not root or not Path(root).is_dir():
+        pytest.skip("MIBENCH_DATA is not set to a folder of datasets")
+    return Path(root)
