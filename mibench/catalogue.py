@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -76,7 +76,7 @@ def card_of(node: Mapping[str, Any]) -> Card:
     return vary(card, name=node.get("name", card.name), variant_of=node.get("variant_of", ""))
 
 
-@lru_cache(maxsize=None)
+@cache
 def _card(target: str) -> Card:
     module, _, name = target.rpartition(".")
     try:

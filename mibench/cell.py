@@ -1,7 +1,7 @@
 """The story of one cell, in the order in which data flow.
 
-Dataset -> setting and target under the defense -> view at the attack's access -> reconstruction, stored -> metrics beside a
-control -> rows.
+Dataset -> setting and target under the defense -> view at the attack's access -> reconstruction, stored -> metrics
+beside a control -> rows.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from mibench.leaderboard.shards import write_shard
 from mibench.priors.base import PriorData, trained_prior
 from mibench.scoring import Score, facts_as_scores, score
 from mibench.settings.base import Observation, Scene, Setting
-from mibench.store import Payload, Store, digest_of
+from mibench.store import Payload, Store
 from mibench.tasks import get_task
 from mibench.tasks.base import Budget, Case, Evaluator, Reconstruction, Truth
 from mibench.training import Recipe, is_correct
@@ -173,7 +173,7 @@ class Cell:
         facts: dict[str, Any] = {}
         if "public" in card.needs and split.public is None:
             raise NotGrantedError(
-                f"Attack '{card.name}' needs public data, and dataset '{self.config['dataset']['name']}' has none; give it "
+                f"Attack '{card.name}' needs public data, and dataset '{self.plan.cards.dataset.name}' has none; give it "
                 "some (image_folder: dataset.public_root=FOLDER or dataset.public_classes=K)."
             )
         public = split.public if "public" in wanted else None
@@ -226,7 +226,7 @@ class Cell:
         def make() -> Payload:
             if self.stored_only:
                 raise UserError(
-                    "The reconstruction of this cell is no longer in the store; run the cell again with overwrite=always."
+                    "The reconstruction of this cell is no longer in the store; run it again with overwrite=always."
                 )
             view = (observation or self.observe(victim, population)).view
             networks = method.networks(view, knowledge)
@@ -376,7 +376,8 @@ def choose_device(name: str) -> torch.device:
 def marginals(split: Split) -> list[Tensor]:
     """Returns, per column, the published values of the training population and how frequent each is.
 
-    Categorical columns give frequencies of shape ``(choices,)``; numeric ones the midpoints of four equally frequent bins.
+    Categorical columns give frequencies of shape ``(choices,)``; numeric ones the midpoints of four equally frequent
+    bins.
     """
     published = []
     for index, column in enumerate(split.spec.columns):

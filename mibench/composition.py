@@ -32,6 +32,32 @@ BUDGETS = ("smoke", "standard", "paper")
 #: Keys of the configuration that change neither what a cell is nor what it measures.
 MACHINE_KEYS = ("metric", "paths", "device", "threads", "overwrite", "verbose")
 
+#: The keys that belong to no component, with their types.
+TOP_KEYS: Mapping[str, Any] = {
+    "seed": int,
+    "device": str,
+    "precision": str,
+    "threads": int | None,
+    "overwrite": str,
+    "query_budget": int | None,
+    "verbose": bool,
+    "knowledge.labels": bool,
+    "knowledge.marginals": bool,
+    "knowledge.confusion": bool,
+    "knowledge.known_columns": list[str] | None,
+    "evaluation.models": list[str],
+    "evaluation.count": int,
+    "evaluation.seed": int,
+    "budget.name": str,
+    "budget.targets": int,
+    "budget.samples": int,
+    "budget.records": int,
+    "paths.data": str,
+    "paths.store": str,
+    "paths.results": str,
+    "paths.weights": str,
+}
+
 #: Keys of a component's block that describe it and are no arguments of its class.
 DESCRIPTIONS = ("name", "variant_of", "recipe", "access")
 
@@ -86,7 +112,7 @@ def build(node: Mapping[str, Any], **extra: Any) -> Any:
     options = {name: value for name, value in node.items() if name not in (*DESCRIPTIONS, "_target_")}
     component = get_class(node["_target_"])
     check_types(node["name"], component, options)
-    return component(**options, **extra)
+    return component(**{**options, **extra})
 
 
 def check_types(name: str, component: type, options: Mapping[str, Any]) -> None:
@@ -97,12 +123,11 @@ def check_types(name: str, component: type, options: Mapping[str, Any]) -> None:
     """
     constructor = vars(component).get("__init__") or component.__init__  # type: ignore[misc]
     expected = typing.get_type_hints(constructor)
-    known = [key for key in inspect.signature(component).parameters]
+    known = list(inspect.signature(component).parameters)
     for option, value in options.items():
         if option not in known:
-            raise UserError(
-                f"'{name}' has no option '{option}'; it has {', '.join(key for key in known if key != 'spec') or 'none'}."
-            )
+            there = ", ".join(key for key in known if key != "spec") or "none"
+            raise UserError(f"'{name}' has no option '{option}'; it has {there}.")
         if not _fits(value, expected.get(option, Any)):
             wanted = str(getattr(expected[option], "__name__", expected[option])).replace("typing.", "")
             raise UserError(f"Expected option '{option}' of '{name}' to be of type {wanted}, but got '{value}'.")
@@ -171,6 +196,7 @@ class Plan:
 def plan_cell(cfg: DictConfig) -> Plan:
     """Reads the cards of a composed cell; nothing heavy is imported."""
     config = plain(cfg)
+    check_top(config)
     for axis in ("dataset", "setting", "target", "prior", "attack", "defense", "budget"):
         config[axis] = block(cfg, axis)
     card: dict[str, Card] = {
@@ -190,6 +216,31 @@ def plan_cell(cfg: DictConfig) -> Plan:
     return Plan(config, cards)
 
 
+def check_top(config: Mapping[str, Any]) -> None:
+    """Refuses values of the wrong type among the keys that belong to no component.
+
+    Raises:
+        UserError: Naming the key, what it should be and what it is.
+    """
+    for key, kind in TOP_KEYS.items():
+        value: Any = config
+        for part in key.split("."):
+            if not isinstance(value, Mapping):
+                raise UserError(f"Expected {key.rpartition('.')[0]} to be a block of options, but got '{value}'.")
+            value = value[part]
+        if not _fits(value, kind) or (kind is int and key.startswith("budget.") and value < 1):
+            raise UserError(f"Expected {key} to be {_said(kind)}, but got '{value}'.")
+
+
+def _said(kind: Any) -> str:
+    words = {int: "a whole number", bool: "true or false", str: "a word", type(None): "null", float: "a number"}
+    if kind in words:
+        return words[kind]
+    if typing.get_origin(kind) in (types.UnionType, typing.Union):
+        return " or ".join(_said(one) for one in typing.get_args(kind))
+    return "a list of names"
+
+
 def refuse_incompatible(plan: Plan) -> None:
     """Raises where the cell's parts cannot meet.
 
@@ -207,7 +258,7 @@ def metric_blocks(plan: Plan) -> list[dict[str, Any]]:
         UserError: If a chosen metric is of another task or modality.
     """
     task, modality = plan.cards.attack.task, plan.cards.dataset.modalities
-    chosen = [node for node in (plan.config.get("metric") or {}).values()]
+    chosen = list((plan.config.get("metric") or {}).values())
     if not chosen:
         return [
             dict(one.node)
@@ -220,8 +271,8 @@ def metric_blocks(plan: Plan) -> list[dict[str, Any]]:
         card = cast(MetricCard, card_of(node))
         if task not in card.tasks or not set(modality) & set(card.modalities):
             raise UserError(
-                f"Metric '{card.name}' measures {', '.join(card.tasks)} tasks on {', '.join(card.modalities)} data, but "
-                f"the cell's task is '{task}' on {', '.join(modality)} data; leave it out of metric=[...]."
+                f"Metric '{card.name}' measures {', '.join(card.tasks)} tasks on {', '.join(card.modalities)} data, "
+                f"but the cell's task is '{task}' on {', '.join(modality)} data; leave it out of metric=[...]."
             )
     return chosen
 

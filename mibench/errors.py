@@ -57,11 +57,11 @@ class NotGrantedError(UserError):
 
 
 class WeightsMissingError(MibenchError):
-    """A pre-trained network that a metric needs is not on this machine: the metric's rows are skipped, with this text."""
+    """A pre-trained network that a metric needs is not on this machine: its rows are skipped for this reason."""
 
 
 class NotMeasurableError(MibenchError):
-    """A metric is not defined for this cell (top-5 of five classes): its row is skipped, with this text as the reason."""
+    """A metric is not defined for this cell (top-5 of five classes): its row is skipped for this reason."""
 
 
 class StoreError(MibenchError):

@@ -35,7 +35,8 @@ class Classifier(nn.Module):
     """A classifier that takes canonical inputs (images in [0, 1], raw records) and normalises them itself.
 
     Subclasses set ``normalise``, ``stages`` and ``head``; every path from an input begins with ``normalise``, which is
-    where views count queries. Stages are the named points of the model: BiDO's hidden layers, the cut of split learning.
+    where views count queries. Stages are the named points of the model: BiDO's hidden layers, the cut of split
+    learning.
 
     Attributes:
         normalise: The first module of every path.

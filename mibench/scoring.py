@@ -20,6 +20,9 @@ log = logging.getLogger("mibench")
 
 NAN = float("nan")
 
+#: Of fewer targets a bootstrap says little: two that agree by chance would look certain.
+LEAST_TARGETS = 5
+
 
 @dataclass(frozen=True, kw_only=True)
 class Score:
@@ -67,8 +70,8 @@ def group_means(measurement: Measurement) -> Tensor:
 
 
 def interval(per_target: Tensor, seed: int, draws: int = 2000) -> tuple[float, float]:
-    """Returns the 95 % percentile-bootstrap interval of the mean over targets; NaN for fewer than two targets."""
-    if len(per_target) < 2 or not bool(per_target.isfinite().all()):
+    """Returns the 95 % percentile-bootstrap interval of the mean over targets; NaN for fewer than ``LEAST_TARGETS``."""
+    if len(per_target) < LEAST_TARGETS or not bool(per_target.isfinite().all()):
         return NAN, NAN
     rows = torch.randint(len(per_target), (draws, len(per_target)), generator=generator(derive(seed, "bootstrap")))
     low, high = torch.quantile(per_target[rows].mean(1), torch.tensor([0.025, 0.975], dtype=torch.float64)).tolist()
@@ -124,7 +127,7 @@ def _score(name: str, unit: str, higher: bool | None, one: Measurement, other: M
         ci_high=high,
         n=len(one.values),
         higher_is_leakier=higher,
-        unit=unit,
+        unit=unit if one.unit is None else one.unit,
     )
     if other is None or higher is None:
         return plain
@@ -152,7 +155,9 @@ def facts_as_scores(truth: Truth) -> list[Score]:
 
 
 def evidence(one: Score) -> str:
-    """Returns ``leak``, ``no evidence`` or an empty string where the score says nothing of a leak."""
+    """Returns ``leak``, ``no evidence``, ``too few targets``, or nothing where the score says nothing of a leak."""
     if one.higher_is_leakier is None or one.status != "ok" or math.isnan(one.lift):
         return ""
+    if math.isnan(one.lift_low):
+        return "too few targets"
     return "leak" if one.lift_low > 0 else "no evidence"

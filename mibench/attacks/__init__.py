@@ -1,1 +1,1 @@
-"""Attacks: one file per method, each writing ``reconstruct`` (and ``prepare``) of :class:`mibench.attacks.base.Attack`."""
+"""Attacks: one file per method, each a :class:`mibench.attacks.base.Attack` that writes ``reconstruct``."""

@@ -111,7 +111,7 @@ class Attack(ABC, Generic[ViewT, GoalT]):
                 stopped = str(refusal)
                 log.warning("The attack ended early: %s", refusal)
                 answer = self._best() if self._best is not None else task.blank(goal, view.spec)
-        answer = answer.cpu()
+        answer = failures_blanked(answer.cpu(), task.blank(goal, view.spec))
         if cuda:
             torch.cuda.synchronize(view.device)
         seconds = time.perf_counter() - start
@@ -128,18 +128,29 @@ class Attack(ABC, Generic[ViewT, GoalT]):
 
     @final
     def keep(self, best: Callable[[], Reconstruction]) -> None:
-        """Keeps how to make the best result so far: what is returned where the budget or the victim stops the attack."""
+        """Keeps how to make the best result so far: the answer where the budget or the victim stops the attack."""
         self._best = best
 
     @final
     def draws(self, device: torch.device, *names: object) -> torch.Generator:
-        """Returns the random generator of one use (``"latents"``, ``"noise"``), on ``device``, from the attack's seed."""
+        """Returns the random generator of one use (``"latents"``, ``"noise"``) on ``device``."""
         return generator(derive(self._seed, *names), device)
 
     @final
     def steps(self, count: int, what: str = "") -> Iterator[int]:
         """Yields 0..count-1 behind the attack's progress bar."""
         return progress(range(count), f"{self._label} {what}".strip(), total=count)
+
+
+def failures_blanked(answer: Reconstruction, blank: Reconstruction) -> Reconstruction:
+    """Returns ``answer`` with every missing entry as its task's blank, so that no metric sees what is not a result."""
+    if answer.valid is None or answer.values.shape != blank.values.shape:
+        return answer
+    keep = answer.valid.reshape(-1, *[1] * (answer.values.dim() - 1))
+    labels = answer.labels
+    if labels is not None and blank.labels is not None:
+        labels = torch.where(answer.valid, labels, blank.labels)
+    return Reconstruction(torch.where(keep, answer.values, blank.values), answer.target, labels, answer.valid)
 
 
 def _peak_memory_mb(device: torch.device) -> float:

@@ -1,18 +1,20 @@
-"""GMI: the secret revealer (Zhang et al., Generative Model-Inversion Attacks Against Deep Neural Networks, CVPR 2020).
+r"""GMI: the secret revealer (Zhang et al., Generative Model-Inversion Attacks Against Deep Neural Networks, CVPR 2020).
 
-The attacker owns the target's weights and public images of other people, on which a WGAN-GP was trained: generator
-:math:`G` and critic :math:`D`. For a class :math:`y` every sample starts from its own :math:`z \\sim N(0, I)` and descends
+The attacker owns the target's weights and public images of other people, on which a WGAN-GP was trained:
+generator :math:`G` and critic :math:`D`. For a class :math:`y` every sample starts from its own
+:math:`z \sim N(0, I)` and descends
 
-.. math:: L(z) = -D(G(z)) + \\lambda \\, \\mathrm{CE}(T(G(z)), y)
+.. math:: L(z) = -D(G(z)) + \lambda \, \mathrm{CE}(T(G(z)), y)
 
 with Nesterov momentum and the latent clipped to a box after every step:
-:math:`v' = m v - \\eta \\nabla L,\\; z \\leftarrow \\mathrm{clip}(z - m v + (1 + m) v', -1, 1)`.
+:math:`v' = m v - \eta \nabla L,\; z \leftarrow \mathrm{clip}(z - m v + (1 + m) v', -1, 1)`.
 
-Each sample is the best of ``restarts`` such descents by the *target's* score of ``y``, as in the authors' script; later
-benchmarks keep every restart, which is ``restarts=1``. Official code: https://github.com/MKariya1998/GMI-Attack. Deviations:
-scores are indexed by the class id (the script takes ``score[i, i]``, right for targets 0..n-1 only), and all samples of all
-classes descend together. The script steps along the *mean* loss of 100 classes, which divides every sample's gradient by
-100; this is kept as the constant ``batch``, so that no sample's step depends on how many others there are.
+Each sample is the best of ``restarts`` such descents by the *target's* score of ``y``, as in the authors' script;
+later benchmarks keep every restart, which is ``restarts=1``. Official code: https://github.com/MKariya1998/GMI-Attack.
+Deviations: scores are indexed by the class id (the script takes ``score[i, i]``, right for targets 0..n-1 only) and
+compared as log-probabilities, and all samples of all classes descend together. The script steps along the *mean* loss
+of 100 classes, which divides every sample's gradient by 100; this is kept as the constant ``batch``, so that no
+sample's step depends on how many others there are.
 """
 
 from __future__ import annotations
@@ -108,7 +110,9 @@ class Gmi(Attack[WhiteBoxView, ClassGoal]):
         with torch.no_grad():
             return Reconstruction(prior.generate(z[:: self.restarts]), wanted)
 
-    def _choose(self, view: WhiteBoxView, prior: LatentPrior, z: Tensor, labels: Tensor, wanted: Tensor) -> Reconstruction:
+    def _choose(
+        self, view: WhiteBoxView, prior: LatentPrior, z: Tensor, labels: Tensor, wanted: Tensor
+    ) -> Reconstruction:
         """Returns of each sample's restarts the image that the target scores highest for its class."""
         with torch.no_grad():
             images = prior.generate(z)

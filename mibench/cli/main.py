@@ -22,6 +22,9 @@ USAGE = """mibench: how much of its private training data does a trained model g
 
 Every option of a cell, with the command that changes it: python -m mibench --cfg job"""
 
+#: Lines of Hydra's and OmegaConf's messages that do not help a person.
+NOISE = ("full_key", "object_type", "Set the environment", "Config search path", "provider=")
+
 SUBCOMMANDS = {
     "list": "catalogue of components",
     "show": "one cell's rows and picture",
@@ -72,15 +75,22 @@ def _fail(sentence: str, verbose: bool, status: int) -> int:
 
 def _explained(error: Exception) -> str | None:
     """Returns an exception of Hydra, OmegaConf or the file system as one sentence; None for any other."""
-    from hydra.errors import HydraException
+    from hydra.errors import HydraException, OverrideParseException
     from omegaconf.errors import OmegaConfBaseException
 
+    from mibench.catalogue import conf_dir
+
+    if isinstance(error, OverrideParseException):
+        return f"The option '{error.override}' cannot be read; write KEY=VALUE, with quotes around special characters."
     if isinstance(error, HydraException | OmegaConfBaseException):
+        if missing := re.search(r"Could not find '(\w+)/([^']+)'", str(error)):
+            axis, name = missing.groups()
+            return str(UnknownNameError(axis, name, [path.stem for path in (conf_dir() / axis).glob("*.yaml")]))
         told: BaseException = error
         while not str(told).strip() and (told.__cause__ or told.__context__):
             told = told.__cause__ or told.__context__ or told
         lines = [line.strip() for line in str(told).splitlines() if line.strip()]
-        parts = [line for line in lines if not line.startswith(("full_key", "object_type", "Set the environment"))]
+        parts = [line for line in lines if not line.startswith(NOISE)]
         keys = [line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key:")]
         where = f" (at {keys[0]})" if keys and keys[0] and keys[0] not in parts[0] else ""
         return " ".join(parts[:4]).rstrip(".") + f"{where}."

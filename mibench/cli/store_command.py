@@ -10,7 +10,7 @@ from mibench.store import Store
 
 
 def run(words: Sequence[str]) -> int:
-    """Lists the artifacts, or with ``collect`` deletes those of the kinds named (``store collect kinds=victim,prior``)."""
+    """Lists the artifacts, or deletes those of the kinds named: ``store collect kinds=victim,prior``."""
     commands = [word for word in words if "=" not in word]
     overrides = [word for word in words if "=" in word and not word.startswith("kinds=")]
     kinds = [word.removeprefix("kinds=") for word in words if word.startswith("kinds=")]
@@ -20,9 +20,10 @@ def run(words: Sequence[str]) -> int:
     artifacts = list(store.artifacts())
     if commands:
         if not kinds:
+            there = ", ".join(sorted({one.kind for one in artifacts})) or "none"
             raise UserError(
-                "store collect deletes artifacts that would have to be built again; say which: kinds=reconstruction,victim "
-                "(kinds there are: " + (", ".join(sorted({one.kind for one in artifacts})) or "none") + ")."
+                "store collect deletes artifacts that would have to be built again; say which, for instance "
+                f"kinds=reconstruction (there are: {there})."
             )
         doomed = set(kinds[0].split(","))
         freed = store.collect({one.digest for one in artifacts if one.kind not in doomed})

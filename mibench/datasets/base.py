@@ -59,8 +59,8 @@ def holdout(examples: Examples, test_fraction: float, seed: int) -> Population:
         rows = torch.nonzero(examples.y == label).flatten()
         if len(rows) < 2:
             raise UserError(
-                f"Class {int(label)} has {len(rows)} example; at least 2 are needed, one to train on and one to test on: "
-                "add more or leave the class out."
+                f"Class {int(label)} has {len(rows)} example; at least 2 are needed, one to train on and one to test "
+                "on: add more or leave the class out."
             )
         rows = rows[torch.randperm(len(rows), generator=shuffle)]
         count = min(len(rows) - 1, max(1, round(test_fraction * len(rows))))
@@ -103,7 +103,7 @@ def class_split(
     control = tuple(public if held_out is None else held_out)
     said = list(notes)
     if coincide and control:
-        said.append("Public and control classes coincide: the control victim was trained on the attacker's public data.")
+        said.append("Public and control classes coincide: the control victim learned the attacker's public data.")
     return Split(
         spec=InputSpec("image", tuple(x.shape[1:]), len(private)),
         private=holdout(relabel(x, y, private), test_fraction, derive(seed, "private")),
@@ -116,7 +116,7 @@ def class_split(
 
 
 def resize(images: Tensor, size: int | None) -> Tensor:
-    """Returns images ``(N, C, H, W)`` in [0, 1] at ``size`` x ``size`` pixels (bilinear, antialiased); None keeps them."""
+    """Returns images ``(N, C, H, W)`` at ``size`` x ``size`` pixels (bilinear, antialiased); None keeps them."""
     if size is None or images.shape[-2:] == (size, size):
         return images
     resized = torch.nn.functional.interpolate(images, (size, size), mode="bilinear", antialias=True)

@@ -47,7 +47,7 @@ def write_shard(results: Path, cell_id: str, rows: Sequence[Mapping[str, Any]]) 
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(
-            f"The results folder {results} cannot be written ({error.strerror}); set paths.results to a writable folder."
+            f"The results folder {results} cannot be written ({error.strerror}); set paths.results to a writable one."
         ) from error
     return path
 

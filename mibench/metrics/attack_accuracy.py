@@ -1,8 +1,8 @@
 """Attack accuracy: the share of reconstructions that independent evaluation models assign to the target class.
 
-Zhang et al., CVPR 2020, and the line of work after it. Several evaluation models of unlike architecture answer singly and as
-a vote (mean of their probabilities), since one alone is fooled by texture made against its own family of networks. Top-5
-means that the class is among the five most probable ones, not that one of five restarts was right.
+Zhang et al., CVPR 2020, and the line of work after it. Several evaluation models of unlike architecture answer singly
+and as a vote (mean of their probabilities), since one alone is fooled by texture made against its own family of
+networks. Top-5 means that the class is among the five most probable ones, not that one of five restarts was right.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ class AttackAccuracy(Metric[ClassTruth]):
 
     def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
         """Returns hits of shape ``(N,)`` per evaluator and rank."""
-        probabilities = {one.name: one.model.predict_proba(result.values.to(_device(one.model))).cpu() for one in truth.evaluators}
+        probabilities = {
+            one.name: one.model.predict_proba(result.values.to(_device(one.model))).cpu() for one in truth.evaluators
+        }
         if len(probabilities) > 1:
             probabilities["vote"] = torch.stack(list(probabilities.values())).mean(0)
-        return [
-            _hits(scores, result, rank, name) for name, scores in probabilities.items() for rank in (1, 5)
-        ]
+        return [_hits(scores, result, rank, name) for name, scores in probabilities.items() for rank in (1, 5)]
 
 
 def _hits(scores: Tensor, result: Reconstruction, rank: int, evaluator: str) -> Measurement:

@@ -22,6 +22,7 @@ class Measurement:
         groups: The target each value belongs to, shape ``(n,)``: the unit over which intervals are taken.
         variant: Which form of the metric (``top1``).
         evaluator: The evaluation model, or the pre-trained network with its checksum.
+        unit: Unit of this variant where it is not the card's.
         reason: Why there is no value; ``values`` is empty then.
     """
 
@@ -29,6 +30,7 @@ class Measurement:
     groups: Tensor
     variant: str = ""
     evaluator: str = ""
+    unit: str | None = None
     reason: str = ""
 
 

@@ -1,7 +1,7 @@
 """Target accuracy: the utility of the defended victim on private test data, as its service answers.
 
-Beside it stand the evaluation models' accuracies, without which attack accuracy cannot be read, and the accuracy of naming the
-most frequent class always.
+Beside it stand the evaluation models' accuracies, without which attack accuracy cannot be read, and the accuracy of
+naming the most frequent class always.
 """
 
 from __future__ import annotations

@@ -1,19 +1,20 @@
-"""WGAN-GP: a DCGAN generator against a gradient-penalised critic, the prior of GMI.
+r"""WGAN-GP: a DCGAN generator against a gradient-penalised critic, the prior of GMI.
 
 Gulrajani et al., Improved Training of Wasserstein GANs, NeurIPS 2017, with the networks of GMI's released code
 (https://github.com/MKariya1998/GMI-Attack, ``Celeba/generator.py``, ``discri.py``, ``train_gan.py``):
 
-.. math:: L_D = E D(G(z)) - E D(x) + 10 \\, E (\\|\\nabla D(\\hat x)\\|_2 - 1)^2, \\qquad L_G = -E D(G(z))
+.. math:: L_D = E D(G(z)) - E D(x) + 10 \, E (\|\nabla D(\hat x)\|_2 - 1)^2, \qquad L_G = -E D(G(z))
 
-with :math:`\\hat x` on the line between a real and a generated image, one :math:`\\alpha` per sample, and one generator
+with :math:`\hat x` on the line between a real and a generated image, one :math:`\alpha` per sample, and one generator
 step per ``n_critic`` critic steps. The generator ends in a sigmoid, so images lie in [0, 1]. The critic uses instance
-norm: batch norm would couple the samples whose gradients are penalised one by one. For sizes other than 64 the number of
-up- and down-sampling blocks follows the size.
+norm: batch norm would couple the samples whose gradients are penalised one by one. For sizes other than 64 the number
+of up- and down-sampling blocks follows the size.
 """
 
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -31,8 +32,8 @@ class WganGpNetworks(LatentPrior):
     """Generator and critic.
 
     Args:
-        shape: Image shape ``(C, H, W)``, square, a multiple of 8 per side; sizes 4 * 2^n are native, others are resized.
-        latent_dim: Dimension of z.
+        shape: Image shape ``(C, H, W)``, square, a multiple of 8 per side; sizes 4 * 2^n are native, others are
+        resized. latent_dim: Dimension of z.
         width: Channels next to the image (64 in the paper).
     """
 
@@ -55,13 +56,13 @@ class WganGpNetworks(LatentPrior):
                     nn.BatchNorm2d(after),
                     nn.ReLU(),
                 )
-                for before, after in zip(widths, widths[1:], strict=False)
+                for before, after in pairwise(widths)
             ],
             nn.ConvTranspose2d(widths[-1], channels, 5, 2, 2, output_padding=1),
             nn.Sigmoid(),
         )
         down: list[nn.Module] = [nn.Conv2d(channels, width, 5, 2, 2), nn.LeakyReLU(0.2)]
-        for before, after in zip(widths[::-1], widths[-2::-1], strict=False):
+        for before, after in pairwise(widths[::-1]):
             down += [nn.Conv2d(before, after, 5, 2, 2), nn.InstanceNorm2d(after, affine=True), nn.LeakyReLU(0.2)]
         self.judge = nn.Sequential(*down, nn.Conv2d(widths[0], 1, 4))
         for module in self.modules():
@@ -133,7 +134,8 @@ class WganGp(Prior):
     def network(self, spec: InputSpec) -> WganGpNetworks:
         """Returns the untrained networks."""
         if spec.shape[1] != spec.shape[2]:
-            raise UserError(f"prior=wgan_gp needs square images, but got {spec.shape[2]}x{spec.shape[1]}; set dataset.size.")
+            size = f"{spec.shape[2]}x{spec.shape[1]}"
+            raise UserError(f"prior=wgan_gp needs square images, but got {size}; set dataset.size.")
         return WganGpNetworks(spec.shape, self.latent_dim, self.width)
 
     def train(self, network: LatentPrior, data: PriorData, seed: int, device: torch.device) -> None:
@@ -169,7 +171,8 @@ def gradient_penalty(network: LatentPrior, real: Tensor, fake: Tensor, draws: to
     alpha = torch.rand(len(real), 1, 1, 1, generator=draws, device=real.device)
     between = (alpha * real + (1 - alpha) * fake).requires_grad_(True)
     (slope,) = torch.autograd.grad(network.critic(between).sum(), between, create_graph=True)
-    return ((slope.flatten(1).norm(dim=1) - 1) ** 2).mean()
+    penalty: Tensor = ((slope.flatten(1).norm(dim=1) - 1) ** 2).mean()
+    return penalty
 
 
 def _step(optimizer: torch.optim.Optimizer, loss: Tensor, module: nn.Module) -> None:

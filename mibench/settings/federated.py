@@ -2,8 +2,9 @@
 
 In every round each client computes the gradient of the mean cross-entropy on one batch of its own data (McMahan et al.,
 Communication-Efficient Learning, AISTATS 2017, FedSGD), the defense's ``update`` hook turns it into what is shared, the
-``protocol`` hook into what arrives, and the server takes a step of size ``lr`` along the mean. The attacked round is the
-one after ``rounds``: the global model is then ``rounds`` rounds old, and update defenses are in the state they have then.
+``protocol`` hook into what arrives, and the server takes a step of size ``lr`` along the mean. The attacked round is
+the one after ``rounds``: the global model is then ``rounds`` rounds old, and update defenses are in the state they have
+then.
 """
 
 from __future__ import annotations
@@ -153,8 +154,8 @@ class Federated(Setting):
         if len(order) < self.batch_size:
             what = "classes" if self.unique_labels else "examples"
             raise UserError(
-                f"A client has {len(order)} {what}, fewer than setting.batch_size={self.batch_size}; lower it, or lower "
-                "setting.clients."
+                f"A client has {len(order)} {what}, fewer than setting.batch_size={self.batch_size}; lower it, or "
+                "lower setting.clients."
             )
         return train[order[: self.batch_size]]
 

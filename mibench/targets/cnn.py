@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import nn
 
 from mibench.card import TargetCard
@@ -25,9 +27,7 @@ class Cnn(Target):
         self.normalise = centred(spec)
         widths = [channels, width, 2 * width, 4 * width]
         self.stages = nn.ModuleList(
-            nn.Sequential(
-                nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2)
-            )
-            for before, after in zip(widths, widths[1:], strict=False)
+            nn.Sequential(nn.Conv2d(before, after, 3, padding=1), nn.BatchNorm2d(after), nn.ReLU(), nn.MaxPool2d(2))
+            for before, after in pairwise(widths)
         )
         self.head = nn.Linear(widths[-1] * (height // 8) * (breadth // 8), spec.classes)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from torch import Tensor, nn
@@ -68,7 +69,7 @@ class Mlp(Target):
             width = int(torch.tensor(spec.shape).prod())
         widths = [width, *hidden]
         self.stages = nn.ModuleList(
-            nn.Sequential(nn.Linear(before, after), nn.ReLU()) for before, after in zip(widths, widths[1:], strict=False)
+            nn.Sequential(nn.Linear(before, after), nn.ReLU()) for before, after in pairwise(widths)
         )
         self.head = nn.Linear(widths[-1], spec.classes)
 

@@ -1,7 +1,7 @@
 """torchvision's VGG16-BN as the low-resolution model-inversion literature uses it.
 
-The five convolutional blocks (Simonyan and Zisserman, ICLR 2015), pooled only while the map is larger than one pixel, then a
-batch-normalised feature and a linear head, as in the VGG16 target of the GMI line of work.
+The five convolutional blocks (Simonyan and Zisserman, ICLR 2015), pooled only while the map is larger than one pixel,
+then a batch-normalised feature and a linear head, as in the VGG16 target of the GMI line of work.
 """
 
 from __future__ import annotations

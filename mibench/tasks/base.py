@@ -181,7 +181,8 @@ class Task(ABC, Generic[GoalT, TruthT]):
         expected = self.blank(goal, spec)
         if result.values.shape != expected.values.shape:
             raise ValueError(
-                f"Expected a reconstruction of shape {tuple(expected.values.shape)}, but got {tuple(result.values.shape)}."
+                f"Expected a reconstruction of shape {tuple(expected.values.shape)}, "
+                f"but got {tuple(result.values.shape)}."
             )
         if not torch.equal(result.target.cpu(), expected.target.cpu()):
             raise ValueError("Expected the reconstruction's targets to be those of the goal, in its order.")

@@ -1,0 +1,85 @@
+r"""iDLG: improved deep leakage from gradients (Zhao et al., arXiv 2001.02610, 2020).
+
+The attacker of DLG need not search the label: for one example under cross-entropy with hard labels, the gradient in the
+last layer has the opposite sign in the row of the true class,
+
+.. math:: \partial L / \partial b_c = p_c - 1[c = y], \qquad \partial L / \partial W_c = (p_c - 1[c = y]) \, h^T.
+
+The label is read off, and DLG's distance is minimised over the input alone. Official code:
+https://github.com/PatrickZH/Improved-Deep-Leakage-from-Gradients (its rule is ``row_sum``, right where the features
+:math:`h` are never negative; ``bias_sign`` and ``inner_product``, the paper's argument, hold for any features). The
+rule holds for a batch of one: larger client batches are refused. Deviations: those of DLG (restarts, lowest distance
+met).
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from mibench.access import GradientsView
+from mibench.attacks.dlg import Dlg
+from mibench.card import AttackCard
+from mibench.errors import UserError
+from mibench.knowledge import Knowledge
+from mibench.optim.label_recovery import LABEL_RULES
+
+
+class Idlg(Dlg):
+    """DLG with the label read off the classifier's gradient.
+
+    Args:
+        label_rule: ``row_sum`` (the authors' code), ``bias_sign`` or ``inner_product``.
+        iterations: Outer L-BFGS steps of one start.
+        inner: L-BFGS iterations inside each.
+        lr: Step length.
+        history: Pairs of differences that L-BFGS remembers.
+        restarts: Starts per message at the most.
+        matched: Squared gradient distance below which a message needs no further start.
+        tolerance: Squared gradient distance that ends a descent.
+    """
+
+    card = AttackCard(
+        name="idlg",
+        title="iDLG",
+        modalities=("image",),
+        year=2020,
+        bib="idlg",
+        code="https://github.com/PatrickZH/Improved-Deep-Leakage-from-Gradients",
+        family="gradient matching",
+        task="instance",
+        access=("gradients",),
+        uses=("labels",),
+        largest_batch=1,
+    )
+
+    def __init__(
+        self,
+        *,
+        label_rule: str = "row_sum",
+        iterations: int = 300,
+        inner: int = 20,
+        lr: float = 1.0,
+        history: int = 100,
+        restarts: int = 4,
+        matched: float = 1e-6,
+        tolerance: float = 1e-10,
+    ) -> None:
+        super().__init__(
+            iterations=iterations,
+            inner=inner,
+            lr=lr,
+            history=history,
+            restarts=restarts,
+            matched=matched,
+            tolerance=tolerance,
+        )
+        if label_rule not in LABEL_RULES:
+            raise UserError(
+                f"Expected attack.label_rule to be one of {', '.join(LABEL_RULES)}, but got '{label_rule}'."
+            )
+        self.label_rule = label_rule
+
+    def labels(self, view: GradientsView, knowledge: Knowledge, message: int) -> Tensor:
+        """Returns the class id behind one message: granted, or read off the gradient."""
+        granted = super().labels(view, knowledge, message)
+        return LABEL_RULES[self.label_rule](view.messages[message]) if granted is None else granted

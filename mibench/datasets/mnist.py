@@ -1,0 +1,135 @@
+"""MNIST: handwritten digits of 28x28 pixels, 60,000 in the training file and 10,000 in the test file.
+
+Y. LeCun, L. Bottou, Y. Bengio and P. Haffner, Gradient-based learning applied to document recognition, Proceedings of
+the IEEE, 1998. Parted as in the protocol of KED-MI: the target knows the digits 0-4, the attacker owns the training
+pictures of 5-9, which the control victim learns too. Training and test data are those of the official files. Layout:
+``MNIST/raw/*-ubyte``, plain or ``.gz``.
+"""
+
+from __future__ import annotations
+
+import gzip
+import zlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.functional import pad
+
+from mibench.card import DatasetCard
+from mibench.data import Examples, InputSpec, Population, Split
+from mibench.datasets.base import Dataset, relabel, resize
+from mibench.errors import DatasetNotFoundError, UserError
+from mibench.seeding import derive, generator
+
+
+class Mnist(Dataset):
+    """MNIST.
+
+    Args:
+        data_root: Folder with ``MNIST/raw``.
+        seed: Seed of the choice that ``limit`` makes; without a limit nothing is drawn.
+        size: Pixels per side: 28 keeps the originals, 32 adds a black border of 2 pixels, which changes no pixel; any
+            other size is resized from the bordered picture (bilinear).
+        private: Digits of the target.
+        public: Digits of the attacker and of the control victim.
+        limit: Most training pictures per digit; None takes all.
+    """
+
+    card = DatasetCard(
+        name="mnist",
+        title="MNIST",
+        modalities=("image",),
+        year=1998,
+        bib="mnist",
+        licence="CC BY-SA 3.0",
+        may_show=True,
+    )
+
+    def __init__(
+        self,
+        *,
+        data_root: Path | str,
+        seed: int = 0,
+        size: int = 32,
+        private: Sequence[int] = (0, 1, 2, 3, 4),
+        public: Sequence[int] = (5, 6, 7, 8, 9),
+        limit: int | None = None,
+    ) -> None:
+        super().__init__(data_root=data_root, seed=seed)
+        if limit is not None and limit < 1:
+            raise UserError(f"Expected dataset.limit to be at least 1 (or null for all), but got {limit}.")
+        if overlap := set(private) & set(public):
+            raise UserError(f"Digits {sorted(overlap)} stand in dataset.private and in dataset.public; part them.")
+        self.size = size
+        self.private = list(private)
+        self.public = list(public)
+        self.limit = limit
+
+    def load(self) -> Split:
+        """Returns the split.
+
+        Raises:
+            DatasetNotFoundError: If one of the four files is not there.
+        """
+        train, test = self._examples("train"), self._examples("t10k")
+        private, public = self._population(train, test, self.private), self._population(train, test, self.public)
+        return Split(
+            spec=InputSpec("image", (1, self.size, self.size), len(self.private)),
+            private=private,
+            public=public.train,
+            held_out=public,
+            held_out_is_public=True,
+            class_names=tuple(f"digit {digit}" for digit in self.private),
+            notes=(
+                "Public and control classes coincide: the control victim was trained on the attacker's public data.",
+            ),
+        )
+
+    def _examples(self, part: str) -> Examples:
+        images = read_idx(self._file(f"{part}-images-idx3-ubyte"))
+        return Examples(images, read_idx(self._file(f"{part}-labels-idx1-ubyte")).long())
+
+    def _file(self, name: str) -> Path:
+        looked = [self.data_root / "MNIST" / "raw" / file for file in (name, f"{name}.gz")]
+        for file in looked:
+            if file.is_file():
+                return file
+        raise DatasetNotFoundError(
+            "mnist", looked, "download it with torchvision.datasets.MNIST(root, download=True), which makes this layout"
+        )
+
+    def _population(self, train: Examples, test: Examples, digits: Sequence[int]) -> Population:
+        chosen = self._limited(relabel(train.x, train.y, digits))
+        return Population(self._scaled(chosen), self._scaled(relabel(test.x, test.y, digits)))
+
+    def _limited(self, examples: Examples) -> Examples:
+        if self.limit is None:
+            return examples
+        order = torch.randperm(len(examples), generator=generator(derive(self.seed, "limit")))
+        rows = [order[examples.y[order] == label][: self.limit] for label in examples.y.unique()]
+        return examples[torch.cat(rows)]
+
+    def _scaled(self, examples: Examples) -> Examples:
+        x = examples.x[:, None].float() / 255
+        return Examples(x if self.size == 28 else resize(pad(x, (2, 2, 2, 2)), self.size), examples.y)
+
+
+def read_idx(file: Path) -> Tensor:
+    """Returns the bytes of an IDX file, plain or gzipped, as a ``uint8`` tensor of the shape it declares.
+
+    Raises:
+        UserError: If the file is no IDX file of bytes, or is cut short.
+    """
+    try:
+        raw = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        if raw[:3] != b"\0\0\x08":
+            raise ValueError("it does not begin as one")
+        rank = raw[3]
+        shape = np.frombuffer(raw, ">u4", count=rank, offset=4).astype(int)
+        values = np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
+    except (OSError, EOFError, zlib.error, ValueError, IndexError) as error:
+        raise UserError(f"{file} is no complete IDX file ({error}); download it again.") from error
+    return torch.from_numpy(values.copy())

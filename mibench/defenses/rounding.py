@@ -1,0 +1,64 @@
+r"""Rounded confidences (Fredrikson et al., Model Inversion Attacks that Exploit Confidence Information, CCS 2015).
+
+The service answers each probability rounded to a multiple of a step :math:`r`:
+
+.. math:: p' = r \, \mathrm{round}(p / r)
+
+so that small moves of the input leave the answer as it is and finite differences vanish. The label is kept: where
+rounding ties the most probable class with another one, the true top class gets one step more. Labels are therefore
+not affected. The answers need not sum to one; ``renormalise`` makes them. Saliency maps, where they are served, stay
+exact.
+
+There is no official code.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mibench.card import DefenseCard
+from mibench.defenses.base import Defense
+from mibench.errors import UserError
+
+
+class Rounding(Defense):
+    """Probabilities rounded to multiples of a step.
+
+    Args:
+        step: The step, in [0, 1]; 0 leaves the answer as it is.
+        renormalise: Whether the rounded answer is divided by its sum.
+    """
+
+    card = DefenseCard(
+        name="rounding",
+        title="Rounding",
+        modalities=("image", "text", "tabular", "audio", "graph"),
+        year=2015,
+        bib="rounding",
+        fidelity="paper",
+        hooks=("output",),
+        affects=("scores", "explanations"),
+        strength="step",
+    )
+
+    def __init__(self, *, step: float = 0.05, renormalise: bool = False) -> None:
+        if not 0 <= step <= 1:
+            raise UserError(f"Expected defense.step to lie in [0, 1], but got {step}.")
+        self.step = step
+        self.renormalise = renormalise
+
+    def output(self, probabilities: Tensor) -> Tensor:
+        """Returns the rounded probabilities ``(N, classes)``, in [0, 1], with the most probable class unchanged."""
+        if not self.step:
+            return probabilities
+        counts = _keep_label((probabilities / self.step).round(), probabilities.argmax(1, keepdim=True))
+        rounded = (counts * self.step).clamp_max(1)
+        return rounded / rounded.sum(1, keepdim=True) if self.renormalise else rounded
+
+
+def _keep_label(counts: Tensor, top: Tensor) -> Tensor:
+    """Returns ``counts`` with one more for the top class where another class has come level with it."""
+    others = counts.scatter(1, top, -1).max(1, keepdim=True).values
+    best = counts.gather(1, top)
+    return counts.scatter(1, top, torch.where(others >= best, best + 1, best))

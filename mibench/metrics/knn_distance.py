@@ -1,0 +1,80 @@
+"""KNN distance: how near a reconstruction comes to some private training image of its class.
+
+Zhang et al., CVPR 2020, and the line of work after it. For every reconstruction the smallest *squared*
+Euclidean distance, summed over the penultimate features of an evaluation model, to the private training images
+of the target class. It tells a likeness from a pattern that merely crosses the evaluator's decision boundary.
+The scale is the evaluator's own, so numbers under different evaluators cannot be compared, and each is reported
+by itself. All classes weigh the same, however many samples they have. A missing sample arrives as a mid-grey
+image and is measured as such.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+import torch
+from torch import Tensor
+
+from mibench.card import MetricCard
+from mibench.metrics.base import Measurement, Metric
+from mibench.model import Classifier
+from mibench.tasks.base import Reconstruction
+from mibench.tasks.class_ import ClassTruth
+
+
+class KnnDistance(Metric[ClassTruth]):
+    """Squared feature distance to the nearest private training image of the class, per evaluation model."""
+
+    card = MetricCard(
+        name="knn_distance",
+        title="KNN distance",
+        modalities=("image",),
+        year=2020,
+        bib="gmi",
+        tasks=("class",),
+        higher_is_leakier=False,
+    )
+
+    def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
+        """Returns one distance per sample, shape ``(N,)``, for each evaluation model."""
+        return [
+            Measurement(
+                values=distances_by_class(one.model, result, truth, _to_nearest),
+                groups=result.target,
+                evaluator=one.name,
+            )
+            for one in truth.evaluators
+        ]
+
+
+def _to_nearest(samples: Tensor, private: Tensor) -> Tensor:
+    return torch.cdist(samples, private, compute_mode="donot_use_mm_for_euclid_dist").square().amin(1)
+
+
+def distances_by_class(
+    model: Classifier, result: Reconstruction, truth: ClassTruth, distance: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """Returns ``distance`` of every sample to the private training images of its class, both as penultimate features.
+
+    Args:
+        model: The evaluation model.
+        result: Samples.
+        truth: The private images.
+        distance: Maps features of samples ``(n, F)`` and of private images ``(m, F)`` to distances ``(n,)``.
+
+    Returns:
+        Distances of shape ``(N,)``, in double precision.
+    """
+    samples = penultimate(model, result.values)
+    distances = torch.empty(len(result), dtype=torch.float64)
+    for label in result.target.unique().tolist():
+        own = result.target == label
+        distances[own] = distance(samples[own], penultimate(model, truth.images_of(label)))
+    return distances
+
+
+@torch.no_grad()
+def penultimate(model: Classifier, x: Tensor, batch_size: int = 512) -> Tensor:
+    """Returns the penultimate features ``(N, F)`` of images, on the CPU, in double precision."""
+    device = next(model.parameters()).device
+    return torch.cat([model.features(part.to(device)).cpu().double() for part in x.split(batch_size)])

@@ -1,0 +1,135 @@
+r"""LPIPS: learned perceptual image patch similarity (Zhang, Isola, Efros, Shechtman and Wang, CVPR 2018), version 0.1.
+
+A network pre-trained on ImageNet sees both images; at every layer :math:`l` the channel vectors are scaled to
+unit length, and
+
+.. math:: \mathrm{LPIPS}(\hat x, x) = \sum_l \operatorname{mean}_{h,w} \sum_c w_{lc} (\hat\phi_{lchw} - \phi_{lchw})^2
+
+with weights :math:`w` fitted to human judgements. Those weights travel with the authors' package ``lpips``; the
+backbone does not, and is read from ``weights``. Without the published backbone, recognised by its SHA-256,
+there is no LPIPS: nothing is downloaded and no random network takes its place, because the number would look
+right and mean nothing. The checksum's first twelve digits are recorded (``alex:7be5be791159``).
+
+Grey images are repeated to three channels. Images with a side under 64 pixels are enlarged bilinearly until
+that side has 64, which the variant ``upsampled64`` says; otherwise alex's last layers would see one or no
+position.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import warnings
+from collections.abc import Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import interpolate
+
+from mibench.card import MetricCard
+from mibench.errors import WeightsMissingError
+from mibench.metrics.base import Measurement, Metric
+from mibench.seeding import seeded
+from mibench.tasks.base import Reconstruction
+from mibench.tasks.instance import InstanceTruth
+
+#: The published backbones. The last part of a name is the beginning of the file's SHA-256.
+BACKBONES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
+
+SOURCE = "https://download.pytorch.org/models/"
+
+SMALLEST_SIDE = 64
+
+
+class Lpips(Metric[InstanceTruth]):
+    """LPIPS per image; 0 for equal images.
+
+    Args:
+        net: Backbone: ``alex`` (what the authors recommend to report) or ``vgg``.
+        weights: Folder of the backbone's file; None means torch's own, ``$TORCH_HOME/hub/checkpoints``.
+    """
+
+    card = MetricCard(
+        name="lpips",
+        title="LPIPS",
+        modalities=("image",),
+        year=2018,
+        bib="lpips",
+        code="https://github.com/richzhang/PerceptualSimilarity",
+        tasks=("instance",),
+        higher_is_leakier=False,
+    )
+
+    def __init__(self, *, net: Literal["alex", "vgg"] = "alex", weights: Path | None = None) -> None:
+        self.net = net
+        self.weights = Path(torch.hub.get_dir()) / "checkpoints" if weights is None else Path(weights)
+
+    def measure(self, result: Reconstruction, truth: InstanceTruth) -> Sequence[Measurement]:
+        """Returns one distance per image, shape ``(N,)``.
+
+        Raises:
+            WeightsMissingError: If the backbone's file is not there, or is another than the published one.
+        """
+        network, checksum = self._network
+        small = min(truth.x.shape[-2:]) < SMALLEST_SIDE
+        pairs = zip(result.values.split(32), truth.x.split(32), strict=True)
+        with torch.no_grad():
+            values = torch.cat([network(_prepared(x), _prepared(y)).flatten() for x, y in pairs])
+        return [
+            Measurement(
+                values=values,
+                groups=truth.target,
+                variant=f"upsampled{SMALLEST_SIDE}" if small else "",
+                evaluator=f"{self.net}:{checksum[:12]}",
+            )
+        ]
+
+    @cached_property
+    def _network(self) -> tuple[nn.Module, str]:
+        """The network with the checked backbone, and the SHA-256 of the backbone's file."""
+        import lpips
+
+        path = self.weights / BACKBONES[self.net]
+        checksum = _checked(path)
+        with seeded(0), warnings.catch_warnings():
+            warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")  # lpips uses its old options
+            network = lpips.LPIPS(net=self.net, version="0.1", pnet_rand=True, verbose=False)
+        published = torch.load(path, map_location="cpu", weights_only=True)
+        own = network.net.state_dict()
+        network.net.load_state_dict({name: published[f"features.{name.split('.', 1)[1]}"] for name in own}, strict=True)
+        return network.requires_grad_(False).eval(), checksum
+
+
+def _checked(path: Path) -> str:
+    """Returns the SHA-256 of a published backbone's file.
+
+    Raises:
+        WeightsMissingError: If it is not there or not the published one.
+    """
+    address = SOURCE + path.name
+    if not path.is_file():
+        raise WeightsMissingError(
+            f"LPIPS needs the pre-trained network {path.name}, which was not found in {path.parent}: download it from "
+            f"{address} into that folder, or point paths.weights at the folder that holds it."
+        )
+    with path.open("rb") as file:
+        checksum = hashlib.file_digest(file, "sha256").hexdigest()
+    promised = path.stem.rsplit("-", 1)[1]
+    if not checksum.startswith(promised):
+        raise WeightsMissingError(
+            f"{path} is not the published network, for its SHA-256 begins with {checksum[:8]} instead of {promised}: "
+            f"download it again from {address}."
+        )
+    return checksum
+
+
+def _prepared(images: Tensor) -> Tensor:
+    """Returns images in [-1, 1], in colour, with no side under 64 pixels."""
+    colour = images.float().expand(-1, 3, -1, -1) if images.shape[1] == 1 else images.float()
+    smallest = min(images.shape[-2:])
+    if smallest < SMALLEST_SIDE:
+        height, width = (round(side * SMALLEST_SIDE / smallest) for side in images.shape[-2:])
+        colour = interpolate(colour, (height, width), mode="bilinear", align_corners=False)
+    return 2 * colour - 1

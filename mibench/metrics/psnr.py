@@ -1,0 +1,51 @@
+r"""Peak signal-to-noise ratio between each reconstructed image and the private image it was matched with.
+
+.. math:: \mathrm{PSNR}(\hat x, x) = 10 \log_{10} (1 / \mathrm{MSE}(\hat x, x))
+
+in decibels for images in [0, 1]: the mean over images of decibels, not the decibels of a mean error. No small
+constant is added to the error (some tools do, which puts a ceiling of 60 dB on it). An exact image has an
+infinite ratio; every value is capped at ``cap``, and the share of images whose error is zero stands beside as
+the variant ``exact``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from mibench.card import MetricCard
+from mibench.errors import UserError
+from mibench.metrics.base import Measurement, Metric
+from mibench.metrics.mse import squared_errors
+from mibench.tasks.base import Reconstruction
+from mibench.tasks.instance import InstanceTruth
+
+
+class Psnr(Metric[InstanceTruth]):
+    """Peak signal-to-noise ratio per image.
+
+    Args:
+        cap: Largest value in decibels, given to exact images.
+    """
+
+    card = MetricCard(
+        name="psnr",
+        title="Peak signal-to-noise ratio",
+        modalities=("image",),
+        tasks=("instance",),
+        higher_is_leakier=True,
+    )
+
+    def __init__(self, *, cap: float = 100.0) -> None:
+        if cap <= 0:
+            raise UserError(f"Expected metric.psnr.cap to be a positive number of decibels, but got {cap}.")
+        self.cap = cap
+
+    def measure(self, result: Reconstruction, truth: InstanceTruth) -> Sequence[Measurement]:
+        """Returns decibels per image, and whether each image is exact (variant ``exact``)."""
+        errors = squared_errors(result.values, truth.x)
+        decibels = (-10 * errors.log10()).clamp_max(self.cap)
+        exact = (errors == 0) & ~result.missing
+        return [
+            Measurement(values=decibels, groups=truth.target, unit="dB"),
+            Measurement(values=exact.double(), groups=truth.target, variant="exact"),
+        ]

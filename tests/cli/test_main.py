@@ -1,0 +1,132 @@
+"""The command line as a person meets it: in a process of its own, with exit status and one sentence."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mibench.leaderboard.shards import read_shard
+
+ROOT = Path(__file__).parent.parent.parent
+TINY = [
+    "budget=smoke", "device=cpu", "threads=1", "prior.iterations=2", "attack.iterations=2",
+    "target.recipe.epochs=1", "target.recipe.min_steps=0",
+]  # fmt: skip
+
+
+def mibench(*words, folder):
+    words = [*words, f"paths.store={folder}/store", f"paths.results={folder}/results"] if folder else list(words)
+    done = subprocess.run(
+        [sys.executable, "-m", "mibench", *words],
+        cwd=ROOT, capture_output=True, text=True, check=False, timeout=300,
+        env={**os.environ, "MIBENCH_PROGRESS": "0"},
+    )  # fmt: skip
+    return done.returncode, done.stdout, done.stderr
+
+
+@pytest.fixture(scope="module")
+def ran(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cli")
+    return folder, mibench("attack=gmi", "metric=[attack_accuracy]", *TINY, folder=folder)
+
+
+def test_a_cell_ends_with_its_table_and_paths(ran):
+    folder, (status, out, err) = ran
+    assert status == 0, err
+    assert "attack_accuracy top1 vote" in out and "control" in out and "evidence" in out
+    (shard,) = (folder / "results" / "shards").glob("*.parquet")
+    assert str(shard) in out and str(folder / "results" / "pictures") in out
+    assert set(read_shard(shard)["metric"]) == {"attack_accuracy"}
+
+
+def test_a_finished_cell_is_not_run_again(ran):
+    folder, _ = ran
+    (shard,) = (folder / "results" / "shards").glob("*.parquet")
+    before = shard.stat().st_mtime_ns
+    status, out, err = mibench("attack=gmi", *TINY, folder=folder)
+    assert status == 0 and shard.stat().st_mtime_ns == before
+    assert "attack_accuracy" in out and "overwrite=always" in err
+
+
+def test_score_adds_metrics_to_the_stored_reconstruction(ran):
+    folder, _ = ran
+    (shard,) = (folder / "results" / "shards").glob("*.parquet")
+    status, out, err = mibench("score", shard.stem[:6], "metric=[knn_distance]", folder=folder)
+    assert status == 0, err
+    assert set(read_shard(shard)["metric"]) == {"attack_accuracy", "knn_distance"} and "knn_distance" in out
+
+
+def test_show_prints_a_stored_cell(ran):
+    folder, _ = ran
+    (shard,) = (folder / "results" / "shards").glob("*.parquet")
+    status, out, err = mibench("show", shard.stem, folder=folder)
+    assert status == 0, err
+    assert "attack_accuracy top1 vote" in out and "queries" in out and ".png" in out
+    status, _, err = mibench("show", "zzz", folder=folder)
+    assert status == 2 and "zzz" in err and "Traceback" not in err
+
+
+def test_store_lists_and_collects(ran):
+    folder, _ = ran
+    status, out, _ = mibench("store", folder=folder)
+    assert status == 0 and "prior" in out and "reconstruction" in out and "MiB" in out
+    status, _, err = mibench("store", "collect", folder=folder)
+    assert status == 2 and "kinds=" in err
+
+
+def test_a_sweep_leaves_a_row_for_what_cannot_be_run(tmp_path):
+    status, _, err = mibench("-m", "attack=random_prior", "defense=none,rounding", *TINY[:-4], "prior.iterations=2",
+                             "target.recipe.epochs=1", "target.recipe.min_steps=0", folder=tmp_path)  # fmt: skip
+    assert status == 0, err
+    frames = [read_shard(path) for path in (tmp_path / "results" / "shards").glob("*.parquet")]
+    skipped = [frame for frame in frames if set(frame["status"]) == {"skipped"}]
+    assert len(frames) == 2 and len(skipped) == 1
+    assert skipped[0]["reason"].item().startswith("Vacuous: defense 'rounding'")
+
+
+def test_a_broken_cell_leaves_a_failed_row_and_status_1(tmp_path):
+    words = ["attack=gmi", *TINY, "attack.lr=nan"]
+    status, _, err = mibench(*words, folder=tmp_path)
+    assert status == 1 and "The cell failed" in err
+    (shard,) = (tmp_path / "results" / "shards").glob("*.parquet")
+    frame = read_shard(shard)
+    assert frame["status"].tolist() == ["failed"] and "NaN" in frame["reason"].item()
+    status, _, err = mibench(*words, folder=tmp_path)
+    assert status == 1 and "overwrite=failed" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["lst"], "did you mean list"),
+        (["list", "atacks"], "did you mean attacks"),
+        (["attack=gmy"], "gmi"),
+        (["attack.foo=3"], "attack.foo"),
+        (["attack=gmi", "attack.iterations=many"], "iterations"),
+        (["attack=gmi", "defense=rounding"], "Vacuous"),
+        (["attack=gmi", "dataset=att_faces", "paths.data=/nowhere"], "/nowhere"),
+        (["attack=gmi", "overwrite=maybe"], "never, failed or always"),
+        (["attack.base=3=4", "attack"], "attack"),
+        (["seed=abc"], "seed"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_status_2(words, said, tmp_path):
+    folder = None if words[0] in ("lst", "list") else tmp_path
+    status, _, err = mibench(*words, folder=folder)
+    assert status == 2, err
+    assert said in err and "Traceback" not in err
+
+
+def test_a_read_only_results_folder_is_said_so(tmp_path):
+    (tmp_path / "results").write_text("a file, no folder")
+    status, _, err = mibench("attack=gmi", *TINY, folder=tmp_path)
+    assert status == 2 and "Traceback" not in err and "results" in err
+
+
+def test_help_and_list_need_nothing_heavy():
+    status, out, _ = mibench("--help", folder=None)
+    assert status == 0 and "python -m mibench attack=gmi" in out
+    status, out, _ = mibench("list", "attacks", folder=None)
+    assert status == 0 and "gmi" in out and "white_box" in out

@@ -1,0 +1,122 @@
+"""What every dataset of the catalogue keeps to; those whose files are missing under the data root are skipped."""
+
+import hashlib
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from mibench.catalogue import entries
+from mibench.composition import build, compose, plain
+from mibench.errors import DatasetNotFoundError, UserError
+
+ENTRIES = {one.name: one for one in entries("dataset")}
+NEEDS_FOLDER = [name for name, one in ENTRIES.items() if "root" in one.node]
+NEEDS_FILES = [name for name, one in ENTRIES.items() if not one.card.embedded and name not in NEEDS_FOLDER]
+
+
+def made(name, *overrides):
+    return build(plain(compose([f"dataset={name}", *overrides]).dataset))
+
+
+def folder_of_images(root):
+    """Writes a folder of five classes with three images of noise each."""
+    draw = np.random.default_rng(0)
+    for label in range(5):
+        (root / f"class {label}").mkdir()
+        for index in range(3):
+            noise = draw.integers(0, 256, (8, 8, 3), np.uint8)
+            Image.fromarray(noise).save(root / f"class {label}" / f"{index}.png")
+    return root
+
+
+@pytest.fixture(scope="module", params=ENTRIES)
+def split(request, tmp_path_factory):
+    if ENTRIES[request.param].card.embedded:
+        return made(request.param).load()
+    if request.param in NEEDS_FOLDER:
+        root = folder_of_images(tmp_path_factory.mktemp("images"))
+        return made(request.param, f"dataset.root={root}", "dataset.public_classes=2").load()
+    root = request.getfixturevalue("data_root")
+    try:
+        return made(request.param, f"paths.data={root}").load()
+    except DatasetNotFoundError as missing:
+        pytest.skip(str(missing))
+
+
+def parts(split):
+    """Returns all examples by role."""
+    found = {"train": split.private.train, "test": split.private.test}
+    if split.public is not None:
+        found["public"] = split.public
+    if split.held_out is not None:
+        found |= {"held-out train": split.held_out.train, "held-out test": split.held_out.test}
+    return found
+
+
+def contents(examples):
+    return [hashlib.sha256(row.tobytes()).digest() for row in examples.x.numpy()]
+
+
+def test_the_facts_are_those_of_the_tensors(split):
+    for role, examples in parts(split).items():
+        assert len(examples) == len(examples.x) > 0, role
+        assert tuple(examples.x.shape[1:]) == split.spec.shape, role
+        assert examples.x.dtype == torch.float32, role
+        assert examples.y.dtype == torch.int64, role
+    for examples in (split.private.train, split.private.test):
+        assert examples.y.unique().tolist() == list(range(split.spec.classes)), "every class, from 0 on"
+    assert len(split.class_names) == split.spec.classes
+
+
+def test_ids_are_dense(split):
+    """A victim's classes are counted by the largest id of its training data."""
+    if split.held_out is not None:
+        classes = split.held_out.train.y.unique()
+        assert classes.tolist() == list(range(len(classes)))
+        assert set(split.held_out.test.y.tolist()) <= set(classes.tolist())
+
+
+def test_values_are_in_their_range(split):
+    for role, examples in parts(split).items():
+        assert bool(torch.isfinite(examples.x).all()), role
+        if split.spec.modality == "image":
+            assert float(examples.x.min()) >= 0, role
+            assert float(examples.x.max()) <= 1, role
+            assert float(examples.x.max()) > 0.5, f"{role} are scaled to [0, 1], not to less"
+        for index, column in enumerate(split.spec.columns):
+            if column.categorical:
+                codes = examples.x[:, index]
+                assert bool((codes == codes.round()).all()), column.name
+                assert 0 <= float(codes.min()) <= float(codes.max()) < len(column.values), column.name
+
+
+def test_roles_share_no_example(split):
+    """By content; the control may be the attacker's own data, and then the split says so."""
+    found = {role: set(contents(examples)) for role, examples in parts(split).items()}
+    private = found["train"] | found["test"]
+    assert not found["train"] & found["test"]
+    for role in found.keys() - {"train", "test"}:
+        assert not private & found[role], role
+    if split.held_out is not None:
+        held_out = found["held-out train"] | found["held-out test"]
+        assert not found["held-out train"] & found["held-out test"]
+        assert bool(held_out & found.get("public", set())) == split.held_out_is_public
+        assert not split.held_out_is_public or any("coincide" in note for note in split.notes)
+    else:
+        assert not split.held_out_is_public
+
+
+@pytest.mark.parametrize("name", NEEDS_FILES)
+def test_missing_files_are_named_with_every_place(name, tmp_path):
+    with pytest.raises(DatasetNotFoundError) as error:
+        made(name, f"paths.data={tmp_path}").load()
+    assert str(tmp_path) in str(error.value)
+    assert "MIBENCH_DATA" in str(error.value)
+
+
+@pytest.mark.parametrize("name", NEEDS_FOLDER)
+def test_a_missing_folder_is_named(name, tmp_path):
+    with pytest.raises(UserError, match="absent"):
+        made(name, f"dataset.root={tmp_path}/absent").load()

@@ -1,0 +1,88 @@
+"""What holds for every defense of the catalogue."""
+
+import pytest
+import torch
+from hydra.utils import get_class
+
+from mibench.card import HOOKS, HOOKS_ON_PATH
+from mibench.catalogue import entries
+from mibench.composition import build, compose, plain
+from mibench.defenses.base import Defense
+from mibench.targets.cnn import Cnn
+from mibench.training import Recipe, is_correct
+from mibench.victim import Blueprint, train_central
+
+ENTRIES = {entry.name: entry for entry in entries("defense")}
+TRAINED = [
+    name
+    for name, entry in ENTRIES.items()
+    if "image" in entry.card.modalities and set(entry.card.hooks) & {"data", "input", "architecture", "training"}
+]
+#: The options at which a defense that takes part in training must do nothing at all.
+IDLE = {"bido": {"a1": 0.0, "a2": 0.0}, "bido_coco": {"a1": 0.0, "a2": 0.0}}
+
+
+def overrides(name):
+    return get_class(ENTRIES[name].node["_target_"]).overridden()
+
+
+def made(name, **options):
+    block = plain(compose([f"defense={name}", "budget=smoke"]).defense)
+    return build({**block, **options})
+
+
+def victim_of(defense, split, workshop, key):
+    blueprint = Blueprint("cnn", lambda spec: Cnn(spec=spec, width=4), Recipe(epochs=2, batch_size=64), {})
+    return train_central(blueprint, split.private, split, defense, workshop, {"defense": key}, 0, "victim")
+
+
+def unreachable(card):
+    """The accesses on the card whose attacker meets none of its hooks."""
+    return [access for access in card.affects if not set(card.hooks) & set(HOOKS_ON_PATH[access])]
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_the_card_declares_the_hooks_that_the_class_overrides(name):
+    assert sorted(ENTRIES[name].card.hooks, key=HOOKS.index) == list(overrides(name))
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_it_affects_only_accesses_that_meet_one_of_its_hooks(name):
+    card = ENTRIES[name].card
+    assert not unreachable(card)
+    assert bool(card.affects) == bool(card.hooks)
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_its_strength_is_one_of_its_options(name):
+    entry = ENTRIES[name]
+    assert not entry.card.strength or entry.card.strength in entry.node
+
+
+def test_a_card_that_claims_too_much_is_found():
+    from mibench.card import DefenseCard
+
+    class Silent(Defense):
+        card = DefenseCard(name="silent", title="", modalities=("image",), hooks=("output",), affects=("white_box",))
+
+    assert unreachable(Silent.card) == ["white_box"]
+    assert list(Silent.overridden()) != list(Silent.card.hooks)
+
+
+@pytest.mark.parametrize("name", IDLE)
+def test_an_idle_defense_leaves_training_bit_by_bit_as_it_is(name, digits8, workshop):
+    x = digits8.private.test.x
+    plain_victim = victim_of(Defense(), digits8, workshop, "none").predict_proba(x)
+    assert torch.equal(victim_of(made(name, **IDLE[name]), digits8, workshop, "idle").predict_proba(x), plain_victim)
+    assert not torch.equal(victim_of(made(name), digits8, workshop, "active").predict_proba(x), plain_victim)
+
+
+@pytest.mark.parametrize("name", TRAINED)
+def test_its_victim_answers_alike_fresh_and_from_the_store(name, digits8, workshop):
+    """The second defense object has trained nothing: all it knows comes out of the store."""
+    first = victim_of(made(name), digits8, workshop, name)
+    second = victim_of(made(name), digits8, workshop, name)
+    x = digits8.private.test.x
+    assert torch.equal(first.predict_proba(x), second.predict_proba(x))
+    assert first.reported == second.reported
+    assert is_correct(first.predict_proba, digits8.private.test).float().mean() >= 0.15  # it answers at all

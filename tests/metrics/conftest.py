@@ -1,0 +1,99 @@
+"""Small truths whose numbers can be worked out by hand."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+import torch
+from torch import nn
+
+from mibench.data import Examples, Population
+from mibench.model import Classifier
+from mibench.tasks.base import Evaluator, Reconstruction
+from mibench.tasks.class_ import ClassTruth
+from mibench.tasks.instance import InstanceTruth
+
+
+class LinearEvaluator(Classifier):
+    """Its penultimate features are the pixels, its logits a linear map of them."""
+
+    def __init__(self, weight, bias):
+        super().__init__()
+        self.normalise = nn.Identity()
+        self.stages = nn.ModuleList([nn.Identity()])
+        self.head = nn.Linear(weight.shape[1], weight.shape[0])
+        self.head.weight.data, self.head.bias.data = weight.float(), bias.float()
+        self.eval()
+
+
+@pytest.fixture
+def patterns():
+    """Three 64x64 images whose values under the image metrics are known: A, a duller A (B), and a chess board (C)."""
+    i, j = torch.meshgrid(torch.arange(64.0).double(), torch.arange(64.0).double(), indexing="ij")
+    a = ((i / 5).sin() + (j / 7).cos()) / 4 + 0.5
+    board = 0.8 * (((i / 8).floor() + (j / 8).floor()) % 2) + 0.1
+    return a[None, None], (0.8 * a + 0.1)[None, None], board[None, None]
+
+
+@pytest.fixture
+def paired():
+    """Makes a reconstruction and the truth it is matched with: ``paired(x, guess, batch=4)``."""
+
+    def make(x, guess, batch=1, y=None, labels=None, valid=None):
+        target = torch.arange(len(x) // batch).repeat_interleave(batch)
+        y = torch.zeros(len(x), dtype=torch.long) if y is None else y
+        truth = InstanceTruth(correct=torch.ones(1), chance=0.5, x=x, y=y, target=target)
+        return Reconstruction(guess, target, labels, valid), truth
+
+    return make
+
+
+@pytest.fixture
+def linear_evaluator():
+    """Makes an evaluator with given logits: ``linear_evaluator(weight, bias)``; features are the pixels."""
+
+    def make(weight, bias=None, name="linear"):
+        bias = torch.zeros(len(weight)) if bias is None else bias
+        return Evaluator(name, LinearEvaluator(weight, bias), 1.0)
+
+    return make
+
+
+@pytest.fixture
+def nearest_evaluator(linear_evaluator):
+    """Makes an evaluator that names the class of the nearest of the given images, one per class."""
+
+    def make(images, name="nearest"):
+        flat = images.flatten(1).float()
+        return linear_evaluator(2 * flat, -flat.square().sum(1), name)
+
+    return make
+
+
+@pytest.fixture
+def class_truth():
+    """Makes a truth of the class task: ``class_truth(images, labels, evaluators)``."""
+
+    def make(x, y, evaluators):
+        examples = Examples(x, y)
+        return ClassTruth(
+            correct=torch.ones(1), chance=0.5, private=Population(examples, examples), evaluators=evaluators
+        )
+
+    return make
+
+
+@pytest.fixture
+def mean_of():
+    """Returns the value of one variant as scored: the mean over targets."""
+
+    def read(metric, result, truth, variant="", evaluator=None):
+        for one in metric.measure(result, truth):
+            if one.variant == variant and evaluator in (None, one.evaluator):
+                values = torch.stack([one.values[one.groups == g].double().mean() for g in one.groups.unique()])
+                assert math.isfinite(float(values.mean()))
+                return float(values.mean())
+        raise AssertionError(f"no variant {variant!r}")
+
+    return read

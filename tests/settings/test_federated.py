@@ -1,0 +1,153 @@
+import pytest
+import torch
+from torch.nn.functional import cross_entropy
+
+from mibench.access import GradientsView, Ledger
+from mibench.card import DefenseCard
+from mibench.defenses.base import Defense
+from mibench.errors import UserError
+from mibench.settings.base import Scene
+from mibench.settings.federated import Federated
+from mibench.targets.lenet import LeNet
+from mibench.targets.mlp import Mlp
+from mibench.tasks.base import Budget, Case, Reconstruction
+from mibench.tasks.instance import InstanceGoal, InstanceTask
+from mibench.training import Recipe
+from mibench.victim import Blueprint
+
+
+class Counting(Defense):
+    """Shares the gradient plus how often its client shared before: error feedback at its simplest."""
+
+    card = DefenseCard(
+        name="counting", title="Counting", modalities=("image",), hooks=("update",), affects=("gradients",)
+    )
+
+    def update(self, gradient, client):
+        before = client.state.get("count", torch.zeros(()))
+        client.state["count"] = before + 1
+        return {name: torch.full_like(value, float(before)) for name, value in gradient.items()}
+
+
+class Reversing(Defense):
+    """Delivers the updates in reverse order."""
+
+    card = DefenseCard(
+        name="reversing", title="Reversing", modalities=("image",), hooks=("protocol",), affects=("gradients",)
+    )
+
+    def protocol(self, updates):
+        return updates[::-1]
+
+
+@pytest.fixture
+def make_scene(digits8, workshop):
+    def make(target=LeNet, defense=None, seed=0):
+        blueprint = Blueprint(target.__name__, lambda spec: target(spec=spec), Recipe(), {"target": target.__name__})
+        defense = defense or Defense()
+        key = {"defense": type(defense).__name__}
+        return Scene(split=digits8, blueprint=blueprint, defense=defense, defense_key=key, workshop=workshop, seed=seed)
+
+    return make
+
+
+def observe(setting, scene, count=3):
+    population = scene.split.private
+    victim = setting.train(scene, population, "victim")
+    return victim, setting.observe(scene, victim, population, "gradients", count, Ledger())
+
+
+def by_hand(model, x, y):
+    parameters = dict(model.named_parameters())
+    values = torch.autograd.grad(cross_entropy(model(x), y), list(parameters.values()))
+    return dict(zip(parameters, values, strict=True))
+
+
+def test_each_message_of_round_0_is_the_gradient_of_its_own_batch(make_scene):
+    victim, observation = observe(Federated(batch_size=4), make_scene())
+    view, secret = observation.view, observation.secret
+    assert isinstance(view, GradientsView)
+    assert len(view.messages) == 3 and len(secret) == 12
+    for message, x, y in zip(view.messages, secret.x.split(4), secret.y.split(4), strict=True):
+        expected = by_hand(victim.module, x, y)
+        assert message.keys() == expected.keys()
+        for name, value in message.items():
+            torch.testing.assert_close(value, expected[name])
+        for name, value in view.gradient(x, y).items():  # and what the view offers the attacker is the same function
+            torch.testing.assert_close(value, expected[name])
+    other = by_hand(victim.module, secret.x[4:8], secret.y[4:8])
+    assert not torch.allclose(view.messages[0]["head.weight"], other["head.weight"])
+
+
+def test_the_control_scores_the_next_clients_reconstruction_on_this_clients_truth(make_scene):
+    _, observation = observe(Federated(batch_size=2), make_scene())
+    goal = InstanceGoal(3, 2)
+    budget = Budget(name="smoke", targets=3, samples=1, records=1)
+    case = Case(
+        split=make_scene().split, budget=budget, seed=0, batch_size=2, secret=observation.secret,
+        utility={"correct": torch.ones(1), "chance": 0.2}, evaluators=tuple, attack_held_out=lambda population: None,
+    )  # fmt: skip
+    task = InstanceTask()
+    truth = task.truth(case, goal)
+    perfect = Reconstruction(truth.x.clone(), goal.target, truth.y.clone())
+    control = task.control(case, goal, None, perfect)
+    torch.testing.assert_close(control.values, torch.cat([truth.x[2:], truth.x[:2]]))
+    assert torch.equal(control.labels, torch.cat([truth.y[2:], truth.y[:2]]))
+    assert torch.equal(control.target, goal.target)
+
+
+def test_clients_own_disjoint_data_and_draw_a_new_batch_every_round(make_scene):
+    secrets = [
+        observe(Federated(rounds=rounds, clients=4, batch_size=8), make_scene(), 4)[1].secret for rounds in (0, 1)
+    ]
+    images = secrets[0].x.flatten(1)
+    assert len(images.unique(dim=0)) == 32
+    assert not torch.equal(images, secrets[1].x.flatten(1))
+
+
+def test_unique_labels_holds_within_every_batch(make_scene):
+    _, observation = observe(Federated(batch_size=4, unique_labels=True), make_scene(), 8)
+    assert all(len(labels.unique()) == 4 for labels in observation.secret.y.split(4))
+
+
+@pytest.mark.parametrize("rounds", [0, 3])
+def test_the_update_defense_is_in_its_state_of_the_attacked_round(make_scene, rounds):
+    setting = Federated(rounds=rounds, clients=2)
+    for _ in range(2):  # the second victim comes from the store, and an observation does not change its state
+        _, observation = observe(setting, make_scene(defense=Counting()), 2)
+        assert all(float(value.max()) == rounds for message in observation.view.messages for value in message.values())
+
+
+def test_the_server_sees_what_the_protocol_delivers(make_scene):
+    _, plain = observe(Federated(clients=3), make_scene())
+    _, turned = observe(Federated(clients=3), make_scene(defense=Reversing()))
+    for one, other in zip(plain.view.messages, turned.view.messages[::-1], strict=True):
+        torch.testing.assert_close(one["head.bias"], other["head.bias"])
+
+
+def test_the_global_model_learns_with_the_rounds(make_scene):
+    def accuracy(rounds):
+        victim, _ = observe(Federated(rounds=rounds, clients=4, batch_size=16, lr=0.2), make_scene(Mlp))
+        test = make_scene().split.private.test
+        return float((victim.predict_proba(test.x).argmax(1) == test.y).float().mean())
+
+    assert accuracy(0) < 0.5
+    assert accuracy(60) > 0.8
+
+
+def test_the_attacked_model_is_the_one_behind_the_messages(make_scene):
+    _, observation = observe(Federated(rounds=5, clients=4, batch_size=2), make_scene(Mlp))
+    view, secret = observation.view, observation.secret
+    expected = by_hand(view.model, secret.x[:2], secret.y[:2])
+    torch.testing.assert_close(view.messages[0]["head.bias"], expected["head.bias"])
+
+
+def test_impossible_numbers_are_refused(make_scene):
+    with pytest.raises(UserError, match=r"A client has \d+ examples, fewer than setting\.batch_size=400"):
+        observe(Federated(batch_size=400), make_scene())
+    with pytest.raises(UserError, match=r"A client has 5 classes, fewer than setting\.batch_size=6"):
+        observe(Federated(batch_size=6, unique_labels=True), make_scene())
+    with pytest.raises(UserError, match=r"attacks 9 clients, but setting\.clients is 8"):
+        observe(Federated(), make_scene(), 9)
+    with pytest.raises(UserError, match=r"setting\.clients >= 2"):
+        Federated(clients=1)

@@ -1,0 +1,90 @@
+"""Every architecture keeps the contract of :class:`mibench.model.Classifier`."""
+
+import pytest
+import torch
+from omegaconf import OmegaConf
+
+from mibench.access import Ledger, WhiteBoxView
+from mibench.catalogue import entries
+from mibench.composition import build
+from mibench.data import Column, InputSpec
+from mibench.targets.base import centred
+from mibench.targets.lenet import LeNet
+from mibench.targets.mlp import Mlp, RecordEncoder
+from mibench.targets.resnet18 import ResNet18
+
+IMAGES = [one for one in entries("target") if "image" in one.card.modalities]
+
+
+def make(one, spec, seed=0):
+    torch.manual_seed(seed)
+    return build(OmegaConf.to_container(OmegaConf.create(dict(one.node))), spec=spec).eval()
+
+
+@pytest.mark.parametrize("one", IMAGES, ids=lambda one: one.name)
+@pytest.mark.parametrize("shape", [(1, 16, 16), (3, 32, 32)])
+def test_an_image_target_keeps_the_contract(one, shape):
+    spec = InputSpec("image", shape, 7)
+    model, x = make(one, spec), torch.rand(3, *shape)
+    logits, blocks = model.forward_with_blocks(x)
+    assert logits.shape == (3, 7) and len(blocks) >= 2
+    assert torch.allclose(logits, model(x), atol=1e-6)
+    assert torch.allclose(model.head(model.features(x)), logits, atol=1e-6)
+    assert model.features(x).dim() == 2
+    assert torch.allclose(model.predict_proba(x).sum(1), torch.ones(3), atol=1e-5)
+    assert torch.allclose(model.predict_proba(x, batch_size=1), model.predict_proba(x), atol=1e-5)
+
+
+@pytest.mark.parametrize("one", IMAGES, ids=lambda one: one.name)
+def test_the_input_counts_and_differentiates(one):
+    spec = InputSpec("image", (1, 16, 16), 4)
+    ledger = Ledger()
+    view = WhiteBoxView.of(make(one, spec), spec, ledger, torch.device("cpu"))
+    x = torch.rand(2, 1, 16, 16, requires_grad=True)
+    (gradient,) = torch.autograd.grad(view.logits(x).sum(), x)
+    assert gradient.abs().sum() > 0 and ledger.queries == ledger.gradient_evals == 2
+
+
+@pytest.mark.parametrize("one", IMAGES, ids=lambda one: one.name)
+def test_weights_depend_on_the_seed_alone(one):
+    spec = InputSpec("image", (1, 16, 16), 4)
+    first, again, other = make(one, spec), make(one, spec), make(one, spec, seed=1)
+    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
+    assert not torch.equal(next(first.parameters()), next(other.parameters()))
+
+
+def test_images_are_centred_inside_the_model():
+    normalise = centred(InputSpec("image", (3, 4, 4), 2))
+    x = torch.tensor([0.0, 0.5, 1.0]).reshape(1, 3, 1, 1).expand(1, 3, 4, 4)
+    assert torch.equal(normalise(x)[0, :, 0, 0], torch.tensor([-1.0, 0.0, 1.0]))
+
+
+def test_lenet_is_the_papers():
+    model = LeNet(spec=InputSpec("image", (3, 32, 32), 100))
+    assert model.head.in_features == 768
+    shapes = [tuple(p.shape) for p in model.parameters()]
+    assert shapes == [(12, 3, 5, 5), (12,), (12, 12, 5, 5), (12,), (12, 12, 5, 5), (12,), (100, 768), (100,)]
+    values = torch.cat([p.flatten() for p in model.parameters()])
+    assert -0.5 <= values.min() < -0.49 and 0.49 < values.max() <= 0.5
+
+
+def test_a_small_input_gets_a_small_stem():
+    assert ResNet18(spec=InputSpec("image", (3, 32, 32), 2)).stages[0][0].stride == (1, 1)
+    assert ResNet18(spec=InputSpec("image", (3, 64, 64), 2)).stages[0][0].stride == (2, 2)
+
+
+COLUMNS = (Column("colour", ("blue", "red", "white")), Column("age"))
+
+
+def test_records_are_encoded_inside_the_model():
+    encoder = RecordEncoder(COLUMNS)
+    encoder.fit(torch.tensor([[0.0, 10.0], [1.0, 20.0], [2.0, 30.0]]))
+    assert torch.allclose(encoder(torch.tensor([[2.0, 30.0]])), torch.tensor([[0.0, 0.0, 1.0, 1.0]]))
+
+
+def test_a_table_target_takes_raw_records():
+    spec = InputSpec("tabular", (2,), 2, COLUMNS)
+    model = Mlp(spec=spec, hidden=[8]).eval()
+    records = torch.tensor([[0.0, 10.0], [2.0, 30.0]])
+    model.adapt(records)
+    assert model(records).shape == (2, 2) and len(model.blocks(records)) == 1

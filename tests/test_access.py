@@ -1,0 +1,96 @@
+import pytest
+import torch
+
+from mibench.access import FeaturesView, GradientsView, LabelsView, Ledger, ScoresView, View, WhiteBoxView
+from mibench.errors import BudgetExhausted, NotGrantedError, QueryRefused
+
+
+def images(digits8, n=4):
+    return digits8.private.test.x[:n].clone()
+
+
+def test_every_path_through_a_white_box_is_counted(trained_cnn, digits8, white_box):
+    view = white_box(trained_cnn, digits8)
+    x = images(digits8)
+    view.logits(x)
+    view.model.features(x)
+    view.model.blocks(x)
+    assert (view.ledger.queries, view.ledger.gradient_evals) == (12, 0)
+    with view.phase("select"):
+        view.logits(x.requires_grad_(True))
+    assert view.ledger.state()["gradients"] == {"prepare": 0, "initialise": 0, "optimise": 0, "select": 4}
+
+
+def test_a_view_is_a_frozen_copy(trained_cnn, digits8, white_box):
+    view = white_box(trained_cnn, digits8)
+    assert not any(p.requires_grad for p in view.model.parameters()) and not view.model.training
+    next(view.model.parameters()).zero_()
+    assert next(trained_cnn.parameters()).abs().sum() > 0
+    with pytest.raises(AttributeError):
+        view.model = trained_cnn  # type: ignore[misc]
+
+
+def test_stronger_views_narrow_on_the_same_account_and_never_widen(trained_cnn, digits8, white_box):
+    view = white_box(trained_cnn, digits8)
+    scores = view.narrow()
+    labels = scores.narrow()
+    x = images(digits8)
+    probabilities = scores.query(x)
+    assert torch.allclose(probabilities.sum(1), torch.ones(4), atol=1e-5)
+    assert torch.equal(labels.query(x), probabilities.argmax(1))
+    assert view.ledger.queries == 8
+    assert not hasattr(scores, "model") and not hasattr(labels, "model") and not hasattr(labels, "narrow")
+
+
+def test_scores_carry_no_gradient(trained_cnn, digits8):
+    def ask(x):
+        return trained_cnn(x).softmax(1)
+
+    view = ScoresView(digits8.spec, Ledger(), torch.device("cpu"), ask)
+    assert not view.query(images(digits8).requires_grad_(True)).requires_grad
+
+
+def test_a_spent_budget_stops_before_the_query_is_made(trained_cnn, digits8):
+    asked = []
+
+    def ask(x):
+        asked.append(len(x))
+        return trained_cnn(x).softmax(1)
+
+    view = LabelsView(digits8.spec, Ledger(budget=5), torch.device("cpu"), ask)
+    view.query(images(digits8))
+    with pytest.raises(BudgetExhausted) as refusal:
+        view.query(images(digits8))
+    assert isinstance(refusal.value, QueryRefused) and asked == [4] and view.ledger.queries == 4
+
+
+def test_a_replayed_ledger_costs_what_the_cold_one_did():
+    cold, warm = Ledger(), Ledger()
+    cold.charge(7, gradient=True)
+    warm.replay(cold.state())
+    assert warm.state() == cold.state()
+
+
+def test_the_gradients_view_gives_the_clients_gradient(trained_cnn, digits8):
+    view = GradientsView.of(trained_cnn, [], 2, digits8.spec, Ledger(), torch.device("cpu"))
+    x, y = images(digits8, 2), digits8.private.test.y[:2]
+    loss = torch.nn.functional.cross_entropy(trained_cnn(x), y)
+    expected = torch.autograd.grad(loss, list(trained_cnn.parameters()))
+    found = view.gradient(x.requires_grad_(True), y)
+    assert list(found) == [name for name, _ in trained_cnn.named_parameters()]
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(found.values(), expected, strict=True))
+    assert view.ledger.gradient_evals == 2
+    (second,) = torch.autograd.grad(sum(g.square().sum() for g in found.values()), x)
+    assert second.abs().sum() > 0
+    assert all(p.grad is None for p in view.model.parameters())
+
+
+def test_the_encoder_of_a_split_client_answers_only_where_granted(digits8):
+    view = FeaturesView(digits8.spec, Ledger(), torch.device("cpu"), torch.zeros(1, 3))
+    with pytest.raises(NotGrantedError, match=r"knowledge\.encoder"):
+        view.query(torch.zeros(1, 1, 8, 8))
+
+
+def test_no_view_holds_private_data():
+    for view in (View, WhiteBoxView, ScoresView, LabelsView, GradientsView, FeaturesView):
+        assert not {"split", "private", "truth", "evaluators"} & set(view.__dataclass_fields__)

@@ -1,0 +1,75 @@
+from dataclasses import replace
+
+import pytest
+
+from mibench.card import (
+    AttackCard,
+    CellCards,
+    DatasetCard,
+    DefenseCard,
+    SettingCard,
+    TargetCard,
+    compatible,
+    read_card,
+)
+
+DATASET = DatasetCard(name="faces", title="Faces", modalities=("image",), licence="none", may_show=True)
+SETTING = SettingCard(
+    name="central", title="Central", modalities=("image", "tabular"), access=("white_box", "scores", "none")
+)
+TARGET = TargetCard(name="net", title="Net", modalities=("image",))
+ATTACK = AttackCard(
+    name="attack", title="Attack", modalities=("image",), family="any", task="class", access=("white_box", "scores"),
+    needs=("prior",),
+)  # fmt: skip
+DEFENSE = DefenseCard(name="round", title="Round", modalities=("image",), hooks=("output",), affects=("scores",))
+CELL = CellCards(dataset=DATASET, setting=SETTING, target=TARGET, attack=ATTACK, defense=DEFENSE, access="scores")
+
+
+def test_a_cell_whose_parts_meet_has_no_reason():
+    assert compatible(CELL) == ""
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"access": "white_box"}, ["Vacuous", "round", "output", "weights"]),
+        ({"attack": replace(ATTACK, modalities=("text",))}, ["Incompatible", "text", "image"]),
+        ({"attack": replace(ATTACK, task="attribute")}, ["Incompatible", "attribute", "no truth"]),
+        ({"attack": replace(ATTACK, access=("labels",))}, ["Incompatible", "labels", "attack.access"]),
+        ({"setting": replace(SETTING, access=("none",))}, ["Incompatible", "does not offer"]),
+        ({"has_prior": False}, ["Incompatible", "prior=wgan_gp"]),
+        (
+            {"attack": replace(ATTACK, largest_batch=1), "batch_size": 2},
+            ["batches of at most 1", "setting.batch_size is 2"],
+        ),
+    ],
+)
+def test_the_reason_names_what_cannot_meet(change, words):
+    reason = compatible(replace(CELL, **change))
+    assert all(word in reason for word in words), reason
+    assert reason.count(". ") == 0 and reason.endswith("."), "one sentence"
+
+
+def test_no_defense_is_never_vacuous():
+    none = DefenseCard(name="none", title="None", modalities=("image",), hooks=(), affects=())
+    assert compatible(replace(CELL, defense=none, access="white_box")) == ""
+
+
+def test_words_outside_the_vocabulary_are_refused():
+    with pytest.raises(ValueError, match="modality"):
+        replace(ATTACK, modalities=("smell",))
+    with pytest.raises(ValueError, match="access"):
+        replace(ATTACK, access=("telepathy",))
+
+
+def test_a_card_is_read_without_importing_its_module(tmp_path):
+    source = tmp_path / "method.py"
+    source.write_text(
+        "raise RuntimeError('imported')\n"
+        "class Method:\n"
+        "    card = TargetCard(name='method', title='Method', modalities=('image',), year=2020)\n"
+    )
+    assert read_card(source, "Method") == TargetCard(name="method", title="Method", modalities=("image",), year=2020)
+    with pytest.raises(ValueError, match="no class 'Other'"):
+        read_card(source, "Other")

@@ -1,0 +1,76 @@
+"""One test over the whole catalogue: the four places agree, and every card says what it must."""
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from mibench.card import HOOKS_ON_PATH, AttackCard, DefenseCard, MetricCard
+from mibench.catalogue import AXES, conf_dir, entries, entry
+from mibench.errors import UnknownNameError
+
+ROOT = Path(__file__).parent.parent
+ALL = [one for axis in AXES for one in entries(axis)]
+METHODS = [one for one in ALL if one.axis in ("attack", "defense", "metric") and one.name != "none"]
+
+
+def bib_keys():
+    return set(re.findall(r"^@\w+\{([^,]+),", (ROOT / "references.bib").read_text(), re.MULTILINE))
+
+
+@pytest.mark.parametrize("one", ALL, ids=lambda one: f"{one.axis}-{one.name}")
+def test_names_agree(one):
+    module, _, _ = one.node["_target_"].rpartition(".")
+    stem = module.rpartition(".")[2]
+    assert one.node["name"] == one.name == one.card.name
+    assert stem == (one.card.variant_of or one.name)
+    assert module == f"mibench.{one.axis}s.{stem}"
+
+
+@pytest.mark.parametrize("one", METHODS, ids=lambda one: f"{one.axis}-{one.name}")
+def test_a_method_has_its_test_and_its_reference(one):
+    stem = one.card.variant_of or one.name
+    assert (ROOT / "tests" / f"{one.axis}s" / f"test_{stem}.py").exists()
+    if one.card.bib:
+        assert one.card.bib in bib_keys()
+        assert one.card.year > 1990
+    if one.axis == "attack" and one.card.family != "floor":
+        assert one.card.bib, "an attack cites its paper"
+
+
+def test_every_module_has_a_yaml_and_no_reference_is_orphaned():
+    for axis in AXES:
+        modules = {path.stem for path in (ROOT / "mibench" / f"{axis}s").glob("*.py")} - {"__init__", "base"}
+        assert modules == {one.card.variant_of or one.name for one in entries(axis)}, axis
+    assert bib_keys() == {one.card.bib for one in ALL if one.card.bib}
+
+
+def test_a_defense_affects_only_what_its_hooks_reach():
+    for one in entries("defense"):
+        card = one.card
+        assert isinstance(card, DefenseCard)
+        for access in card.affects:
+            assert set(card.hooks) & set(HOOKS_ON_PATH[access]), f"{card.name} cannot change what {access} sees"
+
+
+def test_every_task_with_an_attack_has_default_metrics():
+    tasks = {one.card.task for one in entries("attack") if isinstance(one.card, AttackCard)}
+    for task in tasks:
+        named = [one.name for one in entries("metric") if isinstance(one.card, MetricCard) and task in one.card.tasks]
+        assert len(named) >= 2, task
+
+
+def test_an_unknown_name_is_answered_with_the_nearest():
+    with pytest.raises(UnknownNameError, match="did you mean gmi"):
+        entry("attack", "gmii")
+
+
+def test_groups_are_flat():
+    assert not [path for axis in AXES for path in (conf_dir() / axis).iterdir() if path.is_dir()]
+
+
+def test_listing_does_not_import_torch():
+    code = "import sys; from mibench.cli.main import main; main(['list']); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, check=False).returncode == 0

@@ -1,0 +1,140 @@
+import json
+import math
+
+import pandas as pd
+import pytest
+import torch
+
+from mibench.catalogue import entries
+from mibench.composition import compose, plan_cell
+from mibench.errors import IncompatibleCellError, NotGrantedError, UserError
+from mibench.leaderboard.rows import COLUMNS
+from mibench.leaderboard.shards import read_shard
+
+
+def numbers(frame):
+    return frame.drop(columns=["seconds", "peak_memory_mb", "created_at", "git_commit"])
+
+
+@pytest.fixture(scope="module")
+def gmi(make_cell):
+    cell = make_cell("attack=gmi", "attack.iterations=120", "prior.iterations=300")
+    return cell, cell.run()
+
+
+def test_a_cell_leaves_rows_and_a_picture(gmi):
+    cell, outcome = gmi
+    frame = read_shard(outcome.shard)
+    assert tuple(frame.columns) == COLUMNS
+    assert set(frame["cell_id"]) == {cell.plan.cell_id} == {outcome.shard.stem}
+    assert outcome.picture.stat().st_size > 1000
+    accuracy = frame[
+        (frame["metric"] == "attack_accuracy") & (frame["evaluator"] == "vote") & (frame["variant"] == "top1")
+    ]
+    assert accuracy["value"].item() > accuracy["control"].item()
+    assert accuracy["lift"].item() == pytest.approx(accuracy["value"].item() - accuracy["control"].item())
+    assert frame["queries"].unique().tolist() == [120 * 4]
+    assert frame["knowledge"].unique().tolist() == ["public,prior:wgan_gp"]
+    assert json.loads(frame["config"].iloc[0])["attack"]["iterations"] == 120
+
+
+def test_every_skipped_row_says_why(gmi):
+    frame = read_shard(gmi[1].shard)
+    skipped = frame[frame["status"] != "ok"]
+    assert (skipped["reason"].str.len() > 20).all() and skipped["value"].isna().all()
+    assert frame[frame["status"] == "ok"]["value"].notna().all()
+
+
+def test_the_same_seed_gives_the_same_bits_in_a_store_of_its_own(gmi, make_cell, tmp_path):
+    again = make_cell("attack=gmi", "attack.iterations=120", "prior.iterations=300", folder=tmp_path)
+    assert again.plan.cell_id == gmi[0].plan.cell_id
+    pd.testing.assert_frame_equal(
+        numbers(read_shard(again.run().shard)), numbers(read_shard(gmi[1].shard)), check_exact=True
+    )
+    assert torch.equal(again.result.reconstruction.values, gmi[0].result.reconstruction.values)
+
+
+def test_a_warm_cell_reports_the_cost_of_the_cold_one(gmi, make_cell):
+    warm = make_cell("attack=gmi", "attack.iterations=120", "prior.iterations=300")
+    assert warm.result.ledger == gmi[0].result.ledger
+    assert warm.result.seconds == gmi[0].result.seconds
+
+
+def test_another_seed_is_another_cell_of_the_same_group(gmi, make_cell):
+    other = make_cell("attack=gmi", "attack.iterations=120", "prior.iterations=300", "seed=1")
+    assert other.plan.group_id == gmi[0].plan.group_id
+    assert other.plan.cell_id != gmi[0].plan.cell_id
+    assert not torch.equal(other.result.reconstruction.values, gmi[0].result.reconstruction.values)
+
+
+def test_metrics_machine_and_folders_do_not_change_what_a_cell_is():
+    plain = plan_cell(compose(["device=cpu"])).cell_id
+    assert plain == plan_cell(compose(["metric=[attack_accuracy]", "threads=1", "paths.store=elsewhere"])).cell_id
+    assert plain != plan_cell(compose(["target.width=8"])).cell_id
+
+
+def test_an_output_defense_shares_the_undefended_victim(make_cell):
+    none = make_cell("attack=gmi", "defense=none")
+    rounding_plan = plan_cell(compose(["attack=gmi", "defense=rounding", "budget=smoke"]))
+    from mibench.cell import Cell
+
+    rounded = Cell(rounding_plan)
+    assert none.scene().defense_key == rounded.scene().defense_key == {}
+
+
+def test_vacuous_and_incompatible_cells_are_refused_in_one_sentence(make_cell):
+    with pytest.raises(IncompatibleCellError, match="Vacuous: defense 'rounding'"):
+        make_cell("attack=gmi", "defense=rounding")
+    with pytest.raises(IncompatibleCellError, match="Incompatible"):
+        make_cell("attack=gmi", "setting=federated")
+    with pytest.raises(IncompatibleCellError, match="prior"):
+        make_cell("attack=gmi", "prior=none")
+
+
+@pytest.mark.parametrize(
+    ("override", "words"),
+    [
+        ("attack.iterations=many", "iterations"),
+        ("target.recipe.lr=-1", "lr"),
+        ("device=tpu", "device"),
+        ("precision=float8", "precision"),
+        ("metric=[psnr]", "psnr"),
+        ("attack=gmi_", "gmi"),
+    ],
+)
+def test_a_wrong_option_is_said_before_anything_is_trained(override, words, make_cell, tmp_path):
+    from hydra.errors import HydraException
+
+    with pytest.raises((UserError, HydraException), match=words):
+        make_cell("attack=gmi", override, folder=tmp_path)
+    assert not (tmp_path / "store").exists()
+
+
+def test_an_attack_without_its_public_data_is_refused(make_cell, monkeypatch):
+    cell = make_cell("attack=gmi")
+    from dataclasses import replace
+
+    cell.__dict__["split"] = replace(cell.split, public=None)
+    with pytest.raises(NotGrantedError, match="needs public data"):
+        _ = cell.knowledge
+
+
+def test_evaluation_models_differ_from_the_victim(make_cell):
+    for target in [one.name for one in entries("target") if "image" in one.card.modalities]:
+        cell = make_cell("attack=gmi", f"target={target}")
+        names = [name for name in cell.config["evaluation"]["models"] if name != target]
+        assert len(names) >= cell.config["evaluation"]["count"]
+
+
+def test_a_spent_budget_gives_the_best_so_far(make_cell, tmp_path):
+    cell = make_cell("attack=gmi", "query_budget=40", folder=tmp_path)
+    assert "budget of 40 queries" in cell.result.stopped
+    assert sum(cell.result.ledger["queries"].values()) == 40
+    assert not bool(cell.result.reconstruction.missing.any())
+
+
+def test_defense_facts_become_rows(make_cell):
+    outcome = make_cell("attack=mi_face", "defense=dp_sgd", "target.recipe.epochs=1", "target.recipe.min_steps=0").run()
+    by_name = {one.metric: one for one in outcome.scores}
+    assert by_name["epsilon"].value > 0 and "accountant" in by_name["epsilon"].variant
+    assert math.isnan(by_name["epsilon"].control)

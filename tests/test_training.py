@@ -1,0 +1,47 @@
+import pytest
+import torch
+
+from mibench.data import Examples
+from mibench.errors import UserError
+from mibench.targets.cnn import Cnn
+from mibench.training import Recipe, Training, is_correct
+
+
+def training(digits8, recipe, seed=0, label="training"):
+    torch.manual_seed(0)
+    return Training(
+        Cnn(spec=digits8.spec, width=4), digits8.private.train, recipe, seed, torch.device("cpu"), label=label
+    )
+
+
+def test_a_victim_learns(trained_cnn, digits8):
+    assert is_correct(trained_cnn.predict_proba, digits8.private.test).float().mean() > 0.95
+
+
+def test_the_same_seed_gives_the_same_weights(digits8):
+    recipe = Recipe(epochs=1)
+    one, two, three = (training(digits8, recipe, seed).run() for seed in (0, 0, 1))
+    assert torch.equal(one.head.weight, two.head.weight) and not torch.equal(one.head.weight, three.head.weight)
+
+
+def test_small_data_are_passed_over_until_the_least_steps_are_taken(digits8):
+    few = Examples(digits8.private.train.x[:50], digits8.private.train.y[:50])
+    plan = Training(Cnn(spec=digits8.spec), few, Recipe(epochs=2, batch_size=64, min_steps=7), 0, torch.device("cpu"))
+    assert len(list(plan.batches())) == 7
+    assert all(len(batch) == 50 for batch in plan.batches())
+    large = training(digits8, Recipe(epochs=2, batch_size=64, min_steps=7))
+    assert len(list(large.batches())) == 2 * (len(digits8.private.train) // 64)
+
+
+def test_bfloat16_trains_too(digits8):
+    plan = training(digits8, Recipe(epochs=2, lr=5e-3))
+    plan.precision = "bfloat16"
+    model = plan.run()
+    assert model.head.weight.dtype == torch.float32
+    assert is_correct(model.predict_proba, digits8.private.test).float().mean() > 0.5
+
+
+@pytest.mark.parametrize("wrong", [{"lr": 0.0}, {"batch_size": 0}, {"optimizer": "adamw2"}, {"schedule": "steps"}])
+def test_a_wrong_recipe_is_refused(wrong):
+    with pytest.raises(UserError, match=r"target\.recipe"):
+        Recipe(**wrong)
