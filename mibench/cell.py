@@ -173,8 +173,8 @@ class Cell:
         facts: dict[str, Any] = {}
         if "public" in card.needs and split.public is None:
             raise NotGrantedError(
-                f"Attack '{card.name}' needs public data, and dataset '{self.plan.cards.dataset.name}' has none; give it "
-                "some (image_folder: dataset.public_root=FOLDER or dataset.public_classes=K)."
+                f"Attack '{card.name}' needs public data, and dataset '{self.plan.cards.dataset.name}' has none; give "
+                "it some (image_folder: dataset.public_root=FOLDER or dataset.public_classes=K)."
             )
         public = split.public if "public" in wanted else None
         described += ["public"] if public is not None else []
@@ -421,6 +421,6 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
         "fidelity": cards.attack.fidelity,
         "mibench_version": mibench.__version__,
         "git_commit": mibench.git_commit(),
-        "config": json.dumps(plan.identity, sort_keys=True),
+        "config": json.dumps(plan.description, sort_keys=True),
         "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -156,6 +158,23 @@ def _fits(value: Any, kind: Any) -> bool:
     return isinstance(value, kind)
 
 
+def _content(option: str, value: Any) -> Any:
+    """Returns the digest of the folder that an option like ``root`` or ``public_root`` names, any other value as is."""
+    if not (option == "root" or option.endswith("_root")) or not value or not Path(value).expanduser().is_dir():
+        return value
+    return folder_digest(Path(value).expanduser())
+
+
+@cache
+def folder_digest(root: Path) -> str:
+    """Returns the SHA-256 of the names and contents of all files below a folder."""
+    sha = hashlib.sha256()
+    for file in sorted(path for path in root.rglob("*") if path.is_file()):
+        sha.update(str(file.relative_to(root)).encode())
+        sha.update(hashlib.sha256(file.read_bytes()).digest())
+    return sha.hexdigest()
+
+
 @dataclass(frozen=True)
 class Plan:
     """A cell before anything is built: its resolved blocks and cards.
@@ -175,12 +194,18 @@ class Plan:
         return self.cards.access
 
     @property
-    def identity(self) -> dict[str, Any]:
-        """What the cell is: configuration and revisions, without metrics and machine."""
+    def description(self) -> dict[str, Any]:
+        """Configuration and revisions, without metrics and machine: what is stored with the rows."""
         config = {key: value for key, value in self.config.items() if key not in MACHINE_KEYS}
         config["dataset"] = {k: v for k, v in config["dataset"].items() if k != "data_root"}
         parts = (self.cards.dataset, self.cards.setting, self.cards.target, self.cards.attack, self.cards.defense)
         return {**config, "revisions": [card.revision for card in parts]}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the cell is: its description, with the content of the user's own folders instead of their paths."""
+        said = self.description
+        return {**said, "dataset": {key: _content(key, value) for key, value in said["dataset"].items()}}
 
     @property
     def cell_id(self) -> str:

@@ -38,12 +38,14 @@ class InputSpec:
         shape: Shape of one example without the batch: ``(C, H, W)`` for images, ``(columns,)`` for tables.
         classes: Number of classes that the model tells apart.
         columns: The schema of a table; empty for other modalities.
+        mirrored: Whether a mirrored image shows the same class (faces do, digits do not).
     """
 
     modality: Modality
     shape: tuple[int, ...]
     classes: int
     columns: tuple[Column, ...] = ()
+    mirrored: bool = False
 
     def column(self, name: str) -> int:
         """Returns the position of the column called ``name``."""

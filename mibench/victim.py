@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -156,7 +157,7 @@ def train_central(
         label: Name of the progress bar.
     """
     classes = int(population.train.y.max()) + 1
-    spec = InputSpec(split.spec.modality, split.spec.shape, classes, split.spec.columns)
+    spec = dataclasses.replace(split.spec, classes=classes)
     context = defender_context(split, population.train, workshop, seed)
     full_key = {**key, "target": blueprint.key, "data": population.train.digest(), "seed": seed}
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mibench.cli.stored import identity_of, replan, results_folder, split_words, stored_rows
+from mibench.cli.stored import description_of, replan, results_folder, split_words, stored_rows
 from mibench.cli.table import print_scores
 from mibench.composition import metric_blocks
 from mibench.leaderboard.shards import write_shard
@@ -17,7 +17,7 @@ def run(words: Sequence[str]) -> int:
     cell_id, overrides = split_words(words, "score")
     results = results_folder(overrides)
     stored = stored_rows(cell_id, results)
-    plan = replan(identity_of(stored), overrides)
+    plan = replan(description_of(stored), overrides)
     cell = Cell(plan, stored_only=True)
     scores = cell.scores(metric_blocks(plan))
     fresh = cell.rows(scores)

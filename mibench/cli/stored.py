@@ -44,7 +44,7 @@ def stored_rows(cell_id: str, results: Path) -> pd.DataFrame:
     return read_shard(shard_path(results, matching[0]))
 
 
-def replan(identity: Mapping[str, Any], overrides: Sequence[str]) -> Plan:
+def replan(description: Mapping[str, Any], overrides: Sequence[str]) -> Plan:
     """Returns the plan of a stored cell, with machine keys and metrics from today's command line.
 
     Raises:
@@ -52,12 +52,12 @@ def replan(identity: Mapping[str, Any], overrides: Sequence[str]) -> Plan:
     """
     cfg = compose(overrides)
     OmegaConf.set_struct(cfg, False)
-    for key, value in identity.items():
+    for key, value in description.items():
         if key != "revisions":
             cfg[key] = value
     cfg.dataset.data_root = "${paths.data}"
     plan = plan_cell(cfg)
-    if plan.identity["revisions"] != identity["revisions"]:
+    if plan.description["revisions"] != description["revisions"]:
         raise UserError(
             "A component of this cell has been revised since it was run; run it again with overwrite=always."
         )
@@ -69,7 +69,7 @@ def results_folder(overrides: Sequence[str]) -> Path:
     return folder(plan_cell(compose(overrides)), "results")
 
 
-def identity_of(rows: pd.DataFrame) -> dict[str, Any]:
+def description_of(rows: pd.DataFrame) -> dict[str, Any]:
     """Returns the configuration stored with a cell's rows."""
-    identity: dict[str, Any] = json.loads(rows["config"].iloc[0])
-    return identity
+    description: dict[str, Any] = json.loads(rows["config"].iloc[0])
+    return description

@@ -95,6 +95,7 @@ class AttFaces(Dataset):
             test_fraction=self.test_fraction,
             seed=self.seed,
             class_names=[person.name for person in people],
+            mirrored=True,
         )
 
     def _people(self) -> list[Path]:

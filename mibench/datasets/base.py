@@ -15,6 +15,9 @@ from mibench.data import Examples, InputSpec, Population, Split
 from mibench.errors import UserError
 from mibench.seeding import derive, generator
 
+#: What every table says where the control victim had to learn the attacker's data.
+COINCIDE = "Public and control classes coincide: the control victim was trained on the attacker's public data."
+
 
 class Dataset(ABC):
     """A dataset: reads its files and parts them into private, public and held-out data.
@@ -80,6 +83,7 @@ def class_split(
     seed: int,
     class_names: Sequence[str],
     notes: Sequence[str] = (),
+    mirrored: bool = False,
 ) -> Split:
     """Parts images by class into private, public and held-out ones.
 
@@ -93,6 +97,7 @@ def class_split(
         seed: Seed of the parting.
         class_names: Names of all classes by id.
         notes: Sentences for the reader.
+        mirrored: Whether a mirrored image shows the same class.
 
     Raises:
         UserError: If the private and the other classes overlap.
@@ -103,9 +108,9 @@ def class_split(
     control = tuple(public if held_out is None else held_out)
     said = list(notes)
     if coincide and control:
-        said.append("Public and control classes coincide: the control victim learned the attacker's public data.")
+        said.append(COINCIDE)
     return Split(
-        spec=InputSpec("image", tuple(x.shape[1:]), len(private)),
+        spec=InputSpec("image", tuple(x.shape[1:]), len(private), mirrored=mirrored),
         private=holdout(relabel(x, y, private), test_fraction, derive(seed, "private")),
         public=relabel(x, y, public) if public else None,
         held_out=holdout(relabel(x, y, control), test_fraction, derive(seed, "held_out")) if control else None,

@@ -37,6 +37,7 @@ class ImageFolder(Dataset):
         channels: 1 (grey) or 3 (colour); None keeps those of the files.
         size: Pixels per side of the square that every image is resized to, not cropped; None keeps that of the files.
         max_per_class: Most images per class, the first by name; None takes all.
+        mirrored: Whether a mirrored image shows the same class, as of a face.
         test_fraction: Share of each class that the target is tested on.
         data_root: Not used: the folders are named one by one.
         seed: Seed of the train-test parting.
@@ -60,6 +61,7 @@ class ImageFolder(Dataset):
         channels: int | None = None,
         size: int | None = None,
         max_per_class: int | None = None,
+        mirrored: bool = False,
         test_fraction: float = 0.25,
         data_root: Path | str = ".",
         seed: int = 0,
@@ -83,6 +85,7 @@ class ImageFolder(Dataset):
         self.channels = channels
         self.size = size
         self.max_per_class = max_per_class
+        self.mirrored = mirrored
         self.test_fraction = test_fraction
 
     def load(self) -> Split:
@@ -118,6 +121,7 @@ class ImageFolder(Dataset):
             test_fraction=self.test_fraction,
             seed=self.seed,
             class_names=[folder.name for folder in folders],
+            mirrored=self.mirrored,
             notes=() if control or control is None else ("There are no control classes: see dataset.held_out_root.",),
         )
 

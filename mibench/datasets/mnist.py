@@ -20,7 +20,7 @@ from torch.nn.functional import pad
 
 from mibench.card import DatasetCard
 from mibench.data import Examples, InputSpec, Population, Split
-from mibench.datasets.base import Dataset, relabel, resize
+from mibench.datasets.base import COINCIDE, Dataset, relabel, resize
 from mibench.errors import DatasetNotFoundError, UserError
 from mibench.seeding import derive, generator
 
@@ -83,9 +83,7 @@ class Mnist(Dataset):
             held_out=public,
             held_out_is_public=True,
             class_names=tuple(f"digit {digit}" for digit in self.private),
-            notes=(
-                "Public and control classes coincide: the control victim was trained on the attacker's public data.",
-            ),
+            notes=(COINCIDE,),
         )
 
     def _examples(self, part: str) -> Examples:

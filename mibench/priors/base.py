@@ -61,6 +61,7 @@ def trained_prior(
         "revision": prior.card.revision,
         "data": data.public.digest(),
         "shape": list(data.spec.shape),
+        "mirrored": data.spec.mirrored,
         "seed": seed,
     }
 

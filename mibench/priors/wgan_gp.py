@@ -98,7 +98,8 @@ class WganGp(Prior):
         lr: Adam's learning rate for both networks.
         n_critic: Critic steps per generator step.
         penalty: Weight of the gradient penalty.
-        flip: Whether public images are mirrored at random (for faces, not for digits).
+        flip: Whether public images are mirrored at random; None mirrors where the dataset says that a mirrored image
+            shows the same class.
     """
 
     card = PriorCard(
@@ -120,7 +121,7 @@ class WganGp(Prior):
         lr: float = 2e-4,
         n_critic: int = 5,
         penalty: float = 10.0,
-        flip: bool = False,
+        flip: bool | None = None,
     ) -> None:
         self.iterations = iterations
         self.latent_dim = latent_dim
@@ -142,13 +143,14 @@ class WganGp(Prior):
         """Trains generator and critic on the public images."""
         assert isinstance(network, WganGpNetworks)
         draws = generator(derive(seed, "wgan_gp"), device)
+        flip = data.spec.mirrored if self.flip is None else self.flip
         makers = nn.ModuleList([network.seed_map, network.grow])
         adam_g = torch.optim.Adam(makers.parameters(), lr=self.lr, betas=(0.5, 0.999))
         adam_d = torch.optim.Adam(network.judge.parameters(), lr=self.lr, betas=(0.5, 0.999))
         network.train()
         for _ in progress(range(self.iterations), "prior wgan_gp"):
             for _ in range(self.n_critic):
-                real = self._real(data.public.x, draws)
+                real = self._real(data.public.x, flip, draws)
                 with torch.no_grad():
                     fake = network.generate(network.sample_latent(len(real), draws))
                 loss = network.critic(fake).mean() - network.critic(real).mean()
@@ -157,10 +159,10 @@ class WganGp(Prior):
             fake = network.generate(network.sample_latent(self.batch_size, draws))
             _step(adam_g, -network.critic(fake).mean(), makers)
 
-    def _real(self, public: Tensor, draws: torch.Generator) -> Tensor:
+    def _real(self, public: Tensor, flip: bool, draws: torch.Generator) -> Tensor:
         rows = torch.randint(len(public), (self.batch_size,), generator=draws, device=public.device)
         images = public[rows]
-        if self.flip:
+        if flip:
             mirrored = torch.rand(len(images), 1, 1, 1, generator=draws, device=images.device) < 0.5
             images = torch.where(mirrored, images.flip(3), images)
         return images

@@ -10,13 +10,14 @@ then.
 from __future__ import annotations
 
 import copy
+import dataclasses
 
 import torch
 from torch import Tensor
 
 from mibench.access import GradientsView, Ledger
 from mibench.card import SettingCard
-from mibench.data import Examples, InputSpec, Population
+from mibench.data import Examples, Population
 from mibench.defenses.base import Client, Defense, Update
 from mibench.errors import UserError
 from mibench.model import Classifier
@@ -69,8 +70,7 @@ class Federated(Setting):
 
     def train(self, scene: Scene, population: Population, label: str) -> Victim:
         """Returns the global model after ``rounds`` rounds, with the clients' defense states."""
-        spec = scene.split.spec
-        spec = InputSpec(spec.modality, spec.shape, int(population.train.y.max()) + 1, spec.columns)
+        spec = dataclasses.replace(scene.split.spec, classes=int(population.train.y.max()) + 1)
         context = defender_context(scene.split, population.train, scene.workshop, scene.seed)
         key = {
             "role": "victim",
