@@ -58,7 +58,7 @@ class Client:
         round: Number of the round, from 0.
         clients: Number of clients in the round.
         model: The global model it started from.
-        batch: The examples behind the update.
+        batch: The examples behind the update, after the defense's ``data`` hook.
         seed: Seed of this client in this round.
         state: What the defense keeps for this client from round to round (error feedback); the setting stores it.
     """

@@ -106,8 +106,8 @@ class DpSgd(Defense):
 
             fixed: Classifier = ModuleValidator.fix(model)
         for module in fixed.modules():
-            if hasattr(module, "inplace"):
-                module.inplace = False
+            if "inplace" in vars(module):
+                vars(module)["inplace"] = False
         return fixed
 
     def fit(self, training: Training) -> Classifier:

@@ -18,7 +18,7 @@ from torch import Tensor
 from mibench.access import GradientsView, Ledger
 from mibench.card import SettingCard
 from mibench.data import Examples, Population
-from mibench.defenses.base import Client, Defense, Update
+from mibench.defenses.base import Client, Defense, DefenseContext, Update
 from mibench.errors import UserError
 from mibench.model import Classifier
 from mibench.progress import progress
@@ -93,7 +93,7 @@ class Federated(Setting):
             model = initial_model(scene.blueprint, spec, scene.defense, context).eval()
             states: dict[int, dict[str, Tensor]] = {client: {} for client in range(self.clients)}
             for number in progress(range(self.rounds), label):
-                sent = self._round(scene, model, population, number, states)
+                sent = self._round(scene, context, model, population, number, states)
                 with torch.no_grad():
                     for name, parameter in model.named_parameters():
                         parameter.sub_(self.lr * torch.stack([update[name] for update in sent]).mean(0))
@@ -123,21 +123,28 @@ class Federated(Setting):
             )
         states = copy.deepcopy(victim.states)
         device = scene.workshop.device
-        sent = self._round(scene, victim.module, population, self.rounds, states)[:count]
+        context = defender_context(scene.split, population.train, scene.workshop, scene.seed)
+        sent = self._round(scene, context, victim.module, population, self.rounds, states)[:count]
         view = GradientsView.of(victim.module, sent, self.batch_size, victim.spec, ledger, device)
         batches = [self._batch(scene, population, self.rounds, client) for client in range(count)]
         secret = Examples(torch.cat([batch.x for batch in batches]), torch.cat([batch.y for batch in batches]))
         return Observation(view, secret)
 
     def _round(
-        self, scene: Scene, model: Classifier, population: Population, number: int, states: dict[int, dict[str, Tensor]]
+        self,
+        scene: Scene,
+        context: DefenseContext,
+        model: Classifier,
+        population: Population,
+        number: int,
+        states: dict[int, dict[str, Tensor]],
     ) -> list[Update]:
         """Returns the messages that the server sees in round ``number``; changes ``states``."""
         shared: list[Update] = []
-        context = defender_context(scene.split, population.train, scene.workshop, scene.seed)
         for client in range(self.clients):
-            batch = self._batch(scene, population, number, client).to(scene.workshop.device)
-            gradient = client_gradient(model, scene.defense.data(batch, context), scene.defense)
+            own = self._batch(scene, population, number, client).to(scene.workshop.device)
+            batch = scene.defense.data(own, context)
+            gradient = client_gradient(model, batch, scene.defense)
             seed = derive(scene.seed, "client", number, client)
             who = Client(client, number, self.clients, model, batch, seed, states[client])
             shared.append(scene.defense.update(gradient, who))

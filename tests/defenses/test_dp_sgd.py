@@ -161,6 +161,16 @@ def test_the_defended_architecture_holds_no_batch_norm(digits8):
     assert nn.GroupNorm in kinds and nn.BatchNorm2d not in kinds
 
 
+def test_in_place_activations_are_replaced(digits8, train):
+    """Opacus' hooks forbid them."""
+    model = Cnn(spec=digits8.spec, width=4)
+    for module in model.modules():
+        if isinstance(module, nn.ReLU):
+            module.inplace = True
+    trained = DpSgd().fit(Training(DpSgd().architecture(model, None), train, Recipe(epochs=1, batch_size=30), 0, CPU))
+    assert all(bool(p.isfinite().all()) for p in trained.parameters())
+
+
 def test_what_is_returned_is_the_plain_module(digits8):
     """No wrapper, no hook and no per-example gradient is left: second-order gradients work, and a copy can be made."""
     model = DpSgd().architecture(Cnn(spec=digits8.spec, width=4), None)

@@ -88,3 +88,19 @@ def test_a_table_target_takes_raw_records():
     records = torch.tensor([[0.0, 10.0], [2.0, 30.0]])
     model.adapt(records)
     assert model(records).shape == (2, 2) and len(model.blocks(records)) == 1
+
+
+@pytest.mark.parametrize("name", [one.name for one in IMAGES if one.name != "vgg16"])  # vgg16 takes minutes on a CPU
+def test_dp_sgd_can_train_every_image_target(name, digits8):
+    from mibench.data import Examples
+    from mibench.defenses.base import DefenderData, DefenseContext
+    from mibench.defenses.dp_sgd import DpSgd
+    from mibench.training import Recipe, Training
+
+    (one,) = (one for one in IMAGES if one.name == name)
+    data = Examples(digits8.private.train.x[:8], digits8.private.train.y[:8])
+    context = DefenseContext(digits8.spec, DefenderData(data, data, None), 0, torch.device("cpu"))
+    defense = DpSgd()
+    model = defense.architecture(make(one, digits8.spec), context)
+    trained = defense.fit(Training(model, data, Recipe(epochs=1, batch_size=4), 0, torch.device("cpu")))
+    assert trained(data.x).isfinite().all() and defense.facts()["epsilon"] > 0
