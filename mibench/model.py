@@ -70,6 +70,11 @@ class Classifier(nn.Module):
         logits: Tensor = self.head(self.features(x))
         return logits
 
+    @property
+    def device(self) -> torch.device:
+        """Where the parameters are."""
+        return next(self.parameters()).device
+
     def forward_with_blocks(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Returns logits and the output of every stage from one forward pass."""
         outputs = self.blocks(x)
@@ -77,10 +82,10 @@ class Classifier(nn.Module):
 
     @torch.no_grad()
     def predict_proba(self, x: Tensor, batch_size: int = 512) -> Tensor:
-        """Returns probabilities of shape ``(N, classes)``, computed in batches in evaluation mode."""
+        """Returns probabilities ``(N, classes)`` on the model's device, computed in batches in evaluation mode."""
         mode = self.training
         self.eval()
-        result = torch.cat([self(part).softmax(1) for part in x.split(batch_size)])
+        result = torch.cat([self(part.to(self.device)).softmax(1) for part in x.split(batch_size)])
         self.train(mode)
         return result
 

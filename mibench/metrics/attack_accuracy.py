@@ -33,9 +33,7 @@ class AttackAccuracy(Metric[ClassTruth]):
 
     def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
         """Returns hits of shape ``(N,)`` per evaluator and rank."""
-        probabilities = {
-            one.name: one.model.predict_proba(result.values.to(_device(one.model))).cpu() for one in truth.evaluators
-        }
+        probabilities = {one.name: one.model.predict_proba(result.values).cpu() for one in truth.evaluators}
         if len(probabilities) > 1:
             probabilities["vote"] = torch.stack(list(probabilities.values())).mean(0)
         return [_hits(scores, result, rank, name) for name, scores in probabilities.items() for rank in (1, 5)]
@@ -49,7 +47,3 @@ def _hits(scores: Tensor, result: Reconstruction, rank: int, evaluator: str) -> 
         return Measurement(values=empty, groups=empty, variant=variant, evaluator=evaluator, reason=reason)
     right = (scores.topk(rank, 1).indices == result.target[:, None]).any(1) & ~result.missing
     return Measurement(values=right.double(), groups=result.target, variant=variant, evaluator=evaluator)
-
-
-def _device(model: torch.nn.Module) -> torch.device:
-    return next(model.parameters()).device

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Generic, TypeVar
 
+import torch
 from torch import Tensor
 
 from mibench.card import MetricCard
+from mibench.model import Classifier
+from mibench.nn.features import penultimate
 from mibench.tasks.base import Reconstruction, Truth
+from mibench.tasks.class_ import ClassTruth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,3 +59,25 @@ class Metric(ABC, Generic[TruthT]):
             WeightsMissingError: If a pre-trained network is not there; the row is then skipped.
             NotMeasurableError: If the metric is not defined for this cell; the row is then skipped.
         """
+
+
+def distances_by_class(
+    model: Classifier, result: Reconstruction, truth: ClassTruth, distance: Callable[[Tensor, Tensor], Tensor]
+) -> Tensor:
+    """Returns ``distance`` of every sample to the private training images of its class, both as penultimate features.
+
+    Args:
+        model: The evaluation model.
+        result: Samples.
+        truth: The private images.
+        distance: Maps features of samples ``(n, F)`` and of private images ``(m, F)`` to distances ``(n,)``.
+
+    Returns:
+        Distances of shape ``(N,)``, in double precision.
+    """
+    samples = penultimate(model, result.values)
+    distances = torch.empty(len(result), dtype=torch.float64)
+    for label in result.target.unique().tolist():
+        own = result.target == label
+        distances[own] = distance(samples[own], penultimate(model, truth.images_of(label)))
+    return distances

@@ -16,8 +16,7 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from mibench.card import MetricCard
-from mibench.metrics.base import Measurement, Metric
-from mibench.metrics.knn_distance import distances_by_class
+from mibench.metrics.base import Measurement, Metric, distances_by_class
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassTruth
 

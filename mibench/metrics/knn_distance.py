@@ -10,14 +10,13 @@ image and is measured as such.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
 
 from mibench.card import MetricCard
-from mibench.metrics.base import Measurement, Metric
-from mibench.model import Classifier
+from mibench.metrics.base import Measurement, Metric, distances_by_class
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassTruth
 
@@ -49,32 +48,3 @@ class KnnDistance(Metric[ClassTruth]):
 
 def _to_nearest(samples: Tensor, private: Tensor) -> Tensor:
     return torch.cdist(samples, private, compute_mode="donot_use_mm_for_euclid_dist").square().amin(1)
-
-
-def distances_by_class(
-    model: Classifier, result: Reconstruction, truth: ClassTruth, distance: Callable[[Tensor, Tensor], Tensor]
-) -> Tensor:
-    """Returns ``distance`` of every sample to the private training images of its class, both as penultimate features.
-
-    Args:
-        model: The evaluation model.
-        result: Samples.
-        truth: The private images.
-        distance: Maps features of samples ``(n, F)`` and of private images ``(m, F)`` to distances ``(n,)``.
-
-    Returns:
-        Distances of shape ``(N,)``, in double precision.
-    """
-    samples = penultimate(model, result.values)
-    distances = torch.empty(len(result), dtype=torch.float64)
-    for label in result.target.unique().tolist():
-        own = result.target == label
-        distances[own] = distance(samples[own], penultimate(model, truth.images_of(label)))
-    return distances
-
-
-@torch.no_grad()
-def penultimate(model: Classifier, x: Tensor, batch_size: int = 512) -> Tensor:
-    """Returns the penultimate features ``(N, F)`` of images, on the CPU, in double precision."""
-    device = next(model.parameters()).device
-    return torch.cat([model.features(part.to(device)).cpu().double() for part in x.split(batch_size)])
