@@ -10,6 +10,7 @@ import dataclasses
 import datetime
 import json
 import logging
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,16 +21,17 @@ import torch
 from torch import Tensor
 
 import mibench
-from mibench.access import Ledger
+from mibench.access import Ledger, View
 from mibench.attacks.base import Attack, AttackResult
+from mibench.catalogue import entry
 from mibench.composition import Plan, build, check_types, folder, metric_blocks, target_block
 from mibench.data import Population, Split
-from mibench.errors import NotGrantedError, UserError
+from mibench.errors import NotGrantedError, QueryRefused, UserError
 from mibench.knowledge import Knowledge
 from mibench.leaderboard.rows import CellFacts, make_row
 from mibench.leaderboard.shards import write_shard
 from mibench.priors.base import PriorData, trained_prior
-from mibench.scoring import Score, facts_as_scores, score
+from mibench.scoring import NAN, Score, facts_as_scores, score
 from mibench.settings.base import Observation, Scene, Setting
 from mibench.store import Payload, Store
 from mibench.tasks import get_task
@@ -38,6 +40,12 @@ from mibench.training import Recipe, is_correct
 from mibench.victim import Blueprint, Victim, Workshop, train_evaluator
 
 log = logging.getLogger("mibench")
+
+#: A victim that covers less than this share of the way from chance to always right is said to be near chance.
+NEAR_CHANCE = 0.1
+
+#: An evaluation model whose accuracy is this much below the victim's is said to be weak.
+WEAKER = 0.05
 
 
 @dataclass(frozen=True)
@@ -81,8 +89,6 @@ class Cell:
 
     def run(self) -> Outcome:
         """Runs the cell to its rows, and writes them and the picture sheet."""
-        for note in self.notes:
-            log.info("Note: %s", note)
         scores = self.scores(metric_blocks(self.plan))
         shard = write_shard(folder(self.plan, "results"), self.plan.cell_id, self.rows(scores))
         return Outcome(scores, shard, self.draw(), self.notes)
@@ -108,8 +114,8 @@ class Cell:
     def split(self) -> Split:
         """The dataset, parted."""
         split: Split = build(self.config["dataset"]).load()
-        log.info("dataset   %s: %d private training examples of %d classes", self.config["dataset"]["name"],
-                 len(split.private.train), split.spec.classes)  # fmt: skip
+        name, count, classes = self.plan.cards.dataset.name, len(split.private.train), split.spec.classes
+        log.info("dataset   %s: %d private training examples of %d classes", name, count, classes)
         return split
 
     # 2.-3. Setting, target and defense give a victim
@@ -229,20 +235,50 @@ class Cell:
                     "The reconstruction of this cell is no longer in the store; run it again with overwrite=always."
                 )
             view = (observation or self.observe(victim, population)).view
-            networks = method.networks(view, knowledge)
+            networks, preparing = method.untrained(view, knowledge, self.seed), 0.0
             if len(networks):
-                own = {**key, "access": self.plan.access, "revision": card.revision}
-                payload = self.workshop.store.get("attack_model", own, lambda: prepare(method, view, knowledge))
-                networks.load_state_dict(dict(payload.tensors))
-                view.ledger.replay(payload.facts["ledger"])
-            result = method(
-                view, knowledge, goal, seed=self.seed, networks=networks.to(view.device).eval(), label=label
-            )
-            cost = {"ledger": result.ledger, "seconds": result.seconds, "peak_memory_mb": result.peak_memory_mb}
+                own_view = self.observe(victim, population).view
+                try:
+                    preparing = self.prepare(method, networks, own_view, {**key, "revision": card.revision})
+                except QueryRefused as refusal:
+                    nothing = {"ledger": own_view.ledger.state(), "seconds": NAN, "peak_memory_mb": NAN}
+                    return Payload(self.task.blank(goal, view.spec).tensors(), {**nothing, "stopped": str(refusal)})
+                view.ledger.replay(own_view.ledger.state())
+            result = method(view, knowledge, goal, seed=self.seed, networks=networks.eval(), label=label)
+            cost = {
+                "ledger": result.ledger,
+                "seconds": preparing + result.seconds,
+                "peak_memory_mb": result.peak_memory_mb,
+            }
             return Payload(result.reconstruction.tensors(), {**cost, "stopped": result.stopped})
 
         payload = self.workshop.store.get("reconstruction", key, make, rebuild=self.rebuild)
         return AttackResult(Reconstruction(**payload.tensors), **payload.facts)
+
+    def prepare(
+        self, method: Attack[Any, Any], networks: torch.nn.ModuleDict, view: View, key: dict[str, Any]
+    ) -> float:
+        """Fills an attack's own models from the store, training them there first, and returns the seconds that took.
+
+        Args:
+            method: The attack.
+            networks: Its untrained models.
+            view: A view for their training alone; afterwards its ledger holds what the training cost.
+            key: What identifies them.
+        """
+
+        def train() -> Payload:
+            start = time.perf_counter()
+            trained = method.trained(view, self.knowledge, self.seed)
+            return Payload(
+                trained.state_dict(), {"ledger": view.ledger.state(), "seconds": time.perf_counter() - start}
+            )
+
+        payload = self.workshop.store.get("attack_model", key, train)
+        networks.load_state_dict(dict(payload.tensors))
+        if not view.ledger.queries:
+            view.ledger.replay(payload.facts["ledger"])
+        return float(payload.facts["seconds"])
 
     # 6. Truth, control and metrics
 
@@ -286,10 +322,12 @@ class Cell:
 
     def evaluators(self) -> Sequence[Evaluator]:
         """Returns the evaluation models: other architectures and seeds than the victim's, on raw private data."""
-        names = [name for name in self.config["evaluation"]["models"] if name != self.config["target"]["name"]]
+        modality = self.split.spec.modality
+        cards = [entry("target", name).card for name in self.config["evaluation"]["models"]]
+        suited = [card for card in cards if card.name != self.config["target"]["name"] and modality in card.modalities]
         ready = []
-        for name in names[: self.config["evaluation"]["count"]]:
-            plans = blueprint(target_block(self.plan, name), 1)
+        for card in suited[: self.config["evaluation"]["count"]]:
+            name, plans = card.name, blueprint(target_block(self.plan, card.name), card.revision)
             model, accuracy = train_evaluator(plans, self.split, self.workshop, self.config["evaluation"]["seed"])
             ready.append(Evaluator(name, model, accuracy))
         return ready
@@ -307,8 +345,21 @@ class Cell:
 
     @property
     def notes(self) -> Sequence[str]:
-        """What a reader of the numbers must know."""
-        return self.split.notes
+        """What a reader of the numbers must know: what the split says, a victim near chance, a weak evaluator."""
+        accuracy, chance = float(self.truth.correct.double().mean()), self.truth.chance
+        said = list(self.split.notes)
+        if accuracy < chance + NEAR_CHANCE * (1 - chance):
+            said.append(
+                f"The defended victim is right on {accuracy:.0%} of its test data, near the {chance:.0%} of naming one "
+                "class always: that it leaks little is no merit of the defense."
+            )
+        said += [
+            f"Evaluation model '{one.name}' is right on {one.accuracy:.0%} of the test data, less than the victim's "
+            f"{accuracy:.0%}: its verdicts are weak."
+            for one in self.truth.evaluators
+            if one.accuracy < accuracy - WEAKER
+        ]
+        return said
 
     def facts(self) -> CellFacts:
         """Returns what all rows of the cell share."""
@@ -341,15 +392,6 @@ class Cell:
         result = self.task.align(self.result.reconstruction, self.truth)
         control = None if self.control is None else self.task.align(self.control, self.truth)
         return draw_cell(path, self.plan, self.split, self.truth, result, control)
-
-
-def prepare(method: Attack[Any, Any], view: Any, knowledge: Knowledge) -> Payload:
-    """Trains an attack's own models and returns them with what the training cost."""
-    before = view.ledger.state()
-    networks = method.trained_networks(view, knowledge)
-    after = view.ledger.state()
-    cost = {kind: {phase: after[kind][phase] - before[kind][phase] for phase in after[kind]} for kind in after}
-    return Payload(networks.state_dict(), {"ledger": cost})
 
 
 def blueprint(block: dict[str, Any], revision: int) -> Blueprint:

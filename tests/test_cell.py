@@ -138,3 +138,68 @@ def test_defense_facts_become_rows(make_cell):
     by_name = {one.metric: one for one in outcome.scores}
     assert by_name["epsilon"].value > 0 and "accountant" in by_name["epsilon"].variant
     assert math.isnan(by_name["epsilon"].control)
+
+
+def test_a_cell_is_its_data_not_their_path(tmp_path):
+    def cell_id(folder):
+        return plan_cell(compose(["attack=mi_face", "dataset=image_folder", f"dataset.root={folder}"])).cell_id
+
+    for name, content in (("here", b"one"), ("there", b"one"), ("other", b"two")):
+        (tmp_path / name / "class").mkdir(parents=True)
+        (tmp_path / name / "class" / "1.png").write_bytes(content)
+    assert cell_id(tmp_path / "here") == cell_id(tmp_path / "there") != cell_id(tmp_path / "other")
+
+
+@pytest.fixture
+def attack_with_a_model(monkeypatch):
+    """MI-Face replaced by an attack that trains a model of its own by asking the victim 30 times."""
+    from torch import nn
+
+    from mibench.attacks.mi_face import MiFace
+    from mibench.tasks.base import Reconstruction
+
+    trainings = []
+
+    def networks(self, view, knowledge):
+        return nn.ModuleDict({"map": nn.Linear(view.spec.classes, 256)})
+
+    def prepare(self, networks, view, knowledge):
+        trainings.append(1)
+        x = torch.rand(30, 1, 16, 16)
+        scores = view.logits(x)
+        networks["map"].bias.data = x.mean(0).flatten() + 0 * scores.sum()
+
+    def reconstruct(self, view, knowledge, goal, networks):
+        with torch.no_grad():
+            images = networks["map"](nn.functional.one_hot(goal.labels, view.spec.classes).float())
+            images = images.reshape(-1, 1, 16, 16).clamp(0, 1)
+            view.logits(images)
+        return Reconstruction(images, goal.labels)
+
+    for method in (networks, prepare, reconstruct):
+        monkeypatch.setattr(MiFace, method.__name__, method)
+    return trainings
+
+
+def test_an_attacks_own_models_are_stored_with_what_they_cost(attack_with_a_model, make_cell, tmp_path):
+    cold = make_cell("attack=mi_face", folder=tmp_path)
+    assert cold.result.ledger["queries"] == {"prepare": 30, "initialise": 0, "optimise": 4, "select": 0}
+    warm = make_cell("attack=mi_face", folder=tmp_path)
+    warm.rebuild = True
+    assert warm.result.ledger == cold.result.ledger and len(attack_with_a_model) == 1
+    assert torch.equal(warm.result.reconstruction.values, cold.result.reconstruction.values)
+    elsewhere = make_cell("attack=mi_face", folder=tmp_path / "elsewhere")
+    assert torch.equal(elsewhere.result.reconstruction.values, cold.result.reconstruction.values)
+    assert cold.control is not None and len(attack_with_a_model) == 3, "the control's models are its own"
+
+
+def test_a_budget_spent_while_preparing_leaves_failures(attack_with_a_model, make_cell, tmp_path):
+    cell = make_cell("attack=mi_face", "query_budget=20", folder=tmp_path)
+    assert bool(cell.result.reconstruction.missing.all()) and "budget of 20 queries" in cell.result.stopped
+    hits = [one.value for one in cell.run().scores if one.metric == "attack_accuracy" and one.variant == "top1"]
+    assert hits and set(hits) == {0.0}
+
+
+def test_a_victim_near_chance_is_said_so(make_cell, tmp_path):
+    notes = make_cell("attack=mi_face", "target.recipe.epochs=0", folder=tmp_path).run().notes
+    assert any("near the" in note and "no merit of the defense" in note for note in notes)

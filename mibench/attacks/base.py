@@ -105,7 +105,7 @@ class Attack(ABC, Generic[ViewT, GoalT]):
         with seeded(self._seed):
             try:
                 if networks is None:
-                    networks = self.trained_networks(view, knowledge)
+                    networks = self.trained(view, knowledge, seed)
                 answer = self.reconstruct(view, knowledge, goal, networks)
             except QueryRefused as refusal:
                 stopped = str(refusal)
@@ -119,12 +119,19 @@ class Attack(ABC, Generic[ViewT, GoalT]):
         return AttackResult(answer, view.ledger.state(), seconds, _peak_memory_mb(view.device), stopped)
 
     @final
-    def trained_networks(self, view: ViewT, knowledge: Knowledge) -> nn.ModuleDict:
-        """Returns the attack's own models, trained."""
-        networks = self.networks(view, knowledge).to(view.device)
-        with view.phase("prepare"):
+    def untrained(self, view: ViewT, knowledge: Knowledge, seed: int) -> nn.ModuleDict:
+        """Returns the attack's own models on the view's device, with weights that depend on the seed alone."""
+        with seeded(derive(seed, "networks", self.card.name)):
+            return self.networks(view, knowledge).to(view.device)
+
+    @final
+    def trained(self, view: ViewT, knowledge: Knowledge, seed: int) -> nn.ModuleDict:
+        """Returns the attack's own models, trained, in evaluation mode; queries are booked under ``prepare``."""
+        self._seed = derive(seed, "attack", self.card.name)
+        networks = self.untrained(view, knowledge, seed)
+        with seeded(derive(self._seed, "prepare")), view.phase("prepare"):
             self.prepare(networks, view, knowledge)
-        return networks
+        return networks.eval()
 
     @final
     def keep(self, best: Callable[[], Reconstruction]) -> None:

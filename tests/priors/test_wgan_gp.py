@@ -112,3 +112,22 @@ def test_other_private_images_give_the_very_same_prior(make_cell, tmp_path):
     first, same, other = (prior(*each) for each in enumerate((lambda split: split, other_private, other_public)))
     assert all(torch.equal(first[name], same[name]) for name in first)
     assert not all(torch.equal(first[name], other[name]) for name in first)
+
+
+def test_images_are_mirrored_where_the_dataset_says_that_they_may_be():
+    """A public image bright on its left only: mirrored, the generator learns both sides alike."""
+    x = torch.zeros(8, 1, 8, 8)
+    x[..., :4] = 1
+    public = Examples(x, torch.zeros(8, dtype=torch.long))
+
+    def critic_of(mirrored, flip):
+        torch.manual_seed(0)
+        spec = InputSpec("image", (1, 8, 8), 2, mirrored=mirrored)
+        prior = WganGp(iterations=2, width=4, latent_dim=4, batch_size=8, n_critic=1, flip=flip)
+        network = prior.network(spec)
+        prior.train(network, PriorData(public, spec), 0, torch.device("cpu"))
+        return network.judge[0].weight.detach()
+
+    plain, mirrored = critic_of(False, None), critic_of(True, None)
+    assert not torch.equal(plain, mirrored)
+    assert torch.equal(critic_of(True, False), plain) and torch.equal(critic_of(False, True), mirrored)
