@@ -47,7 +47,7 @@ class Card:
         modalities: The modalities it works on.
         revision: Raised when the component's numbers change; part of every artifact's identity.
         year: Year of publication; 0 where there is no paper.
-        bib: Key in ``references.bib``; the name unless said otherwise, empty where there is no paper.
+        bib: Key in ``references.bib``, as a rule the name; empty where there is no paper.
         code: Address of the official code, empty where there is none.
         fidelity: ``official`` (the authors' code was the reference), ``paper`` (the text was) or
             ``reconstruction`` (parts were inferred; the module's docstring says which).
@@ -61,7 +61,7 @@ class Card:
     year: int = 0
     bib: str = ""
     code: str = ""
-    fidelity: Fidelity = "official"
+    fidelity: Fidelity = "paper"
     variant_of: str = ""
 
     def __post_init__(self) -> None:
@@ -119,11 +119,11 @@ class AttackCard(Card):
     """An attack.
 
     Attributes:
-        family: The family of the surveys (``generative``, ``gradient matching`` ...).
+        family: The family of the surveys: ``generative``, ``gradient matching``, ``output matching``, or ``floor``.
         task: What it reconstructs.
         access: The access levels it can work with, the one it is usually reported with first.
-        needs: What the attacker must own: ``public`` (data), ``prior``, ``marginals`` ...
-        uses: What it takes when the threat model grants it: ``labels`` ...
+        needs: What the attacker must own: ``public`` (data), ``prior``, ``marginals``.
+        uses: What it takes when the threat model grants it: ``labels``, ``confusion``.
         largest_batch: The largest client batch it is defined for; 0 means any.
         plants: Whether it changes the model before the victim trains or answers (a malicious server).
     """

@@ -99,9 +99,15 @@ def _source(module: str) -> Path:
 
 def _component(axis: str, file: Path) -> dict[str, Any]:
     """Returns the block of ``file`` that holds the component, whatever package the yaml writes to."""
-    content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+    text = file.read_text(encoding="utf-8")
+    content = yaml.safe_load(text) or {}
     if axis == "metric":
         content = content.get(file.stem, {})
     elif isinstance(content.get(axis), dict):
+        if not text.startswith("# @package _global_"):
+            raise UserError(
+                f"{file} nests its block under '{axis}:' without '# @package _global_' on its first line; add that "
+                "line, or write the block flat."
+            )
         content = content[axis]
     return content if "_target_" in content else {}

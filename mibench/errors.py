@@ -32,7 +32,10 @@ class UnknownNameError(UserError):
 
 
 class IncompatibleCellError(UserError):
-    """A cell whose parts cannot meet, or whose defense cannot change what the attack sees."""
+    """A cell whose parts cannot meet, or whose defense cannot change what the attack sees.
+
+    Attacks raise it, in one sentence, for a victim they are not defined for (no batch norm, say).
+    """
 
 
 class DatasetNotFoundError(UserError):

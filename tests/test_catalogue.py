@@ -1,15 +1,18 @@
 """One test over the whole catalogue: the four places agree, and every card says what it must."""
 
+import inspect
 import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import yaml
+from hydra.utils import get_class
 
 from mibench.card import HOOKS_ON_PATH, AttackCard, DefenseCard, MetricCard
 from mibench.catalogue import AXES, conf_dir, entries, entry
-from mibench.errors import UnknownNameError
+from mibench.errors import UnknownNameError, UserError
 
 ROOT = Path(__file__).parent.parent
 ALL = [one for axis in AXES for one in entries(axis)]
@@ -40,6 +43,22 @@ def test_a_method_has_its_test_and_its_reference(one):
         assert one.card.bib, "an attack cites its paper"
 
 
+@pytest.mark.parametrize("one", ALL, ids=lambda one: f"{one.axis}-{one.name}")
+def test_a_yaml_holds_every_option_of_its_class(one):
+    """An option that only the code knows could neither be set nor be part of what a cell is."""
+    parameters = inspect.signature(get_class(one.node["_target_"])).parameters
+    described = {"name", "variant_of", "_target_", *(["recipe"] if one.axis == "target" else [])}
+    described |= {"access"} if one.axis == "attack" else set()
+    described |= {"seed"} if one.axis == "prior" else set()
+    assert set(one.node) - described == set(parameters) - {"spec"}
+    if one.axis == "attack":
+        assert one.node["access"] in one.card.access
+        for option, value in one.node.items():
+            if isinstance(value, str) and value.startswith("${by_budget:"):
+                paper = yaml.safe_load(value.removesuffix("}").rpartition(",")[2])
+                assert paper == parameters[option].default, f"budget=paper and the class differ in {option}"
+
+
 def test_every_module_has_a_yaml_and_no_reference_is_orphaned():
     for axis in AXES:
         modules = {path.stem for path in (ROOT / "mibench" / f"{axis}s").glob("*.py")} - {"__init__", "base"}
@@ -65,6 +84,14 @@ def test_every_task_with_an_attack_has_default_metrics():
 def test_an_unknown_name_is_answered_with_the_nearest():
     with pytest.raises(UnknownNameError, match="did you mean gmi"):
         entry("attack", "gmii")
+
+
+def test_a_nested_block_without_its_header_is_said_so(tmp_path, monkeypatch):
+    (tmp_path / "attack").mkdir()
+    (tmp_path / "attack" / "mine.yaml").write_text("attack:\n  name: mine\n  _target_: a.B\n")
+    monkeypatch.setattr("mibench.catalogue.conf_dir", lambda: tmp_path)
+    with pytest.raises(UserError, match="@package _global_"):
+        list(entries("attack"))
 
 
 def test_groups_are_flat():

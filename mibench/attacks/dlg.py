@@ -26,7 +26,8 @@ from mibench.attacks.base import Attack
 from mibench.card import AttackCard
 from mibench.errors import UserError
 from mibench.knowledge import Knowledge
-from mibench.optim.gradient_matching import Best, Lbfgs, squared_distance
+from mibench.optim.gradient_matching import Lbfgs, squared_distance
+from mibench.optim.selection import Best
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.instance import InstanceGoal
 
@@ -51,6 +52,7 @@ class Dlg(Attack[GradientsView, InstanceGoal]):
         year=2019,
         bib="dlg",
         code="https://github.com/mit-han-lab/dlg",
+        fidelity="official",
         family="gradient matching",
         task="instance",
         access=("gradients",),

@@ -56,6 +56,7 @@ class Gmi(Attack[WhiteBoxView, ClassGoal]):
         year=2020,
         bib="gmi",
         code="https://github.com/MKariya1998/GMI-Attack",
+        fidelity="official",
         family="generative",
         task="class",
         access=("white_box",),

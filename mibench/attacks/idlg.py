@@ -45,6 +45,7 @@ class Idlg(Dlg):
         year=2020,
         bib="idlg",
         code="https://github.com/PatrickZH/Improved-Deep-Leakage-from-Gradients",
+        fidelity="official",
         family="gradient matching",
         task="instance",
         access=("gradients",),

@@ -57,7 +57,8 @@ def _sweeping() -> bool:
 def run_composed(cfg: DictConfig, sweeping: bool = False) -> int:
     """Runs one composed cell, prints its table, and returns 0, or 1 where it failed.
 
-    In a sweep a cell that cannot be run leaves a ``skipped`` row and the sweep goes on; alone it is refused.
+    In a sweep a cell whose parts cannot meet leaves a ``skipped`` row, one that meets any other mistake of the user a
+    ``failed`` one, and the sweep goes on; alone it is refused.
 
     Raises:
         UserError: If the cell or one of its options is wrong.
@@ -65,15 +66,17 @@ def run_composed(cfg: DictConfig, sweeping: bool = False) -> int:
     plan = plan_cell(cfg)
     try:
         refuse_incompatible(plan)
-    except IncompatibleCellError as reason:
+        if (path := finished(plan)) is not None:
+            return print_stored(path, plan)
+        return run_planned(plan)
+    except UserError as reason:
         if not sweeping:
             raise
-        log.warning("skipped   %s", reason)
-        leave_row(plan, "skipped", str(reason))
-        return 0
-    if (path := finished(plan)) is not None:
-        return print_stored(path, plan)
-    return run_planned(plan)
+        skipped = isinstance(reason, IncompatibleCellError)
+        status = "skipped" if skipped else "failed"
+        log.warning("%s   %s", status, reason)
+        leave_row(plan, status, str(reason))
+        return 0 if skipped else 1
 
 
 def run_planned(plan: Plan) -> int:

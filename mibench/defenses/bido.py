@@ -59,6 +59,7 @@ class Bido(Defense):
         year=2022,
         bib="bido",
         code="https://github.com/AlanPeng0897/Defend_MI",
+        fidelity="official",
         hooks=("training",),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="a1",

@@ -59,6 +59,7 @@ class Dgc(Defense):
         year=2018,
         bib="dgc",
         code="https://github.com/synxlin/deep-gradient-compression",
+        fidelity="official",
         hooks=("update",),
         affects=("gradients",),
         strength="ratio",

@@ -66,6 +66,7 @@ class DpSgd(Defense):
         year=2016,
         bib="dp_sgd",
         code="https://github.com/pytorch/opacus",
+        fidelity="official",
         hooks=("architecture", "training", "update"),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="noise_multiplier",

@@ -58,6 +58,7 @@ class Lpips(Metric[InstanceTruth]):
         year=2018,
         bib="lpips",
         code="https://github.com/richzhang/PerceptualSimilarity",
+        fidelity="official",
         tasks=("instance",),
         higher_is_leakier=False,
     )

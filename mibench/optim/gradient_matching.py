@@ -1,7 +1,7 @@
 """Gradient matching: inputs whose gradient is the one that a client sent.
 
-Parts of the attacks that invert one message at a time: a distance between gradients, the best candidate met so far, and
-the L-BFGS descent of Zhu et al. (Deep Leakage from Gradients, NeurIPS 2019).
+Parts of the attacks that invert one message at a time: a distance between gradients, and the L-BFGS descent of Zhu et
+al. (Deep Leakage from Gradients, NeurIPS 2019).
 """
 
 from __future__ import annotations
@@ -13,34 +13,12 @@ import torch
 from torch import Tensor
 
 from mibench.errors import UserError
+from mibench.optim.selection import Best
 
 
 def squared_distance(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> Tensor:
     """Returns the squared l2 distance over all entries of all tensors of ``theirs`` (parameter name -> tensor)."""
     return torch.stack([(ours[name] - sent).square().sum() for name, sent in theirs.items()]).sum()
-
-
-class Best:
-    """The variables with the lowest objective met so far, over steps and restarts; never leaves the device.
-
-    Attributes:
-        values: Copies of the variables; empty until something was offered.
-        loss: Their objective, a scalar; infinite until a finite one was met.
-    """
-
-    def __init__(self) -> None:
-        self.values: list[Tensor] = []
-        self.loss = torch.tensor(torch.inf)
-
-    def offer(self, variables: Sequence[Tensor], loss: Tensor) -> None:
-        """Takes ``variables`` where their ``loss`` is lower than the best; a NaN never is."""
-        if not self.values:
-            self.values = [variable.detach().clone() for variable in variables]
-            self.loss = self.loss.to(loss.device)
-        better = loss.detach() < self.loss
-        pairs = zip(variables, self.values, strict=True)
-        self.values = [torch.where(better, variable.detach(), kept) for variable, kept in pairs]
-        self.loss = torch.where(better, loss.detach(), self.loss)
 
 
 @dataclass(frozen=True)

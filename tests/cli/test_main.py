@@ -86,6 +86,15 @@ def test_a_sweep_leaves_a_row_for_what_cannot_be_run(tmp_path):
     assert skipped[0]["reason"].item().startswith("Vacuous: defense 'rounding'")
 
 
+def test_a_mistake_in_a_sweep_leaves_a_failed_row_and_the_others_run(tmp_path):
+    words = ["-m", "attack=mi_face", "attack.start=0.1,2", *TINY[:3], "attack.iterations=2", "target.recipe.epochs=1"]
+    status, _, err = mibench(*words, folder=tmp_path)
+    assert status == 1, err
+    frames = [read_shard(path) for path in (tmp_path / "results" / "shards").glob("*.parquet")]
+    reasons = [frame["reason"].item() for frame in frames if set(frame["status"]) == {"failed"}]
+    assert len(frames) == 2 and len(reasons) == 1 and "attack.start" in reasons[0]
+
+
 def test_a_broken_cell_leaves_a_failed_row_and_status_1(tmp_path):
     words = ["attack=gmi", *TINY, "attack.lr=nan"]
     status, _, err = mibench(*words, folder=tmp_path)

@@ -1,6 +1,7 @@
 import torch
 
-from mibench.optim.gradient_matching import Best, Lbfgs, squared_distance
+from mibench.optim.gradient_matching import Lbfgs, squared_distance
+from mibench.optim.selection import Best
 
 DESCENT = Lbfgs(iterations=50, inner=20, lr=1.0, history=100, tolerance=1e-10)
 
