@@ -343,7 +343,7 @@ class Cell:
 
     # 7. Rows and pictures
 
-    @property
+    @cached_property
     def notes(self) -> Sequence[str]:
         """What a reader of the numbers must know: what the split says, a victim near chance, a weak evaluator."""
         accuracy, chance = float(self.truth.correct.double().mean()), self.truth.chance
@@ -351,7 +351,7 @@ class Cell:
         if accuracy < chance + NEAR_CHANCE * (1 - chance):
             said.append(
                 f"The defended victim is right on {accuracy:.0%} of its test data, near the {chance:.0%} of naming one "
-                "class always: that it leaks little is no merit of the defense."
+                "class always: it has learned little, so a small leak would be no merit of a defense."
             )
         said += [
             f"Evaluation model '{one.name}' is right on {one.accuracy:.0%} of the test data, less than the victim's "
@@ -373,6 +373,7 @@ class Cell:
             seconds=result.seconds,
             peak_memory_mb=result.peak_memory_mb,
             device=str(self.workshop.device),
+            notes="\n".join(self.notes),
             **plan_facts(self.plan),
             modality=cards.dataset.modalities[0],
         )

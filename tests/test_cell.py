@@ -202,4 +202,4 @@ def test_a_budget_spent_while_preparing_leaves_failures(attack_with_a_model, mak
 
 def test_a_victim_near_chance_is_said_so(make_cell, tmp_path):
     notes = make_cell("attack=mi_face", "target.recipe.epochs=0", folder=tmp_path).run().notes
-    assert any("near the" in note and "no merit of the defense" in note for note in notes)
+    assert any("near the" in note and "no merit of a defense" in note for note in notes)

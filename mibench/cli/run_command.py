@@ -144,7 +144,7 @@ def leave_row(plan: Plan, status: str, reason: str) -> Path:
 
 def print_stored(path: Path, plan: Plan) -> int:
     """Prints the table of a shard that stands already; returns 1 where it tells of a failure, 0 otherwise."""
-    from mibench.cli.table import scores_of
+    from mibench.cli.table import notes_of, scores_of
     from mibench.leaderboard.shards import read_shard
 
     rows = read_shard(path)
@@ -153,7 +153,7 @@ def print_stored(path: Path, plan: Plan) -> int:
         print(f"This cell failed before ({reason}); overwrite=failed runs it again.", file=sys.stderr)
         return 1
     log.info("This cell has been run; its rows are kept (overwrite=always runs it again).")
-    print_scores(scores_of(rows), plan, ())
+    print_scores(scores_of(rows), plan, notes_of(rows))
     print(f"rows      {path}")
     picture = folder(plan, "results") / "pictures" / f"{plan.cell_id}.png"
     if picture.exists():

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mibench.cli.stored import description_of, replan, results_folder, split_words, stored_rows
-from mibench.cli.table import print_scores, scores_of
+from mibench.cli.table import notes_of, print_scores, scores_of
 from mibench.leaderboard.shards import shard_path
 
 
@@ -15,7 +15,7 @@ def run(words: Sequence[str]) -> int:
     results = results_folder(overrides)
     rows = stored_rows(cell_id, results)
     first = rows.iloc[0]
-    print_scores(scores_of(rows), replan(description_of(rows), overrides), ())
+    print_scores(scores_of(rows), replan(description_of(rows), overrides), notes_of(rows))
     for name in (
         "knowledge",
         "queries",

@@ -59,3 +59,8 @@ def scores_of(frame: pd.DataFrame) -> list[Score]:
     """Returns the scores of stored rows."""
     names = [field.name for field in dataclasses.fields(Score)]
     return [Score(**{str(name): value for name, value in row.items()}) for row in frame[names].to_dict("records")]
+
+
+def notes_of(frame: pd.DataFrame) -> list[str]:
+    """Returns the notes of stored rows."""
+    return [note for note in str(frame["notes"].iloc[0]).split("\n") if note]

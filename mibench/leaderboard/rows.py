@@ -17,6 +17,7 @@ class CellFacts:
         group_id: Hash of the cell without the seed.
         knowledge: What the attacker was given, comma-separated.
         seconds: Wall time of the attack.
+        notes: What a reader of the numbers must know, one sentence a line.
         created_at: UTC, ISO 8601.
         config: The resolved configuration as JSON.
     """
@@ -44,11 +45,12 @@ class CellFacts:
     device: str = ""
     mibench_version: str = ""
     git_commit: str = ""
+    notes: str = ""
     config: str = ""
     created_at: str = ""
 
 
-#: Column order of a shard (DESIGN, section 8), with ``lift_low`` and ``lift_high`` after ``lift``.
+#: Column order of a shard (DESIGN, section 8), with ``lift_low``, ``lift_high`` and ``notes``.
 COLUMNS = (
     "cell_id", "group_id", "dataset", "modality", "setting", "target", "attack", "attack_family", "task", "access",
     "knowledge", "defense", "defense_hooks", "metric", "variant", "evaluator", "value", "ci_low", "ci_high", "n",

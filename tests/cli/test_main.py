@@ -48,6 +48,7 @@ def test_a_finished_cell_is_not_run_again(ran):
     status, out, err = mibench("attack=gmi", *TINY, folder=folder)
     assert status == 0 and shard.stat().st_mtime_ns == before
     assert "attack_accuracy" in out and "overwrite=always" in err
+    assert "Public and control classes coincide" in out
 
 
 def test_score_adds_metrics_to_the_stored_reconstruction(ran):
