@@ -25,7 +25,7 @@ ACCESSES: tuple[str, ...] = get_args(Access)
 HOOKS: tuple[str, ...] = get_args(Hook)
 FIDELITIES: tuple[str, ...] = get_args(Fidelity)
 
-#: The defense hooks that lie between the private data and what the attacker sees, by access (DESIGN, section 4).
+#: The defense hooks that lie between the private data and what the attacker sees, by access.
 HOOKS_ON_PATH: Mapping[str, tuple[str, ...]] = {
     "white_box": ("data", "input", "architecture", "training"),
     "scores": ("data", "input", "architecture", "training", "output"),

@@ -50,13 +50,13 @@ class CellFacts:
     created_at: str = ""
 
 
-#: Column order of a shard (DESIGN, section 8), with ``lift_low``, ``lift_high`` and ``notes``.
+#: Column order of a shard; beside the interval of the value stand ``lift_low`` and ``lift_high``, that of the lift.
 COLUMNS = (
     "cell_id", "group_id", "dataset", "modality", "setting", "target", "attack", "attack_family", "task", "access",
     "knowledge", "defense", "defense_hooks", "metric", "variant", "evaluator", "value", "ci_low", "ci_high", "n",
     "control", "lift", "lift_low", "lift_high", "higher_is_leakier", "unit", "seed", "budget", "status", "reason",
     "fidelity", "queries", "gradient_evals", "seconds", "peak_memory_mb", "device", "mibench_version", "git_commit",
-    "config", "created_at",
+    "notes", "config", "created_at",
 )  # fmt: skip
 
 
