@@ -347,7 +347,7 @@ class Cell:
     def notes(self) -> Sequence[str]:
         """What a reader of the numbers must know: what the split says, a victim near chance, a weak evaluator."""
         accuracy, chance = float(self.truth.correct.double().mean()), self.truth.chance
-        said = list(self.split.notes)
+        said = list(self.split.notes) if self.task.name == "class" else []
         if accuracy < chance + NEAR_CHANCE * (1 - chance):
             said.append(
                 f"The defended victim is right on {accuracy:.0%} of its test data, near the {chance:.0%} of naming one "

@@ -109,7 +109,7 @@ class Split:
         held_out_is_public: Whether ``held_out`` and ``public`` are the same people or classes.
         class_names: Names of the private classes in the order of their ids.
         sensitive: Name of the sensitive column (tables only).
-        notes: Sentences a reader of the results must know.
+        notes: Sentences on the classes and their control that a reader of class-level results must know.
     """
 
     spec: InputSpec
