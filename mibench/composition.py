@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mibench.card import (
     AttackCard,
@@ -29,10 +29,13 @@ from mibench.catalogue import card_of, conf_dir, entries, entry
 from mibench.errors import IncompatibleCellError, UserError
 from mibench.store import digest_of
 
+if TYPE_CHECKING:
+    from hydra.core.config_loader import ConfigLoader
+
 BUDGETS = ("smoke", "standard", "paper")
 
 #: Keys of the configuration that change neither what a cell is nor what it measures.
-MACHINE_KEYS = ("metric", "paths", "device", "threads", "overwrite", "verbose")
+MACHINE_KEYS = ("metric", "paths", "device", "threads", "overwrite", "verbose", "grid", "pack", "time_limit")
 
 #: The keys that belong to no component, with their types.
 TOP_KEYS: Mapping[str, Any] = {
@@ -41,7 +44,10 @@ TOP_KEYS: Mapping[str, Any] = {
     "precision": str,
     "threads": int | None,
     "overwrite": str,
+    "control": str,
     "query_budget": int | None,
+    "pack": int,
+    "time_limit": float | None,
     "verbose": bool,
     "knowledge.labels": bool,
     "knowledge.marginals": bool,
@@ -81,6 +87,16 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
     register_resolvers()
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         return hydra_compose(config_name="cell", overrides=list(overrides))
+
+
+def compose_within(loader: ConfigLoader, overrides: Sequence[str]) -> DictConfig:
+    """Returns one cell as a running Hydra application would compose it, with its search path."""
+    from hydra.types import RunMode
+
+    cfg = loader.load_configuration(config_name="cell", overrides=list(overrides), run_mode=RunMode.RUN)
+    with open_dict(cfg):
+        del cfg["hydra"]
+    return cfg
 
 
 def plain(node: DictConfig) -> dict[str, Any]:

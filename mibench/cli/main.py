@@ -15,6 +15,8 @@ USAGE = """mibench: how much of its private training data does a trained model g
 
   python -m mibench attack=gmi defense=bido                  one cell on the embedded digits
   python -m mibench -m attack=gmi,mi_face defense=none,bido  a grid; finished cells are not run again
+  python -m mibench plan grid=first                          what a grid would run and skip, and why
+  python -m mibench -m grid=first hydra/launcher=joblib      run it; what stands already is left out
   python -m mibench list [attacks|defenses|...]              the catalogue
   python -m mibench show CELL_ID                             one cell's rows and picture
   python -m mibench score CELL_ID metric=[psnr,ssim]         more metrics for a stored reconstruction
@@ -27,6 +29,7 @@ NOISE = ("full_key", "object_type", "Set the environment", "Config search path",
 
 SUBCOMMANDS = {
     "list": "catalogue of components",
+    "plan": "what a grid would run and skip",
     "show": "one cell's rows and picture",
     "score": "more metrics for a stored reconstruction",
     "store": "artifacts on disk",

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import signal
 import sys
+import threading
 import traceback
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +16,7 @@ from omegaconf import DictConfig
 
 from mibench.catalogue import conf_dir
 from mibench.cli.table import print_scores
-from mibench.composition import Plan, folder, plan_cell, refuse_incompatible, register_resolvers
+from mibench.composition import Plan, compose_within, folder, plan_cell, refuse_incompatible, register_resolvers
 from mibench.errors import IncompatibleCellError, UserError
 
 log = logging.getLogger("mibench")
@@ -21,37 +24,56 @@ log = logging.getLogger("mibench")
 OVERWRITE = ("never", "failed", "always")
 
 
+#: What the last command led to: the status of its cell, or of its sweep.
+outcome: list[int] = []
+
+#: The mistakes of the last command, told after Hydra is done, which would log its own lines around them.
+mistakes: list[UserError] = []
+
+register_resolvers()  # on import, because a launcher's workers import this module and nothing else of mibench
+
+
 def run(words: Sequence[str]) -> int:
     """Hands the words to Hydra and returns 0, or 1 where a cell failed."""
     import hydra
 
-    register_resolvers()
-    statuses: list[int] = []
-    mistakes: list[UserError] = []  # told after Hydra is done, which would log its own lines around them
-
-    @hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="cell")
-    def job(cfg: DictConfig) -> None:
-        try:
-            statuses.append(run_composed(cfg, sweeping=_sweeping()))
-        except UserError as error:
-            mistakes.append(error)
-
+    outcome.clear()
+    mistakes.clear()
     before = sys.argv
     sys.argv = ["mibench", *words]
     try:
-        job()
+        hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="cell")(cell_task)()
     finally:
         sys.argv = before
     if mistakes:
         raise mistakes[0]
-    return max(statuses, default=0)
+    return max(outcome, default=0)
 
 
-def _sweeping() -> bool:
-    from hydra.core.hydra_config import HydraConfig
-    from hydra.types import RunMode
+def cell_task(cfg: DictConfig) -> None:
+    """What Hydra runs: one cell, or in a sweep the cells of one pack."""
+    if "pack_file" in cfg:
+        run_pack(cfg)
+        return
+    try:
+        if cfg.grid.name != "none":
+            name = cfg.grid.name
+            raise UserError(f"grid={name} is many cells; run them with: python -m mibench -m grid={name}")
+        outcome.append(run_composed(cfg))
+    except UserError as error:
+        mistakes.append(error)
 
-    return bool(HydraConfig.get().mode == RunMode.MULTIRUN)
+
+def run_pack(cfg: DictConfig) -> None:
+    """Runs the cells of one launcher job, each whatever became of those before it."""
+    from hydra.core.global_hydra import GlobalHydra
+
+    from mibench.sweeping import read_pack
+
+    loader = GlobalHydra.instance().config_loader()
+    for overrides in read_pack(cfg):
+        log.info("cell      %s", " ".join(overrides))
+        run_composed(compose_within(loader, overrides), sweeping=True)
 
 
 def run_composed(cfg: DictConfig, sweeping: bool = False) -> int:
@@ -80,27 +102,72 @@ def run_composed(cfg: DictConfig, sweeping: bool = False) -> int:
 
 
 def run_planned(plan: Plan) -> int:
-    """Runs a compatible cell; whatever breaks it becomes a ``failed`` row."""
+    """Runs a compatible cell under its claim; whatever breaks it becomes a ``failed`` row with the path of its log."""
     import torch
+    from filelock import FileLock, Timeout
 
     from mibench.cell import Cell
 
     if plan.config["threads"] is not None:
         torch.set_num_threads(int(plan.config["threads"]))
+    results = folder(plan, "results")
+    for name in ("claims", "logs"):
+        (results / name).mkdir(parents=True, exist_ok=True)
+    trace = results / "logs" / f"{plan.cell_id}.log"
+    claim = FileLock(results / "claims" / f"{plan.cell_id}.lock", timeout=0)
     try:
-        outcome = Cell(plan, rebuild=plan.config["overwrite"] == "always").run()
+        with claim, logging_to(trace), time_limit(plan.config["time_limit"]):
+            done = Cell(plan, rebuild=plan.config["overwrite"] == "always").run()
+    except Timeout:
+        log.info("This cell is being run by another process; it is left to that.")
+        return 0
     except UserError:
         raise
     except Exception as error:
         traceback.print_exc()
-        shard = leave_row(plan, "failed", f"{type(error).__name__}: {error}")
-        print(f"The cell failed ({type(error).__name__}: {error}); its row is {shard}.", file=sys.stderr)
+        with trace.open("a") as file:
+            traceback.print_exc(file=file)
+        reason = f"{type(error).__name__}: {error}"
+        shard = leave_row(plan, "failed", f"{reason} (log: {trace})")
+        print(f"The cell failed ({reason}); its row is {shard}, its log {trace}.", file=sys.stderr)
         return 1
-    print_scores(outcome.scores, plan, outcome.notes)
-    print(f"rows      {outcome.shard}")
-    if outcome.picture is not None:
-        print(f"pictures  {outcome.picture}")
+    print_scores(done.scores, plan, done.notes)
+    print(f"rows      {done.shard}")
+    if done.picture is not None:
+        print(f"pictures  {done.picture}")
     return 0
+
+
+@contextlib.contextmanager
+def logging_to(path: Path) -> Iterator[None]:
+    """Writes mibench's log lines to a file too, afresh."""
+    handler = logging.FileHandler(path, mode="w")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    log.addHandler(handler)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        handler.close()
+
+
+@contextlib.contextmanager
+def time_limit(seconds: float | None) -> Iterator[None]:
+    """Raises :class:`TimeoutError` inside the block after ``seconds``; None sets no limit."""
+    if seconds is None or threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def ring(_signal: int, _frame: object) -> None:
+        raise TimeoutError(f"the cell took longer than time_limit={seconds:g} seconds")
+
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
 
 
 def finished(plan: Plan) -> Path | None:

@@ -1,0 +1,1 @@
+"""mibench's plugin for Hydra."""

@@ -1,0 +1,71 @@
+"""The sweeper behind ``-m``: asks mibench which cells there are, and hands packs of them to any launcher."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+from hydra.core.config_store import ConfigStore
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.plugins import Plugins
+from hydra.plugins.launcher import Launcher
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig
+
+log = logging.getLogger("mibench")
+
+
+@dataclass
+class MibenchSweeperConf:
+    """The sweeper's configuration; it has no options of its own."""
+
+    _target_: str = "hydra_plugins.mibench.sweeper.MibenchSweeper"
+
+
+ConfigStore.instance().store(group="hydra/sweeper", name="mibench", node=MibenchSweeperConf, provider="mibench")
+
+
+class MibenchSweeper(Sweeper):
+    """Runs a grid or the products of the command line, without the cells that cannot be run or stand already."""
+
+    config: DictConfig
+    launcher: Launcher
+    hydra_context: HydraContext
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        """Prepares the launcher."""
+        self.config = config
+        self.hydra_context = hydra_context
+        self.launcher = Plugins.instance().instantiate_launcher(
+            hydra_context=hydra_context, task_function=task_function, config=config
+        )
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Plans, launches and concludes; the exit status is kept in ``mibench.cli.run_command.outcome``."""
+        from mibench import sweeping
+        from mibench.cli.run_command import outcome
+
+        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
+        products = BasicSweeper.split_arguments(parser.parse_overrides(arguments), None)[0]
+        sweep = sweeping.gather(products, self.config.grid, self.compose)
+        packs = sweep.packs(sweeping.pack_size(self.config))
+        log.info(
+            "sweep     %d cells to run in %d jobs, %d that cannot be run, %d that stand already",
+            len(sweep.run), len(packs), len(sweep.skipped), len(sweep.standing),
+        )  # fmt: skip
+        if packs:
+            jobs = sweeping.write_packs(Path(str(self.config.hydra.sweep.dir)), packs)
+            try:
+                self.launcher.launch(jobs, initial_job_idx=0)
+            except Exception as error:  # a launcher raises where a job was killed; the others' rows stand
+                log.warning("The launcher ended with %s: %s", type(error).__name__, error)
+        outcome.append(sweeping.conclude(sweep))
+
+    def compose(self, overrides: Sequence[str]) -> DictConfig:
+        """Returns one composed cell."""
+        from mibench.composition import compose_within
+
+        return compose_within(self.hydra_context.config_loader, overrides)

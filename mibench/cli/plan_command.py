@@ -1,0 +1,58 @@
+"""``mibench plan``: what a grid or a sweep would run and skip, and why, before anything heavy is imported."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import yaml
+
+from mibench.catalogue import conf_dir
+from mibench.errors import UnknownNameError, UserError
+from mibench.plan import Overrides, PlannedCell, key_of, plan_cells, read_grid
+
+
+def run(words: Sequence[str]) -> int:
+    """Prints the counts, the reasons and, with ``cells=true``, every cell."""
+    if odd := [word for word in words if "=" not in word]:
+        raise UserError(f"plan takes KEY=VALUE, as a sweep does (plan grid=first), but got '{odd[0]}'.")
+    said = {key_of(word): word.partition("=")[2] for word in words}
+    given = [word for word in words if key_of(word) not in ("grid", "pack", "cells")]
+    planned = plan_cells(expand(said.get("grid", "none"), given))
+    runnable = [cell for cell in planned if not cell.reason]
+    if said.get("cells") == "true":
+        for cell in planned:
+            print(f"{'skip' if cell.reason else 'run '}  {' '.join(cell.overrides)}")
+    print(f"{len(planned)} cells: {len(runnable)} to run, {len(planned) - len(runnable)} to skip")
+    for axis in ("dataset", "attack", "defense"):
+        counts = Counter(cell.choices[axis] for cell in runnable)
+        print(f"  {axis:<10}" + ", ".join(f"{name} {count}" for name, count in sorted(counts.items())))
+    for reason, cells in sorted(by_reason(planned).items(), key=lambda one: -len(one[1])):
+        print(f"  {len(cells):>5} x {reason}")
+    return 0
+
+
+def expand(grid: str, given: Sequence[str]) -> list[Overrides]:
+    """Returns the cells of a named grid under the overrides of the command line, whose commas make products.
+
+    Raises:
+        UnknownNameError: If there is no grid of that name.
+    """
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    file = conf_dir() / "grid" / f"{grid}.yaml"
+    if not file.exists():
+        raise UnknownNameError("grid", grid, [path.stem for path in file.parent.glob("*.yaml")])
+    study = read_grid(yaml.safe_load(file.read_text(encoding="utf-8")))
+    products = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(list(given)), None)[0]
+    return [cell for own in products for cell in (study.cells(own) if study.axes else [tuple(own)])]
+
+
+def by_reason(planned: Sequence[PlannedCell]) -> dict[str, list[PlannedCell]]:
+    """Returns the cells that cannot be run, by the reason why."""
+    found: dict[str, list[PlannedCell]] = {}
+    for cell in planned:
+        if cell.reason:
+            found.setdefault(cell.reason, []).append(cell)
+    return found

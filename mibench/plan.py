@@ -1,0 +1,172 @@
+"""From axes to cells: what a grid or a sweep would run and skip, decided on cards, before anything heavy is imported."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cache
+from typing import Any, cast
+
+import yaml
+
+from mibench.card import AttackCard, CellCards, DatasetCard, DefenseCard, SettingCard, TargetCard, compatible
+from mibench.catalogue import AXES, Entry, conf_dir, entries
+from mibench.errors import UnknownNameError, UserError
+
+Overrides = tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A named study.
+
+    Attributes:
+        name: The stem of its yaml; ``none`` for no grid.
+        axes: Values of each axis, as on the command line.
+        fixed: Overrides that all cells share.
+        exclude: Combinations that are left out: a cell is, where every axis of one entry has (one of) its values.
+    """
+
+    name: str
+    axes: Mapping[str, Sequence[Any]]
+    fixed: Sequence[str]
+    exclude: Sequence[Mapping[str, Any]]
+
+    def cells(self, given: Sequence[str] = ()) -> list[Overrides]:
+        """Returns the overrides of every cell; what is ``given`` on the command line wins over axes and fixed values."""
+        said = {key_of(override) for override in given}
+        axes = {axis: values for axis, values in self.axes.items() if axis not in said}
+        fixed = [override for override in self.fixed if key_of(override) not in said]
+        found = []
+        for values in itertools.product(*axes.values()):
+            cell = dict(zip(axes, values, strict=True))
+            if not any(_matches(cell, excluded) for excluded in self.exclude):
+                found.append((*fixed, *(f"{axis}={value}" for axis, value in cell.items()), *given))
+        return found
+
+
+@dataclass(frozen=True)
+class PlannedCell:
+    """One cell of a plan.
+
+    Attributes:
+        overrides: Its overrides.
+        choices: Its choice of every axis.
+        reason: Why it cannot be run; empty where it can.
+    """
+
+    overrides: Overrides
+    choices: Mapping[str, str]
+    reason: str
+
+
+def read_grid(node: Mapping[str, Any]) -> Grid:
+    """Returns the grid that a composed ``grid`` block describes.
+
+    Raises:
+        UserError: If the block is malformed.
+    """
+    axes, fixed, exclude = node.get("axes") or {}, node.get("fixed") or [], node.get("exclude") or []
+    if not isinstance(axes, Mapping) or not all(isinstance(values, Sequence) for values in axes.values()):
+        raise UserError(
+            f"Expected the axes of grid '{node.get('name')}' to be lists of values; see conf/grid/first.yaml."
+        )
+    if not all(isinstance(one, str) and "=" in one for one in fixed):
+        raise UserError(f"Expected 'fixed' of grid '{node.get('name')}' to be a list of KEY=VALUE, but got {fixed}.")
+    if not all(isinstance(one, Mapping) for one in exclude):
+        raise UserError(f"Expected 'exclude' of grid '{node.get('name')}' to be a list of blocks, but got {exclude}.")
+    return Grid(str(node.get("name", "none")), axes, fixed, exclude)
+
+
+def plan_cells(cells: Sequence[Overrides]) -> list[PlannedCell]:
+    """Returns every cell with its choices and the reason why it cannot be run, if any.
+
+    Raises:
+        UnknownNameError: If a choice does not exist.
+    """
+    return [_planned(overrides) for overrides in cells]
+
+
+def key_of(override: str) -> str:
+    """Returns the key of ``KEY=VALUE``, without Hydra's ``+`` or ``~``."""
+    return override.partition("=")[0].lstrip("+~")
+
+
+def choices_of(overrides: Sequence[str]) -> dict[str, str]:
+    """Returns the choice of every axis that Hydra would compose, read from the defaults lists alone."""
+    said = {key_of(override): override.partition("=")[2] for override in overrides}
+    order, chosen = _defaults()
+    chosen = {**chosen, **{axis: said[axis] for axis in order if axis in said}}
+    for _ in order:  # a choice may change an axis that stands before it, whose yaml then counts
+        before = dict(chosen)
+        for axis in order:
+            for other, name in _overridden(axis, chosen[axis]).items():
+                if other not in said:
+                    chosen[other] = name
+        if chosen == before:
+            break
+    return {axis: chosen[axis] for axis in AXES if axis in chosen and axis != "metric"}
+
+
+def _planned(overrides: Overrides) -> PlannedCell:
+    choices = choices_of(overrides)
+    found = {axis: _entry(axis, name) for axis, name in choices.items()}
+    said = {key_of(override): override.partition("=")[2] for override in overrides}
+    attack = cast(AttackCard, found["attack"].card)
+    batch = said.get("setting.batch_size", found["setting"].node.get("batch_size", 0))
+    cards = CellCards(
+        dataset=cast(DatasetCard, found["dataset"].card),
+        setting=cast(SettingCard, found["setting"].card),
+        target=cast(TargetCard, found["target"].card),
+        attack=attack,
+        defense=cast(DefenseCard, found["defense"].card),
+        access=said.get("attack.access", found["attack"].node.get("access", attack.access[0])),
+        has_prior=choices["prior"] != "none",
+        batch_size=int(batch) if str(batch).isdecimal() else 0,
+    )
+    return PlannedCell(overrides, choices, compatible(cards))
+
+
+def _matches(cell: Mapping[str, Any], excluded: Mapping[str, Any]) -> bool:
+    return all(
+        axis in cell and (cell[axis] in values if isinstance(values, list | tuple) else cell[axis] == values)
+        for axis, values in excluded.items()
+    )
+
+
+@cache
+def _entries(axis: str) -> dict[str, Entry]:
+    return {one.name: one for one in entries(axis)}
+
+
+def _entry(axis: str, name: str) -> Entry:
+    found = _entries(axis)
+    if name not in found:
+        raise UnknownNameError(axis, name, found)
+    return found[name]
+
+
+@cache
+def _defaults() -> tuple[tuple[str, ...], dict[str, str]]:
+    """Returns the axes in the order of ``cell.yaml`` and their default choices."""
+    listed = yaml.safe_load((conf_dir() / "cell.yaml").read_text(encoding="utf-8"))["defaults"]
+    chosen = {axis: name for one in listed if isinstance(one, dict) for axis, name in one.items() if axis in AXES}
+    return tuple(chosen), chosen
+
+
+@cache
+def _overridden(axis: str, name: str) -> dict[str, str]:
+    """Returns which other axes a choice sets, from its ``override /AXIS: NAME`` lines."""
+    file = conf_dir() / axis / f"{name}.yaml"
+    if not file.exists():
+        return {}
+    listed = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("defaults", [])
+    prefix = "override /"
+    return {
+        key.removeprefix(prefix): value
+        for one in listed
+        if isinstance(one, dict)
+        for key, value in one.items()
+        if key.startswith(prefix)
+    }

@@ -1,0 +1,140 @@
+"""A sweep: plans its cells, leaves out what stands already, hands packs of the rest to a launcher, and counts by shards.
+
+Nothing is taken from a launcher's return values: a job writes its own rows, and what it left is what happened.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from mibench.composition import Plan, folder, plan_cell
+from mibench.errors import UserError
+from mibench.leaderboard.shards import read_shard, shard_path
+from mibench.plan import Overrides, PlannedCell, key_of, plan_cells, read_grid
+
+log = logging.getLogger("mibench")
+
+Compose = Callable[[Sequence[str]], DictConfig]
+
+PACK_FILE = "packs.json"
+
+#: Keys that steer a sweep and are no part of a cell.
+SWEEP_KEYS = ("grid", "pack")
+
+
+@dataclass
+class Sweep:
+    """The cells of one sweep.
+
+    Attributes:
+        run: Cells to run, with their plans.
+        skipped: Cells that cannot be run, with the reason.
+        standing: Plans of cells whose rows stand already.
+    """
+
+    run: list[tuple[Overrides, Plan]] = field(default_factory=list)
+    skipped: list[PlannedCell] = field(default_factory=list)
+    standing: list[Plan] = field(default_factory=list)
+
+    def packs(self, size: int) -> list[list[Overrides]]:
+        """Returns the cells to run, ``size`` to a job, those that share most side by side."""
+        cells = [overrides for overrides, _ in self.run]
+        return [cells[start : start + size] for start in range(0, len(cells), size)]
+
+
+def gather(products: Sequence[Sequence[str]], grid: DictConfig, compose: Compose) -> Sweep:
+    """Returns the cells of a grid and of the products on the command line, sorted into run, skipped and standing.
+
+    Args:
+        products: One list of overrides per combination of the command line.
+        grid: The composed ``grid`` block.
+        compose: Composes one cell.
+
+    Raises:
+        UserError: If a cell's options are wrong.
+    """
+    from mibench.cli.run_command import finished, leave_row
+
+    study = read_grid(grid)
+    cells: list[Overrides] = []
+    for given in products:
+        own = [override for override in given if key_of(override) not in SWEEP_KEYS]
+        cells += study.cells(own) if study.axes else [tuple(own)]
+    sweep, told = Sweep(), set()
+    for planned in plan_cells(cells):
+        if not planned.reason:
+            plan = plan_cell(compose(planned.overrides))
+            if finished(plan) is None:
+                sweep.run.append((planned.overrides, plan))
+            else:
+                sweep.standing.append(plan)
+            continue
+        sweep.skipped.append(planned)
+        unseeded = tuple(override for override in planned.overrides if key_of(override) != "seed")
+        if unseeded not in told:  # the reason is the same for every seed
+            told.add(unseeded)
+            plan = plan_cell(compose(planned.overrides))
+            if not shard_path(folder(plan, "results"), plan.cell_id).exists():
+                leave_row(plan, "skipped", planned.reason)
+    return sweep
+
+
+def write_packs(path: Path, packs: Sequence[Sequence[Overrides]]) -> list[list[str]]:
+    """Writes the packs beside the sweep's own files, and returns the overrides of one launcher job per pack."""
+    path.mkdir(parents=True, exist_ok=True)
+    file = (path / PACK_FILE).resolve()
+    file.write_text(json.dumps(packs, indent=1))
+    return [[f"+pack_file='{file}'", f"+pack_index={index}"] for index in range(len(packs))]
+
+
+def read_pack(cfg: DictConfig) -> list[list[str]]:
+    """Returns the overrides of the cells of one launcher job."""
+    packs: list[list[list[str]]] = json.loads(Path(cfg.pack_file).read_text())
+    return packs[cfg.pack_index]
+
+
+def conclude(sweep: Sweep) -> int:
+    """Tells what the sweep left, writes a ``failed`` row for every cell that left none, and returns 0 or 1."""
+    from mibench.cli.run_command import leave_row
+
+    counts: Counter[str] = Counter()
+    for _, plan in sweep.run:
+        path = shard_path(folder(plan, "results"), plan.cell_id)
+        if not path.exists():
+            leave_row(plan, "failed", "The process that ran this cell was killed and left no row (out of memory?).")
+        statuses = set(read_shard(path)["status"])
+        status = "failed" if "failed" in statuses else "ok" if "ok" in statuses else "skipped"
+        counts[status] += 1
+        if status == "failed":
+            log.warning("failed    %s: %s", plan.cell_id, reason_of(path))
+    log.info(
+        "sweep     %d measured, %d failed, %d skipped, %d stood already",
+        counts["ok"], counts["failed"], counts["skipped"] + len(sweep.skipped), len(sweep.standing),
+    )  # fmt: skip
+    return 1 if counts["failed"] else 0
+
+
+def reason_of(path: Path) -> str:
+    """Returns the reason in a failed cell's shard."""
+    frame = read_shard(path)
+    return str(frame.loc[frame["status"] == "failed", "reason"].iloc[0])
+
+
+def pack_size(config: DictConfig) -> int:
+    """Returns how many cells one job runs.
+
+    Raises:
+        UserError: If ``pack`` is no positive number.
+    """
+    size: Any = config.pack
+    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
+        raise UserError(f"Expected pack to be a whole number of at least 1, but got '{size}'.")
+    return size
