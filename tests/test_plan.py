@@ -1,0 +1,104 @@
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from mibench.catalogue import conf_dir, entries
+from mibench.composition import compose, plan_cell, refuse_incompatible
+from mibench.errors import IncompatibleCellError, UnknownNameError, UserError
+from mibench.plan import Grid, choices_of, plan_cells, read_grid
+
+ROOT = Path(__file__).parent.parent
+
+
+def hydras_choices(overrides):
+    cfg = compose(overrides)
+    return {axis: cfg[axis].name for axis in ("dataset", "setting", "target", "prior", "attack", "defense")}
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        *[[f"attack={one.name}"] for one in entries("attack")],
+        *[[f"dataset={one.name}"] for one in entries("dataset")],
+        ["attack=dlg", "dataset=bank_marketing"],
+        ["attack=fredrikson_map", "dataset=bank_marketing"],
+        ["attack=gmi", "prior=none"],
+        ["attack=dlg", "target=cnn", "setting=central"],
+    ],
+    ids=" ".join,
+)
+def test_choices_are_those_that_hydra_composes(overrides):
+    assert choices_of(overrides) == hydras_choices(overrides)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        ("attack=gmi", "defense=rounding"),
+        ("attack=gmi", "defense=bido"),
+        ("attack=random_prior", "defense=bido"),
+        ("attack=idlg", "setting.batch_size=4"),
+        ("attack=gmi", "attack.access=scores"),
+        ("attack=dlg", "defense=dgc"),
+    ],
+    ids=" ".join,
+)
+def test_the_reason_is_that_of_the_composed_cell(overrides):
+    (planned,) = plan_cells([overrides])
+    try:
+        refuse_incompatible(plan_cell(compose(overrides)))
+        said = ""
+    except IncompatibleCellError as error:
+        said = str(error)
+    assert planned.reason == said
+
+
+def test_a_grid_is_its_axes_without_what_it_excludes():
+    grid = Grid("g", {"attack": ["a", "b"], "defense": ["x", "y"], "seed": [0, 1]}, ["budget=smoke"],
+                [{"attack": "a", "defense": ["y", "z"]}])  # fmt: skip
+    cells = grid.cells()
+    assert len(cells) == 6 and ("budget=smoke", "attack=a", "defense=x", "seed=0") in cells
+    assert not [cell for cell in cells if "attack=a" in cell and "defense=y" in cell]
+
+
+def test_the_command_line_wins_over_a_grid():
+    grid = Grid("g", {"attack": ["a", "b"], "seed": [0, 1]}, ["budget=smoke"], [])
+    assert grid.cells(["seed=7", "budget=paper"]) == [
+        ("attack=a", "seed=7", "budget=paper"),
+        ("attack=b", "seed=7", "budget=paper"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("node", "said"),
+    [({"axes": {"attack": 3}}, "axes"), ({"fixed": ["seed"]}, "fixed"), ({"exclude": ["attack=a"]}, "exclude")],
+)
+def test_a_malformed_grid_is_said_so(node, said):
+    with pytest.raises(UserError, match=said):
+        read_grid({"name": "mine", **node})
+
+
+@pytest.mark.parametrize("file", sorted((conf_dir() / "grid").glob("*.yaml")), ids=lambda file: file.stem)
+def test_every_named_grid_can_be_planned_and_runs_something(file):
+    grid = read_grid(yaml.safe_load(file.read_text()))
+    assert grid.name == file.stem
+    planned = plan_cells(grid.cells()) if grid.axes else []
+    assert not grid.axes or any(not cell.reason for cell in planned)
+
+
+def test_an_unknown_choice_is_named():
+    with pytest.raises(UnknownNameError, match="gmi"):
+        plan_cells([("attack=gmii",)])
+
+
+def test_planning_imports_neither_torch_nor_a_method():
+    code = (
+        "import sys; from mibench.cli.main import main; main(['plan', 'grid=first']); "
+        "sys.exit(any(name == 'torch' or name.startswith('mibench.attacks.') for name in sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0 and "to run" in done.stdout
