@@ -34,7 +34,7 @@ class Grid:
     exclude: Sequence[Mapping[str, Any]]
 
     def cells(self, given: Sequence[str] = ()) -> list[Overrides]:
-        """Returns the overrides of every cell; what is ``given`` on the command line wins over axes and fixed values."""
+        """Returns the overrides of every cell; what is ``given`` on the command line wins over the grid."""
         said = {key_of(override) for override in given}
         axes = {axis: values for axis, values in self.axes.items() if axis not in said}
         fixed = [override for override in self.fixed if key_of(override) not in said]

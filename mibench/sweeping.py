@@ -1,4 +1,4 @@
-"""A sweep: plans its cells, leaves out what stands already, hands packs of the rest to a launcher, and counts by shards.
+"""A sweep: plans its cells, leaves out what stands, hands packs of the rest to a launcher, and counts by shards.
 
 Nothing is taken from a launcher's return values: a job writes its own rows, and what it left is what happened.
 """
