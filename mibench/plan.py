@@ -1,4 +1,4 @@
-"""From axes to cells: what a grid or a sweep would run and skip, decided on cards, before anything heavy is imported."""
+"""From axes to cells: what a grid or a sweep would run and skip, judged on cards before anything heavy is imported."""
 
 from __future__ import annotations
 

@@ -45,7 +45,7 @@ class MibenchSweeper(Sweeper):
 
     def sweep(self, arguments: list[str]) -> Any:
         """Plans, launches and concludes; the exit status is kept in ``mibench.cli.run_command.outcome``."""
-        from mibench import sweeping
+        from mibench.cli import sweeping
         from mibench.cli.run_command import outcome
 
         parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)

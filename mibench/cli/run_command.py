@@ -68,7 +68,7 @@ def run_pack(cfg: DictConfig) -> None:
     """Runs the cells of one launcher job, each whatever became of those before it."""
     from hydra.core.global_hydra import GlobalHydra
 
-    from mibench.sweeping import read_pack
+    from mibench.cli.sweeping import read_pack
 
     loader = GlobalHydra.instance().config_loader()
     for overrides in read_pack(cfg):

@@ -12,7 +12,7 @@ import pytest
 
 from mibench.leaderboard.shards import read_shard
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parent.parent.parent
 TINY = ["attack=dlg", "budget=smoke", "attack.iterations=2", "attack.restarts=1", "threads=1", "device=cpu"]
 
 
