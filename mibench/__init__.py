@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-from functools import lru_cache
-from pathlib import Path
+from typing import Any
 
-__version__ = "0.1.0"
+from mibench.version import __version__
+
+__all__ = ["__version__", "audit", "run"]
 
 
-@lru_cache(maxsize=1)
-def git_commit() -> str:
-    """Returns the commit of the checkout mibench runs from, empty for an installed package."""
-    import subprocess
+def __getattr__(name: str) -> Any:
+    """Returns :func:`mibench.api.run` or :func:`mibench.api.audit`, which are imported when they are asked for."""
+    if name not in ("audit", "run"):
+        raise AttributeError(f"module 'mibench' has no attribute '{name}'")
+    from importlib import import_module
 
-    here = Path(__file__).parent.parent
-    if not (here / ".git").exists():
-        return ""
-    done = subprocess.run(
-        ["git", "-C", str(here), "rev-parse", "--short=12", "HEAD"], capture_output=True, text=True, check=False
-    )
-    return done.stdout.strip()
+    return getattr(import_module("mibench.api"), name)

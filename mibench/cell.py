@@ -20,29 +20,43 @@ from typing import Any
 import torch
 from torch import Tensor
 
-import mibench
 from mibench.access import Ledger, View
 from mibench.attacks.base import Attack, AttackResult
 from mibench.catalogue import entry
-from mibench.composition import Plan, build, check_types, folder, metric_blocks, target_block
-from mibench.data import Population, Split
-from mibench.errors import NotGrantedError, QueryRefused, UserError
+from mibench.composition import Plan, build, check_types, content_of, folder, metric_blocks, target_block
+from mibench.data import Examples, Population, Split
+from mibench.datasets.base import COINCIDE
+from mibench.errors import IncompatibleCellError, NotGrantedError, QueryRefused, UserError
 from mibench.knowledge import Knowledge
 from mibench.leaderboard.rows import CellFacts, make_row
 from mibench.leaderboard.shards import write_shard
 from mibench.priors.base import PriorData, trained_prior
-from mibench.scoring import NAN, Score, facts_as_scores, score
+from mibench.scoring import NAN, Score, facts_as_scores, near_chance, score
 from mibench.settings.base import Observation, Scene, Setting
 from mibench.store import Payload, Store
 from mibench.tasks import get_task
 from mibench.tasks.base import Budget, Case, Evaluator, Reconstruction, Truth
 from mibench.training import Recipe, is_correct
+from mibench.version import __version__, git_commit
 from mibench.victim import Blueprint, Victim, Workshop, train_evaluator
 
 log = logging.getLogger("mibench")
 
-#: A victim that covers less than this share of the way from chance to always right is said to be near chance.
-NEAR_CHANCE = 0.1
+#: What a class cell may be compared with.
+CONTROLS = ("retrain", "none")
+
+NO_CONTROL = "There is no control (control=none): a value alone does not say how much of it is a leak."
+
+#: What a user is told of a model that hardly knows the data.
+MISFIT = (
+    "The model is near chance on the private test data, as with a wrong target.mean, target.std or target.size, or "
+    "with class folders in another order than its labels; a misread model looks safe, so set this right first."
+)
+
+WEAK_CONTROL = (
+    "The control victim is near chance on its own test data: it has learned little under target.recipe, so the control "
+    "says little; raise target.recipe.epochs."
+)
 
 #: An evaluation model whose accuracy is this much below the victim's is said to be weak.
 WEAKER = 0.05
@@ -57,12 +71,14 @@ class Outcome:
         shard: Path of the rows.
         picture: Path of the picture sheet; None where there is nothing to draw.
         notes: Sentences a reader of the numbers must know.
+        curve: The victim's training loss as pairs (step, loss); empty where none was recorded.
     """
 
     scores: Sequence[Score]
     shard: Path
     picture: Path | None
     notes: Sequence[str]
+    curve: Sequence[tuple[int, float]] = ()
 
 
 class Cell:
@@ -81,6 +97,7 @@ class Cell:
         self.rebuild = rebuild
         self.task = get_task(plan.cards.attack.task)
         self.seed = int(self.config["seed"])
+        self.remarks: list[str] = []
         self.budget = Budget(**{k: self.config["budget"][k] for k in ("name", "targets", "samples", "records")})
         self.workshop = Workshop(
             Store(folder(plan, "store")), choose_device(self.config["device"]), self.config["precision"]
@@ -91,7 +108,7 @@ class Cell:
         """Runs the cell to its rows, and writes them and the picture sheet."""
         scores = self.scores(metric_blocks(self.plan))
         shard = write_shard(folder(self.plan, "results"), self.plan.cell_id, self.rows(scores))
-        return Outcome(scores, shard, self.draw(), self.notes)
+        return Outcome(scores, shard, self.draw(), self.notes, self.victim.facts.get("curve", ()))
 
     def check_options(self) -> None:
         """Builds every component once, so that a wrong option is said before anything is trained.
@@ -105,6 +122,9 @@ class Cell:
         blueprint(self.config["target"], 1)
         for block in metric_blocks(self.plan):
             build(block, **weights_folder(block, self.plan))
+        if self.config["control"] not in CONTROLS:
+            raise UserError(f"Expected control to be {' or '.join(CONTROLS)}, but got '{self.config['control']}'.")
+        refuse_retraining(self.plan)
         if self.config["precision"] not in ("float32", "bfloat16"):
             raise UserError(f"Expected precision to be float32 or bfloat16, but got '{self.config['precision']}'.")
 
@@ -114,6 +134,8 @@ class Cell:
     def split(self) -> Split:
         """The dataset, parted."""
         split: Split = build(self.config["dataset"]).load()
+        if self.config["control"] == "none":
+            split = without_control(split)
         name, count, classes = self.plan.cards.dataset.name, len(split.private.train), split.spec.classes
         log.info("dataset   %s: %d private training examples of %d classes", name, count, classes)
         return split
@@ -126,15 +148,21 @@ class Cell:
         setting: Setting = build(self.config["setting"])
         return setting
 
-    def scene(self) -> Scene:
-        """The parts of one victim, with a defense of its own, whose state is not shared with another victim's."""
-        block = self.config["defense"]
+    def scene(self, control: bool = False) -> Scene:
+        """The parts of one victim, with a defense of its own, whose state is not shared with another victim's.
+
+        Args:
+            control: Whether it is for the control victim, which takes no weights from a file.
+        """
+        block, target = self.config["defense"], self.config["target"]
+        if control and "weights" in target:
+            target = {**target, "weights": None}
         takes_part = {"data", "input", "architecture", "training", *self.setting.card.training_hooks}
         trains = bool(takes_part & set(self.plan.cards.defense.hooks))
         key = {"config": block, "revision": self.plan.cards.defense.revision} if trains else {}
         return Scene(
             split=self.split,
-            blueprint=blueprint(self.config["target"], self.plan.cards.target.revision),
+            blueprint=blueprint(target, self.plan.cards.target.revision),
             defense=build(block),
             defense_key=key,
             workshop=self.workshop,
@@ -143,8 +171,18 @@ class Cell:
 
     @cached_property
     def victim(self) -> Victim:
-        """The defended target, trained on private data."""
-        return self.setting.train(self.scene(), self.split.private, "victim")
+        """The defended target, trained on private data; of a user's own model, its accuracy is said at once."""
+        scene = self.scene()
+        victim = self.setting.train(scene, self.split.private, "victim")
+        if scene.blueprint.pretrained:
+            test = self.split.private.test
+            accuracy, chance = accuracy_of(victim, test), chance_of(test)
+            log.info(
+                "model     right on %.0f %% of the private test data (chance %.0f %%)", 100 * accuracy, 100 * chance
+            )
+            if near_chance(accuracy, chance):
+                log.warning("%s", MISFIT)
+        return victim
 
     # 4. The view
 
@@ -301,8 +339,8 @@ class Cell:
         """The case with the secret and the victim's utility."""
         test = self.split.private.test
         correct = is_correct(self.victim.predict_proba, test.to(self.workshop.device))
-        chance = float(test.y.bincount().max()) / len(test)
-        return self.case(self.observation.secret, {"correct": correct, "chance": chance, "facts": self.victim.reported})
+        utility = {"correct": correct, "chance": chance_of(test), "facts": self.victim.reported}
+        return self.case(self.observation.secret, utility)
 
     @cached_property
     def truth(self) -> Truth:
@@ -317,7 +355,11 @@ class Cell:
 
     def attack_held_out(self, population: Population) -> Reconstruction:
         """Returns the same attack's result on a victim trained, under the same defense, on held-out data."""
-        victim = self.setting.train(self.scene(), population, "control victim")
+        victim = self.setting.train(self.scene(control=True), population, "control victim")
+        if "weights" in self.config["target"] and near_chance(
+            accuracy_of(victim, population.test), chance_of(population.test)
+        ):
+            self.remarks.append(WEAK_CONTROL)
         return self.attack(victim, population, "control attack").reconstruction
 
     def evaluators(self) -> Sequence[Evaluator]:
@@ -348,10 +390,14 @@ class Cell:
         """What a reader of the numbers must know: what the split says, a victim near chance, a weak evaluator."""
         accuracy, chance = float(self.truth.correct.double().mean()), self.truth.chance
         said = list(self.split.notes) if self.task.name == "class" else []
-        if accuracy < chance + NEAR_CHANCE * (1 - chance):
+        said += [NO_CONTROL] if self.config["control"] == "none" and self.task.name == "class" else []
+        said += self.remarks
+        if near_chance(accuracy, chance):
             said.append(
-                f"The defended victim is right on {accuracy:.0%} of its test data, near the {chance:.0%} of naming one "
-                "class always: it has learned little, so a small leak would be no merit of a defense."
+                MISFIT
+                if self.config["target"].get("weights")
+                else f"The defended victim is right on {accuracy:.0%} of its test data, near the {chance:.0%} of "
+                "naming one class always: it has learned little, so a small leak would be no merit of a defense."
             )
         said += [
             f"Evaluation model '{one.name}' is right on {one.accuracy:.0%} of the test data, less than the victim's "
@@ -399,8 +445,39 @@ def blueprint(block: dict[str, Any], revision: int) -> Blueprint:
     """Returns how the classifier of a resolved target block is made."""
     check_types("target.recipe", Recipe, block["recipe"])
     recipe = Recipe(**block["recipe"])
-    key = {"config": block, "revision": revision}
-    return Blueprint(block["name"], lambda spec: build(block, spec=spec), recipe, key)
+    key = {"config": content_of(block), "revision": revision}
+    return Blueprint(block["name"], lambda spec: build(block, spec=spec), recipe, key, bool(block.get("weights")))
+
+
+def refuse_retraining(plan: Plan) -> None:
+    """Refuses a defense that takes part in training for a model that comes with its weights.
+
+    Raises:
+        IncompatibleCellError: In one sentence.
+    """
+    hooks = [hook for hook in plan.cards.defense.hooks if hook in ("data", "input", "architecture", "training")]
+    if plan.config["target"].get("weights") and hooks:
+        raise IncompatibleCellError(
+            f"Incompatible: defense '{plan.cards.defense.name}' acts on {', '.join(hooks)}, so it would need the "
+            "model trained again, but target.weights is a finished one; leave target.weights out to train its "
+            "architecture under the defense."
+        )
+
+
+def without_control(split: Split) -> Split:
+    """Returns the split without data for a control victim."""
+    notes = tuple(note for note in split.notes if note != COINCIDE)
+    return dataclasses.replace(split, held_out=None, held_out_is_public=False, notes=notes)
+
+
+def accuracy_of(victim: Victim, data: Examples) -> float:
+    """Returns the share of examples that the defended victim is right on."""
+    return float(is_correct(victim.predict_proba, data).double().mean())
+
+
+def chance_of(data: Examples) -> float:
+    """Returns the accuracy of always naming the most frequent class."""
+    return float(data.y.bincount().max()) / len(data)
 
 
 def choose_device(name: str) -> torch.device:
@@ -462,8 +539,8 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
         "seed": int(config["seed"]),
         "budget": config["budget"]["name"],
         "fidelity": cards.attack.fidelity,
-        "mibench_version": mibench.__version__,
-        "git_commit": mibench.git_commit(),
+        "mibench_version": __version__,
+        "git_commit": git_commit(),
         "config": json.dumps(plan.description, sort_keys=True),
         "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.util
 import inspect
 import types
 import typing
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 BUDGETS = ("smoke", "standard", "paper")
 
 #: Keys of the configuration that change neither what a cell is nor what it measures.
-MACHINE_KEYS = ("metric", "paths", "device", "threads", "overwrite", "verbose", "grid", "pack", "time_limit")
+MACHINE_KEYS = ("metric", "paths", "device", "threads", "overwrite", "verbose", "logger", "grid", "pack", "time_limit")
 
 #: The keys that belong to no component, with their types.
 TOP_KEYS: Mapping[str, Any] = {
@@ -174,11 +175,40 @@ def _fits(value: Any, kind: Any) -> bool:
     return isinstance(value, kind)
 
 
+def content_of(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns a component's block with the content of the user's own folders and files instead of their paths."""
+    return {option: _content(option, value) for option, value in node.items()}
+
+
 def _content(option: str, value: Any) -> Any:
-    """Returns the digest of the folder that an option like ``root`` or ``public_root`` names, any other value as is."""
-    if not (option == "root" or option.endswith("_root")) or not value or not Path(value).expanduser().is_dir():
+    """Returns a digest for what ``root``, ``*_root``, ``weights`` and ``factory`` name, any other value as is."""
+    if not value or not isinstance(value, str | Path):
         return value
-    return folder_digest(Path(value).expanduser())
+    path = Path(value).expanduser()
+    if (option == "root" or option.endswith("_root")) and path.is_dir():
+        return folder_digest(path)
+    if option == "weights" and path.is_file():
+        return file_digest(path, path.stat().st_mtime_ns)
+    if option == "factory":
+        return [str(value), source_digest(str(value).partition(":")[0])]
+    return value
+
+
+@cache
+def file_digest(path: Path, changed: int) -> str:
+    """Returns the SHA-256 of a file, read once for every time at which it was ``changed``."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def source_digest(module: str) -> str:
+    """Returns the SHA-256 of a module's source file, empty where there is none; the module is not imported."""
+    try:
+        found = importlib.util.find_spec(module)
+        return hashlib.sha256(Path(str(found and found.origin)).read_bytes()).hexdigest()
+    except (ImportError, OSError, ValueError):
+        return ""
 
 
 @cache
@@ -219,9 +249,9 @@ class Plan:
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What the cell is: its description, with the content of the user's own folders instead of their paths."""
+        """What the cell is: its description, with the content of the user's own folders and files for their paths."""
         said = self.description
-        return {**said, "dataset": {key: _content(key, value) for key, value in said["dataset"].items()}}
+        return {**said, "dataset": content_of(said["dataset"]), "target": content_of(said["target"])}
 
     @property
     def cell_id(self) -> str:

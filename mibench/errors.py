@@ -63,6 +63,10 @@ class WeightsMissingError(MibenchError):
     """A pre-trained network that a metric needs is not on this machine: its rows are skipped for this reason."""
 
 
+class FetchError(MibenchError):
+    """A file cannot be fetched: no network, another file than the published one, or a person has to do it."""
+
+
 class NotMeasurableError(MibenchError):
     """A metric is not defined for this cell (top-5 of five classes): its row is skipped for this reason."""
 

@@ -7,14 +7,16 @@ import logging
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 from mibench.errors import NotMeasurableError, WeightsMissingError
-from mibench.metrics.base import Measurement, Metric
 from mibench.seeding import derive, generator
-from mibench.tasks.base import Reconstruction, Truth, TruthT
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from mibench.metrics.base import Measurement, Metric
+    from mibench.tasks.base import Reconstruction, Truth, TruthT
 
 log = logging.getLogger("mibench")
 
@@ -22,6 +24,9 @@ NAN = float("nan")
 
 #: Of fewer targets a bootstrap says little: two that agree by chance would look certain.
 LEAST_TARGETS = 5
+
+#: A victim that covers less than this share of the way from chance to always right is said to be near chance.
+NEAR_CHANCE = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,12 +70,16 @@ class Score:
 
 def group_means(measurement: Measurement) -> Tensor:
     """Returns the mean of every target's values, shape ``(targets,)``, in double precision."""
+    import torch
+
     values, groups = measurement.values.double(), measurement.groups
     return torch.stack([values[groups == group].mean() for group in groups.unique()])
 
 
 def interval(per_target: Tensor, seed: int, draws: int = 2000) -> tuple[float, float]:
     """Returns the 95 % percentile-bootstrap interval of the mean over targets; NaN for fewer than ``LEAST_TARGETS``."""
+    import torch
+
     if len(per_target) < LEAST_TARGETS or not bool(per_target.isfinite().all()):
         return NAN, NAN
     rows = torch.randint(len(per_target), (draws, len(per_target)), generator=generator(derive(seed, "bootstrap")))
@@ -154,9 +163,18 @@ def facts_as_scores(truth: Truth) -> list[Score]:
     ]
 
 
+def near_chance(accuracy: float, chance: float) -> bool:
+    """Returns whether an accuracy covers less than ``NEAR_CHANCE`` of the way from chance to always right."""
+    return accuracy < chance + NEAR_CHANCE * (1 - chance)
+
+
 def evidence(one: Score) -> str:
-    """Returns ``leak``, ``no evidence``, ``too few targets``, or nothing where the score says nothing of a leak."""
-    if one.higher_is_leakier is None or one.status != "ok" or math.isnan(one.lift):
+    """Returns ``leak``, ``no evidence``, ``too few targets`` or ``no control``; nothing where it speaks of no leak."""
+    if one.higher_is_leakier is None or one.status != "ok":
+        return ""
+    if math.isnan(one.control):
+        return "no control"
+    if math.isnan(one.lift):
         return ""
     if math.isnan(one.lift_low):
         return "too few targets"

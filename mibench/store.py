@@ -15,12 +15,14 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock
-from torch import Tensor
 
 from mibench.errors import StoreError, UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 log = logging.getLogger("mibench")
 

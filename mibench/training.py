@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -15,6 +15,9 @@ from mibench.errors import UserError
 from mibench.model import Classifier
 from mibench.progress import progress
 from mibench.seeding import derive, generator, seeded
+
+#: Most points of a recorded loss curve.
+CURVE_POINTS = 200
 
 
 @dataclass(frozen=True)
@@ -87,6 +90,7 @@ class Training:
         device: Where it runs.
         precision: ``float32`` or ``bfloat16`` (autocast).
         label: Name of the progress bar.
+        curve: After :meth:`run`: the loss of evenly spaced steps, as pairs (step, loss).
     """
 
     model: Classifier
@@ -96,6 +100,7 @@ class Training:
     device: torch.device
     precision: str = "float32"
     label: str = "training"
+    curve: list[tuple[int, float]] = field(default_factory=list, init=False)
 
     def optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
         """Returns the recipe's optimiser over the trainable parameters of ``model`` (default: the model itself)."""
@@ -138,15 +143,21 @@ class Training:
         optimizer = self.optimizer()
         steps = self.epochs * self.steps_per_epoch
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor(steps))
+        losses: dict[int, Tensor] = {}  # kept on the device: nothing waits for it before the end
+        every = max(1, math.ceil(steps / CURVE_POINTS))
         self.model.train()
         with seeded(derive(self.seed, "training")):
-            for examples in progress(self.batches(), self.label, total=steps):
+            for step, examples in enumerate(progress(self.batches(), self.label, total=steps)):
                 optimizer.zero_grad(set_to_none=True)
                 with self.autocast():
                     value = loss(Batch(self.model, examples.x, examples.y))
                 value.backward()
                 optimizer.step()
                 scheduler.step()
+                if step % every == 0:
+                    losses[step] = value.detach()
+        if losses:
+            self.curve = list(zip(losses, torch.stack(list(losses.values())).tolist(), strict=True))
         return self.model.eval()
 
     def _factor(self, steps: int) -> Callable[[int], float]:

@@ -36,12 +36,14 @@ class Blueprint:
         build: Builds the untrained module.
         recipe: How it is trained.
         key: Resolved configuration and revision, part of every key in the store.
+        pretrained: Whether the module comes with its weights, so that it is used as it is and never trained.
     """
 
     name: str
     build: Architecture
     recipe: Recipe
     key: Mapping[str, Any]
+    pretrained: bool = False
 
 
 @dataclass(frozen=True)
@@ -146,6 +148,8 @@ def train_central(
 ) -> Victim:
     """Returns the target trained on ``population.train`` under ``defense``, from the store where it is there.
 
+    A pre-trained one is returned as it is, behind the defense.
+
     Args:
         blueprint: Architecture and recipe.
         population: The victim's own data (private, or held-out for the control victim).
@@ -160,6 +164,8 @@ def train_central(
     spec = dataclasses.replace(split.spec, classes=classes)
     context = defender_context(split, population.train, workshop, seed)
     full_key = {**key, "target": blueprint.key, "data": population.train.digest(), "seed": seed}
+    if blueprint.pretrained:
+        return Victim(initial_model(blueprint, spec, defense, context).eval(), defense, spec, full_key)
 
     def build() -> Payload:
         start = time.perf_counter()
@@ -169,9 +175,9 @@ def train_central(
             model, data, blueprint.recipe, derive(seed, "victim"), workshop.device, workshop.precision, label
         )
         trained = defense.fit(training)
-        return Payload(
-            victim_tensors(trained, defense), {"defense": defense.facts(), "seconds": time.perf_counter() - start}
-        )
+        seconds = time.perf_counter() - start
+        facts = {"defense": defense.facts(), "seconds": seconds, "curve": training.curve}
+        return Payload(victim_tensors(trained, defense), facts)
 
     payload = workshop.store.get("victim", full_key, build)
     model = initial_model(blueprint, spec, defense, context)

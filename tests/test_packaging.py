@@ -12,7 +12,7 @@ ROOT = Path(__file__).parent.parent
 
 def test_a_wheel_works_outside_the_checkout(tmp_path):
     copy = tmp_path / "copy"
-    for name in ("mibench", "conf"):
+    for name in ("mibench", "conf", "hydra_plugins"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy / name)

@@ -182,6 +182,7 @@ def test_numbers_a_defense_reports_become_scores_and_words_their_variant():
         ({"lift": -0.2, "lift_low": -0.3}, "no evidence"),
         ({"lift_low": math.nan}, "too few targets"),
         ({"lift": math.nan}, ""),
+        ({"control": math.nan, "lift": math.nan}, "no control"),
         ({"higher_is_leakier": None}, ""),
         ({"status": "skipped"}, ""),
     ],

@@ -19,8 +19,12 @@ USAGE = """mibench: how much of its private training data does a trained model g
   python -m mibench -m grid=first hydra/launcher=joblib      run it; what stands already is left out
   python -m mibench list [attacks|defenses|...]              the catalogue
   python -m mibench show CELL_ID                             one cell's rows and picture
+  python -m mibench report CELL_ID [CELL_ID ...]             what leaks, to whom, what to try: a page for anyone
   python -m mibench score CELL_ID metric=[psnr,ssim]         more metrics for a stored reconstruction
+  python -m mibench reproduce CELL_ID                        the command that made it
+  python -m mibench leaderboard [study=NAME]                 the table and the page, from studies and your shards
   python -m mibench store [collect]                          the artifacts on disk
+  python -m mibench fetch [NAME]                             data and weights, with their checksums
 
 Every option of a cell, with the command that changes it: python -m mibench --cfg job"""
 
@@ -31,8 +35,12 @@ SUBCOMMANDS = {
     "list": "catalogue of components",
     "plan": "what a grid would run and skip",
     "show": "one cell's rows and picture",
+    "report": "a page on cells for anyone",
     "score": "more metrics for a stored reconstruction",
+    "leaderboard": "the table and the page",
+    "reproduce": "the command that made a cell",
     "store": "artifacts on disk",
+    "fetch": "data and weights that do not travel with mibench",
 }
 
 
@@ -50,7 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("Interrupted; what was finished is kept, and the same command goes on from there.", verbose, 130)
     except Exception as error:
-        if (sentence := _explained(error)) is None:
+        if (sentence := explained(error)) is None:
             raise
         return _fail(sentence, verbose, 2)
 
@@ -76,7 +84,7 @@ def _fail(sentence: str, verbose: bool, status: int) -> int:
     return status
 
 
-def _explained(error: Exception) -> str | None:
+def explained(error: Exception) -> str | None:
     """Returns an exception of Hydra, OmegaConf or the file system as one sentence; None for any other."""
     from hydra.errors import HydraException, OverrideParseException
     from omegaconf.errors import OmegaConfBaseException

@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 
 from mibench.catalogue import conf_dir
 from mibench.cli.table import print_scores
-from mibench.composition import Plan, compose_within, folder, plan_cell, refuse_incompatible, register_resolvers
+from mibench.composition import Plan, build, compose_within, folder, plan_cell, refuse_incompatible, register_resolvers
 from mibench.errors import IncompatibleCellError, UserError
 
 log = logging.getLogger("mibench")
@@ -107,7 +107,9 @@ def run_planned(plan: Plan) -> int:
     from filelock import FileLock, Timeout
 
     from mibench.cell import Cell
+    from mibench.tracking import Logger
 
+    logger: Logger = build(plan.config["logger"])
     if plan.config["threads"] is not None:
         torch.set_num_threads(int(plan.config["threads"]))
     results = folder(plan, "results")
@@ -135,6 +137,7 @@ def run_planned(plan: Plan) -> int:
     print(f"rows      {done.shard}")
     if done.picture is not None:
         print(f"pictures  {done.picture}")
+    logger.log(plan, done)
     return 0
 
 

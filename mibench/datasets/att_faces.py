@@ -19,6 +19,7 @@ from mibench.card import DatasetCard
 from mibench.data import Split
 from mibench.datasets.base import Dataset, class_split, resize
 from mibench.errors import DatasetNotFoundError, UserError
+from mibench.fetching import Download
 
 
 class AttFaces(Dataset):
@@ -42,6 +43,14 @@ class AttFaces(Dataset):
         bib="att_faces",
         licence="research, with credit to AT&T Laboratories Cambridge",
         may_show=False,
+    )
+    downloads = (
+        Download(
+            path="att_faces/s1/1.pgm",
+            by_hand="download it from https://cam-orl.co.uk/facedatabase.html and unpack it so that att_faces holds "
+            "the folders s1 to s40",
+            instead=("orl_faces/s1/1.pgm",),
+        ),
     )
 
     def __init__(
@@ -103,9 +112,7 @@ class AttFaces(Dataset):
         for folder in looked:
             if people := _numbered(folder, "", prefix="s"):
                 return people
-        raise DatasetNotFoundError(
-            "att_faces", looked, "download it from https://cam-orl.co.uk/facedatabase.html and unpack it there"
-        )
+        raise DatasetNotFoundError("att_faces", looked, self.downloads[0].by_hand)
 
     def _cropped(self, x: torch.Tensor) -> torch.Tensor:
         if self.crop is None:

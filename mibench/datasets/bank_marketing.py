@@ -17,6 +17,7 @@ from mibench.card import DatasetCard
 from mibench.data import Column, Examples, InputSpec, Population, Split
 from mibench.datasets.base import Dataset
 from mibench.errors import DatasetNotFoundError, UserError
+from mibench.fetching import Download
 from mibench.seeding import derive, generator
 
 
@@ -43,6 +44,15 @@ class BankMarketing(Dataset):
         licence="CC BY 4.0",
         may_show=True,
         tasks=("attribute",),
+    )
+    downloads = (
+        Download(
+            path="bank-full.csv",
+            url="https://archive.ics.uci.edu/static/public/222/bank+marketing.zip",
+            members=("bank.zip", "bank-full.csv"),
+            sha256="d1513ec63b385506f7cfce9f2c5caa9fe99e7ba4e8c3fa264b3aaf0f849ed32d",
+            instead=("bank/bank-full.csv",),
+        ),
     )
 
     def __init__(
@@ -121,5 +131,8 @@ class BankMarketing(Dataset):
             if file.is_file():
                 return file
         raise DatasetNotFoundError(
-            "bank_marketing", looked, "download it from https://archive.ics.uci.edu/dataset/222/bank+marketing"
+            "bank_marketing",
+            looked,
+            "get it with python -m mibench fetch bank_marketing (from "
+            "https://archive.ics.uci.edu/dataset/222/bank+marketing)",
         )

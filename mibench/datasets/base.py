@@ -13,6 +13,7 @@ from torch import Tensor
 from mibench.card import DatasetCard
 from mibench.data import Examples, InputSpec, Population, Split
 from mibench.errors import UserError
+from mibench.fetching import Download
 from mibench.seeding import derive, generator
 
 #: What every table says where the control victim had to learn the attacker's data.
@@ -23,9 +24,11 @@ class Dataset(ABC):
     """A dataset: reads its files and parts them into private, public and held-out data.
 
     Subclasses have a literal ``card`` and keyword-only options; ``data_root`` is the folder ``paths.data``.
+    What lies in it and can be fetched, or has to be by hand, stands in the literal ``downloads``.
     """
 
     card: ClassVar[DatasetCard]
+    downloads: ClassVar[Sequence[Download]] = ()
 
     def __init__(self, *, data_root: Path | str, seed: int = 0) -> None:
         self.data_root = Path(data_root)

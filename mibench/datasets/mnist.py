@@ -22,6 +22,7 @@ from mibench.card import DatasetCard
 from mibench.data import Examples, InputSpec, Population, Split
 from mibench.datasets.base import COINCIDE, Dataset, relabel, resize
 from mibench.errors import DatasetNotFoundError, UserError
+from mibench.fetching import Download
 from mibench.seeding import derive, generator
 
 
@@ -46,6 +47,32 @@ class Mnist(Dataset):
         bib="mnist",
         licence="CC BY-SA 3.0",
         may_show=True,
+    )
+    downloads = (
+        Download(
+            path="MNIST/raw/train-images-idx3-ubyte.gz",
+            url="https://ossci-datasets.s3.amazonaws.com/mnist/train-images-idx3-ubyte.gz",
+            md5="f68b3c2dcbeaaa9fbdd348bbdeb94873",
+            instead=("MNIST/raw/train-images-idx3-ubyte",),
+        ),
+        Download(
+            path="MNIST/raw/train-labels-idx1-ubyte.gz",
+            url="https://ossci-datasets.s3.amazonaws.com/mnist/train-labels-idx1-ubyte.gz",
+            md5="d53e105ee54ea40749a09fcbcd1e9432",
+            instead=("MNIST/raw/train-labels-idx1-ubyte",),
+        ),
+        Download(
+            path="MNIST/raw/t10k-images-idx3-ubyte.gz",
+            url="https://ossci-datasets.s3.amazonaws.com/mnist/t10k-images-idx3-ubyte.gz",
+            md5="9fb629c4189551a2d022fa330f9573f3",
+            instead=("MNIST/raw/t10k-images-idx3-ubyte",),
+        ),
+        Download(
+            path="MNIST/raw/t10k-labels-idx1-ubyte.gz",
+            url="https://ossci-datasets.s3.amazonaws.com/mnist/t10k-labels-idx1-ubyte.gz",
+            md5="ec29112dd5afa0611ce80d1b7f02629c",
+            instead=("MNIST/raw/t10k-labels-idx1-ubyte",),
+        ),
     )
 
     def __init__(
@@ -95,9 +122,7 @@ class Mnist(Dataset):
         for file in looked:
             if file.is_file():
                 return file
-        raise DatasetNotFoundError(
-            "mnist", looked, "download it with torchvision.datasets.MNIST(root, download=True), which makes this layout"
-        )
+        raise DatasetNotFoundError("mnist", looked, "get it with python -m mibench fetch mnist")
 
     def _population(self, train: Examples, test: Examples, digits: Sequence[int]) -> Population:
         chosen = self._limited(relabel(train.x, train.y, digits))

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from mibench.card import MetricCard
+from mibench.fetching import Download
 from mibench.model import Classifier
 from mibench.nn.features import penultimate
 from mibench.tasks.base import Reconstruction, Truth
@@ -46,10 +47,12 @@ class Metric(ABC, Generic[TruthT]):
 
     Attributes:
         of_victim: Whether it measures the victim rather than the reconstruction; it has no control then.
+        downloads: Files of pre-trained networks, a literal like the card; they lie in ``paths.weights``.
     """
 
     card: ClassVar[MetricCard]
     of_victim: ClassVar[bool] = False
+    downloads: ClassVar[Sequence[Download]] = ()
 
     @abstractmethod
     def measure(self, result: Reconstruction, truth: TruthT) -> Sequence[Measurement]:

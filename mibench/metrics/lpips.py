@@ -30,6 +30,7 @@ from torch.nn.functional import interpolate
 
 from mibench.card import MetricCard
 from mibench.errors import WeightsMissingError
+from mibench.fetching import Download
 from mibench.metrics.base import Measurement, Metric
 from mibench.seeding import seeded
 from mibench.tasks.base import Reconstruction
@@ -61,6 +62,13 @@ class Lpips(Metric[InstanceTruth]):
         fidelity="official",
         tasks=("instance",),
         higher_is_leakier=False,
+    )
+    downloads = (
+        Download(
+            path="alexnet-owt-7be5be79.pth",
+            url="https://download.pytorch.org/models/alexnet-owt-7be5be79.pth",
+            sha256="7be5be79",
+        ),
     )
 
     def __init__(self, *, net: Literal["alex", "vgg"] = "alex", weights: Path | None = None) -> None:

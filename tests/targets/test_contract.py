@@ -13,7 +13,7 @@ from mibench.targets.lenet import LeNet
 from mibench.targets.mlp import Mlp, RecordEncoder
 from mibench.targets.resnet18 import ResNet18
 
-IMAGES = [one for one in entries("target") if "image" in one.card.modalities]
+IMAGES = [one for one in entries("target") if "image" in one.card.modalities and one.name != "checkpoint"]
 
 
 def make(one, spec, seed=0):

@@ -1,0 +1,248 @@
+"""The same from Python: one cell, or the audit of a model of one's own."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import hashlib
+import inspect
+import logging
+import shlex
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from torch import nn
+
+from mibench.cell import Cell
+from mibench.cli.main import explained
+from mibench.cli.run_command import finished, leave_row
+from mibench.composition import Plan, compose, plan_cell, refuse_incompatible
+from mibench.errors import IncompatibleCellError, MibenchError, UserError
+from mibench.leaderboard.shards import read_shard
+from mibench.nn.foreign import register
+from mibench.report import report_name, write_report
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+log = logging.getLogger("mibench")
+
+
+def run(overrides: str | Sequence[str] = ()) -> pd.DataFrame:
+    """Runs one cell, or reads it where it has been run, and returns its rows.
+
+    Args:
+        overrides: What would stand on the command line: ``"attack=gmi defense=bido"``, or a list of such words.
+
+    Raises:
+        MibenchError: What the command line would say in one sentence.
+    """
+    plan = _planned(shlex.split(overrides) if isinstance(overrides, str) else list(overrides))
+    refuse_incompatible(plan)
+    with _telling():
+        return _rows(plan)
+
+
+def audit(
+    model: nn.Module | str,
+    data: str | Path,
+    *,
+    weights: str | Path | None = None,
+    public: str | Path | int = 0,
+    held_out: str | Path | None = None,
+    attacks: Sequence[str] | None = None,
+    defenses: Sequence[str] = ("none",),
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    size: int | None = None,
+    features: str | None = None,
+    control: str = "retrain",
+    budget: str = "standard",
+    results: str | Path = "results",
+    seed: int = 0,
+    options: Sequence[str] = (),
+) -> pd.DataFrame:
+    """Attacks a trained image classifier, writes a report page, and returns the rows of all cells.
+
+    The page's path is logged and stands in ``frame.attrs["report"]``. Cells that cannot be (an output defense against
+    an attacker who holds the weights) leave a ``skipped`` row.
+
+    Args:
+        model: The trained module, which is copied and not changed; or ``package.module:function`` that builds it, with
+            ``weights``.
+        data: The folder of class folders it was trained on; sorted by name they are its classes.
+        weights: File of the weights; only where ``model`` is a factory.
+        public: The attacker's pictures of other classes: a folder of class folders, or how many of the last ones of
+            ``data`` (the model then knows only those before them).
+        held_out: The folder that the control victim learns; None takes the public classes.
+        attacks: Names as in ``python -m mibench list attacks``; None takes ``mi_face``, and ``gmi`` where there are
+            public pictures.
+        defenses: Names likewise; on a finished model those that act on its output.
+        mean: What training subtracted from pixels in [0, 1], per channel; None where nothing was.
+        std: What it then divided by.
+        size: Pixels per side that the model takes, where they are not those of the files.
+        features: The module whose output is the penultimate feature; None takes the last linear layer's input.
+        control: ``retrain`` (the same architecture from fresh weights on held-out classes) or ``none``.
+        budget: ``smoke``, ``standard`` or ``paper``.
+        results: The folder of rows, pictures and reports; victims and reconstructions lie in its ``store``.
+        seed: The seed.
+        options: Further words of the command line, for instance ``["dataset.size=32", "dataset.mirrored=true"]``.
+
+    Raises:
+        MibenchError: What the command line would say in one sentence.
+    """
+    import pandas as pd
+
+    where = Path(results).expanduser().resolve()
+    if isinstance(model, nn.Module):
+        if weights is not None:
+            raise UserError("audit takes weights beside a factory only; a module is taken with the weights it has.")
+        factory, weights = _handed_over(model, where / "models", control == "retrain")
+    else:
+        factory = model
+        if weights is None:
+            raise UserError(
+                "audit of a factory needs the file of the trained weights: audit(model, data, weights=FILE)."
+            )
+    given = {"target.mean": mean, "target.std": std}
+    words = [
+        "target=checkpoint", f"target.factory={_quoted(factory)}", f"target.weights={_quoted(Path(weights).resolve())}",
+        *(f"{key}=[{','.join(map(str, values))}]" for key, values in given.items() if values is not None),
+        f"target.size={'null' if size is None else size}", f"target.features={features or 'null'}",
+        "dataset=image_folder", f"dataset.root={_quoted(Path(data).expanduser().resolve())}", *_public(public),
+        *([] if held_out is None else [f"dataset.held_out_root={_quoted(Path(held_out).expanduser().resolve())}"]),
+        f"control={control}", f"budget={budget}", f"seed={seed}",
+        f"paths.results={_quoted(where)}", f"paths.store={_quoted(where / 'store')}", *options,
+    ]  # fmt: skip
+    chosen = attacks if attacks is not None else ("mi_face", *(["gmi"] if public else []))
+    frames = []
+    with _telling():
+        for attack in chosen:
+            for defense in defenses:
+                log.info("audit     attack %s, defense %s", attack, defense)
+                frames.append(_rows_or_reason(_planned([f"attack={attack}", f"defense={defense}", *words])))
+        if not frames:
+            raise UserError("audit needs at least one attack and one defense; 'none' is a defense too.")
+        rows = pd.concat(frames, ignore_index=True)
+        rows.attrs["report"] = str(write_report(rows, where, report_name(rows)))
+        log.info("report    %s", rows.attrs["report"])
+    return rows
+
+
+def _planned(words: Sequence[str]) -> Plan:
+    try:
+        return plan_cell(compose(words))
+    except MibenchError:
+        raise
+    except Exception as error:
+        if (sentence := explained(error)) is None:
+            raise
+        raise UserError(sentence) from error
+
+
+def _rows(plan: Plan) -> pd.DataFrame:
+    """Returns the rows of a compatible cell; one that failed before is run again."""
+    path = finished(plan)
+    if path is not None and "failed" not in set((rows := read_shard(path))["status"]):
+        log.info("cell      %s has been run; its rows are kept", plan.cell_id)
+        return rows
+    if plan.config["threads"] is not None:
+        import torch
+
+        torch.set_num_threads(int(plan.config["threads"]))
+    return read_shard(Cell(plan, rebuild=plan.config["overwrite"] == "always").run().shard)
+
+
+def _rows_or_reason(plan: Plan) -> pd.DataFrame:
+    """Returns the rows of a cell, or the row that says why it cannot be."""
+    try:
+        refuse_incompatible(plan)
+        return _rows(plan)
+    except IncompatibleCellError as reason:
+        log.info("skipped   %s", reason)
+        return read_shard(leave_row(plan, "skipped", str(reason)))
+
+
+def _handed_over(model: nn.Module, models: Path, retrain: bool) -> tuple[str, Path]:
+    """Returns a factory for untrained copies of ``model``, and the file that its weights were saved to.
+
+    Raises:
+        UserError: If a copy is to be trained and a layer of it cannot be given fresh weights.
+    """
+    from safetensors.torch import save_file
+
+    if retrain and (stuck := [name for name, layer in model.named_modules() if not _can_reset(layer)]):
+        raise UserError(
+            f"The layer '{stuck[0]}' has weights of its own and no reset_parameters(), so no untrained copy can be "
+            "made for the control; give audit a factory (package.module:function) with weights=FILE, or control='none'."
+        )
+    blank = copy.deepcopy(model).cpu()
+    kinds = {type(layer) for layer in model.modules() if not type(layer).__module__.startswith("torch.")}
+    described = [repr(model), *sorted(_source(kind) for kind in kinds)]
+    name = hashlib.sha256("\n".join(described).encode()).hexdigest()[:16]
+
+    def build() -> nn.Module:
+        fresh = copy.deepcopy(blank)
+        return _reset(fresh) if retrain else fresh
+
+    state = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
+    content = hashlib.sha256(name.encode())
+    for key, value in sorted(state.items()):
+        content.update(f"{key}{value.dtype}".encode() + value.float().numpy().tobytes())
+    file = models / f"{content.hexdigest()[:16]}.safetensors"
+    if not file.exists():
+        models.mkdir(parents=True, exist_ok=True)
+        save_file(state, file)
+    return register(name, build), file
+
+
+def _can_reset(layer: nn.Module) -> bool:
+    return not list(layer.parameters(recurse=False)) or _resetter(layer) is not None
+
+
+def _resetter(layer: nn.Module) -> object:
+    return getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)
+
+
+def _reset(module: nn.Module) -> nn.Module:
+    """Gives every layer fresh weights, all of which are then trained."""
+    for layer in module.modules():
+        if callable(reset := _resetter(layer)):
+            reset()
+    return module.requires_grad_(True)
+
+
+def _source(kind: type) -> str:
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):
+        return f"{kind.__module__}.{kind.__qualname__}"
+
+
+def _public(public: str | Path | int) -> list[str]:
+    if isinstance(public, int):
+        return [f"dataset.public_classes={public}"]
+    return [f"dataset.public_root={_quoted(Path(public).expanduser().resolve())}"]
+
+
+def _quoted(value: str | Path) -> str:
+    """Returns a value as Hydra reads it, whatever characters are in it."""
+    text = str(value).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{text}'"
+
+
+@contextlib.contextmanager
+def _telling() -> Iterator[None]:
+    """Prints mibench's own lines inside the block where the program has set up no logging."""
+    if log.hasHandlers():
+        yield
+        return
+    handler, level = logging.StreamHandler(), log.level
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        log.removeHandler(handler)
+        log.setLevel(level)

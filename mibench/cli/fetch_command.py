@@ -1,0 +1,72 @@
+"""``mibench fetch``: the files of datasets and metrics that do not travel with mibench."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Sequence
+from pathlib import Path
+
+from omegaconf import OmegaConf
+
+from mibench.card import DatasetCard
+from mibench.catalogue import Entry, conf_dir, entries
+from mibench.errors import UnknownNameError, UserError
+from mibench.fetching import Download, fetch, found, read_downloads
+
+#: The axes whose components may have files, with the key of ``paths`` that says where these lie.
+ROOTS = {"dataset": "data", "metric": "weights"}
+
+
+def run(words: Sequence[str]) -> int:
+    """Fetches the files of one dataset or metric (``fetch mnist paths.data=DIR``), or lists what there is."""
+    names = [word for word in words if "=" not in word]
+    folders = _folders([word for word in words if "=" in word and not word.startswith("verbose=")])
+    if len(names) > 1:
+        raise UserError(f"fetch takes one name at a time, but got {', '.join(names)}.")
+    known = {one.name: one for axis in reversed(ROOTS) for one in entries(axis) if axis == "dataset" or downloads(one)}
+    if not names:
+        for one in sorted(known.values(), key=lambda one: (one.axis, one.name)):
+            print(f"{one.axis:<8}  {one.name:<18}  {state(one, folders[one.axis])}")
+        return 0
+    if names[0] not in known:
+        raise UnknownNameError("dataset or metric with files", names[0], known)
+    chosen = known[names[0]]
+    if not (wanted := downloads(chosen)):
+        print(f"{chosen.name}: {state(chosen, folders[chosen.axis])}")
+    for file in wanted:
+        print(f"{chosen.name}: {fetch(file, folders[chosen.axis])}", flush=True)
+    return 0
+
+
+def downloads(one: Entry) -> tuple[Download, ...]:
+    """Returns the files of a component, read from its source without importing it."""
+    module, _, name = str(one.node["_target_"]).rpartition(".")
+    found_module = importlib.util.find_spec(module)
+    if found_module is None or found_module.origin is None:
+        return ()
+    return read_downloads(Path(found_module.origin), name)
+
+
+def state(one: Entry, root: Path) -> str:
+    """Returns what can be said of a component's files without reading or fetching them."""
+    files = downloads(one)
+    if not files:
+        embedded = isinstance(one.card, DatasetCard) and one.card.embedded
+        return "travels with mibench: nothing to fetch" if embedded else "your own files: nothing to fetch"
+    missing = [file for file in files if found(file, root) is None]
+    if not missing:
+        return f"there, below {root}"
+    if hand := [file.by_hand for file in missing if not file.url]:
+        return f"missing below {root}, by hand: {hand[0]}"
+    return f"missing below {root}: python -m mibench fetch {one.name}"
+
+
+def _folders(overrides: Sequence[str]) -> dict[str, Path]:
+    """Returns the folder of each axis' files, from ``conf/paths`` and the command line, without composing a cell."""
+    allowed = [f"paths.{key}=" for key in ROOTS.values()]
+    for word in overrides:
+        if not word.startswith(tuple(allowed)):
+            raise UserError(f"fetch takes a name, paths.data=DIR and paths.weights=DIR, but got '{word}'.")
+    defaults = OmegaConf.create({"paths": OmegaConf.load(conf_dir() / "paths" / "default.yaml")})
+    config = OmegaConf.merge(defaults, OmegaConf.from_dotlist(list(overrides)))
+    return {axis: Path(str(config.paths[key])).expanduser() for axis, key in ROOTS.items()}

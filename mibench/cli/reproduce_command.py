@@ -1,0 +1,30 @@
+"""``mibench reproduce``: the command that makes a stored cell again."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+
+from mibench.cli.reproduction import Commands
+from mibench.cli.stored import description_of, results_folder, split_words, stored_rows
+from mibench.composition import compose, plan_cell
+from mibench.errors import UserError
+
+
+def run(words: Sequence[str]) -> int:
+    """Prints the command on one line; returns 1, and says why, where it would not make the same cell today."""
+    cell_id, overrides = split_words(words, "reproduce")
+    rows = stored_rows(cell_id, results_folder(overrides))
+    description = description_of(rows)
+    made = Commands()(description)
+    if not made.command:
+        raise UserError(made.changed[0])
+    print(made.command)
+    stored = str(rows["cell_id"].iloc[0])
+    today = plan_cell(compose(shlex.split(made.command)[3:])).cell_id
+    if today == stored:
+        return 0
+    reasons = "; ".join(made.changed) or "an option, a component or the content of a folder is not what it was"
+    print(f"This command runs cell {today} today, not {stored}: {reasons}.", file=sys.stderr)
+    return 1

@@ -1,0 +1,172 @@
+"""The command that makes a stored cell again, from its configuration and today's defaults."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shlex
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mibench.catalogue import card_of, conf_dir
+from mibench.composition import MACHINE_KEYS, compose, plain
+from mibench.errors import UserError
+from mibench.leaderboard.page import Reproduction
+from mibench.leaderboard.tables import write_text
+
+#: The axes of a command, in the order in which they are written; the first ones always stand there.
+ALWAYS = ("attack", "defense", "dataset", "target", "budget")
+WHERE_CHANGED = ("setting", "prior")
+
+#: The order in which a stored configuration lists revisions.
+REVISED = ("dataset", "setting", "target", "attack", "defense")
+
+#: Words that Hydra would read as something else than a string.
+RESERVED = re.compile(r"null|true|false|yes|no|on|off|nan|[+-]?inf|[+-]?[\d_.]+(e[+-]?\d+)?", re.IGNORECASE)
+
+
+@dataclass
+class Commands:
+    """Derives commands; compositions are kept, so that a thousand cells need few of them.
+
+    Attributes:
+        file: Where compositions are kept between runs; None keeps them in memory only. They are dropped when
+            the configuration folder changes.
+    """
+
+    file: Path | None = None
+
+    def __post_init__(self) -> None:
+        self._stamp = folder_stamp()
+        self._known: dict[str, Any] = {}
+        self._grown = False
+        try:
+            kept = json.loads(self.file.read_text(encoding="utf-8")) if self.file else {}
+            if kept.get("stamp") == self._stamp:
+                self._known = dict(kept["composed"])
+        except (OSError, ValueError, AttributeError, KeyError):
+            self._known = {}
+
+    def save(self) -> None:
+        """Writes what was composed to ``file``, where anything is new."""
+        if self.file and self._grown:
+            write_text(self.file, json.dumps({"stamp": self._stamp, "composed": self._known}, sort_keys=True))
+
+    def __call__(self, config: Mapping[str, Any]) -> Reproduction:
+        """Returns the command of a stored configuration, the seed included where it has one.
+
+        What a component was then and cannot be set to now (another class, an option that is gone, a revision) is
+        named in ``changed``: the command then runs today's cell, not that one.
+        """
+        try:
+            today, words = self._today(config)
+        except (UserError, KeyError, TypeError) as error:
+            return Reproduction("", (), (f"One of its components is not in the catalogue: {error}",))
+        options: list[str] = []
+        differing = {key for key in config.keys() | today.keys() if config.get(key, _ABSENT) != today.get(key, _ABSENT)}
+        then = dict(flat({key: value for key, value in config.items() if key in differing}))
+        now = dict(flat({key: value for key, value in today.items() if key in differing}))
+        changed = [
+            f"{key} is new since then (today {now[key]})"
+            for key in now
+            if key not in (*then, "dataset.data_root", "seed")
+        ]
+        changed += revised(config)
+        for key, value in then.items():
+            if key in ("seed", "revisions") or now.get(key, _ABSENT) == value:
+                continue
+            if key not in now or key.rpartition(".")[2] in ("_target_", "name", "variant_of"):
+                changed.append(f"{key} was {value}")
+            else:
+                options.append(f"{key}={written(value)}")
+        if "seed" in config:
+            words.append(f"seed={config['seed']}")
+        command = " ".join(["python -m mibench", *(shlex.quote(word) for word in [*words, *options])])
+        return Reproduction(command, tuple(options), tuple(changed))
+
+    def _today(self, config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+        """Returns what the cell's choices compose to today, and the words that choose them.
+
+        A block depends on its own choice and on the budget, so blocks of several compositions may stand together; the
+        attack's composition leads, because an attack may set the axes before it.
+        """
+        chosen = {axis: str(config[axis]["name"]) for axis in (*ALWAYS, *WHERE_CHANGED)}
+        budget = f"budget={chosen['budget']}"
+        today = dict(self._composed(f"attack={chosen['attack']}", budget))
+        words = [f"{axis}={chosen[axis]}" for axis in ALWAYS]
+        words += [f"{axis}={chosen[axis]}" for axis in WHERE_CHANGED if today[axis]["name"] != chosen[axis]]
+        for axis in ("defense", "dataset", "target", *WHERE_CHANGED):
+            if today[axis]["name"] != chosen[axis]:
+                today[axis] = self._composed(f"{axis}={chosen[axis]}", budget)[axis]
+        return today, words
+
+    def _composed(self, *overrides: str) -> Mapping[str, Any]:
+        key = " ".join(overrides)
+        if key not in self._known:
+            from hydra.errors import HydraException
+
+            try:
+                config = plain(compose(overrides))
+            except HydraException as error:
+                raise UserError(f"{key} cannot be composed ({type(error).__name__}).") from error
+            self._known[key] = {name: value for name, value in config.items() if name not in MACHINE_KEYS}
+            self._grown = True
+        composed: Mapping[str, Any] = self._known[key]
+        return composed
+
+
+_ABSENT = object()
+
+
+def revised(config: Mapping[str, Any]) -> list[str]:
+    """Returns which components have been revised since a configuration was stored."""
+    return [
+        f"{axis} '{config[axis]['name']}' is at revision {now}, then {then}"
+        for axis, then in zip(REVISED, config.get("revisions", ()), strict=False)
+        if (now := _revision(config[axis]["_target_"])) != then
+    ]
+
+
+@cache
+def _revision(target: str) -> int:
+    return card_of({"_target_": target}).revision
+
+
+def folder_stamp() -> str:
+    """Returns the SHA-256 of the configuration folder's yamls, by name and content."""
+    sha = hashlib.sha256()
+    for file in sorted(conf_dir().rglob("*.yaml")):
+        sha.update(f"{file.relative_to(conf_dir())}\0".encode())
+        sha.update(hashlib.sha256(file.read_bytes()).digest())
+    return sha.hexdigest()
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yields the leaves of a nested configuration as ``a.b.c`` and value; lists are leaves."""
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def written(value: Any) -> str:
+    """Returns a value as Hydra's command line reads it back.
+
+    >>> written([1, "mlp", None]), written("a b"), written(1e-05), written("true")
+    ('[1,mlp,null]', "'a b'", '1e-05', "'true'")
+    """
+    if isinstance(value, list | tuple):
+        return f"[{','.join(written(one) for one in value)}]"
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{key}:{written(one)}' for key, one in value.items())}}}"
+    if not isinstance(value, str):
+        return json.dumps(value)
+    if re.fullmatch(r"[\w/.:~-]+", value) and not RESERVED.fullmatch(value):
+        return value
+    quoted = value.replace("\\'", "\\\\'").replace("'", "\\'")
+    return f"'{quoted}'"

@@ -1,0 +1,191 @@
+"""Getting files that do not travel with mibench: what a component says of them, and how they are fetched and checked.
+
+A dataset or metric lists its files as ``downloads``, a literal in its class body like its card, so that they are read
+without importing torch or the component.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import os
+import shutil
+import tarfile
+import tempfile
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from http.client import HTTPException
+from pathlib import Path
+from typing import Literal
+from urllib.error import HTTPError, URLError
+from urllib.request import Request, urlopen
+
+from mibench.errors import FetchError
+from mibench.version import __version__
+
+#: Seconds without an answer after which a server is given up.
+TIMEOUT = 30.0
+
+CHUNK = 1 << 20
+
+
+@dataclass(frozen=True, kw_only=True)
+class Download:
+    """One file that a component reads, and where it comes from.
+
+    Attributes:
+        path: Where the file must stand, relative to ``paths.data`` (of a metric: ``paths.weights``).
+        url: Address it is fetched from; empty where a person has to do it.
+        by_hand: What a person does instead, as a clause ("download it from ... and put it ...").
+        sha256: Published SHA-256, or the beginning of it; empty where there is none.
+        md5: Published MD5, where nothing better is.
+        members: The way to the file through archives: ``("bank.zip", "bank-full.csv")`` is a zip in a zip. The
+            checksums are those of the file.
+        unpack: Kind of an archive that is unpacked as a whole below the folder; the checksums are the archive's, and
+            ``path`` is a file that must be there afterwards.
+        instead: Other paths that serve as well; what stands there is not checked.
+    """
+
+    path: str
+    url: str = ""
+    by_hand: str = ""
+    sha256: str = ""
+    md5: str = ""
+    members: tuple[str, ...] = ()
+    unpack: Literal["", "zip", "tar"] = ""
+    instead: tuple[str, ...] = ()
+
+
+def read_downloads(source: Path, class_name: str) -> tuple[Download, ...]:
+    """Returns the literal ``downloads`` of a class in a source file, without importing it; empty where it has none."""
+    for node in ast.parse(source.read_text(encoding="utf-8")).body:
+        for statement in node.body if isinstance(node, ast.ClassDef) and node.name == class_name else ():
+            if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "downloads":
+                assert isinstance(statement.value, ast.Tuple), f"{source}: write downloads = (Download(...), ...)"
+                return tuple(_literal(call) for call in statement.value.elts)
+    return ()
+
+
+def _literal(call: ast.expr) -> Download:
+    assert isinstance(call, ast.Call), "downloads holds Download(...) literals only"
+    return Download(**{word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg})
+
+
+def found(download: Download, root: Path) -> Path | None:
+    """Returns the file, or one that serves instead, where it is below ``root``; nothing is checked."""
+    return next((path for name in (download.path, *download.instead) if (path := root / name).is_file()), None)
+
+
+def fetch(download: Download, root: Path) -> str:
+    """Puts one file where it belongs, unless it is there, and returns what can be said of it, as a clause.
+
+    The file appears under its name only when it is whole and its checksum is right.
+
+    Raises:
+        FetchError: If it has to be fetched by hand, cannot be reached, or is not the published file.
+        OSError: If the folder cannot be written.
+    """
+    target = root / download.path
+    if (there := found(download, root)) is not None:
+        if there != target or download.unpack or not (download.url or download.sha256 or download.md5):
+            return f"{there} is there (not checked)"
+        return f"{there} is there{_checked(download, there, f'remove {there} and run this command again')}"
+    if not download.url:
+        raise FetchError(f"This has to be done by hand: {download.by_hand}; {target} is then there.")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as scratch:
+        file = Path(scratch) / "file"
+        _stream(download.url, file, target)
+        try:
+            for number, member in enumerate(download.members):
+                file = _member(file, member, Path(scratch) / str(number))
+            said = _checked(download, file, "it was not kept; try again later, or tell the maintainers of mibench")
+            if not download.unpack:
+                os.replace(file, target)
+                return f"{target} was fetched{said}"
+            _unpack(file, download.unpack, Path(scratch) / "unpacked")
+            shutil.copytree(Path(scratch) / "unpacked", root, dirs_exist_ok=True)
+        except (zipfile.BadZipFile, tarfile.TarError, KeyError, EOFError) as error:
+            raise FetchError(f"What {download.url} gave is not the expected archive ({error}); try again.") from error
+    if not target.is_file():
+        raise FetchError(f"The archive {download.url} was unpacked below {root}, but holds no {download.path}.")
+    return f"{target} was fetched and unpacked{said}"
+
+
+def _stream(url: str, file: Path, target: Path) -> None:
+    """Writes what an address answers to ``file``, behind a progress bar on a terminal."""
+    from tqdm import tqdm
+
+    instead = f"try again, or fetch it in another way and put it at {target}"
+    forced = os.environ.get("MIBENCH_PROGRESS")
+    request = Request(url, headers={"User-Agent": f"mibench/{__version__}"})
+    try:
+        with urlopen(request, timeout=TIMEOUT) as answer, file.open("wb") as out:
+            size = int(answer.headers.get("Content-Length") or 0)
+            hidden = None if forced is None else forced == "0"
+            with tqdm(total=size or None, desc=target.name, unit="B", unit_scale=True, disable=hidden, ncols=88) as bar:
+                while chunk := answer.read(CHUNK):
+                    out.write(chunk)
+                    bar.update(len(chunk))
+    except HTTPError as error:
+        raise FetchError(f"{url} answered {error.code} ({error.reason}); {instead}.") from error
+    except (URLError, ConnectionError, TimeoutError, HTTPException) as error:
+        reason = getattr(error, "reason", error)
+        raise FetchError(f"{url} could not be reached ({reason or type(error).__name__}); {instead}.") from error
+    if (got := file.stat().st_size) < size:
+        raise FetchError(f"{url} broke off after {got} of {size} bytes; {instead}.")
+
+
+def _member(archive: Path, name: str, file: Path) -> Path:
+    """Takes one member out of a zip and returns where it was put."""
+    with zipfile.ZipFile(archive) as pack, pack.open(name) as source, file.open("wb") as out:
+        shutil.copyfileobj(source, out, CHUNK)
+    return file
+
+
+def _unpack(archive: Path, kind: str, folder: Path) -> None:
+    """Unpacks a whole archive into an empty folder.
+
+    Raises:
+        FetchError: If a member would land outside of the folder, or is no plain file or folder.
+    """
+    if kind == "zip":
+        with zipfile.ZipFile(archive) as pack:
+            _refuse_escapes(archive, folder, pack.namelist())
+            pack.extractall(folder)
+        return
+    with tarfile.open(archive) as tar:
+        members = tar.getmembers()
+        _refuse_escapes(archive, folder, [one.name for one in members])
+        if odd := [one.name for one in members if not (one.isfile() or one.isdir())]:
+            raise FetchError(f"The archive was not unpacked: '{odd[0]}' in it is neither a file nor a folder.")
+        tar.extractall(folder, filter="data")
+
+
+def _refuse_escapes(archive: Path, folder: Path, names: Sequence[str]) -> None:
+    for name in names:
+        if not (folder / name).resolve().is_relative_to(folder.resolve()):
+            raise FetchError(f"The archive was not unpacked: '{name}' in it would be written outside of its folder.")
+
+
+def _checked(download: Download, file: Path, otherwise: str) -> str:
+    """Returns what the checksum says, to stand behind "is there" or "was fetched".
+
+    Raises:
+        FetchError: If it is another than the published one.
+    """
+    for name, algorithm, published in (("SHA-256", "sha256", download.sha256), ("MD5", "md5", download.md5)):
+        if published:
+            if not (got := _digest(file, algorithm)).startswith(published):
+                raise FetchError(
+                    f"{download.path} is not the published file: its {name} is {got} instead of {published}; "
+                    f"{otherwise}."
+                )
+            return f", and its {name} is the published one"
+    return f"; its SHA-256 is {_digest(file, 'sha256')}, and there is no published one to compare with"
+
+
+def _digest(file: Path, algorithm: str) -> str:
+    with file.open("rb") as source:
+        return hashlib.file_digest(source, algorithm).hexdigest()

@@ -1,0 +1,102 @@
+"""The leaderboard's files: studies from shards, and tables and pages from studies and shards."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from mibench.errors import UserError
+from mibench.leaderboard.collect import Collected, collect_shards, collect_studies, combined
+from mibench.leaderboard.groups import groups_of
+from mibench.leaderboard.page import Reproduction, page, page_data
+from mibench.leaderboard.pictures import local_pictures, public_pictures, write_pictures
+from mibench.leaderboard.render import markdown
+from mibench.leaderboard.tables import decoded, write_table, write_text
+
+
+@dataclass(frozen=True)
+class Built:
+    """What one build made.
+
+    Attributes:
+        scope: ``committed`` or ``local``.
+        page: The page.
+        cells: Cells in it.
+        rows: Rows in it.
+        groups: Groups in it.
+        set_aside: Files that were left out, with the reason.
+    """
+
+    scope: str
+    page: Path
+    cells: int
+    rows: int
+    groups: int
+    set_aside: Mapping[str, str]
+
+
+def build(results: Path, command: Callable[[Mapping[str, Any]], Reproduction]) -> list[Built]:
+    """Writes ``leaderboard.parquet``, ``README.md`` and ``index.html``, and returns what was built.
+
+    From studies alone they lie in ``results``; from studies and one's own shards in ``results/local``. Each is built
+    only where it has rows or files to name.
+
+    Args:
+        results: The folder ``paths.results``.
+        command: Returns how a configuration (without its seed) is made again.
+    """
+    studies, own = collect_studies(results), collect_shards(results)
+    built = []
+    if len(studies.table) or studies.set_aside:
+        built.append(_build(results, results, studies, command))
+    if len(own.table) or own.set_aside:
+        built.append(_build(results, results / "local", combined(studies, own), command))
+    return built
+
+
+def write_study(results: Path, name: str, cell_ids: Iterable[str] | None = None) -> Path:
+    """Writes the rows of local shards as one committed file, with small pictures of what may be shown.
+
+    Args:
+        results: The folder ``paths.results``.
+        name: The study's name, the stem of its file.
+        cell_ids: The cells that belong to it; None takes all local shards.
+
+    Returns:
+        ``<results>/studies/<name>.parquet``; pictures lie beside it in a folder of the study's name, one per group.
+
+    Raises:
+        UserError: If the name is no file name, or no shard belongs to the study.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    if not re.fullmatch(r"[A-Za-z0-9][\w-]*", name):
+        raise UserError(f"Expected study to be a name of letters, digits, '-' and '_', but got '{name}'.")
+    table = collect_shards(results).table
+    if cell_ids is not None:
+        table = table.filter(pc.is_in(decoded(table, "cell_id"), value_set=pa.array(sorted(cell_ids), pa.string())))
+    if not len(table):
+        raise UserError(f"No shard below {results}/shards belongs to study '{name}'; run its cells first.")
+    path = results / "studies" / f"{name}.parquet"
+    write_table(path, table)
+    write_pictures(results, path.with_suffix(""), table)
+    return path
+
+
+def _build(results: Path, folder: Path, rows: Collected, command: Callable[[Mapping[str, Any]], Reproduction]) -> Built:
+    local = folder != results
+    groups = groups_of(rows.table)
+    made = {one.group_id: command({k: v for k, v in one.config.items() if k != "seed"}) for one in groups}
+    pictures = local_pictures(results, groups) if local else public_pictures(results, groups)
+    write_table(folder / "leaderboard.parquet", rows.table)
+    options = {group: ", ".join(one.options) for group, one in made.items()}
+    write_text(folder / "README.md", markdown(groups, options, rows.set_aside, local))
+    content = page_data(groups, made, pictures, rows.set_aside, local)
+    write_text(folder / "index.html", page(content))
+    cells = sum(len(one.cells) for one in groups)
+    scope = "local" if local else "committed"
+    return Built(scope, folder / "index.html", cells, len(rows.table), len(groups), rows.set_aside)

@@ -1,0 +1,210 @@
+"""Reading shards and studies: once each, kept in a cache, set aside by name where they cannot be read."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mibench.errors import UserError
+from mibench.leaderboard.shards import schema
+from mibench.leaderboard.tables import cells_of, encoded, in_order, no_rows, without
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+STATUSES = ("ok", "skipped", "failed")
+
+
+@dataclass(frozen=True)
+class Collected:
+    """Rows, and the files that gave none.
+
+    Attributes:
+        table: One row per measured number with the columns of :func:`mibench.leaderboard.shards.schema`; strings are
+            dictionary-encoded. Cells are sorted by id, the rows of a cell by metric, variant and evaluator.
+        set_aside: Why a file was left out, by its name.
+    """
+
+    table: pa.Table
+    set_aside: Mapping[str, str]
+
+
+def collect_shards(results: Path) -> Collected:
+    """Returns the rows of all shards, reading only those that are new or changed since the last time.
+
+    A shard is known by name, size and time of change. A truncated, foreign or drifting one is set aside; the others
+    stand. The cache is a copy: deleting it, or any damage to it, costs time and changes nothing.
+    """
+    import pyarrow as pa
+
+    cache = results / "local" / "cache" / "shards.arrow"
+    there = _stats(results / "shards")
+    known, kept = _cached(cache, there)
+    fresh: list[pa.Table] = []
+    unread = sorted(there.keys() - known.keys())
+    with ThreadPoolExecutor() as pool:  # decoding releases Python's lock
+        for name, table in zip(unread, pool.map(_checked, (results / "shards" / name for name in unread)), strict=True):
+            known[name] = {"rows": 0, "reason": table} if isinstance(table, str) else {"rows": len(table), "reason": ""}
+            if not isinstance(table, str):
+                fresh.append(table)
+    if fresh or kept is None:
+        added = encoded(pa.concat_tables(fresh) if fresh else no_rows())
+        kept = in_order(added if kept is None else pa.concat_tables([kept, added]))
+    index = {name: {**known[name], "stat": there[name]} for name in sorted(there, key=lambda name: Path(name).stem)}
+    if there or cache.exists():
+        _write_cache(cache, kept, index)
+    return Collected(kept, {name: one["reason"] for name, one in index.items() if one["reason"]})
+
+
+def collect_studies(results: Path) -> Collected:
+    """Returns the rows of the committed studies; a cell that stands in several is taken from the first by name."""
+    import pyarrow as pa
+
+    tables: list[pa.Table] = []
+    aside: dict[str, str] = {}
+    for path in sorted((results / "studies").glob("*.parquet")):
+        try:
+            table = encoded(readable(path))
+        except UserError as reason:
+            aside[path.name] = str(reason)
+            continue
+        for before in list(tables):
+            table = without(table, cells_of(before))
+        tables.append(table)
+    if not tables:
+        return Collected(encoded(no_rows()), aside)
+    return Collected(in_order(pa.concat_tables(tables)), aside)
+
+
+def combined(studies: Collected, own: Collected) -> Collected:
+    """Returns one's own shards beside the studies; a cell that stands in both is one's own."""
+    import pyarrow as pa
+
+    rest = without(studies.table, cells_of(own.table)) if len(studies.table) else studies.table
+    table = in_order(pa.concat_tables([rest, own.table])) if len(rest) else own.table
+    return Collected(table, {**studies.set_aside, **own.set_aside})
+
+
+def checked(path: Path) -> pa.Table:
+    """Returns the rows of one shard.
+
+    Raises:
+        UserError: If it cannot be read, is empty or is the shard of another cell.
+    """
+    import pyarrow.compute as pc
+
+    table = readable(path)
+    if (cells := pc.unique(table["cell_id"]).to_pylist()) != [path.stem]:
+        raise UserError(f"not the shard of one cell of its name (it holds {', '.join(map(str, cells)) or 'no row'})")
+    return table
+
+
+def _checked(path: Path) -> pa.Table | str:
+    try:
+        return checked(path)
+    except UserError as reason:
+        return str(reason)
+
+
+def readable(path: Path) -> pa.Table:
+    """Returns the rows of a parquet file of today's schema.
+
+    Raises:
+        UserError: If it is damaged, has other columns or types, or holds rows that say nothing known.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    try:
+        with pa.OSFile(str(path)) as opened, pq.ParquetFile(opened) as file:
+            table = file.read(use_threads=False)
+        table.validate(full=True)
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UserError(f"not a readable shard ({' '.join(str(error).split())[:120]})") from error
+    if table.schema.names != schema().names:
+        odd = sorted(set(table.schema.names) ^ set(schema().names)) or ["their order"]
+        raise UserError(f"another schema (columns that differ: {', '.join(odd)})")
+    if not table.schema.equals(schema()):
+        drifted = [field.name for field in schema() if not table.schema.field(field.name).equals(field)]
+        raise UserError(f"another schema (types that differ: {', '.join(drifted)})")
+    if strange := sorted(set(pc.unique(table["status"]).to_pylist()) - set(STATUSES), key=str):
+        raise UserError(f"unknown status {strange[0]!r}")
+    for config in pc.unique(table["config"]).to_pylist():
+        parsed(config)
+    return table.replace_schema_metadata(None)
+
+
+def parsed(config: str | None) -> dict[str, Any]:
+    """Returns a stored configuration.
+
+    Raises:
+        UserError: If it is no JSON object.
+    """
+    try:
+        value = json.loads(config or "")
+    except ValueError:
+        value = None
+    if not isinstance(value, dict):
+        raise UserError("a configuration that is no JSON object")
+    return value
+
+
+def _stats(folder: Path) -> dict[str, list[int]]:
+    """Returns size and time of change (ns) by file name, of the shards in a folder."""
+    try:
+        with os.scandir(folder) as files:
+            found = {file.name: file.stat() for file in files if file.name.endswith(".parquet") and file.name[0] != "."}
+    except FileNotFoundError:
+        return {}
+    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in found.items()}
+
+
+def _fingerprint() -> str:
+    """What the cache depends on beside the shards: the schema and the rules by which shards are set aside."""
+    here = Path(__file__)
+    source = here.read_bytes() + here.with_name("tables.py").read_bytes()
+    return hashlib.sha256(str(schema()).encode() + source).hexdigest()
+
+
+def _cached(cache: Path, there: Mapping[str, list[int]]) -> tuple[dict[str, dict[str, Any]], pa.Table | None]:
+    """Returns what is known of unchanged shards, by name, and their rows; nothing where there is no usable cache."""
+    import pyarrow as pa
+
+    try:
+        with pa.OSFile(str(cache)) as source:
+            table = pa.ipc.open_file(source).read_all()
+        meta = table.schema.metadata
+        if meta[b"fingerprint"].decode() != _fingerprint():
+            return {}, None
+        index: dict[str, dict[str, Any]] = json.loads(meta[b"index"])
+    except (OSError, ValueError, KeyError, TypeError, pa.ArrowException):
+        return {}, None
+    known, kept, start, stop = {}, [], 0, 0
+    for name, one in index.items():
+        if there.get(name) == one["stat"]:
+            known[name] = {"rows": one["rows"], "reason": one["reason"]}
+        else:
+            kept.append(table.slice(start, stop - start))
+            start = stop + one["rows"]
+        stop += one["rows"]
+    kept.append(table.slice(start))
+    return known, pa.concat_tables(kept).replace_schema_metadata(None)
+
+
+def _write_cache(cache: Path, table: pa.Table, index: Mapping[str, Any]) -> None:
+    import pyarrow as pa
+
+    meta = {"fingerprint": _fingerprint(), "index": json.dumps(index)}
+    cache.parent.mkdir(parents=True, exist_ok=True)
+    temporary = cache.with_name(f".{cache.name}.{os.getpid()}.tmp")
+    whole = table.replace_schema_metadata(meta)
+    with pa.ipc.new_file(str(temporary), whole.schema) as sink:
+        sink.write_table(whole)
+    os.replace(temporary, cache)

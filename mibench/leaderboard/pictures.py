@@ -1,0 +1,100 @@
+"""Small pictures of cells, and whether they may stand on a public page."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mibench.catalogue import card_of
+from mibench.errors import UserError
+from mibench.leaderboard.collect import parsed
+from mibench.leaderboard.groups import Group
+from mibench.leaderboard.tables import decoded
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+#: Widest picture of a study, in pixels.
+WIDEST = 360
+
+#: Of a picture sheet a study keeps the head: headings and the first three targets, in pixels.
+HEAD = 364
+
+
+def may_show(config: Mapping[str, Any]) -> bool:
+    """Whether pictures of a cell with this configuration may stand on a public page: what its dataset's card says.
+
+    A dataset whose card cannot be read today may not be shown.
+    """
+    dataset = config.get("dataset")
+    return isinstance(dataset, Mapping) and _target_may_show(str(dataset.get("_target_")))
+
+
+@cache
+def _target_may_show(target: str) -> bool:
+    try:
+        return bool(getattr(card_of({"_target_": target}), "may_show", False))
+    except UserError:
+        return False
+
+
+def write_pictures(results: Path, folder: Path, table: pa.Table) -> None:
+    """Writes small pictures of a study's cells, one per group, and removes those that belong to it no more."""
+    from PIL import Image
+
+    chosen = representatives(table, (path.stem for path in (results / "pictures").glob("*.png")))
+    wanted = {cell for cell in chosen.values() if may_show(_config_of(table, cell))}
+    for old in folder.glob("*.png"):
+        if old.stem not in wanted:
+            old.unlink()
+    for cell in sorted(wanted):
+        folder.mkdir(parents=True, exist_ok=True)
+        with Image.open(results / "pictures" / f"{cell}.png") as picture:
+            small = picture.convert("RGB").crop((0, 0, picture.width, min(HEAD, picture.height)))
+        small.thumbnail((WIDEST, WIDEST), Image.Resampling.LANCZOS)
+        small.quantize(16, dither=Image.Dither.NONE).save(folder / f"{cell}.png", optimize=True)
+
+
+def representatives(table: pa.Table, available: Iterable[str]) -> dict[str, str]:
+    """Returns, by ``group_id``, the cell of the lowest seed among those that are available."""
+    there = set(available)
+    chosen: dict[str, tuple[int, str]] = {}
+    rows = table.select(["group_id", "seed", "cell_id"]).group_by(["group_id", "seed", "cell_id"]).aggregate([])
+    for row in rows.to_pylist():
+        if row["cell_id"] in there:
+            one = (row["seed"], row["cell_id"])
+            chosen[row["group_id"]] = min(one, chosen.get(row["group_id"], one))
+    return {group: cell for group, (_, cell) in chosen.items()}
+
+
+def _config_of(table: pa.Table, cell: str) -> dict[str, Any]:
+    import pyarrow.compute as pc
+
+    first = pc.index(decoded(table, "cell_id"), cell).as_py()
+    return parsed(table["config"][first].as_py())
+
+
+def public_pictures(results: Path, groups: Sequence[Group]) -> dict[str, str]:
+    """Returns, by group, the small picture of a study as a data address: only of datasets that may be shown."""
+    there = {path.stem: path for path in sorted((results / "studies").glob("*/*.png"), reverse=True)}
+    chosen = {one.group_id: _first(one, there) for one in groups if may_show(one.config)}
+    return {
+        group: "data:image/png;base64," + base64.b64encode(there[cell].read_bytes()).decode()
+        for group, cell in chosen.items()
+        if cell
+    }
+
+
+def local_pictures(results: Path, groups: Sequence[Group]) -> dict[str, str]:
+    """Returns, by group, where a picture lies, seen from the local page: one's own, or else that of a study."""
+    there = {path.stem: f"../studies/{path.parent.name}/{path.name}" for path in (results / "studies").glob("*/*.png")}
+    there |= {path.stem: f"../pictures/{path.name}" for path in (results / "pictures").glob("*.png")}
+    return {one.group_id: there[cell] for one in groups if (cell := _first(one, there))}
+
+
+def _first(group: Group, there: Mapping[str, Any]) -> str:
+    """Returns the group's first cell by seed that has a picture."""
+    return next((cell.cell_id for cell in group.cells if cell.cell_id in there), "")

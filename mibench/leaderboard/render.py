@@ -1,0 +1,109 @@
+"""The Markdown beside the page: one table per dataset and task, headline numbers only."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from itertools import groupby
+
+from mibench.leaderboard.groups import HEADLINES, Group
+
+#: Most lines of one table; the page and the parquet file hold the rest.
+LONGEST = 100
+
+HEADER = (
+    "attack", "access", "defense", "target", "budget", "value", "control", "lift", "evidence", "victim's accuracy",
+    "seeds",
+)  # fmt: skip
+
+OF_STUDIES = """# Results
+
+Built by `python -m mibench leaderboard` from [`studies/`](studies) alone; [`index.html`](index.html) is the same as a
+page to sort and filter (open it from a clone: it needs no server), [`leaderboard.parquet`](leaderboard.parquet) holds
+every row, and [`docs/leaderboard.md`](../docs/leaderboard.md) says how to read them. What your own runs leave here
+(`shards/`, `pictures/`, `local/`) is yours alone and ignored by git.
+"""
+
+OF_SHARDS = """# Results, with the shards of this machine
+
+Built by `python -m mibench leaderboard` from committed studies and the shards beside this folder;
+[`index.html`](index.html) is the same as a page, [`leaderboard.parquet`](leaderboard.parquet) holds every row. Pictures
+may show real people: keep this folder to yourself.
+"""
+
+
+def markdown(groups: Sequence[Group], options: Mapping[str, str], set_aside: Mapping[str, str], local: bool) -> str:
+    """Returns the README of a results folder.
+
+    Args:
+        groups: The groups, sorted by task and dataset.
+        options: By group id, what differs from the defaults.
+        set_aside: Files that were left out, with the reason.
+        local: Whether one's own shards are part of it.
+    """
+    parts = [OF_SHARDS if local else OF_STUDIES]
+    for (task, dataset), found in groupby(groups, key=lambda one: (one.facts["task"], one.facts["dataset"])):
+        parts.append(_section(task, dataset, list(found), options))
+    if set_aside:
+        parts.append("## Set aside\n\nThese files gave no rows:\n")
+        parts.append("\n".join(f"- `{name}`: {_plain(reason)}" for name, reason in sorted(set_aside.items())) + "\n")
+    return "\n".join(parts)
+
+
+def number(value: float, signed: bool = False) -> str:
+    """Returns three significant digits, as the page writes them; empty for NaN.
+
+    >>> number(0.97512), number(-0.0715, signed=True), number(80.2606), number(4321.0), number(6.25e-8)
+    ('0.975', '-0.0715', '80.3', '4321', '6.2e-08')
+    """
+    if math.isnan(value):
+        return ""
+    size, sign = abs(value), "+" if signed and value > 0 else ""
+    if 0 < size < 1e-4:
+        return f"{sign}{value:.1e}"
+    decimals = 3 if 0.1 <= size < 1 else max(0, 2 - math.floor(math.log10(size or 1)))
+    text = f"{value:.{decimals}f}"
+    text = text.rstrip("0").rstrip(".") if "." in text else text
+    return f"{sign}{text}" if text != "-0" else "0"
+
+
+def _section(task: str, dataset: str, groups: Sequence[Group], options: Mapping[str, str]) -> str:
+    metric, variant, evaluator = HEADLINES.get(task, ("", "", ""))
+    name = " ".join(word for word in (metric, variant, evaluator) if word) or "no headline number"
+    lines = [f"## {dataset}, task `{task}`: {name}\n", f"| {' | '.join(HEADER)} |", f"|{' --- |' * len(HEADER)}"]
+    measured = [one for one in groups if one.headline is not None]
+    for one in measured[:LONGEST]:
+        lines.append(f"| {' | '.join(_line(one, options.get(one.group_id, '')))} |")
+    lines.append("")
+    if len(measured) > LONGEST:
+        lines.append(f"{len(measured) - LONGEST} more groups stand on the page.\n")
+    notes = dict.fromkeys(note for one in measured for note in one.facts["notes"].split("\n") if note)
+    lines += [f"- {_plain(note)}" for note in list(notes)[:5]] + [""] * bool(notes)
+    if missing := len(groups) - len(measured):
+        lines.append(f"{missing} {'group' if missing == 1 else 'groups'} without this number: the page says why.\n")
+    return "\n".join(lines)
+
+
+def _line(group: Group, options: str) -> list[str]:
+    facts, headline = group.facts, group.headline
+    assert headline is not None
+    score = headline.score
+    accuracy = group.number("target_accuracy", "victim")
+    defense = f"{facts['defense']} ({options})" if options else facts["defense"]
+    value = f"{number(score.value)} {score.unit}".strip()
+    seeds = str(headline.seeds) if headline.seeds == len(group.cells) else f"{headline.seeds} of {len(group.cells)}"
+    return [
+        facts["attack"], facts["access"], _plain(defense), facts["target"], facts["budget"],
+        f"{value} {_interval(score.ci_low, score.ci_high)}".strip(), number(score.control),
+        f"{number(score.lift, signed=True)} {_interval(score.lift_low, score.lift_high)}".strip(),
+        headline.verdict or score.status, number(accuracy.score.value) if accuracy else "", seeds,
+    ]  # fmt: skip
+
+
+def _interval(low: float, high: float) -> str:
+    return "" if math.isnan(low) or math.isnan(high) else f"[{number(low)}, {number(high)}]"
+
+
+def _plain(text: str) -> str:
+    """Returns text that cannot end a table's cell or line."""
+    return " ".join(text.split()).replace("|", "\\|")

@@ -1,0 +1,117 @@
+"""A user's own module: built by a factory function, filled from a file of weights that cannot execute anything."""
+
+from __future__ import annotations
+
+import importlib
+import pickle
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from mibench.errors import UserError
+
+#: Where the state dict lies in files that hold more than it.
+NESTED = ("state_dict", "model_state_dict", "model")
+
+#: Factories of this process, by the name that stands for them in a configuration.
+_registered: dict[str, Callable[[], nn.Module]] = {}
+
+
+def register(name: str, build: Callable[[], nn.Module]) -> str:
+    """Makes ``build`` known to this process and returns what to give as ``target.factory``."""
+    factory = f"mibench.registered:{name}"
+    _registered[factory] = build
+    return factory
+
+
+def built(factory: str | None, arguments: Mapping[str, Any]) -> nn.Module:
+    """Returns the module that ``factory`` makes, on the CPU.
+
+    Raises:
+        UserError: If it cannot be found or called, or returns no module.
+    """
+    if factory is None:
+        raise UserError(
+            "target=checkpoint needs the function that builds the model: target.factory=package.module:name."
+        )
+    where = f"target.factory={factory}"
+    build = _registered[factory] if factory in _registered else _imported(factory)
+    try:
+        module = build(**arguments)
+    except Exception as error:
+        raise UserError(f"{where} cannot be called ({first_line(error)}); see target.arguments.") from error
+    if not isinstance(module, nn.Module):
+        raise UserError(f"{where} returned {type(module).__name__}, not a torch.nn.Module.")
+    return module.cpu()
+
+
+def _imported(factory: str) -> Callable[..., Any]:
+    where = f"target.factory={factory}"
+    path, _, name = factory.partition(":")
+    if path == "mibench.registered":
+        raise UserError(
+            f"{where} stands for a model that was handed over in Python and is gone; audit it again from there."
+        )
+    if not path or not name:
+        raise UserError(f"Expected target.factory to read package.module:function, but got '{factory}'.")
+    try:
+        found: Any = importlib.import_module(path)
+    except Exception as error:
+        raise UserError(
+            f"{where}: the module '{path}' cannot be imported ({first_line(error)}); run from the folder that "
+            "holds it, or put that on PYTHONPATH."
+        ) from error
+    for part in name.split("."):
+        found = getattr(found, part, None)
+    if not callable(found):
+        raise UserError(f"{where}: the module '{path}' has no function '{name}'.")
+    call: Callable[..., Any] = found
+    return call
+
+
+def load(module: nn.Module, weights: str) -> None:
+    """Loads a file of weights into ``module``; the file cannot execute anything.
+
+    Raises:
+        UserError: If the file is missing, is no state dict, wants to execute code, or does not fit.
+    """
+    where, path = f"target.weights={weights}", Path(weights).expanduser()
+    if not path.is_file():
+        raise UserError(f"{where} is not a file.")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state: Any = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise UserError(
+            f"{where} is refused, because it is no plain file of tensors: it holds code, which would be executed "
+            "when read, or is damaged; save the weights alone with torch.save(model.state_dict(), FILE)."
+        ) from error
+    except Exception as error:
+        raise UserError(f"{where} cannot be read as weights ({first_line(error)}).") from error
+    for key in NESTED:
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
+        raise UserError(f"{where} holds no state dict; save it with torch.save(model.state_dict(), FILE).")
+    state = {str(name).removeprefix("module."): value for name, value in state.items()}
+    try:
+        module.load_state_dict(state)
+    except RuntimeError as error:
+        reasons = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
+        raise UserError(
+            f"{where} does not fit the model that target.factory builds: {reasons[0][:200].rstrip('. ')}; give the "
+            "factory and the arguments that it was saved from."
+        ) from error
+
+
+def first_line(error: BaseException) -> str:
+    """Returns an exception's type and the first line of what it says, short enough to stand in a sentence."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return f"{type(error).__name__}: {lines[0][:200].rstrip('.')}" if lines else type(error).__name__

@@ -1,0 +1,157 @@
+import os
+import shutil
+
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+
+from mibench.errors import UserError
+from mibench.leaderboard.build import write_study
+from mibench.leaderboard.collect import collect_shards, collect_studies, combined
+from mibench.leaderboard.pictures import may_show
+from mibench.leaderboard.rows import COLUMNS
+from mibench.leaderboard.shards import read_shard, shard_path
+from mibench.leaderboard.tables import write_table
+
+
+@pytest.fixture
+def three(tmp_path, add_cell):
+    return [add_cell(tmp_path, "attack=gmi", f"seed={seed}", lift=0.5 + seed / 10) for seed in range(3)]
+
+
+def written(tmp_path, collected):
+    write_table(tmp_path / "written.parquet", collected.table)
+    return (tmp_path / "written.parquet").read_bytes()
+
+
+def test_rows_are_those_of_the_shards_in_order(tmp_path, three):
+    written(tmp_path, collect_shards(tmp_path))
+    frame = pd.read_parquet(tmp_path / "written.parquet")
+    shards = pd.concat([read_shard(shard_path(tmp_path, plan.cell_id)) for plan in three])
+    order = ["cell_id", "metric", "variant", "evaluator"]
+    pd.testing.assert_frame_equal(frame, shards.sort_values(order, ignore_index=True))
+    assert tuple(frame.columns) == COLUMNS
+    assert {str(pq.read_schema(tmp_path / "written.parquet").field(name).type) for name in order} == {"string"}
+
+
+def test_a_rebuild_has_the_bytes_of_a_full_build(tmp_path, three, add_cell):
+    """After a shard was added, changed and taken away, reading from the cache gives what reading everything gives."""
+    collect_shards(tmp_path)
+    add_cell(tmp_path, "attack=mi_face", lift=0.1)
+    add_cell(tmp_path, "attack=gmi", "seed=1", lift=0.9)
+    shard_path(tmp_path, three[2].cell_id).unlink()
+    incremental = written(tmp_path, collect_shards(tmp_path))
+    shutil.rmtree(tmp_path / "local")
+    assert written(tmp_path, collect_shards(tmp_path)) == incremental
+    (tmp_path / "local" / "cache" / "shards.arrow").write_bytes(b"damaged")
+    assert written(tmp_path, collect_shards(tmp_path)) == incremental
+    assert len(pd.read_parquet(tmp_path / "written.parquet")["cell_id"].unique()) == 3
+
+
+def test_unchanged_shards_are_not_read_again(tmp_path, three):
+    """A shard of the same name, size and time is taken from the cache, whatever stands in it now."""
+    before = written(tmp_path, collect_shards(tmp_path))
+    path = shard_path(tmp_path, three[0].cell_id)
+    stat = path.stat()
+    path.write_bytes(bytes(stat.st_size))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert written(tmp_path, collect_shards(tmp_path)) == before
+    os.utime(path)
+    assert list(collect_shards(tmp_path).set_aside) == [path.name]
+
+
+def truncated(path):
+    path.write_bytes(path.read_bytes()[:500])
+
+
+def foreign(path):
+    pd.DataFrame({"a": [1]}).to_parquet(path)
+
+
+def older(path):
+    table = pq.read_table(path)
+    pq.write_table(table.drop_columns(["notes"]), path)
+
+
+def drifting(path):
+    table = pq.read_table(path)
+    place = table.schema.get_field_index("seed")
+    pq.write_table(table.set_column(place, "seed", table["seed"].cast("int32")), path)
+
+
+def of_another_cell(path):
+    shutil.copy(next(other for other in path.parent.iterdir() if other != path), path)
+
+
+def with_a_broken_config(path):
+    table = pq.read_table(path)
+    place = table.schema.get_field_index("config")
+    pq.write_table(table.set_column(place, "config", [["{"] * len(table)]).cast(table.schema), path)
+
+
+def an_empty_file(path):
+    path.write_bytes(b"")
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (truncated, "not a readable shard"), (foreign, "columns that differ"), (older, "columns that differ: notes"),
+        (drifting, "types that differ: seed"), (of_another_cell, "not the shard of one cell of its name"),
+        (with_a_broken_config, "no JSON object"), (an_empty_file, "not a readable shard"),
+    ],
+)  # fmt: skip
+def test_a_bad_shard_is_set_aside_by_name_and_the_others_stand(tmp_path, three, spoil, said):
+    collect_shards(tmp_path)
+    path = shard_path(tmp_path, three[1].cell_id)
+    spoil(path)
+    for _ in range(2):  # read, then from the cache
+        collected = collect_shards(tmp_path)
+        assert list(collected.set_aside) == [path.name] and said in collected.set_aside[path.name]
+        assert set(collected.table["cell_id"].to_pylist()) == {three[0].cell_id, three[2].cell_id}
+    assert path.exists()
+
+
+def test_a_study_holds_the_cells_of_its_plan(tmp_path, three):
+    path = write_study(tmp_path, "first", [three[0].cell_id, three[1].cell_id, "of-another-machine"])
+    assert path == tmp_path / "studies" / "first.parquet"
+    assert set(pd.read_parquet(path)["cell_id"]) == {three[0].cell_id, three[1].cell_id}
+    before = path.read_bytes()
+    assert write_study(tmp_path, "first", [three[1].cell_id, three[0].cell_id]).read_bytes() == before
+    with pytest.raises(UserError, match="No shard"):
+        write_study(tmp_path, "first", ["of-another-machine"])
+    with pytest.raises(UserError, match="name of letters"):
+        write_study(tmp_path, "../first")
+
+
+def test_a_cell_of_two_studies_stands_once_and_ones_own_shard_wins(tmp_path, three, add_cell):
+    write_study(tmp_path, "a", [three[0].cell_id])
+    add_cell(tmp_path, "attack=gmi", "seed=0", lift=0.75)
+    write_study(tmp_path, "b")
+    (tmp_path / "studies" / "c.parquet").write_bytes(b"PAR1")
+    studies, own = collect_studies(tmp_path), collect_shards(tmp_path)
+    assert list(studies.set_aside) == ["c.parquet"]
+
+    def lift(collected):
+        frame = collected.table.to_pandas()
+        chosen = frame[(frame["cell_id"] == three[0].cell_id) & (frame["evaluator"] == "vote")]
+        return chosen["lift"].item()
+
+    assert lift(studies) == 0.5 and lift(combined(studies, own)) == 0.75
+    assert len(studies.table) == len(own.table) == len(combined(studies, own).table)
+
+
+def test_only_what_may_be_shown_leaves_a_picture_in_a_study(tmp_path, add_cell):
+    shown = [add_cell(tmp_path, f"seed={seed}", picture=True) for seed in (1, 2)]
+    faces = add_cell(tmp_path, "dataset=att_faces", picture=True)
+    write_study(tmp_path, "first")
+    left = [path.stem for path in (tmp_path / "studies" / "first").iterdir()]
+    assert left == [shown[0].cell_id], "one seed of a group, and no face"
+    from PIL import Image
+
+    with Image.open(tmp_path / "studies" / "first" / f"{left[0]}.png") as picture:
+        assert picture.width <= 360
+    assert not may_show(faces.description) and may_show(shown[0].description)
+    assert not may_show({"dataset": {"_target_": "not.here.Dataset"}}) and not may_show({})
+    write_study(tmp_path, "first", [faces.cell_id])
+    assert not list((tmp_path / "studies" / "first").iterdir()), "a picture of a cell that left goes with it"

@@ -1,0 +1,64 @@
+import math
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from mibench.leaderboard.collect import collect_shards
+from mibench.leaderboard.groups import groups_of, spread, student
+
+
+@pytest.mark.parametrize("seeds", [2, 3, 5, 11, 12, 20, 100])
+def test_student_is_scipys(seeds):
+    assert student(np.array([seeds]))[0] == pytest.approx(stats.t.ppf(0.975, seeds - 1), rel=1e-3)
+
+
+def test_one_seed_shows_the_cells_own_interval(tmp_path, add_cell):
+    add_cell(tmp_path, lift=0.5)
+    (group,) = groups_of(collect_shards(tmp_path).table)
+    score = group.headline.score
+    assert (score.value, score.ci_low, score.ci_high, score.lift_low) == (0.7, 0.6, 0.8, 0.4)
+    assert group.headline.verdict == "leak" and group.headline.seeds == 1
+
+
+def test_seeds_of_a_group_become_one_number_with_a_wider_interval(tmp_path, add_cell):
+    lifts = [0.5, 0.6, 0.7]
+    for seed, lift in enumerate(lifts):
+        add_cell(tmp_path, f"seed={seed}", lift=lift)
+    add_cell(tmp_path, "defense=bido", lift=0.1)
+    other, group = sorted(groups_of(collect_shards(tmp_path).table), key=lambda one: len(one.cells))
+    assert [cell.seed for cell in group.cells] == [0, 1, 2] and group.headline.seeds == 3
+    score = group.headline.score
+    half = math.hypot(stats.t.ppf(0.975, 2) * np.std(lifts, ddof=1) / math.sqrt(3), 0.1)
+    assert score.lift == pytest.approx(0.6) and score.control == pytest.approx(0.2)
+    assert (score.lift_low, score.lift_high) == pytest.approx((0.6 - half, 0.6 + half), rel=1e-3)
+    assert score.n == 120 and other.headline.score.lift == pytest.approx(0.1)
+
+
+def test_seeds_that_disagree_are_no_evidence_though_each_cell_said_leak(tmp_path, add_cell):
+    for seed, lift in enumerate([0.12, 0.9]):
+        add_cell(tmp_path, f"seed={seed}", lift=lift)
+    (group,) = groups_of(collect_shards(tmp_path).table)
+    assert group.headline.score.lift > 0.5 and group.headline.verdict == "no evidence"
+
+
+def test_the_interval_over_seeds_keeps_its_level():
+    """Of 2,000 made-up studies with three seeds, about 95 % of intervals hold the truth; the cells' own do not."""
+    rng = np.random.default_rng(0)
+    seeds = rng.normal(0.5, 0.1, (2000, 3))
+    half = spread(seeds.ravel(), (seeds - 0.02).ravel(), np.arange(0, 6000, 3))
+    covered = np.mean(np.abs(seeds.mean(1) - 0.5) <= half)
+    own = np.mean(np.abs(seeds.mean(1) - 0.5) <= 0.02)
+    assert 0.93 < covered < 0.99 and own < 0.5
+
+
+def test_a_skipped_cell_keeps_its_reason_and_a_failed_seed_is_counted(tmp_path, add_cell):
+    add_cell(tmp_path, "attack=random_prior", "defense=bido", status="skipped", reason="Vacuous: it says.")
+    add_cell(tmp_path, "seed=0", lift=0.5)
+    add_cell(tmp_path, "seed=1", status="failed", reason="it broke")
+    found = {group.facts["attack"]: group for group in groups_of(collect_shards(tmp_path).table)}
+    assert found["random_prior"].cells[0].reason == "Vacuous: it says." and not found["random_prior"].measured
+    assert found["random_prior"].headline is None
+    assert found["gmi"].headline.seeds == 1 and [cell.status for cell in found["gmi"].cells] == ["ok", "failed"]
+    skipped = found["gmi"].number("attack_accuracy", "top5")
+    assert skipped.score.status == "skipped" and skipped.verdict == "" and math.isnan(skipped.score.value)

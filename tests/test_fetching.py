@@ -1,0 +1,197 @@
+"""Files are fetched from a server of the test's own: whole and right, or not at all."""
+
+import hashlib
+import http.server
+import io
+import os
+import tarfile
+import threading
+import zipfile
+
+import pytest
+
+from mibench.errors import FetchError
+from mibench.fetching import Download, fetch, found, read_downloads
+
+CONTENT = bytes(range(256)) * 5000
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+MD5 = hashlib.md5(CONTENT).hexdigest()
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def do_GET(self):
+        content = self.server.files.get(self.path)
+        if content is None:
+            self.send_error(404)
+            return
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        self.server.asked.append(self.path)
+        self.wfile.write(content[: len(content) // 2] if self.path == "/cut" else content)
+
+    def log_message(self, *_):
+        pass
+
+
+@pytest.fixture
+def server():
+    """A server on 127.0.0.1; ``files`` is what it has, ``asked`` what it gave."""
+    made = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    made.files, made.asked = {"/file": CONTENT, "/cut": CONTENT}, []
+    made.url = f"http://127.0.0.1:{made.server_port}"
+    thread = threading.Thread(target=made.serve_forever)
+    thread.start()
+    yield made
+    made.shutdown()
+    thread.join()
+    made.server_close()
+
+
+def zipped(**members):
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as pack:
+        for name, content in members.items():
+            pack.writestr(name, content)
+    return buffer.getvalue()
+
+
+def tarred(*members):
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as pack:
+        for member in members:
+            pack.addfile(member, io.BytesIO(b"x" * member.size))
+    return buffer.getvalue()
+
+
+def member(name, size=1, **facts):
+    made = tarfile.TarInfo(name)
+    made.size = size
+    for key, value in facts.items():
+        setattr(made, key, value)
+    return made
+
+
+def everything(folder):
+    return sorted(str(path.relative_to(folder)) for path in folder.rglob("*") if path.is_file())
+
+
+@pytest.mark.parametrize("promise", [{"sha256": SHA256}, {"sha256": SHA256[:8]}, {"md5": MD5}])
+def test_a_file_is_fetched_once_and_checked(server, tmp_path, promise):
+    wanted = Download(path="set/raw/file.bin", url=f"{server.url}/file", **promise)
+    assert "was fetched" in fetch(wanted, tmp_path)
+    assert (tmp_path / "set/raw/file.bin").read_bytes() == CONTENT
+    said = fetch(wanted, tmp_path)
+    assert "is there, and its" in said and "published one" in said and server.asked == ["/file"]
+    assert everything(tmp_path) == ["set/raw/file.bin"]
+
+
+def test_without_a_published_checksum_the_one_it_got_is_said(server, tmp_path):
+    said = fetch(Download(path="file", url=f"{server.url}/file"), tmp_path)
+    assert SHA256 in said and "no published one" in said
+
+
+@pytest.mark.parametrize(
+    ("address", "promise", "said"),
+    [
+        ("/file", {"sha256": "0" * 64}, f"SHA-256 is {SHA256} instead of {'0' * 64}"),
+        ("/file", {"md5": "0" * 32}, f"MD5 is {MD5} instead of"),
+        ("/none", {}, "answered 404"),
+        ("/cut", {}, f"broke off after {len(CONTENT) // 2} of {len(CONTENT)} bytes"),
+    ],
+)
+def test_what_is_not_whole_and_right_leaves_nothing_behind(server, tmp_path, address, promise, said):
+    with pytest.raises(FetchError, match=said) as caught:
+        fetch(Download(path="set/file", url=server.url + address, **promise), tmp_path)
+    assert "\n" not in str(caught.value) and everything(tmp_path) == []
+
+
+def test_no_network_is_said_with_the_way_around_it(tmp_path):
+    with pytest.raises(FetchError, match=r"could not be reached .*put it at .*set/file"):
+        fetch(Download(path="set/file", url="http://127.0.0.1:9/file"), tmp_path)
+
+
+def test_a_file_of_the_user_is_never_replaced(server, tmp_path):
+    (tmp_path / "file").write_bytes(b"mine")
+    with pytest.raises(FetchError, match=r"not the published file.*remove"):
+        fetch(Download(path="file", url=f"{server.url}/file", sha256=SHA256), tmp_path)
+    assert (tmp_path / "file").read_bytes() == b"mine" and server.asked == []
+
+
+def test_what_serves_instead_is_enough(server, tmp_path):
+    wanted = Download(path="file.gz", url=f"{server.url}/file", instead=("file",))
+    (tmp_path / "file").write_bytes(b"unpacked")
+    assert found(wanted, tmp_path) == tmp_path / "file"
+    assert "not checked" in fetch(wanted, tmp_path) and server.asked == []
+
+
+def test_what_a_person_must_do_is_one_sentence_that_says_where(tmp_path):
+    wanted = Download(path="faces/s1/1.pgm", by_hand="download it from https://example.org and unpack it there")
+    with pytest.raises(FetchError, match="by hand") as caught:
+        fetch(wanted, tmp_path)
+    assert "https://example.org" in str(caught.value) and str(tmp_path / "faces/s1/1.pgm") in str(caught.value)
+    (tmp_path / "faces/s1").mkdir(parents=True)
+    (tmp_path / "faces/s1/1.pgm").touch()
+    assert "is there" in fetch(wanted, tmp_path)
+
+
+def test_a_file_is_taken_out_of_a_zip_in_a_zip(server, tmp_path):
+    server.files["/zip"] = zipped(**{"inner.zip": zipped(**{"table.csv": CONTENT, "other": "x"}), "readme": "x"})
+    wanted = {"path": "table.csv", "url": f"{server.url}/zip", "sha256": SHA256}
+    fetch(Download(members=("inner.zip", "table.csv"), **wanted), tmp_path)
+    assert everything(tmp_path) == ["table.csv"] and (tmp_path / "table.csv").read_bytes() == CONTENT
+    (tmp_path / "table.csv").unlink()
+    for wrong in (("inner.zip", "gone.csv"), ("readme", "table.csv")):
+        with pytest.raises(FetchError, match="not the expected archive"):
+            fetch(Download(members=wrong, **wanted), tmp_path)
+    assert everything(tmp_path) == []
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_an_archive_is_unpacked_beside_what_is_there(server, tmp_path, kind):
+    packed = zipped(**{"set/a": "x", "set/b/c": "x"}) if kind == "zip" else tarred(member("set/a"), member("set/b/c"))
+    server.files["/pack"] = packed
+    (tmp_path / "set").mkdir()
+    (tmp_path / "set/mine").touch()
+    promise = hashlib.sha256(packed).hexdigest()
+    said = fetch(Download(path="set/b/c", url=f"{server.url}/pack", unpack=kind, sha256=promise), tmp_path)
+    assert "unpacked" in said and everything(tmp_path) == ["set/a", "set/b/c", "set/mine"]
+    with pytest.raises(FetchError, match="holds no set/z"):
+        fetch(Download(path="set/z", url=f"{server.url}/pack", unpack=kind), tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("kind", "packed"),
+    [
+        ("zip", zipped(**{"good": "x", "../evil": "x"})),
+        ("zip", zipped(**{"good": "x", "/evil": "x"})),
+        ("tar", tarred(member("good"), member("../evil"))),
+        ("tar", tarred(member("good"), member("evil", 0, type=tarfile.SYMTYPE, linkname="/etc/passwd"))),
+    ],
+)
+def test_an_archive_that_reaches_outside_is_refused(server, tmp_path, kind, packed):
+    server.files["/pack"] = packed
+    root = tmp_path / "data"
+    with pytest.raises(FetchError, match="was not unpacked"):
+        fetch(Download(path="good", url=f"{server.url}/pack", unpack=kind), root)
+    assert everything(tmp_path) == []
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root may write everywhere")
+def test_a_folder_that_cannot_be_written_is_an_error_of_the_file_system(server, tmp_path):
+    tmp_path.chmod(0o500)
+    with pytest.raises(PermissionError):
+        fetch(Download(path="set/file", url=f"{server.url}/file"), tmp_path)
+
+
+def test_downloads_are_read_from_the_source_alone(tmp_path):
+    source = tmp_path / "component.py"
+    source.write_text(
+        "import nothing_of_that_name\n"
+        "class Set:\n"
+        "    downloads = (Download(path='a', url='b' 'c', instead=('d',)), Download(path='e'))\n"
+        "class Bare:\n"
+        "    pass\n"
+    )
+    assert read_downloads(source, "Set") == (Download(path="a", url="bc", instead=("d",)), Download(path="e"))
+    assert read_downloads(source, "Bare") == ()
