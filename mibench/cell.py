@@ -262,6 +262,7 @@ class Cell:
             "data": [
                 population.train.digest() if sees_victim else "",
                 "" if self.split.public is None else self.split.public.digest(),
+                "" if self.split.held_out is None else self.split.held_out.digest(),  # its classes bound the targets
                 self.split.sensitive,
             ],
             "knowledge": knowledge.names(),
