@@ -16,6 +16,9 @@ from mibench.errors import UnknownNameError, UserError
 
 Overrides = tuple[str, ...]
 
+#: Keys that steer a sweep or its plan and are no part of a cell.
+SWEEP_KEYS = ("grid", "pack", "cells")
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -77,6 +80,18 @@ def read_grid(node: Mapping[str, Any]) -> Grid:
     if not all(isinstance(one, Mapping) for one in exclude):
         raise UserError(f"Expected 'exclude' of grid '{node.get('name')}' to be a list of blocks, but got {exclude}.")
     return Grid(str(node.get("name", "none")), axes, fixed, exclude)
+
+
+def cells_of(grid: Grid, products: Sequence[Sequence[str]]) -> list[Overrides]:
+    """Returns the cells of a grid under every combination of the command line, without the keys that steer a sweep.
+
+    A grid without axes leaves each combination as the one cell it is.
+    """
+    return [
+        cell
+        for given in products
+        for cell in grid.cells([override for override in given if key_of(override) not in SWEEP_KEYS])
+    ]
 
 
 def plan_cells(cells: Sequence[Overrides]) -> list[PlannedCell]:

@@ -9,7 +9,7 @@ import yaml
 
 from mibench.catalogue import conf_dir
 from mibench.errors import UnknownNameError, UserError
-from mibench.plan import Overrides, PlannedCell, key_of, plan_cells, read_grid
+from mibench.plan import Overrides, PlannedCell, cells_of, key_of, plan_cells, read_grid
 
 
 def run(words: Sequence[str]) -> int:
@@ -17,8 +17,7 @@ def run(words: Sequence[str]) -> int:
     if odd := [word for word in words if "=" not in word]:
         raise UserError(f"plan takes KEY=VALUE, as a sweep does (plan grid=first), but got '{odd[0]}'.")
     said = {key_of(word): word.partition("=")[2] for word in words}
-    given = [word for word in words if key_of(word) not in ("grid", "pack", "cells")]
-    planned = plan_cells(expand(said.get("grid", "none"), given))
+    planned = plan_cells(expand(said.get("grid", "none"), words))
     runnable = [cell for cell in planned if not cell.reason]
     if said.get("cells") == "true":
         for cell in planned:
@@ -46,7 +45,7 @@ def expand(grid: str, given: Sequence[str]) -> list[Overrides]:
         raise UnknownNameError("grid", grid, [path.stem for path in file.parent.glob("*.yaml")])
     study = read_grid(yaml.safe_load(file.read_text(encoding="utf-8")))
     products = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(list(given)), None)[0]
-    return [cell for own in products for cell in (study.cells(own) if study.axes else [tuple(own)])]
+    return cells_of(study, products)
 
 
 def by_reason(planned: Sequence[PlannedCell]) -> dict[str, list[PlannedCell]]:

@@ -18,16 +18,13 @@ from omegaconf import DictConfig
 from mibench.composition import Plan, folder, plan_cell
 from mibench.errors import UserError
 from mibench.leaderboard.shards import read_shard, shard_path
-from mibench.plan import Overrides, PlannedCell, key_of, plan_cells, read_grid
+from mibench.plan import Overrides, PlannedCell, cells_of, key_of, plan_cells, read_grid
 
 log = logging.getLogger("mibench")
 
 Compose = Callable[[Sequence[str]], DictConfig]
 
 PACK_FILE = "packs.json"
-
-#: Keys that steer a sweep and are no part of a cell.
-SWEEP_KEYS = ("grid", "pack")
 
 
 @dataclass
@@ -63,13 +60,8 @@ def gather(products: Sequence[Sequence[str]], grid: DictConfig, compose: Compose
     """
     from mibench.cli.run_command import finished, leave_row
 
-    study = read_grid(grid)
-    cells: list[Overrides] = []
-    for given in products:
-        own = [override for override in given if key_of(override) not in SWEEP_KEYS]
-        cells += study.cells(own) if study.axes else [tuple(own)]
     sweep, told = Sweep(), set()
-    for planned in plan_cells(cells):
+    for planned in plan_cells(cells_of(read_grid(grid), products)):
         if not planned.reason:
             plan = plan_cell(compose(planned.overrides))
             if finished(plan) is None:
