@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
+from mibench.catalogue import take_search_path
 from mibench.cell import Cell
 from mibench.cli.main import explained
 from mibench.cli.run_command import finished, leave_row
@@ -132,7 +133,7 @@ def audit(
 
 def _planned(words: Sequence[str]) -> Plan:
     try:
-        return plan_cell(compose(words))
+        return plan_cell(compose(take_search_path(words)))
     except MibenchError:
         raise
     except Exception as error:

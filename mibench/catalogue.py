@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,6 +23,94 @@ def conf_dir() -> Path:
     """Returns the folder of the configuration: inside the installed package, or beside it in a checkout."""
     inside = PACKAGE / "conf"
     return inside if inside.is_dir() else PACKAGE.parent / "conf"
+
+
+#: Folders of choices outside mibench, searched after its own; set by :func:`search_also`.
+_own: tuple[Path, ...] = ()
+
+
+def search_also(folders: Sequence[str | Path]) -> None:
+    """Sets the folders that hold choices outside mibench, laid out as its conf folder is, for the whole process.
+
+    Args:
+        folders: Paths, ``file://`` addresses or ``pkg://`` packages, as in Hydra's ``hydra.searchpath``.
+
+    Raises:
+        UserError: If one is not there.
+    """
+    global _own
+    _own = tuple(dict.fromkeys(_folder(str(one)) for one in folders))
+
+
+def take_search_path(words: Sequence[str]) -> list[str]:
+    """Sets the folders that ``--config-dir DIR`` and ``hydra.searchpath=[...]`` name, and returns the other words.
+
+    Raises:
+        UserError: If one of them is malformed or not there.
+    """
+    folders: list[str] = []
+    rest: list[str] = []
+    left = iter(words)
+    for word in left:
+        option, equals, value = word.partition("=")
+        if option in ("--config-dir", "-cd"):
+            given = value if equals else next(left, "")
+            if not given:
+                raise UserError("--config-dir needs a folder: --config-dir DIR.")
+            folders.append(given)
+        elif option == "hydra.searchpath":
+            folders += _listed(word)
+        else:
+            rest.append(word)
+    search_also(folders)
+    return rest
+
+
+def _listed(override: str) -> list[str]:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+    from hydra.errors import OverrideParseException
+
+    try:
+        listed = OverridesParser.create().parse_override(override).value()
+    except OverrideParseException:
+        listed = None
+    if not isinstance(listed, list):
+        raise UserError(f"Expected a list of folders as in hydra.searchpath=[file:///DIR], but got '{override}'.")
+    return [str(one) for one in listed]
+
+
+def search_path_override() -> list[str]:
+    """Returns the override that makes Hydra find the choices outside mibench; empty where there are none."""
+    folders = ",".join("'" + str(one).replace("'", "\\'") + "'" for one in _own)
+    return [f"hydra.searchpath=[{folders}]"] if folders else []
+
+
+def _folder(place: str) -> Path:
+    if place.startswith("pkg://"):
+        package = place.removeprefix("pkg://").replace("/", ".")
+        try:
+            found = importlib.util.find_spec(package)
+        except ModuleNotFoundError:
+            found = None
+        folders = list(found.submodule_search_locations or []) if found else []
+        if not folders:
+            raise UserError(f"The package of hydra.searchpath '{place}' cannot be found; is it installed?")
+        return Path(folders[0])
+    path = Path(place.removeprefix("file://")).expanduser().resolve()
+    if not path.is_dir():
+        raise UserError(f"There is no configuration folder {path}; give --config-dir a folder laid out as conf/.")
+    return path
+
+
+def conf_dirs() -> tuple[Path, ...]:
+    """Returns all folders of choices, in the order in which they are searched: mibench's own first."""
+    return (conf_dir(), *_own)
+
+
+def choices(group: str) -> dict[str, Path]:
+    """Returns the yamls of a configuration group by name; of two with one name the first on the search path counts."""
+    found = {file.stem: file for folder in reversed(conf_dirs()) for file in (folder / group).glob("*.yaml")}
+    return dict(sorted(found.items()))
 
 
 @dataclass(frozen=True)
@@ -46,7 +134,7 @@ class Entry:
 
 def entries(axis: str) -> Iterator[Entry]:
     """Yields the entries of one axis, sorted by name."""
-    for file in sorted((conf_dir() / axis).glob("*.yaml")):
+    for file in choices(axis).values():
         if not file.stem.startswith("_") and (node := _component(axis, file)):
             yield Entry(axis, file.stem, file, node, card_of(node))
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from mibench.access import Ledger, View
 from mibench.attacks.base import Attack, AttackResult
 from mibench.catalogue import entry
-from mibench.composition import Plan, build, check_types, content_of, folder, metric_blocks, target_block
+from mibench.composition import Plan, build, check_types, content_of, folder, metric_blocks, target_block, version_of
 from mibench.data import Examples, Population, Split
 from mibench.datasets.base import COINCIDE
 from mibench.errors import IncompatibleCellError, NotGrantedError, QueryRefused, UserError
@@ -119,7 +119,7 @@ class Cell:
         for axis in ("setting", "attack", "defense"):
             build(self.config[axis])
         build({k: v for k, v in self.config["prior"].items() if k != "seed"})
-        blueprint(self.config["target"], 1)
+        blueprint(self.config["target"])
         for block in metric_blocks(self.plan):
             build(block, **weights_folder(block, self.plan))
         if self.config["control"] not in CONTROLS:
@@ -159,10 +159,10 @@ class Cell:
             target = {**target, "weights": None}
         takes_part = {"data", "input", "architecture", "training", *self.setting.card.training_hooks}
         trains = bool(takes_part & set(self.plan.cards.defense.hooks))
-        key = {"config": block, "revision": self.plan.cards.defense.revision} if trains else {}
+        key = {"config": block, "revision": self.plan.version("defense")} if trains else {}
         return Scene(
             split=self.split,
-            blueprint=blueprint(target, self.plan.cards.target.revision),
+            blueprint=blueprint(target),
             defense=build(block),
             defense_key=key,
             workshop=self.workshop,
@@ -224,10 +224,12 @@ class Cell:
         described += ["public"] if public is not None else []
         prior = None
         if "prior" in wanted and self.config["prior"]["name"] != "none" and split.public is not None:
-            options = {k: v for k, v in self.config["prior"].items() if k != "seed"}
+            options, identity = (
+                {k: v for k, v in node["prior"].items() if k != "seed"} for node in (self.config, self.plan.identity)
+            )
             prior = trained_prior(
                 build(options),
-                options,
+                identity,
                 PriorData(split.public, split.spec),
                 self.workshop,
                 self.config["prior"]["seed"],
@@ -252,7 +254,7 @@ class Cell:
         self, victim: Victim, population: Population, label: str, observation: Observation | None = None
     ) -> AttackResult:
         """Runs the attack on one victim."""
-        block, card = self.config["attack"], self.plan.cards.attack
+        block, version = self.config["attack"], self.plan.version("attack")
         method: Attack[Any, Any] = build(block)
         knowledge, goal = self.knowledge, self.goal
         sees_victim = self.plan.access != "none"
@@ -278,7 +280,7 @@ class Cell:
             if len(networks):
                 own_view = self.observe(victim, population).view
                 try:
-                    preparing = self.prepare(method, networks, own_view, {**key, "revision": card.revision})
+                    preparing = self.prepare(method, networks, own_view, {**key, "revision": version})
                 except QueryRefused as refusal:
                     nothing = {"ledger": own_view.ledger.state(), "seconds": NAN, "peak_memory_mb": NAN}
                     return Payload(self.task.blank(goal, view.spec).tensors(), {**nothing, "stopped": str(refusal)})
@@ -370,7 +372,7 @@ class Cell:
         suited = [card for card in cards if card.name != self.config["target"]["name"] and modality in card.modalities]
         ready = []
         for card in suited[: self.config["evaluation"]["count"]]:
-            name, plans = card.name, blueprint(target_block(self.plan, card.name), card.revision)
+            name, plans = card.name, blueprint(target_block(self.plan, card.name))
             model, accuracy = train_evaluator(plans, self.split, self.workshop, self.config["evaluation"]["seed"])
             ready.append(Evaluator(name, model, accuracy))
         return ready
@@ -442,11 +444,11 @@ class Cell:
         return draw_cell(path, self.plan, self.split, self.truth, result, control)
 
 
-def blueprint(block: dict[str, Any], revision: int) -> Blueprint:
+def blueprint(block: dict[str, Any]) -> Blueprint:
     """Returns how the classifier of a resolved target block is made."""
     check_types("target.recipe", Recipe, block["recipe"])
     recipe = Recipe(**block["recipe"])
-    key = {"config": content_of(block), "revision": revision}
+    key = {"config": content_of(block), "revision": version_of(block)}
     return Blueprint(block["name"], lambda spec: build(block, spec=spec), recipe, key, bool(block.get("weights")))
 
 

@@ -26,7 +26,7 @@ from mibench.card import (
     TargetCard,
     compatible,
 )
-from mibench.catalogue import card_of, conf_dir, entries, entry
+from mibench.catalogue import card_of, conf_dir, entries, entry, search_path_override
 from mibench.errors import IncompatibleCellError, UserError
 from mibench.store import digest_of
 
@@ -87,14 +87,15 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
 
     register_resolvers()
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        return hydra_compose(config_name="cell", overrides=list(overrides))
+        return hydra_compose(config_name="cell", overrides=[*overrides, *search_path_override()])
 
 
 def compose_within(loader: ConfigLoader, overrides: Sequence[str]) -> DictConfig:
     """Returns one cell as a running Hydra application would compose it, with its search path."""
     from hydra.types import RunMode
 
-    cfg = loader.load_configuration(config_name="cell", overrides=list(overrides), run_mode=RunMode.RUN)
+    words = [*overrides, *search_path_override()]
+    cfg = loader.load_configuration(config_name="cell", overrides=words, run_mode=RunMode.RUN)
     with open_dict(cfg):
         del cfg["hydra"]
     return cfg
@@ -251,7 +252,14 @@ class Plan:
     def identity(self) -> dict[str, Any]:
         """What the cell is: its description, with the content of the user's own folders and files for their paths."""
         said = self.description
-        return {**said, "dataset": content_of(said["dataset"]), "target": content_of(said["target"])}
+        revisions = [self.version(axis) for axis in ("dataset", "setting", "target", "attack", "defense")]
+        files = {axis: content_of(said[axis]) for axis in ("dataset", "target")}
+        prior = said["prior"] if (version := self.version("prior")) == 1 else {**said["prior"], "version": version}
+        return {**said, **files, "prior": prior, "revisions": revisions}
+
+    def version(self, axis: str) -> int | list[Any]:
+        """What changes where a component's numbers may have changed; see :func:`version_of`."""
+        return version_of(self.config[axis])
 
     @property
     def cell_id(self) -> str:
@@ -262,6 +270,16 @@ class Plan:
     def group_id(self) -> str:
         """Hash of the identity without the seed."""
         return digest_of({key: value for key, value in self.identity.items() if key != "seed"})
+
+
+def version_of(node: Mapping[str, Any]) -> int | list[Any]:
+    """Returns the revision of a component, and of one outside mibench the digest of its file beside it.
+
+    Whoever writes a method of their own changes it often, and would not raise ``revision`` each time.
+    """
+    revision = card_of(node).revision
+    module = node["_target_"].rpartition(".")[0]
+    return revision if module.startswith("mibench.") else [revision, source_digest(module)]
 
 
 def plan_cell(cfg: DictConfig) -> Plan:

@@ -6,12 +6,13 @@ import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 from typing import Any, cast
 
 import yaml
 
 from mibench.card import AttackCard, CellCards, DatasetCard, DefenseCard, SettingCard, TargetCard, compatible
-from mibench.catalogue import AXES, Entry, conf_dir, entries
+from mibench.catalogue import AXES, Entry, choices, conf_dir, conf_dirs, entries
 from mibench.errors import UnknownNameError, UserError
 
 Overrides = tuple[str, ...]
@@ -82,6 +83,27 @@ def read_grid(node: Mapping[str, Any]) -> Grid:
     return Grid(str(node.get("name", "none")), axes, fixed, exclude)
 
 
+class _Groups:
+    """What Hydra asks for the names that ``glob(...)`` may match."""
+
+    def get_group_options(self, group_name: str, *_args: Any, **_more: Any) -> list[str]:
+        return list(choices(group_name))
+
+
+def products_of(words: Sequence[str]) -> list[list[str]]:
+    """Returns every combination of what the command line writes with commas, ``range()``, ``choice()`` and ``glob()``.
+
+    Raises:
+        hydra.errors.OverrideParseException: If a word cannot be read.
+    """
+    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    parser = OverridesParser.create(config_loader=cast(Any, _Groups()))
+    products: list[list[str]] = BasicSweeper.split_arguments(parser.parse_overrides(list(words)), None)[0]
+    return products
+
+
 def cells_of(grid: Grid, products: Sequence[Sequence[str]]) -> list[Overrides]:
     """Returns the cells of a grid under every combination of the command line, without the keys that steer a sweep.
 
@@ -116,7 +138,7 @@ def choices_of(overrides: Sequence[str]) -> dict[str, str]:
     for _ in order:  # a choice may change an axis that stands before it, whose yaml then counts
         before = dict(chosen)
         for axis in order:
-            for other, name in _overridden(axis, chosen[axis]).items():
+            for other, name in _overridden(axis, chosen[axis], conf_dirs()).items():
                 if other not in said:
                     chosen[other] = name
         if chosen == before:
@@ -151,12 +173,12 @@ def _matches(cell: Mapping[str, Any], excluded: Mapping[str, Any]) -> bool:
 
 
 @cache
-def _entries(axis: str) -> dict[str, Entry]:
+def _entries(axis: str, _search_path: tuple[Path, ...]) -> dict[str, Entry]:
     return {one.name: one for one in entries(axis)}
 
 
 def _entry(axis: str, name: str) -> Entry:
-    found = _entries(axis)
+    found = _entries(axis, conf_dirs())
     if name not in found:
         raise UnknownNameError(axis, name, found)
     return found[name]
@@ -171,10 +193,10 @@ def _defaults() -> tuple[tuple[str, ...], dict[str, str]]:
 
 
 @cache
-def _overridden(axis: str, name: str) -> dict[str, str]:
+def _overridden(axis: str, name: str, _search_path: tuple[Path, ...]) -> dict[str, str]:
     """Returns which other axes a choice sets, from its ``override /AXIS: NAME`` lines."""
-    file = conf_dir() / axis / f"{name}.yaml"
-    if not file.exists():
+    file = choices(axis).get(name)
+    if file is None:
         return {}
     listed = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("defaults", [])
     prefix = "override /"

@@ -6,9 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
 from hydra.core.config_store import ConfigStore
-from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.plugins import Plugins
 from hydra.plugins.launcher import Launcher
 from hydra.plugins.sweeper import Sweeper
@@ -47,10 +45,9 @@ class MibenchSweeper(Sweeper):
         """Plans, launches and concludes; the exit status is kept in ``mibench.cli.run_command.outcome``."""
         from mibench.cli import sweeping
         from mibench.cli.run_command import outcome
+        from mibench.plan import products_of
 
-        parser = OverridesParser.create(config_loader=self.hydra_context.config_loader)
-        products = BasicSweeper.split_arguments(parser.parse_overrides(arguments), None)[0]
-        sweep = sweeping.gather(products, self.config.grid, self.compose)
+        sweep = sweeping.gather(products_of(arguments), self.config.grid, self.compose)
         packs = sweep.packs(sweeping.pack_size(self.config))
         log.info(
             "sweep     %d cells to run in %d jobs, %d that cannot be run, %d that stand already",

@@ -9,6 +9,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
+from mibench.catalogue import choices, take_search_path
 from mibench.errors import MibenchError, UnknownNameError, UserError
 
 USAGE = """mibench: how much of its private training data does a trained model give away?
@@ -64,6 +65,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _dispatch(words: list[str]) -> int:
+    words = take_search_path(words)
     if words and words[0] in ("-h", "--help", "help"):
         print(USAGE)
         return 0
@@ -89,14 +91,12 @@ def explained(error: Exception) -> str | None:
     from hydra.errors import HydraException, OverrideParseException
     from omegaconf.errors import OmegaConfBaseException
 
-    from mibench.catalogue import conf_dir
-
     if isinstance(error, OverrideParseException):
         return f"The option '{error.override}' cannot be read; write KEY=VALUE, with quotes around special characters."
     if isinstance(error, HydraException | OmegaConfBaseException):
         if missing := re.search(r"Could not find '(\w+)/([^']+)'", str(error)):
             axis, name = missing.groups()
-            return str(UnknownNameError(axis, name, [path.stem for path in (conf_dir() / axis).glob("*.yaml")]))
+            return str(UnknownNameError(axis, name, choices(axis)))
         told: BaseException = error
         while not str(told).strip() and (told.__cause__ or told.__context__):
             told = told.__cause__ or told.__context__ or told

@@ -7,9 +7,9 @@ from collections.abc import Sequence
 
 import yaml
 
-from mibench.catalogue import conf_dir
+from mibench.catalogue import choices
 from mibench.errors import UnknownNameError, UserError
-from mibench.plan import Overrides, PlannedCell, cells_of, key_of, plan_cells, read_grid
+from mibench.plan import Overrides, PlannedCell, cells_of, key_of, plan_cells, products_of, read_grid
 
 
 def run(words: Sequence[str]) -> int:
@@ -37,15 +37,11 @@ def expand(grid: str, given: Sequence[str]) -> list[Overrides]:
     Raises:
         UnknownNameError: If there is no grid of that name.
     """
-    from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
-    from hydra.core.override_parser.overrides_parser import OverridesParser
-
-    file = conf_dir() / "grid" / f"{grid}.yaml"
-    if not file.exists():
-        raise UnknownNameError("grid", grid, [path.stem for path in file.parent.glob("*.yaml")])
-    study = read_grid(yaml.safe_load(file.read_text(encoding="utf-8")))
-    products = BasicSweeper.split_arguments(OverridesParser.create().parse_overrides(list(given)), None)[0]
-    return cells_of(study, products)
+    grids = choices("grid")
+    if grid not in grids:
+        raise UnknownNameError("grid", grid, grids)
+    study = read_grid(yaml.safe_load(grids[grid].read_text(encoding="utf-8")))
+    return cells_of(study, products_of(given))
 
 
 def by_reason(planned: Sequence[PlannedCell]) -> dict[str, list[PlannedCell]]:

@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from mibench.catalogue import conf_dir
+from mibench.catalogue import conf_dir, search_also, search_path_override
 from mibench.cli.table import print_scores
 from mibench.composition import Plan, build, compose_within, folder, plan_cell, refuse_incompatible, register_resolvers
 from mibench.errors import IncompatibleCellError, UserError
@@ -40,7 +40,7 @@ def run(words: Sequence[str]) -> int:
     outcome.clear()
     mistakes.clear()
     before = sys.argv
-    sys.argv = ["mibench", *words]
+    sys.argv = ["mibench", *words, *search_path_override()]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="cell")(cell_task)()
     finally:
@@ -52,6 +52,9 @@ def run(words: Sequence[str]) -> int:
 
 def cell_task(cfg: DictConfig) -> None:
     """What Hydra runs: one cell, or in a sweep the cells of one pack."""
+    from hydra.core.hydra_config import HydraConfig
+
+    search_also(HydraConfig.get().searchpath)  # which a launcher's worker knows from here alone
     if "pack_file" in cfg:
         run_pack(cfg)
         return

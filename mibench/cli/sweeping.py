@@ -15,7 +15,7 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from mibench.composition import Plan, folder, plan_cell
+from mibench.composition import Plan, folder, plain, plan_cell
 from mibench.errors import UserError
 from mibench.leaderboard.shards import read_shard, shard_path
 from mibench.plan import Overrides, PlannedCell, cells_of, key_of, plan_cells, read_grid
@@ -61,7 +61,7 @@ def gather(products: Sequence[Sequence[str]], grid: DictConfig, compose: Compose
     from mibench.cli.run_command import finished, leave_row
 
     sweep, told = Sweep(), set()
-    for planned in plan_cells(cells_of(read_grid(grid), products)):
+    for planned in plan_cells(cells_of(read_grid(plain(grid)), products)):
         if not planned.reason:
             plan = plan_cell(compose(planned.overrides))
             if finished(plan) is None:

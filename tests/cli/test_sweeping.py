@@ -82,6 +82,25 @@ def test_killed_at_any_moment_the_same_command_gives_the_rows_of_an_uninterrupte
     assert not list((tmp_path / "results" / "shards").glob(".*"))
 
 
+def test_a_sweep_runs_the_cells_of_its_plan(capsys, tmp_path):
+    from omegaconf import OmegaConf
+
+    from mibench.cli.main import main
+    from mibench.cli.sweeping import gather
+    from mibench.composition import compose
+    from mibench.plan import products_of
+
+    words = ["grid=first", "dataset=digits", "seed=0", "attack=dlg,fredrikson_map", "defense=glob(*)"]
+    words.append(f"paths.results='{tmp_path}'")
+    assert main(["plan", *words, "cells=true"]) == 0
+    planned = {line[4:].strip() for line in capsys.readouterr().out.splitlines() if line.startswith("run ")}
+    grid = OmegaConf.load(ROOT / "conf" / "grid" / "first.yaml")
+    swept = gather(products_of(words[1:]), grid, compose)
+    assert planned == {" ".join(overrides) for overrides, _ in swept.run} and planned
+    excluded = gather(products_of(["dataset=digits", "seed=0", words[-1]]), grid, compose)
+    assert not [one for one, _ in excluded.run if "attack=dlg" in one and "defense=bido" in one]
+
+
 def test_packs_and_another_launcher_give_the_same_rows(uninterrupted, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     status, err = sweep(
