@@ -8,7 +8,7 @@ RESULTS ?= results
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow lint types imports smoke check wheel clean
+.PHONY: help install run test test-slow lint types imports pages smoke check wheel clean
 
 help:  ## print every target with one line
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -42,7 +42,10 @@ imports: install  ## import-linter: imports run one way
 smoke: install  ## one tiny cell of every attack and defense, from a fresh store
 	scripts/smoke.sh $(BIN)/python
 
-check: lint types imports test smoke  ## exactly what CI runs
+pages: install  ## rebuild the leaderboard from the committed studies and compare
+	scripts/check_pages.sh $(BIN)/python
+
+check: lint types imports pages test smoke  ## exactly what CI runs
 
 wheel: install  ## build the wheel and the source archive into dist/
 	$(BIN)/python -m build

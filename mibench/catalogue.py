@@ -68,11 +68,11 @@ def take_search_path(words: Sequence[str]) -> list[str]:
 
 def _listed(override: str) -> list[str]:
     from hydra.core.override_parser.overrides_parser import OverridesParser
-    from hydra.errors import OverrideParseException
+    from hydra.errors import HydraException
 
     try:
         listed = OverridesParser.create().parse_override(override).value()
-    except OverrideParseException:
+    except HydraException:
         listed = None
     if not isinstance(listed, list):
         raise UserError(f"Expected a list of folders as in hydra.searchpath=[file:///DIR], but got '{override}'.")

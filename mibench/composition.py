@@ -181,6 +181,16 @@ def content_of(node: Mapping[str, Any]) -> dict[str, Any]:
     return {option: _content(option, value) for option, value in node.items()}
 
 
+def own_files(plan: Plan) -> list[str]:
+    """Returns the options of a cell that name the user's own folders, files and modules, as ``KEY=VALUE``."""
+    return [
+        f"{axis}.{option}={value}"
+        for axis in ("dataset", "target")
+        for option, value in plan.config[axis].items()
+        if value and (option in ("root", "weights", "factory") or option.endswith("_root")) and option != "data_root"
+    ]
+
+
 def _content(option: str, value: Any) -> Any:
     """Returns a digest for what ``root``, ``*_root``, ``weights`` and ``factory`` name, any other value as is."""
     if not value or not isinstance(value, str | Path):

@@ -125,6 +125,11 @@ def plan_cells(cells: Sequence[Overrides]) -> list[PlannedCell]:
     return [_planned(overrides) for overrides in cells]
 
 
+def unseeded(planned: PlannedCell) -> Overrides:
+    """Returns what a cell is but for its seed, which the reason why it cannot be run does not depend on."""
+    return tuple(override for override in planned.overrides if key_of(override) != "seed")
+
+
 def key_of(override: str) -> str:
     """Returns the key of ``KEY=VALUE``, without Hydra's ``+`` or ``~``."""
     return override.partition("=")[0].lstrip("+~")

@@ -23,7 +23,7 @@ USAGE = """mibench: how much of its private training data does a trained model g
   python -m mibench report CELL_ID [CELL_ID ...]             what leaks, to whom, what to try: a page for anyone
   python -m mibench score CELL_ID metric=[psnr,ssim]         more metrics for a stored reconstruction
   python -m mibench reproduce CELL_ID                        the command that made it
-  python -m mibench leaderboard [study=NAME]                 the table and the page, from studies and your shards
+  python -m mibench leaderboard [study=GRID]                 the table and the page, from studies and your shards
   python -m mibench store [collect]                          the artifacts on disk
   python -m mibench fetch [NAME]                             data and weights, with their checksums
 

@@ -18,7 +18,7 @@ from omegaconf import DictConfig
 from mibench.composition import Plan, folder, plain, plan_cell
 from mibench.errors import UserError
 from mibench.leaderboard.shards import read_shard, shard_path
-from mibench.plan import Overrides, PlannedCell, cells_of, key_of, plan_cells, read_grid
+from mibench.plan import Overrides, PlannedCell, cells_of, plan_cells, read_grid, unseeded
 
 log = logging.getLogger("mibench")
 
@@ -70,9 +70,8 @@ def gather(products: Sequence[Sequence[str]], grid: DictConfig, compose: Compose
                 sweep.standing.append(plan)
             continue
         sweep.skipped.append(planned)
-        unseeded = tuple(override for override in planned.overrides if key_of(override) != "seed")
-        if unseeded not in told:  # the reason is the same for every seed
-            told.add(unseeded)
+        if (combination := unseeded(planned)) not in told:
+            told.add(combination)
             plan = plan_cell(compose(planned.overrides))
             if not shard_path(folder(plan, "results"), plan.cell_id).exists():
                 leave_row(plan, "skipped", planned.reason)

@@ -57,16 +57,17 @@ def build(results: Path, command: Callable[[Mapping[str, Any]], Reproduction]) -
     return built
 
 
-def write_study(results: Path, name: str, cell_ids: Iterable[str] | None = None) -> Path:
+def write_study(results: Path, name: str, cell_ids: Iterable[str]) -> tuple[Path, dict[str, str]]:
     """Writes the rows of local shards as one committed file, with small pictures of what may be shown.
 
     Args:
         results: The folder ``paths.results``.
         name: The study's name, the stem of its file.
-        cell_ids: The cells that belong to it; None takes all local shards.
+        cell_ids: The cells that belong to it.
 
     Returns:
-        ``<results>/studies/<name>.parquet``; pictures lie beside it in a folder of the study's name, one per group.
+        ``<results>/studies/<name>.parquet``, beside which pictures lie in a folder of the study's name, one per group;
+        and by cell id the status of every cell in it.
 
     Raises:
         UserError: If the name is no file name, or no shard belongs to the study.
@@ -77,14 +78,17 @@ def write_study(results: Path, name: str, cell_ids: Iterable[str] | None = None)
     if not re.fullmatch(r"[A-Za-z0-9][\w-]*", name):
         raise UserError(f"Expected study to be a name of letters, digits, '-' and '_', but got '{name}'.")
     table = collect_shards(results).table
-    if cell_ids is not None:
-        table = table.filter(pc.is_in(decoded(table, "cell_id"), value_set=pa.array(sorted(cell_ids), pa.string())))
+    table = table.filter(pc.is_in(decoded(table, "cell_id"), value_set=pa.array(sorted(cell_ids), pa.string())))
     if not len(table):
         raise UserError(f"No shard below {results}/shards belongs to study '{name}'; run its cells first.")
     path = results / "studies" / f"{name}.parquet"
     write_table(path, table)
     write_pictures(results, path.with_suffix(""), table)
-    return path
+    statuses: dict[str, str] = {}
+    for row in table.select(["cell_id", "status"]).to_pylist():
+        if statuses.get(row["cell_id"]) not in ("ok", "failed"):
+            statuses[row["cell_id"]] = row["status"]
+    return path, statuses
 
 
 def _build(results: Path, folder: Path, rows: Collected, command: Callable[[Mapping[str, Any]], Reproduction]) -> Built:

@@ -21,15 +21,32 @@ def ran(tmp_path_factory):
     return folder / "results", shard
 
 
-def test_study_then_pages(ran, capsys):
+def test_study_then_pages(ran, capsys, tmp_path):
     results, shard = ran
-    assert main(["leaderboard", "study=tiny", f"paths.results={results}"]) == 0
-    assert str(results / "studies" / "tiny.parquet") in capsys.readouterr().out
+    other = results / "shards" / "0123.parquet"
+    other.write_bytes(shard.read_bytes())  # another cell's shard is not of the study
+    (tmp_path / "grid").mkdir()
+    grid = f"name: tiny\naxes: {{attack: [mi_face], defense: [none, dgc], seed: [0, 1]}}\nfixed: {json.dumps(TINY[1:])}\n"
+    (tmp_path / "grid" / "tiny.yaml").write_text(grid)
+    assert main(["leaderboard", "study=tiny", "--config-dir", str(tmp_path), f"paths.results={results}"]) == 0
+    said = capsys.readouterr()
+    assert f"{results / 'studies' / 'tiny.parquet'}   1 cells: 1 ok" in said.out
+    assert "1 cells have no rows yet" in said.err and "-m grid=tiny" in said.err
+    other.unlink()
     assert main(["leaderboard", f"paths.results={results}"]) == 0
     said = capsys.readouterr().out
     assert str(results / "index.html") in said and str(results / "local" / "index.html") in said
     assert (results / "leaderboard.parquet").exists() and (results / "README.md").exists()
     assert shard.stem in (results / "index.html").read_text()
+
+
+def test_a_study_does_not_publish_where_ones_own_files_lie(tmp_path, capsys):
+    (tmp_path / "grid").mkdir()
+    (tmp_path / "grid" / "own.yaml").write_text(
+        "name: own\naxes: {attack: [mi_face]}\nfixed: [dataset=image_folder, dataset.root=/home/me/secret]\n"
+    )
+    assert main(["leaderboard", "study=own", "--config-dir", str(tmp_path), f"paths.results={tmp_path}"]) == 2
+    assert "cells of your own files (dataset.root=/home/me/secret)" in capsys.readouterr().err
 
 
 def test_a_bad_shard_is_named_and_the_status_is_0(ran, capsys):
@@ -116,8 +133,9 @@ def test_strings_come_back_as_strings(value):
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["leaderboard"], "Neither studies nor shards"), (["leaderboard", "study=x"], "No shard"),
-     (["leaderboard", "first"], "study=NAME"), (["reproduce"], "one cell id"), (["reproduce", "zzz"], "zzz")],
+    [(["leaderboard"], "Neither studies nor shards"), (["leaderboard", "study=first", "dataset=digits", "seed=0"], "No shard"),
+     (["leaderboard", "study=fist"], "did you mean first"),
+     (["leaderboard", "first"], "study=GRID"), (["reproduce"], "one cell id"), (["reproduce", "zzz"], "zzz")],
 )  # fmt: skip
 def test_mistakes_are_one_sentence(tmp_path, capsys, words, said):
     assert main([*words, f"paths.results={tmp_path}"]) == 2

@@ -113,21 +113,22 @@ def test_a_bad_shard_is_set_aside_by_name_and_the_others_stand(tmp_path, three, 
 
 
 def test_a_study_holds_the_cells_of_its_plan(tmp_path, three):
-    path = write_study(tmp_path, "first", [three[0].cell_id, three[1].cell_id, "of-another-machine"])
+    path, statuses = write_study(tmp_path, "first", [three[0].cell_id, three[1].cell_id, "of-another-machine"])
+    assert statuses == {three[0].cell_id: "ok", three[1].cell_id: "ok"}
     assert path == tmp_path / "studies" / "first.parquet"
     assert set(pd.read_parquet(path)["cell_id"]) == {three[0].cell_id, three[1].cell_id}
     before = path.read_bytes()
-    assert write_study(tmp_path, "first", [three[1].cell_id, three[0].cell_id]).read_bytes() == before
+    assert write_study(tmp_path, "first", [three[1].cell_id, three[0].cell_id])[0].read_bytes() == before
     with pytest.raises(UserError, match="No shard"):
         write_study(tmp_path, "first", ["of-another-machine"])
     with pytest.raises(UserError, match="name of letters"):
-        write_study(tmp_path, "../first")
+        write_study(tmp_path, "../first", [three[0].cell_id])
 
 
 def test_a_cell_of_two_studies_stands_once_and_ones_own_shard_wins(tmp_path, three, add_cell):
     write_study(tmp_path, "a", [three[0].cell_id])
     add_cell(tmp_path, "attack=gmi", "seed=0", lift=0.75)
-    write_study(tmp_path, "b")
+    write_study(tmp_path, "b", [cell.cell_id for cell in three])
     (tmp_path / "studies" / "c.parquet").write_bytes(b"PAR1")
     studies, own = collect_studies(tmp_path), collect_shards(tmp_path)
     assert list(studies.set_aside) == ["c.parquet"]
@@ -144,7 +145,7 @@ def test_a_cell_of_two_studies_stands_once_and_ones_own_shard_wins(tmp_path, thr
 def test_only_what_may_be_shown_leaves_a_picture_in_a_study(tmp_path, add_cell):
     shown = [add_cell(tmp_path, f"seed={seed}", picture=True) for seed in (1, 2)]
     faces = add_cell(tmp_path, "dataset=att_faces", picture=True)
-    write_study(tmp_path, "first")
+    write_study(tmp_path, "first", [cell.cell_id for cell in (*shown, faces)])
     left = [path.stem for path in (tmp_path / "studies" / "first").iterdir()]
     assert left == [shown[0].cell_id], "one seed of a group, and no face"
     from PIL import Image

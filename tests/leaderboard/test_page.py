@@ -25,7 +25,7 @@ def results(tmp_path_factory, add_cell):
     add_cell(folder, "attack=mi_face", lift=0.05, accuracy=0.95)
     add_cell(folder, "dataset=att_faces", lift=0.3, picture=True)
     add_cell(folder, "attack=random_prior", "defense=bido", status="skipped", reason="Vacuous: it says.")
-    write_study(folder, "first")
+    write_study(folder, "first", [path.stem for path in (folder / "shards").iterdir()])
     (folder / "shards" / "odd.parquet").write_bytes(b"no parquet")
     build(folder, command)
     return folder

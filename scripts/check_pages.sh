@@ -1,0 +1,16 @@
+#!/usr/bin/env bash
+# Builds the committed pages afresh from the committed studies; fails where a byte differs.
+set -euo pipefail
+python=${1:-python}
+folder=$(mktemp -d)
+trap 'rm -rf "$folder"' EXIT
+cp -r results/studies "$folder/"
+"$python" -m mibench leaderboard "paths.results='$folder'"
+status=0
+for file in leaderboard.parquet README.md index.html; do
+  if ! cmp "results/$file" "$folder/$file"; then
+    echo "results/$file is not what the studies give; run: python -m mibench leaderboard" >&2
+    status=1
+  fi
+done
+exit $status
