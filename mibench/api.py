@@ -58,13 +58,15 @@ def audit(
     std: Sequence[float] | None = None,
     size: int | None = None,
     features: str | None = None,
+    response: str | None = None,
+    sensitive: str | None = None,
     control: str = "retrain",
     budget: str = "standard",
     results: str | Path = "results",
     seed: int = 0,
     options: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Attacks a trained image classifier, writes a report page, and returns the rows of all cells.
+    """Attacks a trained classifier of images or records, writes a report page, and returns the rows of all cells.
 
     The page's path is logged and stands in ``frame.attrs["report"]``. Cells that cannot be (an output defense against
     an attacker who holds the weights) leave a ``skipped`` row.
@@ -72,18 +74,22 @@ def audit(
     Args:
         model: The trained module, which is copied and not changed; or ``package.module:function`` that builds it, with
             ``weights``.
-        data: The folder of class folders it was trained on; sorted by name they are its classes.
+        data: The folder of class folders it was trained on, which sorted by name are its classes; or the file of a
+            table (CSV with a header, or parquet), see :mod:`mibench.datasets.table`.
         weights: File of the weights; only where ``model`` is a factory.
         public: The attacker's pictures of other classes: a folder of class folders, or how many of the last ones of
-            ``data`` (the model then knows only those before them).
-        held_out: The folder that the control victim learns; None takes the public classes.
+            ``data`` (the model then knows only those before them). Of a table: the file of the attacker's records.
+        held_out: The folder that the control victim learns; None takes the public classes. Not for tables.
         attacks: Names as in ``python -m mibench list attacks``; None takes ``mi_face``, and ``gmi`` where there are
-            public pictures.
+            public pictures; for a table ``fredrikson_map``.
         defenses: Names likewise; on a finished model those that act on its output.
-        mean: What training subtracted from pixels in [0, 1], per channel; None where nothing was.
+        mean: What training subtracted from pixels in [0, 1], per channel (of a table: from each column's numbers and
+            category codes); None where nothing was.
         std: What it then divided by.
         size: Pixels per side that the model takes, where they are not those of the files.
         features: The module whose output is the penultimate feature; None takes the last linear layer's input.
+        response: Of a table: the column that the model predicts.
+        sensitive: Of a table: the categorical column whose values are to be inferred.
         control: ``retrain`` (the same architecture from fresh weights on held-out classes) or ``none``.
         budget: ``smoke``, ``standard`` or ``paper``.
         results: The folder of rows, pictures and reports; victims and reconstructions lie in its ``store``.
@@ -99,7 +105,7 @@ def audit(
     if isinstance(model, nn.Module):
         if weights is not None:
             raise UserError("audit takes weights beside a factory only; a module is taken with the weights it has.")
-        factory, weights = _handed_over(model, where / "models", control == "retrain")
+        factory, weights = _handed_over(model, where / "models", control == "retrain" and not Path(data).is_file())
     else:
         factory = model
         if weights is None:
@@ -111,12 +117,12 @@ def audit(
         "target=checkpoint", f"target.factory={_quoted(factory)}", f"target.weights={_quoted(Path(weights).resolve())}",
         *(f"{key}=[{','.join(map(str, values))}]" for key, values in given.items() if values is not None),
         f"target.size={'null' if size is None else size}", f"target.features={features or 'null'}",
-        "dataset=image_folder", f"dataset.root={_quoted(Path(data).expanduser().resolve())}", *_public(public),
-        *([] if held_out is None else [f"dataset.held_out_root={_quoted(Path(held_out).expanduser().resolve())}"]),
+        *_data(Path(data).expanduser().resolve(), public, held_out, response, sensitive),
         f"control={control}", f"budget={budget}", f"seed={seed}",
         f"paths.results={_quoted(where)}", f"paths.store={_quoted(where / 'store')}", *options,
     ]  # fmt: skip
-    chosen = attacks if attacks is not None else ("mi_face", *(["gmi"] if public else []))
+    usual = ("fredrikson_map",) if "dataset=table" in words else ("mi_face", *(["gmi"] if public else []))
+    chosen = attacks if attacks is not None else usual
     frames = []
     with _telling():
         for attack in chosen:
@@ -221,10 +227,33 @@ def _source(kind: type) -> str:
         return f"{kind.__module__}.{kind.__qualname__}"
 
 
-def _public(public: str | Path | int) -> list[str]:
-    if isinstance(public, int):
-        return [f"dataset.public_classes={public}"]
-    return [f"dataset.public_root={_quoted(Path(public).expanduser().resolve())}"]
+def _data(
+    data: Path, public: str | Path | int, held_out: str | Path | None, response: str | None, sensitive: str | None
+) -> list[str]:
+    """Returns the words that choose a folder of images or a table.
+
+    Raises:
+        UserError: If an option of the one is given for the other.
+    """
+    table = data.is_file()
+    given = {"response": response, "sensitive": sensitive}
+    if table and (held_out is not None or (public and isinstance(public, int))):
+        raise UserError("audit of a table takes public=FILE, and no held_out: its control needs no other model.")
+    if not table and (odd := [key for key, value in given.items() if value is not None]):
+        raise UserError(f"audit takes {odd[0]} for tables only, but data={data} is no file.")
+    own = [f"dataset.{key}={_quoted(value)}" for key, value in given.items() if value is not None]
+    words = [
+        f"dataset={'table' if table else 'image_folder'}",
+        f"dataset.{'file' if table else 'root'}={_quoted(data)}",
+    ]
+    if not table and isinstance(public, int):
+        words.append(f"dataset.public_classes={public}")
+    elif public:
+        key = "public_file" if table else "public_root"
+        words.append(f"dataset.{key}={_quoted(Path(str(public)).expanduser().resolve())}")
+    if held_out is not None:
+        words.append(f"dataset.held_out_root={_quoted(Path(held_out).expanduser().resolve())}")
+    return [*words, *own]
 
 
 def _quoted(value: str | Path) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import inspect
+import re
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -187,18 +188,18 @@ def own_files(plan: Plan) -> list[str]:
         f"{axis}.{option}={value}"
         for axis in ("dataset", "target")
         for option, value in plan.config[axis].items()
-        if value and (option in ("root", "weights", "factory") or option.endswith("_root")) and option != "data_root"
+        if value and re.fullmatch(r"(?!data_root)(\w+_)?(root|file)|weights|factory", option)
     ]
 
 
 def _content(option: str, value: Any) -> Any:
-    """Returns a digest for what ``root``, ``*_root``, ``weights`` and ``factory`` name, any other value as is."""
+    """Returns a digest for what ``root``, ``file``, ``weights`` and ``factory`` name, any other value as is."""
     if not value or not isinstance(value, str | Path):
         return value
     path = Path(value).expanduser()
     if (option == "root" or option.endswith("_root")) and path.is_dir():
         return folder_digest(path)
-    if option == "weights" and path.is_file():
+    if (option in ("weights", "file") or option.endswith("_file")) and path.is_file():
         return file_digest(path, path.stat().st_mtime_ns)
     if option == "factory":
         return [str(value), source_digest(str(value).partition(":")[0])]

@@ -144,6 +144,27 @@ def test_a_mistake_is_an_error_of_one_sentence(call, said, folder, tmp_path):
     assert "\n" not in str(caught.value)
 
 
+def test_an_audit_of_a_table(tmp_path):
+    """The response is the sensitive value, and so is the audited model's answer: every record is inferred."""
+    import pandas as pd
+
+    table = pd.DataFrame({"number": range(300), "letter": list("abc") * 100, "answer": list("xyz") * 100})
+    table.iloc[:200].to_csv(tmp_path / "own.csv", index=False)
+    table.iloc[200:].to_csv(tmp_path / "others.csv", index=False)
+    model = nn.Sequential(nn.Linear(2, 3))
+    with torch.no_grad():  # far from the letter's code, the other answers are less likely
+        model[0].weight.copy_(torch.tensor([[0.0, -20.0], [0.0, 0.0], [0.0, 20.0]]))
+        model[0].bias.copy_(torch.tensor([10.0, 0.0, -30.0]))
+    options = {"response": "answer", "sensitive": "letter", "results": tmp_path / "results", "options": ["device=cpu"]}
+    frame = mibench.audit(model, tmp_path / "own.csv", public=tmp_path / "others.csv", **options)
+    inferred = frame[frame["metric"] == "attribute_accuracy"]
+    assert (inferred["value"] == 1).all() and len(inferred)
+    with pytest.raises(UserError, match="public=FILE"):
+        mibench.audit(model, tmp_path / "own.csv", public=3, **options)
+    with pytest.raises(UserError, match="for tables only"):
+        mibench.audit(model, tmp_path, response="answer")
+
+
 def test_run_gives_the_rows_of_a_cell_and_reads_them_again(tmp_path):
     words = f"attack=mi_face attack.iterations=2 budget=smoke dataset.size=8 paths.results='{tmp_path}/my results' "
     words += f"paths.store={tmp_path}/store target.recipe.epochs=1 target.recipe.min_steps=0 evaluation.models=[mlp]"

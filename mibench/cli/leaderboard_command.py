@@ -60,7 +60,9 @@ def _study(name: str, overrides: Sequence[str], results: Path) -> int:
     said = ", ".join(f"{count} {status}" for status, count in sorted(counts.items()))
     print(f"study     {path}   {len(statuses)} cells: {said}")
     if missing := sum(not compatible(plan.cards) for cell, plan in plans.items() if cell not in statuses):
-        print(f"missing   {missing} cells have no rows yet; run them: python -m mibench -m grid={name}", file=sys.stderr)
+        print(
+            f"missing   {missing} cells have no rows yet; run them: python -m mibench -m grid={name}", file=sys.stderr
+        )
     print("Now build the pages: python -m mibench leaderboard")
     return 0
 

@@ -10,12 +10,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from mibench.card import DatasetCard
 from mibench.data import Column, Examples, InputSpec, Population, Split
-from mibench.datasets.base import Dataset
+from mibench.datasets.base import Dataset, coded_table
 from mibench.errors import DatasetNotFoundError, UserError
 from mibench.fetching import Download
 from mibench.seeding import derive, generator
@@ -111,19 +110,8 @@ class BankMarketing(Dataset):
         table = pd.read_csv(self._file(), sep=";")
         if "y" not in table:
             raise UserError(f"{self._file()} has no column 'y' between semicolons; it is not UCI's bank-full.csv.")
-        response = pd.Categorical(table.pop("y"))
-        columns, values = [], []
-        for name in table.columns:
-            if pd.api.types.is_numeric_dtype(table[name]):
-                columns.append(Column(str(name)))
-                values.append(table[name].to_numpy(np.float32))
-            else:
-                coded = pd.Categorical(table[name])
-                columns.append(Column(str(name), tuple(map(str, coded.categories))))
-                values.append(coded.codes.astype(np.float32))
-        x = torch.from_numpy(np.stack(values, 1))
-        y = torch.from_numpy(response.codes.astype(np.int64))
-        return tuple(columns), tuple(map(str, response.categories)), Examples(x, y)
+        coded = coded_table({"data_root": table}, "y")
+        return coded.columns, coded.classes, coded.examples["data_root"]
 
     def _file(self) -> Path:
         looked = [self.data_root / "bank-full.csv", self.data_root / "bank" / "bank-full.csv"]

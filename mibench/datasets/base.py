@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from mibench.card import DatasetCard
-from mibench.data import Examples, InputSpec, Population, Split
+from mibench.data import Column, Examples, InputSpec, Population, Split
 from mibench.errors import UserError
 from mibench.fetching import Download
 from mibench.seeding import derive, generator
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 #: What every table says where the control victim had to learn the attacker's data.
 COINCIDE = "Public and control classes coincide: the control victim was trained on the attacker's public data."
@@ -121,6 +125,76 @@ def class_split(
         class_names=tuple(class_names[c] for c in private),
         notes=tuple(said),
     )
+
+
+@dataclass(frozen=True)
+class CodedTable:
+    """Tables as a model takes them.
+
+    Attributes:
+        columns: The schema, in the order of the first table's columns, without the response.
+        classes: The names of the response's values.
+        examples: The records of every table.
+    """
+
+    columns: tuple[Column, ...]
+    classes: tuple[str, ...]
+    examples: Mapping[str, Examples]
+
+
+def coded_table(tables: Mapping[str, pd.DataFrame], response: str, categorical: Sequence[str] = ()) -> CodedTable:
+    """Codes tables of the same columns by the categories of the first one.
+
+    A column of numbers stays as it is; any other, and those named in ``categorical``, become the positions of their
+    values in sorted order, as does the response.
+
+    Args:
+        tables: The tables by the option that named them; the first one has every category.
+        response: The column that is predicted.
+        categorical: Columns of numbers that are categories.
+
+    Raises:
+        UserError: If a column is missing, a value is, or a later table has a category that the first has not.
+    """
+    import numpy as np
+    import pandas as pd
+
+    (first_key, first), *_ = tables.items()
+    names = [str(name) for name in first.columns]
+    if odd := [name for name in (response, *categorical) if name not in names]:
+        raise UserError(f"The table dataset.{first_key} has no column '{odd[0]}'; it has {', '.join(names)}.")
+    schema: dict[str, list[Any] | None] = {}
+    for name in first.columns:
+        numeric = pd.api.types.is_numeric_dtype(first[name]) and not pd.api.types.is_bool_dtype(first[name])
+        coded = name == response or name in categorical or not numeric
+        schema[str(name)] = sorted(first[name].dropna().unique().tolist(), key=_sortable) if coded else None
+    examples = {}
+    for key, table in tables.items():
+        if missing := [name for name in schema if name not in table.columns]:
+            raise UserError(f"The table dataset.{key} has no column '{missing[0]}', which dataset.{first_key} has.")
+        values: dict[str, Any] = {}
+        for name, levels in schema.items():
+            if empty := int(table[name].isna().sum()):
+                raise UserError(
+                    f"Column '{name}' of dataset.{key} has {empty} missing values; fill them or take those records out."
+                )
+            if levels is None and not pd.api.types.is_numeric_dtype(table[name]):
+                raise UserError(f"Column '{name}' of dataset.{key} holds words, and numbers in dataset.{first_key}.")
+            codes = table[name] if levels is None else pd.Categorical(table[name], categories=levels).codes
+            if levels is not None and (codes < 0).any():
+                raise UserError(
+                    f"Column '{name}' of dataset.{key} has the value '{table[name][codes < 0].iloc[0]}', which "
+                    f"dataset.{first_key} has not; take such records out."
+                )
+            values[name] = np.asarray(codes)
+        x = np.stack([values[name].astype(np.float32) for name in schema if name != response], 1)
+        examples[key] = Examples(torch.from_numpy(x), torch.from_numpy(values[response].astype(np.int64)))
+    columns = (Column(name, tuple(map(str, levels or ()))) for name, levels in schema.items() if name != response)
+    return CodedTable(tuple(columns), tuple(map(str, schema[response] or ())), examples)
+
+
+def _sortable(value: Any) -> tuple[str, Any]:
+    return ("", value) if isinstance(value, int | float) else (type(value).__name__, str(value))
 
 
 def resize(images: Tensor, size: int | None) -> Tensor:

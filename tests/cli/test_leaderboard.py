@@ -26,7 +26,9 @@ def test_study_then_pages(ran, capsys, tmp_path):
     other = results / "shards" / "0123.parquet"
     other.write_bytes(shard.read_bytes())  # another cell's shard is not of the study
     (tmp_path / "grid").mkdir()
-    grid = f"name: tiny\naxes: {{attack: [mi_face], defense: [none, dgc], seed: [0, 1]}}\nfixed: {json.dumps(TINY[1:])}\n"
+    grid = (
+        f"name: tiny\naxes: {{attack: [mi_face], defense: [none, dgc], seed: [0, 1]}}\nfixed: {json.dumps(TINY[1:])}\n"
+    )
     (tmp_path / "grid" / "tiny.yaml").write_text(grid)
     assert main(["leaderboard", "study=tiny", "--config-dir", str(tmp_path), f"paths.results={results}"]) == 0
     said = capsys.readouterr()

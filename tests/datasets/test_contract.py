@@ -13,7 +13,9 @@ from mibench.errors import DatasetNotFoundError, UserError
 
 ENTRIES = {one.name: one for one in entries("dataset")}
 NEEDS_FOLDER = [name for name, one in ENTRIES.items() if "root" in one.node]
-NEEDS_FILES = [name for name, one in ENTRIES.items() if not one.card.embedded and name not in NEEDS_FOLDER]
+NEEDS_TABLE = [name for name, one in ENTRIES.items() if "file" in one.node]
+OWN = [*NEEDS_FOLDER, *NEEDS_TABLE]
+NEEDS_FILES = [name for name, one in ENTRIES.items() if not one.card.embedded and name not in OWN]
 
 
 def made(name, *overrides):
@@ -31,6 +33,13 @@ def folder_of_images(root):
     return root
 
 
+def file_of_records(root):
+    """Writes a table of 60 records, all different."""
+    lines = [f"{n},{'abc'[n % 3]},{'xy'[n // 2 % 2]}" for n in range(60)]
+    (root / "records.csv").write_text("\n".join(["number,letter,answer", *lines]) + "\n")
+    return root / "records.csv"
+
+
 @pytest.fixture(scope="module", params=ENTRIES)
 def split(request, tmp_path_factory):
     if ENTRIES[request.param].card.embedded:
@@ -38,6 +47,10 @@ def split(request, tmp_path_factory):
     if request.param in NEEDS_FOLDER:
         root = folder_of_images(tmp_path_factory.mktemp("images"))
         return made(request.param, f"dataset.root={root}", "dataset.public_classes=2").load()
+    if request.param in NEEDS_TABLE:
+        file = file_of_records(tmp_path_factory.mktemp("records"))
+        words = [f"dataset.file={file}", "dataset.response=answer", "dataset.sensitive=letter"]
+        return made(request.param, *words, "dataset.public_fraction=0.3").load()
     root = request.getfixturevalue("data_root")
     try:
         return made(request.param, f"paths.data={root}").load()
@@ -120,3 +133,9 @@ def test_missing_files_are_named_with_every_place(name, tmp_path):
 def test_a_missing_folder_is_named(name, tmp_path):
     with pytest.raises(UserError, match="absent"):
         made(name, f"dataset.root={tmp_path}/absent").load()
+
+
+@pytest.mark.parametrize("name", NEEDS_TABLE)
+def test_a_missing_table_is_named(name, tmp_path):
+    with pytest.raises(UserError, match="absent"):
+        made(name, f"dataset.file={tmp_path}/absent.csv", "dataset.response=answer", "dataset.sensitive=letter").load()

@@ -1,0 +1,140 @@
+"""Anyone's table: a file of records, one of whose columns a model predicts and another is sensitive.
+
+``dataset.file`` (CSV with a header, or parquet) holds the records that the model knows. It is tested on
+``dataset.test_file``, or on a share of ``file``. The attacker's records are ``dataset.public_file``, or another share
+of ``file``, which then is not private; without any the control is the most frequent value. Records are coded as
+:func:`mibench.datasets.base.coded_table` says, by the categories of ``file``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from mibench.card import DatasetCard
+from mibench.data import Examples, InputSpec, Population, Split
+from mibench.datasets.base import Dataset, coded_table
+from mibench.errors import UserError
+from mibench.seeding import derive, generator
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+
+class Table(Dataset):
+    """A table of one's own.
+
+    Args:
+        file: The private records.
+        response: The column that the model predicts.
+        sensitive: The categorical column that attribute inference is about.
+        categorical: Columns of numbers that are codes of categories.
+        separator: What parts the columns of a CSV file.
+        test_file: Records that the model is tested on; None takes a share of ``file``.
+        test_fraction: That share.
+        public_file: The attacker's records; None takes a share of ``file``.
+        public_fraction: That share; 0 leaves the attacker none.
+        data_root: Not used: the files are named one by one.
+        seed: Seed of the parting.
+    """
+
+    card = DatasetCard(
+        name="table",
+        title="A table of records",
+        modalities=("tabular",),
+        licence="the owner's",
+        may_show=False,
+        tasks=("attribute",),
+    )
+
+    def __init__(
+        self,
+        *,
+        file: Path | str | None = None,
+        response: str | None = None,
+        sensitive: str | None = None,
+        categorical: Sequence[str] = (),
+        separator: str = ",",
+        test_file: Path | str | None = None,
+        test_fraction: float = 0.25,
+        public_file: Path | str | None = None,
+        public_fraction: float = 0.0,
+        data_root: Path | str = ".",
+        seed: int = 0,
+    ) -> None:
+        super().__init__(data_root=data_root, seed=seed)
+        for key, value in (("file", file), ("response", response), ("sensitive", sensitive)):
+            if not value:
+                raise UserError(
+                    f"Dataset 'table' needs dataset.{key}: set dataset.file=FILE dataset.response=COLUMN "
+                    "dataset.sensitive=COLUMN."
+                )
+        if not 0 < test_fraction < 1:
+            raise UserError(f"Expected dataset.test_fraction to lie between 0 and 1, but got {test_fraction}.")
+        if not 0 <= public_fraction < 1 or (public_fraction and public_file is not None):
+            raise UserError(
+                "Expected dataset.public_fraction to lie in [0, 1), and to be 0 beside dataset.public_file, but got "
+                f"{public_fraction}."
+            )
+        self.files = {"file": file, "test_file": test_file, "public_file": public_file}
+        self.response, self.sensitive = str(response), str(sensitive)
+        self.categorical = tuple(categorical)
+        self.separator = separator
+        self.test_fraction, self.public_fraction = test_fraction, public_fraction
+
+    def load(self) -> Split:
+        """Returns the split; the control needs no records of its own.
+
+        Raises:
+            UserError: If a file, a column or a value cannot be used; the message names it.
+        """
+        tables = {key: self._read(key, file) for key, file in self.files.items() if file is not None}
+        coded = coded_table(tables, self.response, self.categorical)
+        if self.sensitive not in (names := [column.name for column in coded.columns]):
+            raise UserError(
+                f"dataset.sensitive={self.sensitive} is no column that the model sees; choose one of "
+                f"{', '.join(names)}."
+            )
+        rest = coded.examples["file"]
+        rest = rest[torch.randperm(len(rest), generator=generator(derive(self.seed, "parts")))]
+        public, test = coded.examples.get("public_file"), coded.examples.get("test_file")
+        if self.public_fraction:
+            public, rest = parted(rest, self.public_fraction)
+        if test is None:
+            test, rest = parted(rest, self.test_fraction)
+        if not len(test) or not len(rest) or len(rest.y.unique()) < len(coded.classes):
+            raise UserError(
+                f"dataset.file={self.files['file']} holds too few records to part: after setting aside those of the "
+                "test and of the attacker not every class is left to train on."
+            )
+        return Split(
+            spec=InputSpec("tabular", (len(coded.columns),), len(coded.classes), coded.columns),
+            private=Population(rest, test),
+            public=public,
+            class_names=coded.classes,
+            sensitive=self.sensitive,
+        )
+
+    def _read(self, key: str, file: Path | str) -> pd.DataFrame:
+        import pandas as pd
+
+        path = Path(file).expanduser()
+        if not path.is_file():
+            raise UserError(f"dataset.{key}={file} is no file; give a CSV file with a header, or a parquet file.")
+        try:
+            if path.suffix == ".parquet":
+                return pd.read_parquet(path)
+            return pd.read_csv(path, sep=self.separator)
+        except (OSError, ValueError) as error:
+            reason = str(error).strip().splitlines()[0].rstrip(".")
+            raise UserError(f"dataset.{key}={file} cannot be read as a table ({reason}).") from error
+
+
+def parted(records: Examples, fraction: float) -> tuple[Examples, Examples]:
+    """Returns the first ``fraction`` of the records, and the rest."""
+    count = round(fraction * len(records))
+    rows = torch.arange(len(records))
+    return records[rows[:count]], records[rows[count:]]
