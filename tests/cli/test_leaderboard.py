@@ -135,7 +135,8 @@ def test_strings_come_back_as_strings(value):
 
 @pytest.mark.parametrize(
     ("words", "said"),
-    [(["leaderboard"], "Neither studies nor shards"), (["leaderboard", "study=first", "dataset=digits", "seed=0"], "No shard"),
+    [(["leaderboard"], "Neither studies nor shards"),
+     (["leaderboard", "study=first", "dataset=digits", "attack=dlg", "seed=0"], "No shard"),
      (["leaderboard", "study=fist"], "did you mean first"),
      (["leaderboard", "first"], "study=GRID"), (["reproduce"], "one cell id"), (["reproduce", "zzz"], "zzz")],
 )  # fmt: skip
