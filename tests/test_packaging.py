@@ -4,10 +4,18 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 import zipfile
+from importlib.util import find_spec
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parent.parent
+EXTRAS = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+
+#: The extras that users choose among: the launcher that each brings, and the library behind it.
+LAUNCHERS = {"joblib": ("joblib", "joblib"), "slurm": ("submitit_slurm", "submitit"), "ray": ("ray", "ray")}
 
 
 def test_a_wheel_works_outside_the_checkout(tmp_path):
@@ -35,3 +43,35 @@ def test_a_wheel_works_outside_the_checkout(tmp_path):
         assert done.returncode == 0, done.stderr[-2000:]
         assert done.stdout.startswith(str(site))
     assert list((tmp_path / "results" / "shards").glob("*.parquet")), "relative folders lie where the command ran"
+
+
+def test_every_extra_is_tried_here():
+    assert set(EXTRAS) == {"dev", *LAUNCHERS}
+
+
+@pytest.mark.parametrize("extra", LAUNCHERS)
+def test_an_extra_alone_brings_its_launcher(extra, tmp_path):
+    launcher, library = LAUNCHERS[extra]
+    plugin = EXTRAS[extra][0].partition(">=")[0].replace("-", "_")
+    if find_spec(library) is None or find_spec(f"hydra_plugins.{plugin}") is None:
+        pytest.skip(f"needs pip install {EXTRAS[extra][0]}")
+    others = [other for _, other in LAUNCHERS.values() if other != library]
+    code = (
+        f"import sys; sys.modules.update(dict.fromkeys({others!r})); import {library}; "
+        "from mibench.cli.main import main; raise SystemExit(main(sys.argv[1:]))"
+    )
+    words = [f"hydra/launcher={launcher}", f"paths.results={tmp_path}", "--cfg", "hydra", "-p", "hydra.launcher"]
+    done = subprocess.run([sys.executable, "-c", code, *words], cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert f"_target_: hydra_plugins.{plugin}." in done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("extra", LAUNCHERS)
+def test_an_extra_alone_can_be_resolved(extra):
+    words = ["install", "--dry-run", "--ignore-installed", "--quiet", "--retries", "0", "hydra-core>=1.3.2"]
+    pip = [sys.executable, "-m", "pip", *words, "scikit-learn>=1.4", "pandas>=2.2", *EXTRAS[extra]]
+    done = subprocess.run(pip, capture_output=True, text=True, check=False)
+    if done.returncode and "ResolutionImpossible" not in done.stderr:
+        pytest.skip(f"pip reached no package index: {done.stderr[-300:]}")
+    assert done.returncode == 0, done.stderr[-2000:]

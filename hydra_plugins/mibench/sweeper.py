@@ -55,6 +55,10 @@ class MibenchSweeper(Sweeper):
         )  # fmt: skip
         if packs:
             jobs = sweeping.write_packs(Path(str(self.config.hydra.sweep.dir)), packs)
+            if "submitit" in type(self.launcher).__module__:
+                from mibench.cli.submitted import await_every_job
+
+                await_every_job()
             try:
                 self.launcher.launch(jobs, initial_job_idx=0)
             except Exception as error:  # a launcher raises where a job was killed; the others' rows stand

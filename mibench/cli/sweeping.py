@@ -100,7 +100,7 @@ def conclude(sweep: Sweep) -> int:
     for _, plan in sweep.run:
         path = shard_path(folder(plan, "results"), plan.cell_id)
         if not path.exists():
-            leave_row(plan, "failed", "The process that ran this cell was killed and left no row (out of memory?).")
+            leave_row(plan, "failed", killed(plan))
         statuses = set(read_shard(path)["status"])
         status = "failed" if "failed" in statuses else "ok" if "ok" in statuses else "skipped"
         counts[status] += 1
@@ -111,6 +111,17 @@ def conclude(sweep: Sweep) -> int:
         counts["ok"], counts["failed"], counts["skipped"] + len(sweep.skipped), len(sweep.standing),
     )  # fmt: skip
     return 1 if counts["failed"] else 0
+
+
+def killed(plan: Plan) -> str:
+    """Returns the reason of a cell whose job left no row, with the path of its log where it had begun."""
+    trace = folder(plan, "results") / "logs" / f"{plan.cell_id}.log"
+    if not trace.exists():
+        return "The job of this cell ended before the cell began (killed, or given up by the launcher)."
+    return (
+        "The process that ran this cell was killed and left no row (out of memory, or over the launcher's time?) "
+        f"(log: {trace})"
+    )
 
 
 def reason_of(path: Path) -> str:
