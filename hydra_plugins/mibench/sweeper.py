@@ -44,10 +44,10 @@ class MibenchSweeper(Sweeper):
     def sweep(self, arguments: list[str]) -> Any:
         """Plans, launches and concludes; the exit status is kept in ``mibench.cli.run_command.outcome``."""
         from mibench.cli import sweeping
-        from mibench.cli.run_command import outcome
+        from mibench.cli.run_command import held_back, outcome
         from mibench.plan import products_of
 
-        sweep = sweeping.gather(products_of(arguments), self.config.grid, self.compose)
+        sweep = sweeping.gather(products_of([*arguments, *held_back]), self.config.grid, self.compose)
         packs = sweep.packs(sweeping.pack_size(self.config))
         log.info(
             "sweep     %d cells to run in %d jobs, %d that cannot be run, %d that stand already",

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import re
 import signal
 import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from mibench.catalogue import conf_dir, search_also, search_path_override
+from mibench.catalogue import AXES, conf_dir, search_also, search_path_override
 from mibench.cli.table import print_scores
 from mibench.composition import Plan, build, compose_within, folder, plan_cell, refuse_incompatible, register_resolvers
 from mibench.errors import IncompatibleCellError, UserError
+
+if TYPE_CHECKING:
+    from filelock import BaseFileLock
 
 log = logging.getLogger("mibench")
 
@@ -30,6 +34,9 @@ outcome: list[int] = []
 #: The mistakes of the last command, told after Hydra is done, which would log its own lines around them.
 mistakes: list[UserError] = []
 
+#: The words of a sweep that Hydra does not see; see :func:`hold_back`.
+held_back: list[str] = []
+
 register_resolvers()  # on import, because a launcher's workers import this module and nothing else of mibench
 
 
@@ -40,6 +47,9 @@ def run(words: Sequence[str]) -> int:
     outcome.clear()
     mistakes.clear()
     before = sys.argv
+    held_back.clear()
+    if {"-m", "--multirun"} & {*words}:
+        words = hold_back(words)
     sys.argv = ["mibench", *words, *search_path_override()]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="cell")(cell_task)()
@@ -48,6 +58,17 @@ def run(words: Sequence[str]) -> int:
     if mistakes:
         raise mistakes[0]
     return max(outcome, default=0)
+
+
+def hold_back(words: Sequence[str]) -> list[str]:
+    """Keeps the options of components that a sweep sets from Hydra, and returns the other words.
+
+    Before it sweeps, Hydra composes the default cell with every word that has one value, and refuses an option that
+    only another choice has: ``-m attack=dlg,idlg attack.restarts=1``. The sweeper composes cells with all of them.
+    """
+    option = re.compile(rf"[+~]*({'|'.join(AXES)})\.")
+    held_back.extend(word for word in words if option.match(word))
+    return [word for word in words if not option.match(word)]
 
 
 def cell_task(cfg: DictConfig) -> None:
@@ -100,14 +121,14 @@ def run_composed(cfg: DictConfig, sweeping: bool = False) -> int:
         skipped = isinstance(reason, IncompatibleCellError)
         status = "skipped" if skipped else "failed"
         log.warning("%s   %s", status, reason)
-        leave_row(plan, status, str(reason))
+        leave_row(plan, status, str(reason) if skipped else logged(plan, str(reason)))
         return 0 if skipped else 1
 
 
 def run_planned(plan: Plan) -> int:
     """Runs a compatible cell under its claim; whatever breaks it becomes a ``failed`` row with the path of its log."""
     import torch
-    from filelock import FileLock, Timeout
+    from filelock import Timeout
 
     from mibench.cell import Cell
     from mibench.tracking import Logger
@@ -115,13 +136,9 @@ def run_planned(plan: Plan) -> int:
     logger: Logger = build(plan.config["logger"])
     if plan.config["threads"] is not None:
         torch.set_num_threads(int(plan.config["threads"]))
-    results = folder(plan, "results")
-    for name in ("claims", "logs"):
-        (results / name).mkdir(parents=True, exist_ok=True)
-    trace = results / "logs" / f"{plan.cell_id}.log"
-    claim = FileLock(results / "claims" / f"{plan.cell_id}.lock", timeout=0)
+    trace = log_of(plan)
     try:
-        with claim, logging_to(trace), time_limit(plan.config["time_limit"]):
+        with claim_of(plan), logging_to(trace), time_limit(plan.config["time_limit"]):
             done = Cell(plan, rebuild=plan.config["overwrite"] == "always").run()
     except Timeout:
         log.info("This cell is being run by another process; it is left to that.")
@@ -133,7 +150,7 @@ def run_planned(plan: Plan) -> int:
         with trace.open("a") as file:
             traceback.print_exc(file=file)
         reason = f"{type(error).__name__}: {error}"
-        shard = leave_row(plan, "failed", f"{reason} (log: {trace})")
+        shard = leave_row(plan, "failed", logged(plan, reason))
         print(f"The cell failed ({reason}); its row is {shard}, its log {trace}.", file=sys.stderr)
         return 1
     print_scores(done.scores, plan, done.notes)
@@ -142,6 +159,30 @@ def run_planned(plan: Plan) -> int:
         print(f"pictures  {done.picture}")
     logger.log(plan, done)
     return 0
+
+
+def claim_of(plan: Plan) -> BaseFileLock:
+    """Returns the lock that a process holds while it runs a cell; acquiring it raises ``Timeout`` at once."""
+    from filelock import FileLock
+
+    claims = folder(plan, "results") / "claims"
+    claims.mkdir(parents=True, exist_ok=True)
+    return FileLock(claims / f"{plan.cell_id}.lock", timeout=0)
+
+
+def log_of(plan: Plan) -> Path:
+    """Returns where the log of a cell lies; its folder is there."""
+    path = folder(plan, "results") / "logs" / f"{plan.cell_id}.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    return path
+
+
+def logged(plan: Plan, reason: str) -> str:
+    """Writes why a cell failed to the end of its log, and returns the reason with the log's path, for its row."""
+    path = log_of(plan)
+    with path.open("a") as file:
+        file.write(f"{reason}\n")
+    return f"{reason} (log: {path})"
 
 
 @contextlib.contextmanager

@@ -33,6 +33,7 @@ class Sweep:
 
     Attributes:
         run: Cells to run, with their plans.
+        before: When the shard of such a cell was last written, by its id; None where there is none.
         skipped: Cells that cannot be run, with the reason.
         standing: Plans of cells whose rows stand already.
     """
@@ -40,6 +41,7 @@ class Sweep:
     run: list[tuple[Overrides, Plan]] = field(default_factory=list)
     skipped: list[PlannedCell] = field(default_factory=list)
     standing: list[Plan] = field(default_factory=list)
+    before: dict[str, int | None] = field(default_factory=dict)
 
     def packs(self, size: int) -> list[list[Overrides]]:
         """Returns the cells to run, ``size`` to a job, those that share most side by side."""
@@ -66,6 +68,7 @@ def gather(products: Sequence[Sequence[str]], grid: DictConfig, compose: Compose
             plan = plan_cell(compose(planned.overrides))
             if finished(plan) is None:
                 sweep.run.append((planned.overrides, plan))
+                sweep.before[plan.cell_id] = written_at(plan)
             else:
                 sweep.standing.append(plan)
             continue
@@ -94,23 +97,51 @@ def read_pack(cfg: DictConfig) -> list[list[str]]:
 
 def conclude(sweep: Sweep) -> int:
     """Tells what the sweep left, writes a ``failed`` row for every cell that left none, and returns 0 or 1."""
-    from mibench.cli.run_command import leave_row
-
     counts: Counter[str] = Counter()
     for _, plan in sweep.run:
-        path = shard_path(folder(plan, "results"), plan.cell_id)
-        if not path.exists():
-            leave_row(plan, "failed", killed(plan))
-        statuses = set(read_shard(path)["status"])
-        status = "failed" if "failed" in statuses else "ok" if "ok" in statuses else "skipped"
+        status, reason = left_by(plan, sweep.before[plan.cell_id])
         counts[status] += 1
-        if status == "failed":
-            log.warning("failed    %s: %s", plan.cell_id, reason_of(path))
+        if reason:
+            log.warning("%-9s %s: %s", status, plan.cell_id, reason)
     log.info(
         "sweep     %d measured, %d failed, %d skipped, %d stood already",
         counts["ok"], counts["failed"], counts["skipped"] + len(sweep.skipped), len(sweep.standing),
     )  # fmt: skip
     return 1 if counts["failed"] else 0
+
+
+def left_by(plan: Plan, before: int | None) -> tuple[str, str]:
+    """Returns what became of a launched cell, and where it was not measured why; a killed one gets its row here.
+
+    Args:
+        plan: The cell.
+        before: When its shard was written before the sweep, if it was; such rows are kept whatever happened.
+    """
+    from mibench.cli.run_command import claim_of, leave_row
+
+    path = shard_path(folder(plan, "results"), plan.cell_id)
+    if written_at(plan) == before:
+        claim = claim_of(plan)
+        try:
+            claim.acquire()
+        except TimeoutError:
+            return "elsewhere", "Another process is running this cell; its rows will be that one's."
+        claim.release()
+        if before is not None:
+            return "failed", f"{killed(plan)} The rows that it had before are kept."
+        leave_row(plan, "failed", killed(plan))
+    rows = read_shard(path)
+    if (failed := rows["status"] == "failed").any():
+        return "failed", str(rows.loc[failed, "reason"].iloc[0])
+    return ("ok", "") if (rows["status"] == "ok").any() else ("skipped", "")
+
+
+def written_at(plan: Plan) -> int | None:
+    """Returns when the shard of a cell was written, in nanoseconds; None where there is none."""
+    try:
+        return shard_path(folder(plan, "results"), plan.cell_id).stat().st_mtime_ns
+    except FileNotFoundError:
+        return None
 
 
 def killed(plan: Plan) -> str:
@@ -122,12 +153,6 @@ def killed(plan: Plan) -> str:
         "The process that ran this cell was killed and left no row (out of memory, or over the launcher's time?) "
         f"(log: {trace})"
     )
-
-
-def reason_of(path: Path) -> str:
-    """Returns the reason in a failed cell's shard."""
-    frame = read_shard(path)
-    return str(frame.loc[frame["status"] == "failed", "reason"].iloc[0])
 
 
 def pack_size(config: DictConfig) -> int:

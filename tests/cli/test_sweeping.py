@@ -140,6 +140,32 @@ def test_failed_cells_run_again_only_when_asked(tmp_path):
     assert f"{sum('failed' in one for one in statuses.values())} cells to run" in err
 
 
+def test_a_killed_cell_keeps_the_rows_that_it_had_and_one_that_runs_elsewhere_is_left_to_that(tmp_path):
+    from mibench.cli.run_command import claim_of, leave_row
+    from mibench.cli.sweeping import left_by, written_at
+    from mibench.composition import compose, plan_cell
+
+    plan = plan_cell(compose([f"paths.results={tmp_path}"]))
+    with claim_of(plan):
+        assert left_by(plan, None)[0] == "elsewhere" and written_at(plan) is None
+    leave_row(plan, "ok", "")
+    before = written_at(plan)
+    status, reason = left_by(plan, before)
+    assert status == "failed" and "kept" in reason and written_at(plan) == before
+    assert left_by(plan, None) == ("ok", "")
+
+
+def test_an_option_that_the_default_cell_has_not_is_for_the_cells_of_the_sweep(tmp_path):
+    words = ["-m", "attack=dlg,idlg", "attack.tolerance_grad=0.1", "attack.iterations=1,2", "pack=9"]
+    done = subprocess.run(
+        [sys.executable, "-m", "mibench", *words, f"paths.results={tmp_path}", "defense=bido"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and "tolerance_grad" in done.stderr
+    status, err = sweep(tmp_path, "attack=dlg,idlg", "attack.restarts=1", "defense=rounding")
+    assert status == 0 and "0 cells to run in 0 jobs, 2 that cannot be run" in err
+
+
 def test_a_grid_without_m_and_a_wrong_pack_are_refused(tmp_path):
     words = [sys.executable, "-m", "mibench", "grid=first", f"paths.results={tmp_path}"]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=False)
