@@ -8,7 +8,7 @@ RESULTS ?= results
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow lint types imports pages smoke check wheel clean
+.PHONY: help install run test test-slow lint types imports pages smoke check bench wheel clean
 
 help:  ## print every target with one line
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -46,6 +46,9 @@ pages: install  ## rebuild the leaderboard from the committed studies and compar
 	scripts/check_pages.sh $(BIN)/python
 
 check: lint types imports pages test smoke  ## exactly what CI runs
+
+bench: install  ## speed against its limits, as one table (several minutes)
+	$(BIN)/python benchmarks
 
 wheel: install  ## build the wheel and the source archive into dist/
 	$(BIN)/python -m build

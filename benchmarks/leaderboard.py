@@ -1,4 +1,4 @@
-"""How long the leaderboard takes over many shards: ``python benchmarks/leaderboard.py [shards] [folder]``.
+"""How long the leaderboard takes over many shards: ``python benchmarks/leaderboard.py [shards]``.
 
 Writes synthetic shards (10 rows each: 2 attacks x 4 defenses x 3 datasets x 2 budgets x 5 seeds, at as many lengths of
 the attack as it takes), then times the command in a process of its own: the first build, a rebuild after one new shard,
@@ -12,11 +12,12 @@ import json
 import os
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import time
 from pathlib import Path
+
+from figures import Figure, cpu_seconds, report
 
 from mibench.cell import plan_facts
 from mibench.composition import compose, plan_cell
@@ -30,7 +31,7 @@ DEFENSES = ("none", "bido", "bido_coco", "dp_sgd")
 DATASETS = ("digits", "mnist", "att_faces")
 BUDGETS = ("smoke", "standard")
 SEEDS = 5
-LIMITS = {"first build": 20.0, "one new shard": 2.0}
+LIMITS = {"first build": 20.0, "rebuild after one new shard": 2.0}
 
 
 def write_shards(results: Path, count: int) -> None:
@@ -74,12 +75,11 @@ def write_shards(results: Path, count: int) -> None:
         write_shard(results, cell.cell_id, [make_row(cell, one) for one in scores])
 
 
-def build(results: Path) -> float:
-    """Runs the command and returns its seconds."""
+def build(results: Path) -> tuple[float, float]:
+    """Runs the command and returns its wall and its CPU seconds."""
     start = time.perf_counter()
-    command = [sys.executable, "-m", "mibench", "leaderboard", f"paths.results={results}"]
-    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
-    return time.perf_counter() - start
+    cpu = cpu_seconds(["-m", "mibench", "leaderboard", f"paths.results={results}"])
+    return time.perf_counter() - start, cpu
 
 
 def digests(folder: Path) -> dict[str, str]:
@@ -90,28 +90,29 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-def main() -> int:
-    """Prints seconds and whether bytes agree; returns 1 where a limit is exceeded or bytes differ."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 10_000
-    root = Path(sys.argv[2] if len(sys.argv) > 2 else tempfile.mkdtemp(prefix="mibench-leaderboard-"))
-    results = root / "results"
-    write_shards(results, count)
-    newest = max((results / "shards").iterdir(), key=lambda path: path.name)
-    spare = root / newest.name
-    os.replace(newest, spare)
-    seconds = {"first build": build(results)}
-    shutil.copy2(spare, newest)
-    seconds["one new shard"] = build(results)
-    incremental = digests(results / "local")
-    shutil.rmtree(results / "local")
-    seconds["the same from nothing"] = build(results)
-    same = digests(results / "local") == incremental
-    for name, taken in seconds.items():
-        print(f"{name:<24}{taken:6.2f} s" + (f"   at most {LIMITS[name]:g} s" if name in LIMITS else ""))
-    print(f"{'same bytes':<24}{same}")
-    print(f"{'page':<24}{(results / 'local' / 'index.html').stat().st_size / 2**20:6.2f} MiB")
-    return 0 if same and all(seconds[name] <= limit for name, limit in LIMITS.items()) else 1
+def measure(count: int = 10_000) -> list[Figure]:
+    with tempfile.TemporaryDirectory(prefix="mibench-leaderboard-") as name:
+        root = Path(name)
+        results = root / "results"
+        write_shards(results, count)
+        newest = max((results / "shards").iterdir(), key=lambda path: path.name)
+        os.replace(newest, root / newest.name)
+        seconds = {"first build": build(results)}
+        os.replace(root / newest.name, newest)
+        seconds["rebuild after one new shard"] = build(results)
+        incremental = digests(results / "local")
+        shutil.rmtree(results / "local")
+        seconds["full build of the same shards"] = build(results)
+        differing = sum(digests(results / "local")[name] != sha for name, sha in incremental.items())
+        size = (results / "local" / "index.html").stat().st_size / 2**20
+    figures = []
+    for name, (wall, cpu) in seconds.items():
+        figures.append(Figure(f"leaderboard of {count:,} shards: {name}", wall, "s", LIMITS.get(name)))
+        figures.append(Figure("    of that CPU", cpu, "s"))
+    figures.append(Figure("leaderboard: files of the rebuild that differ from the full build's", differing, "", 0))
+    figures.append(Figure("leaderboard: the page", size, "MiB"))
+    return figures
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    raise SystemExit(report(measure(*map(int, sys.argv[1:2]))))

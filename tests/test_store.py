@@ -76,7 +76,7 @@ def _slow_build(root, log):
 
 def test_processes_that_need_the_same_artifact_build_it_once(tmp_path):
     context = multiprocessing.get_context("fork")
-    workers = [context.Process(target=_slow_build, args=(tmp_path / "store", tmp_path / "log")) for _ in range(4)]
+    workers = [context.Process(target=_slow_build, args=(tmp_path / "store", tmp_path / "log")) for _ in range(8)]
     for worker in workers:
         worker.start()
     for worker in workers:

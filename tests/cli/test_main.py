@@ -32,6 +32,15 @@ def ran(tmp_path_factory):
     return folder, mibench("attack=gmi", "metric=[attack_accuracy]", *TINY, folder=folder)
 
 
+def test_help_imports_neither_torch_nor_hydra():
+    code = (
+        "import sys; from mibench.cli.main import main; main(['--help']); "
+        "sys.exit('torch' in sys.modules or 'hydra' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0 and "mibench" in done.stdout
+
+
 def test_a_cell_ends_with_its_table_and_paths(ran):
     folder, (status, out, err) = ran
     assert status == 0, err

@@ -1,0 +1,32 @@
+"""All benchmarks, each in a process of its own, as one table: ``python benchmarks`` or ``make bench``."""
+
+from __future__ import annotations
+
+import importlib
+import multiprocessing
+import sys
+from concurrent.futures import ProcessPoolExecutor
+
+from figures import Figure, report
+
+NAMES = ("startup", "overhead", "gmi_step", "store", "leaderboard")
+
+
+def measured(name: str) -> list[Figure]:
+    """Runs one benchmark."""
+    figures: list[Figure] = importlib.import_module(name).measure()
+    return figures
+
+
+def main() -> int:
+    """Prints the table and returns 1 where a limit is exceeded."""
+    figures = []
+    for name in NAMES:
+        print(f"{name} ...", file=sys.stderr)
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
+            figures += alone.submit(measured, name).result()
+    return report(figures)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,59 @@
+"""What every benchmark here measures with and prints as: a figure, its limit, and whether it is kept."""
+
+from __future__ import annotations
+
+import os
+import resource
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured number.
+
+    Attributes:
+        name: What was measured.
+        value: The number; for a yes or no 1 or 0.
+        unit: ``s``, ``x`` (a ratio) and the like, or empty.
+        limit: The largest value that is within bounds; None where there is no bound.
+    """
+
+    name: str
+    value: float
+    unit: str = ""
+    limit: float | None = None
+
+    @property
+    def verdict(self) -> str:
+        """``ok``, ``over``, or empty where there is no limit."""
+        if self.limit is None:
+            return ""
+        return "ok" if self.value <= self.limit else "over"
+
+
+def report(figures: Sequence[Figure]) -> int:
+    """Prints the table and returns the exit status: 1 where a limit is exceeded."""
+    print(f"{'figure':<72}{'measured':>14}{'limit':>12}")
+    for one in figures:
+        limit = "" if one.limit is None else f"{one.limit:g} {one.unit}".rstrip()
+        print(f"{one.name:<72}{f'{one.value:.4g} {one.unit}'.rstrip():>14}{limit:>12}  {one.verdict}".rstrip())
+    return int(any(one.verdict == "over" for one in figures))
+
+
+def cpu_seconds(command: Sequence[str], cwd: Path = ROOT) -> float:
+    """Runs Python with these arguments and returns the CPU seconds, user and system, of it and its children."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "MIBENCH_PROGRESS": "0"}
+    done = subprocess.run(
+        [sys.executable, *command], cwd=cwd, env=environment, capture_output=True, text=True, check=False
+    )
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise RuntimeError(f"{' '.join(command)} exited with {done.returncode}:\n{done.stderr}")
+    return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
