@@ -48,7 +48,7 @@ def collect_shards(results: Path) -> Collected:
     known, kept = _cached(cache, there)
     fresh: list[pa.Table] = []
     unread = sorted(there.keys() - known.keys())
-    with ThreadPoolExecutor() as pool:  # decoding releases Python's lock
+    with ThreadPoolExecutor(os.cpu_count()) as pool:  # decoding releases Python's lock, the rest contends for it
         for name, table in zip(unread, pool.map(_checked, (results / "shards" / name for name in unread)), strict=True):
             known[name] = {"rows": 0, "reason": table} if isinstance(table, str) else {"rows": len(table), "reason": ""}
             if not isinstance(table, str):
