@@ -16,7 +16,7 @@ from torch import nn
 
 from mibench.catalogue import take_search_path
 from mibench.cell import Cell
-from mibench.cli.main import explained
+from mibench.cli.explaining import explained
 from mibench.cli.run_command import finished, leave_row
 from mibench.composition import Plan, compose, plan_cell, refuse_incompatible
 from mibench.errors import IncompatibleCellError, MibenchError, UserError
@@ -143,7 +143,7 @@ def _planned(words: Sequence[str]) -> Plan:
     except MibenchError:
         raise
     except Exception as error:
-        if (sentence := explained(error)) is None:
+        if (sentence := explained(error, words)) is None:
             raise
         raise UserError(sentence) from error
 

@@ -23,13 +23,23 @@ from torch import Tensor
 from mibench.access import Ledger, View
 from mibench.attacks.base import Attack, AttackResult
 from mibench.catalogue import entry
-from mibench.composition import Plan, build, check_types, content_of, folder, metric_blocks, target_block, version_of
+from mibench.composition import (
+    Plan,
+    build,
+    component_of,
+    content_of,
+    folder,
+    metric_blocks,
+    target_block,
+    version_of,
+)
 from mibench.data import Examples, Population, Split
 from mibench.datasets.base import COINCIDE
 from mibench.errors import IncompatibleCellError, NotGrantedError, QueryRefused, UserError
 from mibench.knowledge import Knowledge
 from mibench.leaderboard.rows import CellFacts, make_row
 from mibench.leaderboard.shards import write_shard
+from mibench.options import check_types, check_value
 from mibench.priors.base import PriorData, trained_prior
 from mibench.scoring import NAN, Score, facts_as_scores, near_chance, score
 from mibench.settings.base import Observation, Scene, Setting
@@ -41,9 +51,6 @@ from mibench.version import __version__, git_commit
 from mibench.victim import Blueprint, Victim, Workshop, train_evaluator
 
 log = logging.getLogger("mibench")
-
-#: What a class cell may be compared with.
-CONTROLS = ("retrain", "none")
 
 NO_CONTROL = "There is no control (control=none): a value alone does not say how much of it is a leak."
 
@@ -116,17 +123,16 @@ class Cell:
         Raises:
             UserError: Naming the option.
         """
-        for axis in ("setting", "attack", "defense"):
+        for axis in ("dataset", "setting", "attack", "defense"):
             build(self.config[axis])
         build({k: v for k, v in self.config["prior"].items() if k != "seed"})
+        check_value("prior.seed", int, self.config["prior"].get("seed", 0))
         blueprint(self.config["target"])
+        for name in self.config["evaluation"]["models"]:
+            entry("target", name)
         for block in metric_blocks(self.plan):
             build(block, **weights_folder(block, self.plan))
-        if self.config["control"] not in CONTROLS:
-            raise UserError(f"Expected control to be {' or '.join(CONTROLS)}, but got '{self.config['control']}'.")
         refuse_retraining(self.plan)
-        if self.config["precision"] not in ("float32", "bfloat16"):
-            raise UserError(f"Expected precision to be float32 or bfloat16, but got '{self.config['precision']}'.")
 
     # 1. Dataset
 
@@ -446,7 +452,8 @@ class Cell:
 
 def blueprint(block: dict[str, Any]) -> Blueprint:
     """Returns how the classifier of a resolved target block is made."""
-    check_types("target.recipe", Recipe, block["recipe"])
+    component_of(block)
+    check_types("target.recipe", Recipe, block.get("recipe"))
     recipe = Recipe(**block["recipe"])
     key = {"config": content_of(block), "revision": version_of(block)}
     return Blueprint(block["name"], lambda spec: build(block, spec=spec), recipe, key, bool(block.get("weights")))
@@ -487,10 +494,8 @@ def choose_device(name: str) -> torch.device:
     """Returns the device for ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
-        UserError: If CUDA is asked for and absent, or the name is none of the three.
+        UserError: If CUDA is asked for and absent.
     """
-    if name not in ("auto", "cpu", "cuda"):
-        raise UserError(f"Expected device to be auto, cpu or cuda, but got '{name}'.")
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError("device=cuda was asked for, but torch sees no CUDA device here; use device=auto or device=cpu.")
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
-import inspect
 import re
-import types
-import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Literal, cast
 
 from omegaconf import DictConfig, OmegaConf, open_dict
 
@@ -23,12 +20,14 @@ from mibench.card import (
     DatasetCard,
     DefenseCard,
     MetricCard,
+    PriorCard,
     SettingCard,
     TargetCard,
     compatible,
 )
-from mibench.catalogue import card_of, conf_dir, entries, entry, search_path_override
-from mibench.errors import IncompatibleCellError, UserError
+from mibench.catalogue import AXES, card_of, conf_dir, entries, entry, search_path_override
+from mibench.errors import IncompatibleCellError, UnknownNameError, UserError
+from mibench.options import Count, CountOrNone, Positive, check_types, check_value, shown
 from mibench.store import digest_of
 
 if TYPE_CHECKING:
@@ -42,30 +41,41 @@ MACHINE_KEYS = ("metric", "paths", "device", "threads", "overwrite", "verbose", 
 #: The keys that belong to no component, with their types.
 TOP_KEYS: Mapping[str, Any] = {
     "seed": int,
-    "device": str,
-    "precision": str,
-    "threads": int | None,
-    "overwrite": str,
-    "control": str,
-    "query_budget": int | None,
-    "pack": int,
-    "time_limit": float | None,
+    "device": Literal["auto", "cpu", "cuda"],
+    "precision": Literal["float32", "bfloat16"],
+    "threads": Count | None,
+    "overwrite": Literal["never", "failed", "always"],
+    "control": Literal["retrain", "none"],
+    "query_budget": Count | None,
+    "pack": Count,
+    "time_limit": Positive | None,
     "verbose": bool,
     "knowledge.labels": bool,
     "knowledge.marginals": bool,
     "knowledge.confusion": bool,
     "knowledge.known_columns": list[str] | None,
     "evaluation.models": list[str],
-    "evaluation.count": int,
+    "evaluation.count": CountOrNone,
     "evaluation.seed": int,
-    "budget.name": str,
-    "budget.targets": int,
-    "budget.samples": int,
-    "budget.records": int,
+    "budget.name": Literal["smoke", "standard", "paper"],
+    "budget.targets": Count,
+    "budget.samples": Count,
+    "budget.records": Count,
     "paths.data": str,
     "paths.store": str,
     "paths.results": str,
     "paths.weights": str,
+}
+
+#: The axis of a component, from its kind of card.
+AXIS_OF: Mapping[type, str] = {
+    DatasetCard: "dataset",
+    SettingCard: "setting",
+    TargetCard: "target",
+    PriorCard: "prior",
+    AttackCard: "attack",
+    DefenseCard: "defense",
+    MetricCard: "metric",
 }
 
 #: Keys of a component's block that describe it and are no arguments of its class.
@@ -76,6 +86,7 @@ def register_resolvers() -> None:
     """Registers ``${by_budget:smoke,standard,paper}``: a method's own lengths, written once per budget."""
 
     def by_budget(*values: Any, _root_: DictConfig) -> Any:
+        check_value("budget.name", TOP_KEYS["budget.name"], _root_.budget.name)
         return values[BUDGETS.index(_root_.budget.name)]
 
     OmegaConf.register_new_resolver("by_budget", by_budget, replace=True)
@@ -113,17 +124,17 @@ def block(cfg: DictConfig, axis: str) -> dict[str, Any]:
     Raises:
         UserError: If something else than a block stands there.
     """
-    node = cfg[axis]
-    if not isinstance(node, DictConfig) or "name" not in node:
+    node = cfg.get(axis)
+    if not isinstance(node, DictConfig) or not isinstance(node.get("name"), str):
         raise UserError(
-            f"Expected {axis} to be a block chosen from conf/{axis}, but got '{node}'; choose one with {axis}=NAME and "
-            f"set its options with {axis}.OPTION=VALUE."
+            f"Expected {axis} to be a block chosen from conf/{axis}, but got '{shown(node)}'; choose one with "
+            f"{axis}=NAME and set its options with {axis}.OPTION=VALUE."
         )
     return plain(node)
 
 
-def build(node: Mapping[str, Any], **extra: Any) -> Any:
-    """Returns the component that a resolved block describes.
+def component_of(node: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    """Returns the class that a resolved block names, and its options, which are found to be known and of its types.
 
     Raises:
         UserError: If an option is unknown or has a wrong type.
@@ -132,49 +143,24 @@ def build(node: Mapping[str, Any], **extra: Any) -> Any:
 
     options = {name: value for name, value in node.items() if name not in (*DESCRIPTIONS, "_target_")}
     component = get_class(node["_target_"])
-    check_types(node["name"], component, options)
+    check_types(key_of_block(node["name"], component), component, options)
+    return component, options
+
+
+def build(node: Mapping[str, Any], **extra: Any) -> Any:
+    """Returns the component that a resolved block describes.
+
+    Raises:
+        UserError: If an option is unknown or has a wrong type.
+    """
+    component, options = component_of(node)
     return component(**{**options, **extra})
 
 
-def check_types(name: str, component: type, options: Mapping[str, Any]) -> None:
-    """Refuses options that the component's constructor does not know, or whose type is not the annotated one.
-
-    Raises:
-        UserError: Naming the option, what it should be and what it is.
-    """
-    constructor = vars(component).get("__init__") or component.__init__  # type: ignore[misc]
-    expected = typing.get_type_hints(constructor)
-    known = list(inspect.signature(component).parameters)
-    for option, value in options.items():
-        if option not in known:
-            there = ", ".join(key for key in known if key != "spec") or "none"
-            raise UserError(f"'{name}' has no option '{option}'; it has {there}.")
-        if not _fits(value, expected.get(option, Any)):
-            wanted = str(getattr(expected[option], "__name__", expected[option])).replace("typing.", "")
-            raise UserError(f"Expected option '{option}' of '{name}' to be of type {wanted}, but got '{value}'.")
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    """Whether a value read from yaml can stand for an annotated type; whole numbers are floats, strings are paths."""
-    origin = typing.get_origin(kind)
-    if kind is Any:
-        return True
-    if origin is typing.Union or origin is types.UnionType:
-        return any(_fits(value, one) for one in typing.get_args(kind))
-    if origin is typing.Literal:
-        return value in typing.get_args(kind)
-    if origin is not None and issubclass(origin, Sequence):
-        (item, *_) = typing.get_args(kind) or (Any,)
-        return isinstance(value, list | tuple) and all(_fits(one, item) for one in value)
-    if origin is not None:
-        return isinstance(value, origin)
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if kind is Path:
-        return isinstance(value, str | Path)
-    return isinstance(value, kind)
+def key_of_block(name: str, component: type) -> str:
+    """Returns the key under which a component's block stands in a cell: ``attack``, ``metric.psnr``."""
+    axis = AXIS_OF.get(type(getattr(component, "card", None)), "logger")
+    return f"{axis}.{name}" if axis == "metric" else axis
 
 
 def content_of(node: Mapping[str, Any]) -> dict[str, Any]:
@@ -294,51 +280,90 @@ def version_of(node: Mapping[str, Any]) -> int | list[Any]:
 
 
 def plan_cell(cfg: DictConfig) -> Plan:
-    """Reads the cards of a composed cell; nothing heavy is imported."""
+    """Reads the cards of a composed cell; nothing heavy is imported.
+
+    Raises:
+        UserError: If a key is unknown or its value of a wrong type or range, or a block names no component of its axis.
+    """
     config = plain(cfg)
+    check_keys("", config)
     check_top(config)
-    for axis in ("dataset", "setting", "target", "prior", "attack", "defense", "budget"):
+    for axis in ("dataset", "setting", "target", "prior", "attack", "defense", "budget", "logger"):
         config[axis] = block(cfg, axis)
     card: dict[str, Card] = {
-        axis: card_of(config[axis]) for axis in ("dataset", "setting", "target", "prior", "attack", "defense")
+        axis: card_of_axis(axis, config[axis])
+        for axis in ("dataset", "setting", "target", "prior", "attack", "defense")
     }
+    for name, node in (config.get("metric") or {}).items():
+        if not isinstance(node, Mapping) or node.get("name") != name:
+            raise UserError(f"Expected metric.{name} to be a metric's block, but got '{shown(node)}'; choose metrics "
+                            "with metric=[NAME,NAME].")  # fmt: skip
+        card_of_axis("metric", node)
     attack = cast(AttackCard, card["attack"])
+    batch_size = config["setting"].get("batch_size", 0)
+    check_value("setting.batch_size", CountOrNone, batch_size)
     cards = CellCards(
         dataset=cast(DatasetCard, card["dataset"]),
         setting=cast(SettingCard, card["setting"]),
         target=cast(TargetCard, card["target"]),
         attack=attack,
         defense=cast(DefenseCard, card["defense"]),
-        access=config["attack"].get("access", attack.access[0]),
+        access=str(config["attack"].get("access", attack.access[0])),
         has_prior=config["prior"]["name"] != "none",
-        batch_size=int(config["setting"].get("batch_size", 0)),
+        batch_size=batch_size,
     )
     return Plan(config, cards)
 
 
+def card_of_axis(axis: str, node: Mapping[str, Any]) -> Card:
+    """Returns the card of a block.
+
+    Raises:
+        UserError: If the block names a component of another axis, or bears another name than the component.
+    """
+    card, own = card_of(node), card_of({"_target_": node.get("_target_")}).name
+    if AXIS_OF[type(card)] != axis:
+        raise UserError(f"{axis}._target_={node['_target_']} is no {axis} but a {AXIS_OF[type(card)]}.")
+    if own != (node.get("variant_of") or node["name"]):
+        raise UserError(f"{axis} '{node['name']}' is another name for '{own}'; choose it with {axis}={own}.")
+    return card
+
+
+def check_keys(block: str, node: Any) -> None:
+    """Refuses keys that are no words, such as those of ``{1: a}``.
+
+    Raises:
+        UserError: Naming the key and where it stands.
+    """
+    inner = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
+    for key, value in inner:
+        if isinstance(node, Mapping) and not isinstance(key, str):
+            raise UserError(f"Expected the keys below {block} to be words, but got '{shown(key)}'.")
+        check_keys(f"{block}.{key}".lstrip("."), value)
+
+
 def check_top(config: Mapping[str, Any]) -> None:
-    """Refuses values of the wrong type among the keys that belong to no component.
+    """Refuses keys outside the components' blocks that are unknown, missing, or of a wrong type or range.
 
     Raises:
         UserError: Naming the key, what it should be and what it is.
     """
-    for key, kind in TOP_KEYS.items():
-        value: Any = config
-        for part in key.split("."):
-            if not isinstance(value, Mapping):
-                raise UserError(f"Expected {key.rpartition('.')[0]} to be a block of options, but got '{value}'.")
-            value = value[part]
-        if not _fits(value, kind) or (kind is int and key.startswith("budget.") and value < 1):
-            raise UserError(f"Expected {key} to be {_said(kind)}, but got '{value}'.")
-
-
-def _said(kind: Any) -> str:
-    words = {int: "a whole number", bool: "true or false", str: "a word", type(None): "null", float: "a number"}
-    if kind in words:
-        return words[kind]
-    if typing.get_origin(kind) in (types.UnionType, typing.Union):
-        return " or ".join(_said(one) for one in typing.get_args(kind))
-    return "a list of names"
+    blocks: dict[str, list[str]] = {}
+    for key in TOP_KEYS:
+        outer, _, inner = key.rpartition(".")
+        blocks.setdefault(outer, []).append(inner)
+    for outer, keys in blocks.items():
+        there = config.get(outer) if outer else config
+        if not isinstance(there, Mapping):
+            raise UserError(f"Expected {outer} to be a block of options, but got '{shown(there)}'.")
+        known = keys if outer else [*keys, *filter(None, blocks), *AXES, "logger", "grid"]
+        if odd := [key for key in there if key not in known]:
+            raise UnknownNameError(f"option of {outer} called" if outer else "option", str(odd[0]), known)
+        for inner in keys:
+            key = f"{outer}.{inner}" if outer else inner
+            if inner not in there:
+                raise UserError(f"The option {key} was deleted, but a cell needs it; set it with {key}=VALUE.")
+            check_value(key, TOP_KEYS[key], there[inner])
 
 
 def refuse_incompatible(plan: Plan) -> None:

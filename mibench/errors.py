@@ -15,6 +15,19 @@ class UserError(MibenchError):
     """A mistake in the command, the configuration or a file of the user; the command line exits with 2."""
 
 
+def nearest(name: str, known: Iterable[str], otherwise: str) -> str:
+    """Returns ``did you mean ...?`` with the names that resemble ``name``, or ``otherwise`` where none does.
+
+    Of dotted names the last part is compared, with those of the same block; and a last part is found in any block.
+    """
+    names = sorted(known)
+    block, dot, last = name.rpartition(".")
+    beside = [one.rpartition(".")[2] for one in names if one.rpartition(".")[0] == block]
+    near = [one for one in names if one.rpartition(".")[2] == last]
+    near += [f"{block}{dot}{one}" for one in difflib.get_close_matches(last, beside, n=3)]
+    return f"did you mean {' or '.join(dict.fromkeys(near[:3]))}?" if near else otherwise
+
+
 class UnknownNameError(UserError):
     """A name that no catalogue entry bears.
 
@@ -26,8 +39,7 @@ class UnknownNameError(UserError):
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         names = sorted(known)
-        near = difflib.get_close_matches(name, names, n=3)
-        hint = f"did you mean {' or '.join(near)}?" if near else f"known: {', '.join(names)}."
+        hint = nearest(name, names, f"known: {', '.join(names) or 'none'}.")
         super().__init__(f"There is no {kind} '{name}'; {hint}")
 
 

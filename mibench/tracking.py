@@ -22,6 +22,7 @@ from urllib.parse import urlparse
 
 from mibench.cell import Outcome
 from mibench.composition import Plan
+from mibench.options import Positive
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -71,7 +72,7 @@ class WandbLogger(Logger):
         entity: str | None = None,
         group: str | None = None,
         mode: Literal["auto", "online", "offline"] = "auto",
-        init_timeout: float = 10.0,
+        init_timeout: Positive = 10.0,
         pictures: Literal["shareable", "all", "none"] = "shareable",
         dir: Path | str = "results",  # noqa: A002
     ) -> None:

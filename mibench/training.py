@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from mibench.data import Examples
 from mibench.errors import UserError
 from mibench.model import Classifier
+from mibench.options import CountOrNone, Decay, NonNegative, Positive
 from mibench.progress import progress
 from mibench.seeding import derive, generator, seeded
 
@@ -37,12 +38,12 @@ class Recipe:
 
     epochs: int = 20
     batch_size: int = 64
-    lr: float = 1e-3
+    lr: Positive = 1e-3
     optimizer: str = "adam"
-    momentum: float = 0.9
-    weight_decay: float = 0.0
+    momentum: Decay = 0.9
+    weight_decay: NonNegative = 0.0
     schedule: str = "cosine"
-    min_steps: int = 0
+    min_steps: CountOrNone = 0
 
     def __post_init__(self) -> None:
         if self.epochs < 0 or self.batch_size < 1 or self.lr <= 0:

@@ -28,6 +28,7 @@ from mibench.errors import UserError
 from mibench.knowledge import Knowledge
 from mibench.optim.gradient_matching import Lbfgs, squared_distance
 from mibench.optim.selection import Best
+from mibench.options import Count, NonNegative, Positive
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.instance import InstanceGoal
 
@@ -62,13 +63,13 @@ class Dlg(Attack[GradientsView, InstanceGoal]):
     def __init__(
         self,
         *,
-        iterations: int = 300,
-        inner: int = 20,
-        lr: float = 1.0,
-        history: int = 100,
-        restarts: int = 4,
-        matched: float = 1e-6,
-        tolerance: float = 1e-10,
+        iterations: Count = 300,
+        inner: Count = 20,
+        lr: Positive = 1.0,
+        history: Count = 100,
+        restarts: Count = 4,
+        matched: NonNegative = 1e-6,
+        tolerance: NonNegative = 1e-10,
     ) -> None:
         if restarts < 1:
             raise UserError(f"Expected attack.restarts to be at least 1, but got {restarts}.")

@@ -31,6 +31,7 @@ from mibench.card import AttackCard
 from mibench.knowledge import Knowledge
 from mibench.model import LatentPrior
 from mibench.optim.momentum import nesterov_in_box
+from mibench.options import Count, Decay, Positive
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassGoal
 
@@ -66,14 +67,14 @@ class Gmi(Attack[WhiteBoxView, ClassGoal]):
     def __init__(
         self,
         *,
-        iterations: int = 1500,
-        lr: float = 0.02,
-        momentum: float = 0.9,
-        clip: float = 1.0,
+        iterations: Count = 1500,
+        lr: Positive = 0.02,
+        momentum: Decay = 0.9,
+        clip: Positive = 1.0,
         identity_weight: float = 100.0,
         prior_weight: float = 1.0,
-        restarts: int = 5,
-        batch: int = 100,
+        restarts: Count = 5,
+        batch: Count = 100,
     ) -> None:
         self.iterations = iterations
         self.lr = lr

@@ -22,6 +22,7 @@ from mibench.card import AttackCard
 from mibench.errors import UserError
 from mibench.knowledge import Knowledge
 from mibench.optim.label_recovery import LABEL_RULES
+from mibench.options import Count, NonNegative, Positive
 
 
 class Idlg(Dlg):
@@ -57,13 +58,13 @@ class Idlg(Dlg):
         self,
         *,
         label_rule: str = "row_sum",
-        iterations: int = 300,
-        inner: int = 20,
-        lr: float = 1.0,
-        history: int = 100,
-        restarts: int = 4,
-        matched: float = 1e-6,
-        tolerance: float = 1e-10,
+        iterations: Count = 300,
+        inner: Count = 20,
+        lr: Positive = 1.0,
+        history: Count = 100,
+        restarts: Count = 4,
+        matched: NonNegative = 1e-6,
+        tolerance: NonNegative = 1e-10,
     ) -> None:
         super().__init__(
             iterations=iterations,

@@ -29,6 +29,7 @@ from mibench.card import AttackCard
 from mibench.errors import UserError
 from mibench.knowledge import Knowledge
 from mibench.optim.selection import take_best
+from mibench.options import Positive
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassGoal
 
@@ -64,8 +65,8 @@ class MiFace(Attack[WhiteBoxView, ClassGoal]):
         *,
         iterations: int = 5000,
         patience: int = 100,
-        confidence: float = 0.99,
-        lr: float = 0.1,
+        confidence: Positive = 0.99,
+        lr: Positive = 0.1,
         cost: str = "one_minus_p",
         start: float = 0.1,
     ) -> None:

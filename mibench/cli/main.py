@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import os
 import re
+import signal
 import sys
 import traceback
 from collections.abc import Sequence
@@ -29,9 +30,6 @@ USAGE = """mibench: how much of its private training data does a trained model g
 
 Every option of a cell, with the command that changes it: python -m mibench --cfg job"""
 
-#: Lines of Hydra's and OmegaConf's messages that do not help a person.
-NOISE = ("full_key", "object_type", "Set the environment", "Config search path", "provider=")
-
 SUBCOMMANDS = {
     "list": "catalogue of components",
     "plan": "what a grid would run and skip",
@@ -51,7 +49,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     verbose = "verbose=true" in words
     try:
-        return _dispatch(words)
+        status = _dispatch(words)
+        print(end="", flush=True)
+        return status
+    except BrokenPipeError:  # as of "mibench plan | head": whoever read has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 128 + signal.SIGPIPE
     except UserError as error:
         return _fail(str(error), verbose, 2)
     except MibenchError as error:
@@ -59,7 +62,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         return _fail("Interrupted; what was finished is kept, and the same command goes on from there.", verbose, 130)
     except Exception as error:
-        if (sentence := explained(error)) is None:
+        from mibench.cli.explaining import explained
+
+        if (sentence := explained(error, words)) is None:
             raise
         return _fail(sentence, verbose, 2)
 
@@ -82,29 +87,5 @@ def _dispatch(words: list[str]) -> int:
 def _fail(sentence: str, verbose: bool, status: int) -> int:
     if verbose:
         traceback.print_exc()
-    print(sentence, file=sys.stderr)
+    print(" ".join(sentence.split()), file=sys.stderr)  # one line, whatever the user's words hold
     return status
-
-
-def explained(error: Exception) -> str | None:
-    """Returns an exception of Hydra, OmegaConf or the file system as one sentence; None for any other."""
-    from hydra.errors import HydraException, OverrideParseException
-    from omegaconf.errors import OmegaConfBaseException
-
-    if isinstance(error, OverrideParseException):
-        return f"The option '{error.override}' cannot be read; write KEY=VALUE, with quotes around special characters."
-    if isinstance(error, HydraException | OmegaConfBaseException):
-        if missing := re.search(r"Could not find '(\w+)/([^']+)'", str(error)):
-            axis, name = missing.groups()
-            return str(UnknownNameError(axis, name, choices(axis)))
-        told: BaseException = error
-        while not str(told).strip() and (told.__cause__ or told.__context__):
-            told = told.__cause__ or told.__context__ or told
-        lines = [line.strip() for line in str(told).splitlines() if line.strip()]
-        parts = [line for line in lines if not line.startswith(NOISE)]
-        keys = [line.split(":", 1)[1].strip() for line in lines if line.startswith("full_key:")]
-        where = f" (at {keys[0]})" if keys and keys[0] and keys[0] not in parts[0] else ""
-        return " ".join(parts[:4]).rstrip(".") + f"{where}."
-    if isinstance(error, OSError):
-        return f"{error.strerror or error} ({error.filename or 'no file named'}); choose another folder or file."
-    return None

@@ -17,7 +17,17 @@ from omegaconf import DictConfig
 
 from mibench.catalogue import AXES, conf_dir, search_also, search_path_override
 from mibench.cli.table import print_scores
-from mibench.composition import Plan, build, compose_within, folder, plan_cell, refuse_incompatible, register_resolvers
+from mibench.cli.words import checked
+from mibench.composition import (
+    Plan,
+    block,
+    build,
+    compose_within,
+    folder,
+    plan_cell,
+    refuse_incompatible,
+    register_resolvers,
+)
 from mibench.errors import IncompatibleCellError, UserError
 
 if TYPE_CHECKING:
@@ -25,14 +35,11 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("mibench")
 
-OVERWRITE = ("never", "failed", "always")
-
-
 #: What the last command led to: the status of its cell, or of its sweep.
 outcome: list[int] = []
 
-#: The mistakes of the last command, told after Hydra is done, which would log its own lines around them.
-mistakes: list[UserError] = []
+#: What ended the last command, raised again after Hydra is done, which would print its own lines around it.
+mistakes: list[Exception] = []
 
 #: The words of a sweep that Hydra does not see; see :func:`hold_back`.
 held_back: list[str] = []
@@ -41,13 +48,18 @@ register_resolvers()  # on import, because a launcher's workers import this modu
 
 
 def run(words: Sequence[str]) -> int:
-    """Hands the words to Hydra and returns 0, or 1 where a cell failed."""
+    """Hands the words to Hydra and returns 0, or 1 where a cell failed.
+
+    Raises:
+        UserError: If a word or an option is wrong.
+    """
     import hydra
 
     outcome.clear()
     mistakes.clear()
     before = sys.argv
     held_back.clear()
+    words = checked(words)
     if {"-m", "--multirun"} & {*words}:
         words = hold_back(words)
     sys.argv = ["mibench", *words, *search_path_override()]
@@ -80,11 +92,11 @@ def cell_task(cfg: DictConfig) -> None:
         run_pack(cfg)
         return
     try:
-        if cfg.grid.name != "none":
-            name = cfg.grid.name
+        name = block(cfg, "grid")["name"]
+        if name != "none":
             raise UserError(f"grid={name} is many cells; run them with: python -m mibench -m grid={name}")
         outcome.append(run_composed(cfg))
-    except UserError as error:
+    except Exception as error:
         mistakes.append(error)
 
 
@@ -218,18 +230,10 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 
 
 def finished(plan: Plan) -> Path | None:
-    """Returns the shard that makes running the cell needless under ``overwrite``; None where it must run.
-
-    Raises:
-        UserError: If ``overwrite`` is none of its words.
-    """
+    """Returns the shard that makes running the cell needless under ``overwrite``; None where it must run."""
     from mibench.leaderboard.shards import read_shard, shard_path
 
     overwrite = plan.config["overwrite"]
-    if overwrite not in OVERWRITE:
-        raise UserError(
-            f"Expected overwrite to be {', '.join(OVERWRITE[:-1])} or {OVERWRITE[-1]}, but got '{overwrite}'."
-        )
     path = shard_path(folder(plan, "results"), plan.cell_id)
     if overwrite == "always" or not path.exists():
         return None

@@ -20,6 +20,7 @@ from mibench.data import Split
 from mibench.datasets.base import Dataset, class_split, resize
 from mibench.errors import DatasetNotFoundError, UserError
 from mibench.fetching import Download
+from mibench.options import Count, Share
 
 
 class AttFaces(Dataset):
@@ -58,11 +59,11 @@ class AttFaces(Dataset):
         *,
         data_root: Path | str,
         seed: int = 0,
-        size: int | None = 32,
+        size: Count | None = 32,
         crop: int | None = 92,
         private_people: int = 14,
         held_out_people: int = 14,
-        test_fraction: float = 0.2,
+        test_fraction: Share = 0.2,
     ) -> None:
         super().__init__(data_root=data_root, seed=seed)
         if crop is not None and not 1 <= crop <= 92:

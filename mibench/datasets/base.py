@@ -109,6 +109,8 @@ def class_split(
     Raises:
         UserError: If the private and the other classes overlap.
     """
+    if len(private) < 2 or len({*private}) < len(private) or len({*public}) < len(public):
+        raise UserError(f"A classifier needs at least 2 private classes, each named once, but got {list(private)}.")
     if overlap := set(private) & (set(public) | set(held_out or ())):
         raise UserError(f"Classes {sorted(overlap)} are both private and public or held out; part them in dataset.*.")
     coincide = held_out is None

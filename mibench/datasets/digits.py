@@ -16,6 +16,7 @@ import torch
 from mibench.card import DatasetCard
 from mibench.data import Split
 from mibench.datasets.base import Dataset, class_split, resize
+from mibench.options import Count, Digit, Share
 
 FILE = Path(__file__).parent / "digits.npz"
 
@@ -48,10 +49,10 @@ class Digits(Dataset):
         *,
         data_root: Path | str = ".",
         seed: int = 0,
-        size: int = 16,
-        private: Sequence[int] = (0, 1, 2, 3, 4),
-        public: Sequence[int] = (5, 6, 7, 8, 9),
-        test_fraction: float = 0.25,
+        size: Count = 16,
+        private: Sequence[Digit] = (0, 1, 2, 3, 4),
+        public: Sequence[Digit] = (5, 6, 7, 8, 9),
+        test_fraction: Share = 0.25,
     ) -> None:
         super().__init__(data_root=data_root, seed=seed)
         self.size = size

@@ -22,6 +22,7 @@ from mibench.card import DatasetCard
 from mibench.data import Split
 from mibench.datasets.base import Dataset, class_split, resize
 from mibench.errors import UserError
+from mibench.options import Share
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".webp", ".gif", ".tif", ".tiff")
 
@@ -62,7 +63,7 @@ class ImageFolder(Dataset):
         size: int | None = None,
         max_per_class: int | None = None,
         mirrored: bool = False,
-        test_fraction: float = 0.25,
+        test_fraction: Share = 0.25,
         data_root: Path | str = ".",
         seed: int = 0,
     ) -> None:

@@ -23,6 +23,7 @@ from mibench.data import Examples, InputSpec, Population, Split
 from mibench.datasets.base import COINCIDE, Dataset, relabel, resize
 from mibench.errors import DatasetNotFoundError, UserError
 from mibench.fetching import Download
+from mibench.options import Count, Digit
 from mibench.seeding import derive, generator
 
 
@@ -80,9 +81,9 @@ class Mnist(Dataset):
         *,
         data_root: Path | str,
         seed: int = 0,
-        size: int = 32,
-        private: Sequence[int] = (0, 1, 2, 3, 4),
-        public: Sequence[int] = (5, 6, 7, 8, 9),
+        size: Count = 32,
+        private: Sequence[Digit] = (0, 1, 2, 3, 4),
+        public: Sequence[Digit] = (5, 6, 7, 8, 9),
         limit: int | None = None,
     ) -> None:
         super().__init__(data_root=data_root, seed=seed)

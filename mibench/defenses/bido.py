@@ -33,6 +33,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from mibench.card import DefenseCard
 from mibench.defenses.base import Defense
 from mibench.errors import UserError
+from mibench.options import CountOrNone
 from mibench.training import Batch
 
 #: Ridge of the normalised HSIC, per example of the batch.
@@ -72,7 +73,7 @@ class Bido(Defense):
         a1: float = 0.05,
         a2: float = 0.5,
         sigma: float = 5.0,
-        layers: Sequence[int] | None = None,
+        layers: Sequence[CountOrNone] | None = None,
     ) -> None:
         if measure not in ("hsic", "coco"):
             raise UserError(f"Expected defense.measure to be hsic or coco, but got '{measure}'.")

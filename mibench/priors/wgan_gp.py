@@ -23,6 +23,7 @@ from mibench.card import PriorCard
 from mibench.data import InputSpec
 from mibench.errors import UserError
 from mibench.model import LatentPrior
+from mibench.options import Count, NonNegative, Positive
 from mibench.priors.base import Prior, PriorData
 from mibench.progress import progress
 from mibench.seeding import derive, generator
@@ -115,13 +116,13 @@ class WganGp(Prior):
     def __init__(
         self,
         *,
-        iterations: int = 11_250,
-        latent_dim: int = 100,
-        width: int = 64,
-        batch_size: int = 64,
-        lr: float = 2e-4,
-        n_critic: int = 5,
-        penalty: float = 10.0,
+        iterations: Count = 11_250,
+        latent_dim: Count = 100,
+        width: Count = 64,
+        batch_size: Count = 64,
+        lr: Positive = 2e-4,
+        n_critic: Count = 5,
+        penalty: NonNegative = 10.0,
         flip: bool | None = None,
     ) -> None:
         self.iterations = iterations

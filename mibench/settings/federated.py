@@ -21,6 +21,7 @@ from mibench.data import Examples, Population
 from mibench.defenses.base import Client, Defense, DefenseContext, Update
 from mibench.errors import UserError
 from mibench.model import Classifier
+from mibench.options import Positive
 from mibench.progress import progress
 from mibench.seeding import derive, generator
 from mibench.settings.base import Observation, Scene, Setting
@@ -54,7 +55,7 @@ class Federated(Setting):
         rounds: int = 0,
         clients: int = 8,
         batch_size: int = 1,
-        lr: float = 0.1,
+        lr: Positive = 0.1,
         unique_labels: bool = False,
     ) -> None:
         if rounds < 0 or clients < 2 or batch_size < 1:

@@ -8,6 +8,7 @@ from torch import nn
 
 from mibench.card import TargetCard
 from mibench.data import InputSpec
+from mibench.options import Count
 from mibench.targets.base import Target, centred
 
 
@@ -21,7 +22,7 @@ class Cnn(Target):
 
     card = TargetCard(name="cnn", title="Small CNN", modalities=("image",))
 
-    def __init__(self, *, spec: InputSpec, width: int = 16) -> None:
+    def __init__(self, *, spec: InputSpec, width: Count = 16) -> None:
         super().__init__(spec=spec)
         channels, height, breadth = spec.shape
         self.normalise = centred(spec)

@@ -12,6 +12,7 @@ from torch import nn
 
 from mibench.card import TargetCard
 from mibench.data import InputSpec
+from mibench.options import Count, Positive
 from mibench.targets.base import Target
 
 
@@ -26,7 +27,7 @@ class LeNet(Target):
 
     card = TargetCard(name="lenet", title="LeNet of the DLG paper", modalities=("image",), bib="dlg", year=2019)
 
-    def __init__(self, *, spec: InputSpec, channels: int = 12, init: float | None = 0.5) -> None:
+    def __init__(self, *, spec: InputSpec, channels: Count = 12, init: Positive | None = 0.5) -> None:
         super().__init__(spec=spec)
         inputs, height, width = spec.shape
         self.normalise = nn.Identity()

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from mibench.card import TargetCard
 from mibench.data import Column, InputSpec
+from mibench.options import Count
 from mibench.targets.base import Target, centred
 
 
@@ -59,7 +60,7 @@ class Mlp(Target):
 
     card = TargetCard(name="mlp", title="Multi-layer perceptron", modalities=("tabular", "image"))
 
-    def __init__(self, *, spec: InputSpec, hidden: Sequence[int] = (128, 64)) -> None:
+    def __init__(self, *, spec: InputSpec, hidden: Sequence[Count] = (128, 64)) -> None:
         super().__init__(spec=spec)
         if spec.modality == "tabular":
             encoder = RecordEncoder(spec.columns)

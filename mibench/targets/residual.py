@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from mibench.card import TargetCard
 from mibench.data import InputSpec
+from mibench.options import Count
 from mibench.targets.base import Target, centred
 
 
@@ -36,7 +37,7 @@ class Residual(Target):
 
     card = TargetCard(name="residual", title="Small residual network", modalities=("image",))
 
-    def __init__(self, *, spec: InputSpec, width: int = 16) -> None:
+    def __init__(self, *, spec: InputSpec, width: Count = 16) -> None:
         super().__init__(spec=spec)
         self.normalise = centred(spec)
         widths = [width, width, 2 * width, 4 * width]

@@ -106,7 +106,7 @@ def test_a_mistake_in_a_sweep_leaves_a_failed_row_and_the_others_run(tmp_path):
 
 
 def test_a_broken_cell_leaves_a_failed_row_and_status_1(tmp_path):
-    words = ["attack=gmi", *TINY, "attack.lr=nan"]
+    words = ["attack=gmi", *TINY, "attack.identity_weight=nan"]
     status, _, err = mibench(*words, folder=tmp_path)
     assert status == 1 and "The cell failed" in err
     (shard,) = (tmp_path / "results" / "shards").glob("*.parquet")

@@ -1,0 +1,67 @@
+"""The words of a command line before Hydra reads them: its own options behind the overrides, none said twice."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import NoReturn
+
+from mibench.catalogue import AXES
+from mibench.errors import UserError, nearest
+from mibench.plan import key_of
+
+#: The keys that choose a file of ``conf``.
+GROUPS = (*AXES, "budget", "logger", "grid", "paths")
+
+
+def checked(words: Sequence[str]) -> list[str]:
+    """Returns the words in an order that Hydra can read, which refuses ``-m`` between overrides.
+
+    Raises:
+        UserError: If there is an option that Hydra does not have, or two values for one key.
+    """
+    from hydra._internal.utils import get_args_parser
+
+    parser = get_args_parser()
+
+    def refuse(message: str) -> NoReturn:
+        odd = message.removeprefix("unrecognized arguments: ").split(" ")[0]
+        if odd == message.split(" ")[0]:
+            raise UserError(f"The words cannot be read: {message}.")
+        flags = [flag for action in parser._actions for flag in action.option_strings]
+        hint = nearest(odd, flags, "python -m mibench --help shows what there is.")
+        raise UserError(f"There is no option '{odd}'; {hint}")
+
+    parser.error = refuse  # type: ignore[method-assign]
+    try:
+        overrides = parser.parse_intermixed_args(list(words)).overrides
+    except argparse.ArgumentError as error:
+        refuse(str(error))
+    said: dict[str, str] = {}
+    for override in overrides:
+        if "=" in override and said.setdefault(key_of(override), override) != override:
+            first = said[key_of(override)]
+            raise UserError(f"{key_of(override)} is set twice, by {first} and by {override}; leave one of them out.")
+    check_choices(overrides)
+    rest = list(words)
+    for override in overrides:
+        rest.remove(override)
+    return [*overrides, *rest]
+
+
+def check_choices(overrides: Sequence[str]) -> None:
+    """Refuses what is no name where one of a folder of ``conf`` is chosen; only metrics may be several.
+
+    Raises:
+        UserError: Naming the key and what it got.
+    """
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
+        group, value = override.key_or_group, override.value()
+        if group not in GROUPS or override.is_sweep_override() or override.is_delete() or isinstance(value, str | dict):
+            continue
+        names = value if isinstance(value, list) and all(isinstance(one, str) for one in value) else []
+        if len(names) == 1 or (names and group == "metric"):
+            continue
+        raise UserError(f"Expected {group} to be the name of one choice, but got '{override.get_value_string()}'.")

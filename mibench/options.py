@@ -1,0 +1,146 @@
+"""What an option may be: the type and the range that a constructor's annotations state, checked and said in words."""
+
+from __future__ import annotations
+
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from mibench.errors import UserError, nearest
+
+
+@dataclass(frozen=True)
+class Range:
+    """What an annotated number must satisfy besides its type.
+
+    Attributes:
+        words: How it is said behind the type: ``of at least 1``.
+        holds: Whether a number satisfies it; false for NaN.
+    """
+
+    words: str
+    holds: Callable[[float], bool]
+
+
+#: A whole number of things there must be one of.
+Count = Annotated[int, Range("of at least 1", lambda value: value >= 1)]
+
+#: A whole number of things there may be none of.
+CountOrNone = Annotated[int, Range("of at least 0", lambda value: value >= 0)]
+
+Positive = Annotated[float, Range("above 0", lambda value: 0 < value < float("inf"))]
+
+NonNegative = Annotated[float, Range("of at least 0", lambda value: 0 <= value < float("inf"))]
+
+#: A share that leaves something on both sides.
+Share = Annotated[float, Range("between 0 and 1", lambda value: 0 < value < 1)]
+
+#: A factor by which something decays.
+Decay = Annotated[float, Range("from 0 to below 1", lambda value: 0 <= value < 1)]
+
+Digit = Annotated[int, Range("from 0 to 9", lambda value: 0 <= value <= 9)]
+
+NAMES: Mapping[Any, tuple[str, str]] = {
+    int: ("a whole number", "whole numbers"),
+    float: ("a number", "numbers"),
+    bool: ("true or false", "true or false"),
+    str: ("a word", "words"),
+    Path: ("a path", "paths"),
+    type(None): ("null", "null"),
+}
+
+
+def check_types(block: str, component: type, options: Any) -> None:
+    """Refuses options that a constructor does not know, or whose values its annotations do not allow.
+
+    Args:
+        block: The key below which the options stand (``attack``).
+        component: The class.
+        options: The options.
+
+    Raises:
+        UserError: Naming the option, what it should be and what it is.
+    """
+    if not isinstance(options, Mapping):
+        raise UserError(
+            f"Expected {block} to be a block of options, but got '{shown(options)}'; set them one by one with "
+            f"{block}.OPTION=VALUE."
+        )
+    constructor = vars(component).get("__init__") or component.__init__  # type: ignore[misc]
+    expected = typing.get_type_hints(constructor, include_extras=True)
+    known = [key for key in inspect.signature(component).parameters if key != "spec"]
+    for option, value in options.items():
+        if option not in known:
+            hint = nearest(str(option), known, f"it has {', '.join(known) or 'none'}.")
+            raise UserError(f"{block} has no option '{option}'; {hint}")
+        check_value(f"{block}.{option}", expected.get(option, Any), value)
+
+
+def check_value(key: str, kind: Any, value: Any) -> None:
+    """Refuses a value that an annotation does not allow.
+
+    Raises:
+        UserError: Naming the key, what it should be and what it is.
+    """
+    if not fits(value, kind):
+        raise UserError(f"Expected {key} to be {in_words(kind)}, but got '{shown(value)}'.")
+
+
+def fits(value: Any, kind: Any) -> bool:
+    """Whether a value read from yaml can stand for an annotated type; whole numbers are floats, strings are paths."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind is Any:
+        return True
+    if origin is Annotated:
+        return fits(value, arguments[0]) and all(one.holds(value) for one in arguments[1:] if isinstance(one, Range))
+    if origin is typing.Union or origin is types.UnionType:
+        return any(fits(value, one) for one in arguments)
+    if origin is typing.Literal:
+        return isinstance(value, str) and value in arguments
+    if origin is not None and issubclass(origin, Sequence):
+        item = arguments[0] if arguments else Any
+        return isinstance(value, list | tuple) and all(fits(one, item) for one in value)
+    if origin is not None:
+        return isinstance(value, origin)
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    if kind is int:
+        return isinstance(value, int) and not isinstance(value, bool)
+    if kind is Path:
+        return isinstance(value, str | Path)
+    return isinstance(value, kind)
+
+
+def in_words(kind: Any, plural: bool = False) -> str:
+    """Returns an annotated type as a person would say it.
+
+    >>> in_words(Count | None), in_words(Sequence[int])
+    ('a whole number of at least 1 or null', 'a list of whole numbers')
+    >>> in_words(typing.Literal["never", "failed", "always"])
+    'never, failed or always'
+    """
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if kind in NAMES:
+        return NAMES[kind][plural]
+    if origin is Annotated:
+        return " ".join([in_words(arguments[0], plural), *(one.words for one in arguments[1:])])
+    if origin is typing.Union or origin is types.UnionType:
+        paths = Path in arguments  # a path may be given as a string too, which needs no saying
+        return " or ".join(in_words(one, plural) for one in arguments if not (paths and one is str))
+    if origin is typing.Literal:
+        *first, last = map(str, arguments)
+        return f"{', '.join(first)} or {last}" if first else last
+    if origin is not None and issubclass(origin, Sequence):
+        item = in_words(arguments[0], plural=True) if arguments else "values"
+        return f"{'lists' if plural else 'a list'} of {item}"
+    return "blocks of options" if plural else "a block of options"
+
+
+def shown(value: Any) -> str:
+    """Returns a value as it is written on the command line, cut where it is long."""
+    text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
