@@ -23,8 +23,9 @@ def nearest(name: str, known: Iterable[str], otherwise: str) -> str:
     names = sorted(known)
     block, dot, last = name.rpartition(".")
     beside = [one.rpartition(".")[2] for one in names if one.rpartition(".")[0] == block]
-    near = [one for one in names if one.rpartition(".")[2] == last]
-    near += [f"{block}{dot}{one}" for one in difflib.get_close_matches(last, beside, n=3)]
+    elsewhere = [one for one in names if one.rpartition(".")[2] == last]
+    similar = [f"{block}{dot}{one}" for one in difflib.get_close_matches(last, beside, n=3)]
+    near = [*similar, *elsewhere] if dot else [*elsewhere, *similar]
     return f"did you mean {' or '.join(dict.fromkeys(near[:3]))}?" if near else otherwise
 
 

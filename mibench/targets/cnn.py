@@ -8,6 +8,7 @@ from torch import nn
 
 from mibench.card import TargetCard
 from mibench.data import InputSpec
+from mibench.errors import UserError
 from mibench.options import Count
 from mibench.targets.base import Target, centred
 
@@ -25,6 +26,8 @@ class Cnn(Target):
     def __init__(self, *, spec: InputSpec, width: Count = 16) -> None:
         super().__init__(spec=spec)
         channels, height, breadth = spec.shape
+        if min(height, breadth) < 8:
+            raise UserError(f"target=cnn needs images of at least 8x8 pixels, but these have {breadth}x{height}.")
         self.normalise = centred(spec)
         widths = [channels, width, 2 * width, 4 * width]
         self.stages = nn.ModuleList(
