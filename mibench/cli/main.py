@@ -10,7 +10,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from mibench.catalogue import choices, take_search_path
+from mibench.catalogue import take_search_path
 from mibench.errors import MibenchError, UnknownNameError, UserError
 
 USAGE = """mibench: how much of its private training data does a trained model give away?

@@ -7,19 +7,29 @@ from collections.abc import Sequence
 
 import yaml
 
-from mibench.catalogue import choices
+from mibench.catalogue import AXES, choices
+from mibench.composition import TOP_KEYS
 from mibench.errors import UnknownNameError, UserError
-from mibench.plan import Overrides, PlannedCell, cells_of, key_of, plan_cells, products_of, read_grid
+from mibench.plan import SWEEP_KEYS, Overrides, PlannedCell, cells_of, key_of, plan_cells, products_of, read_grid
+
+#: The first words of the keys that belong to no component.
+TOP_BLOCKS = (*dict.fromkeys(key.partition(".")[0] for key in TOP_KEYS), "logger")
 
 
 def run(words: Sequence[str]) -> int:
     """Prints the counts, the reasons and, with ``cells=true``, every cell."""
+    words = [word for word in words if word not in ("-m", "--multirun")]
     if odd := [word for word in words if "=" not in word]:
         raise UserError(f"plan takes KEY=VALUE, as a sweep does (plan grid=first), but got '{odd[0]}'.")
     said = {key_of(word): word.partition("=")[2] for word in words}
+    known = (*AXES, *TOP_BLOCKS, *SWEEP_KEYS, "hydra")
+    if strange := [key for key in said if key.partition(".")[0].partition("/")[0] not in known]:
+        raise UnknownNameError("option", strange[0], known)
+    if (listed := said.get("cells", "false")) not in ("true", "false"):
+        raise UserError(f"Expected cells to be true or false, but got '{listed}'.")
     planned = plan_cells(expand(said.get("grid", "none"), words))
     runnable = [cell for cell in planned if not cell.reason]
-    if said.get("cells") == "true":
+    if listed == "true":
         for cell in planned:
             print(f"{'skip' if cell.reason else 'run '}  {' '.join(cell.overrides)}")
     print(f"{len(planned)} cells: {len(runnable)} to run, {len(planned) - len(runnable)} to skip")

@@ -62,7 +62,7 @@ def run(words: Sequence[str]) -> int:
     words = checked(words)
     if {"-m", "--multirun"} & {*words}:
         words = hold_back(words)
-    sys.argv = ["mibench", *words, *search_path_override()]
+    sys.argv = ["mibench", *search_path_override(), *words]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="cell")(cell_task)()
     finally:

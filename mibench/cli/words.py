@@ -1,4 +1,4 @@
-"""The words of a command line before Hydra reads them: its own options behind the overrides, none said twice."""
+"""The words of a command line before Hydra reads them: its own options behind the overrides, one choice an axis."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def checked(words: Sequence[str]) -> list[str]:
     """Returns the words in an order that Hydra can read, which refuses ``-m`` between overrides.
 
     Raises:
-        UserError: If there is an option that Hydra does not have, or two values for one key.
+        UserError: If there is an option that Hydra does not have, or two choices for one axis.
     """
     from hydra._internal.utils import get_args_parser
 
@@ -38,8 +38,8 @@ def checked(words: Sequence[str]) -> list[str]:
     except argparse.ArgumentError as error:
         refuse(str(error))
     said: dict[str, str] = {}
-    for override in overrides:
-        if "=" in override and said.setdefault(key_of(override), override) != override:
+    for override in overrides:  # of an option's value the last counts, as a script with "$@" at its end expects
+        if key_of(override) in GROUPS and "=" in override and said.setdefault(key_of(override), override) != override:
             first = said[key_of(override)]
             raise UserError(f"{key_of(override)} is set twice, by {first} and by {override}; leave one of them out.")
     check_choices(overrides)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor
@@ -43,3 +43,54 @@ class Best:
         pairs = zip(variables, self.values, strict=True)
         self.values = [torch.where(better, variable.detach(), kept) for variable, kept in pairs]
         self.loss = torch.where(better, loss.detach(), self.loss)
+
+
+def best_candidates(scores: Tensor, count: int) -> Tensor:
+    """Returns of every column the rows of the highest scores, highest first, none twice, shape ``(count, columns)``.
+
+    Args:
+        scores: Shape ``(candidates, columns)``: of every candidate for every class, say.
+        count: At most the number of candidates.
+    """
+    return scores.topk(count, dim=0).indices
+
+
+def best_of_each(scores: Tensor, groups: int, keep: int) -> Tensor:
+    """Returns the positions of each group's highest scores, shape ``(groups * keep,)``, groups in their order.
+
+    Args:
+        scores: Shape ``(groups * n,)``, the members of a group side by side.
+        groups: Number of groups.
+        keep: How many of each are kept.
+    """
+    table = scores.reshape(groups, -1)
+    first = torch.arange(groups, device=scores.device)[:, None] * table.shape[1]
+    return (first + table.topk(keep, dim=1).indices).flatten()
+
+
+@torch.no_grad()
+def robust_score(
+    score: Callable[[Tensor], Tensor],
+    images: Tensor,
+    labels: Tensor,
+    views: Callable[[Tensor, torch.Generator], Tensor],
+    rounds: int,
+    draws: torch.Generator,
+) -> Tensor:
+    """Returns the mean probability of each image's class over random views of it, shape ``(N,)``.
+
+    A high score that holds for one rendering only, as an adversarial one does, does not survive (Struppek et al.,
+    ICML 2022, section 3.3).
+
+    Args:
+        score: Returns probabilities ``(N, classes)`` of images; the target's, never an evaluation model's.
+        images: Shape ``(N, C, H, W)`` in [0, 1].
+        labels: Class ids ``(N,)``.
+        views: Returns a random view of images, as :class:`mibench.optim.augmentation.Views` does.
+        rounds: Views per image.
+        draws: Random generator on the images' device.
+    """
+    total = torch.zeros(len(images), device=images.device)
+    for _ in range(rounds):
+        total += score(views(images, draws)).gather(1, labels[:, None])[:, 0]
+    return total / rounds

@@ -13,6 +13,7 @@ from torch import nn
 
 from mibench.cli.main import main
 from mibench.cli.words import checked
+from mibench.composition import compose
 from mibench.errors import UserError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -241,6 +242,10 @@ def test_hydras_own_options_may_stand_anywhere(words):
 
 
 def test_one_key_twice_with_one_value_is_no_conflict():
-    assert checked(["seed=1", "seed=1"]) == ["seed=1", "seed=1"]
-    with pytest.raises(UserError, match="seed is set twice"):
-        checked(["seed=1", "seed=2"])
+    assert checked(["attack=gmi", "attack=gmi"]) == ["attack=gmi", "attack=gmi"]
+    with pytest.raises(UserError, match="attack is set twice"):
+        checked(["attack=gmi", "attack=dlg"])
+
+
+def test_of_an_options_values_the_last_counts():
+    assert compose(checked(["seed=1", "seed=2"])).seed == 2

@@ -1,0 +1,90 @@
+"""Image regularisers: what natural images have little of, one number per sample or per batch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import TracebackType
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.utils.hooks import RemovableHandle
+
+
+def total_variation(images: Tensor, power: Literal[1, 2] = 1, diagonals: bool = False) -> Tensor:
+    """Returns the mean absolute (or squared) difference of neighbouring pixels, shape ``(N,)``.
+
+    Args:
+        images: Shape ``(N, C, H, W)``.
+        power: 1 for absolute, 2 for squared differences.
+        diagonals: Whether both diagonal neighbours count beside the right and the lower one.
+    """
+    each = [(one.abs() ** power).flatten(1).mean(1) for one in differences(images, diagonals)]
+    return torch.stack(each).sum(0)
+
+
+def differences(images: Tensor, diagonals: bool) -> list[Tensor]:
+    """Returns the differences of neighbouring pixels by direction: right, down and, where asked, both diagonals."""
+    found = [images[..., :, 1:] - images[..., :, :-1], images[..., 1:, :] - images[..., :-1, :]]
+    if diagonals:
+        found += [images[..., 1:, 1:] - images[..., :-1, :-1], images[..., 1:, :-1] - images[..., :-1, 1:]]
+    return found
+
+
+def l2_norm(images: Tensor) -> Tensor:
+    """Returns the euclidean norm of every sample, shape ``(N,)``."""
+    return images.flatten(1).norm(dim=1)
+
+
+class BatchNormStatistics:
+    r"""Compares the batch that runs through a model with what its batch-norm layers remember of the training data.
+
+    Inside a ``with`` block every forward pass of the model records, for each layer :math:`l`, the statistics of its
+    *input* over batch and pixels; :meth:`mismatch` then is :math:`\sum_l w_l (\|\mu_l - \hat\mu_l\|_2 + \|\sigma^2_l -
+    \hat\sigma^2_l\|_2)` (Yin et al., CVPR 2020, equation 4).
+
+    Args:
+        model: The model, in evaluation mode.
+
+    Attributes:
+        count: Number of batch-norm layers.
+    """
+
+    def __init__(self, model: nn.Module) -> None:
+        self.layers = [
+            layer
+            for layer in model.modules()
+            if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and layer.running_mean is not None
+        ]
+        self.count = len(self.layers)
+        self._handles: list[RemovableHandle] = []
+        self._seen: dict[nn.Module, Tensor] = {}
+
+    def __enter__(self) -> BatchNormStatistics:
+        self._handles = [layer.register_forward_pre_hook(self._record) for layer in self.layers]
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for handle in self._handles:
+            handle.remove()
+        self._seen.clear()
+
+    def _record(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+        (x,) = inputs
+        over = [dim for dim in range(x.dim()) if dim != 1]
+        mean, variance = x.mean(over), x.var(over, unbiased=False)
+        remembered_mean, remembered_variance = layer.running_mean, layer.running_var
+        assert isinstance(remembered_mean, Tensor) and isinstance(remembered_variance, Tensor)
+        self._seen[layer] = (mean - remembered_mean).norm() + (variance - remembered_variance).norm()
+
+    def mismatch(self, weights: Sequence[float] = ()) -> Tensor:
+        """Returns the weighted mismatch of the last forward pass, a scalar.
+
+        Args:
+            weights: Weights of the first layers; all others have 1.
+        """
+        terms = [self._seen[layer] for layer in self.layers]
+        scaled = [*weights, *[1.0] * (len(terms) - len(weights))]
+        return torch.stack([weight * term for weight, term in zip(scaled, terms, strict=False)]).sum()
