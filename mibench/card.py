@@ -18,12 +18,17 @@ Modality = Literal["image", "text", "tabular", "audio", "graph"]
 Access = Literal["white_box", "scores", "labels", "explanations", "gradients", "features", "none"]
 Hook = Literal["data", "input", "architecture", "training", "output", "features", "update", "protocol"]
 Fidelity = Literal["official", "paper", "reconstruction"]
+Space = Literal["latent", "class", "style"]
 
 TASKS: tuple[str, ...] = get_args(Task)
 MODALITIES: tuple[str, ...] = get_args(Modality)
 ACCESSES: tuple[str, ...] = get_args(Access)
 HOOKS: tuple[str, ...] = get_args(Hook)
 FIDELITIES: tuple[str, ...] = get_args(Fidelity)
+SPACES: tuple[str, ...] = get_args(Space)
+
+#: The prior of the catalogue to name where a cell lacks one with this space.
+USUAL_PRIOR: Mapping[str, str] = {"latent": "wgan_gp", "class": "projection_cgan", "style": "style_gan"}
 
 #: The defense hooks that lie between the private data and what the attacker sees, by access.
 HOOKS_ON_PATH: Mapping[str, tuple[str, ...]] = {
@@ -125,6 +130,7 @@ class AttackCard(Card):
         needs: What the attacker must own: ``public`` (data), ``prior``, ``marginals``.
         uses: What it takes when the threat model grants it: ``labels``, ``confusion``.
         largest_batch: The largest client batch it is defined for; 0 means any.
+        space: Which space of its prior it searches.
         plants: Whether it changes the model before the victim trains or answers (a malicious server).
     """
 
@@ -134,10 +140,12 @@ class AttackCard(Card):
     needs: tuple[str, ...] = ()
     uses: tuple[str, ...] = ()
     largest_batch: int = 0
+    space: Space = "latent"
     plants: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
+        _check("space", (self.space,), SPACES, self.name)
         _check("task", (self.task,), TASKS, self.name)
         _check("access", self.access, ACCESSES, self.name)
 
@@ -185,7 +193,20 @@ class MetricCard(Card):
 
 @dataclass(frozen=True, kw_only=True)
 class PriorCard(Card):
-    """A prior (generator) that the attacker trains on public data."""
+    """A prior (generator) that the attacker trains on public data.
+
+    Attributes:
+        spaces: What of it can be searched: ``latent`` vectors, latents given a ``class``, a ``style`` space.
+        asks: The access to the victim that its training needs; empty where public data suffice. A prior that asks is
+            made for one victim, and its queries are the attack's.
+    """
+
+    spaces: tuple[Space, ...] = ("latent",)
+    asks: str = ""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        _check("space", self.spaces, SPACES, self.name)
 
 
 CARD_TYPES: dict[str, type[Card]] = {
@@ -233,9 +254,10 @@ def vary(card: C, **changes: Any) -> C:
 
 @dataclass(frozen=True, kw_only=True)
 class CellCards:
-    """The cards that meet in one cell, with the two numbers that decide a meeting.
+    """The cards that meet in one cell, with what else decides a meeting.
 
     Attributes:
+        prior: The prior's card; None where the cell has none.
         access: The access the attack is run with.
         batch_size: The client's batch in a federated cell, 0 elsewhere.
     """
@@ -246,7 +268,7 @@ class CellCards:
     attack: AttackCard
     defense: DefenseCard
     access: str
-    has_prior: bool = True
+    prior: PriorCard | None = None
     batch_size: int = 0
 
 
@@ -283,10 +305,22 @@ def compatible(cell: CellCards) -> str:
             f"Incompatible: attack '{attack.name}' is defined for client batches of at most {attack.largest_batch}, "
             f"but setting.batch_size is {cell.batch_size}."
         )
-    if "prior" in attack.needs and not cell.has_prior:
-        return (
-            f"Incompatible: attack '{attack.name}' searches a generator's latent space; set prior=wgan_gp (now: none)."
-        )
+    if "prior" in attack.needs:
+        if cell.prior is None:
+            return (
+                f"Incompatible: attack '{attack.name}' searches a generator's {attack.space} space; set "
+                f"prior={USUAL_PRIOR[attack.space]} (now: none)."
+            )
+        if attack.space not in cell.prior.spaces:
+            return (
+                f"Incompatible: attack '{attack.name}' searches a generator's {attack.space} space, but prior "
+                f"'{cell.prior.name}' has {_list(cell.prior.spaces)} only; set prior={USUAL_PRIOR[attack.space]}."
+            )
+        if cell.prior.asks and cell.access != cell.prior.asks:
+            return (
+                f"Incompatible: prior '{cell.prior.name}' is trained with access '{cell.prior.asks}' to the victim, "
+                f"but the cell grants '{cell.access}'; choose another prior."
+            )
     if defense.hooks and cell.access not in defense.affects:
         seen = "sees nothing of the victim" if cell.access == "none" else f"sees the victim's {_words(cell.access)}"
         return (

@@ -11,7 +11,7 @@ import datetime
 import json
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mibench.access import Ledger, View
+from mibench.access import Ledger, View, WhiteBoxView
 from mibench.attacks.base import Attack, AttackResult
 from mibench.catalogue import entry
 from mibench.composition import (
@@ -40,7 +40,7 @@ from mibench.knowledge import Knowledge
 from mibench.leaderboard.rows import CellFacts, make_row
 from mibench.leaderboard.shards import write_shard
 from mibench.options import check_types, check_value
-from mibench.priors.base import PriorData, trained_prior
+from mibench.priors.base import Prior, PriorData, loaded_prior, prior_key, train_prior, trained_prior
 from mibench.scoring import NAN, Score, facts_as_scores, near_chance, score
 from mibench.settings.base import Observation, Scene, Setting
 from mibench.store import Payload, Store
@@ -229,17 +229,10 @@ class Cell:
         public = split.public if "public" in wanted else None
         described += ["public"] if public is not None else []
         prior = None
-        if "prior" in wanted and self.config["prior"]["name"] != "none" and split.public is not None:
-            options, identity = (
-                {k: v for k, v in node["prior"].items() if k != "seed"} for node in (self.config, self.plan.identity)
-            )
-            prior = trained_prior(
-                build(options),
-                identity,
-                PriorData(split.public, split.spec),
-                self.workshop,
-                self.config["prior"]["seed"],
-            )
+        if "prior" in wanted and self.plan.cards.prior is not None and split.public is not None:
+            if not self.plan.cards.prior.asks:
+                data = PriorData(split.public, split.spec)
+                prior = trained_prior(*self.prior_options, data, self.workshop, self.config["prior"]["seed"])
             described.append(f"prior:{self.config['prior']['name']}")
         if "labels" in wanted and grants["labels"] and self.observation.secret is not None:
             facts["labels"] = self.observation.secret.y.clone()
@@ -250,6 +243,66 @@ class Cell:
         return Knowledge(
             None if public is None else public.to(self.workshop.device), prior, facts, (*described, *sorted(facts))
         )
+
+    @property
+    def prior_options(self) -> tuple[Prior, dict[str, Any]]:
+        """The cell's kind of prior, and what identifies its options."""
+        options, identity = (
+            {k: v for k, v in node["prior"].items() if k != "seed"} for node in (self.config, self.plan.identity)
+        )
+        return build(options), identity
+
+    def knowledge_of(self, victim: Victim, population: Population, view: View) -> tuple[Knowledge, float]:
+        """Returns what the attacker brings against one victim, and the seconds that took.
+
+        A prior that asks for the victim is trained here, or comes from the store; ``view`` is charged for it.
+        """
+        card, public = self.plan.cards.prior, self.split.public
+        if card is None or not card.asks or public is None or "prior" not in self.plan.cards.attack.needs:
+            return self.knowledge, 0.0
+        (prior, identity), seed, device = self.prior_options, self.config["prior"]["seed"], self.workshop.device
+        data = PriorData(public, view.spec)
+        key = {**prior_key(prior, identity, data, seed), "victim": dict(victim.key), "known": population.train.digest()}
+
+        def train(own: View) -> dict[str, Tensor]:
+            assert isinstance(own, WhiteBoxView)
+            with own.phase("prepare"):
+                return train_prior(prior, dataclasses.replace(data, view=own), device, seed)
+
+        payload = self.prepared("prior", key, view, lambda: self.observe(victim, population).view, train)
+        ready = loaded_prior(prior, view.spec, payload.tensors, device, seed)
+        return dataclasses.replace(self.knowledge, latent_prior=ready), float(payload.facts["seconds"])
+
+    def prepared(
+        self,
+        kind: str,
+        key: dict[str, Any],
+        view: View,
+        observe: Callable[[], View],
+        train: Callable[[View], Mapping[str, Tensor]],
+    ) -> Payload:
+        """Returns what the attacker has trained beforehand, from the store where it is there, and what that cost.
+
+        Args:
+            kind: What it is.
+            key: What identifies it.
+            view: The attack's view, whose ledger is charged, for a stored training as for a new one.
+            observe: Returns a view for the training alone.
+            train: Trains with that view and returns the weights.
+        """
+
+        def make() -> Payload:
+            own, start = observe(), time.perf_counter()
+            try:
+                weights = train(own)
+            except QueryRefused:
+                view.ledger.replay(own.ledger.state())
+                raise
+            return Payload(weights, {"ledger": own.ledger.state(), "seconds": time.perf_counter() - start})
+
+        payload = self.workshop.store.get(kind, key, make)
+        view.ledger.replay(payload.facts["ledger"])
+        return payload
 
     @cached_property
     def result(self) -> AttackResult:
@@ -262,7 +315,7 @@ class Cell:
         """Runs the attack on one victim."""
         block, version = self.config["attack"], self.plan.version("attack")
         method: Attack[Any, Any] = build(block)
-        knowledge, goal = self.knowledge, self.goal
+        goal = self.goal
         sees_victim = self.plan.access != "none"
         key = {
             "cell": {k: v for k, v in self.plan.identity.items() if k not in ("evaluation", "target", "dataset")},
@@ -273,7 +326,7 @@ class Cell:
                 "" if self.split.held_out is None else self.split.held_out.digest(),  # its classes bound the targets
                 self.split.sensitive,
             ],
-            "knowledge": knowledge.names(),
+            "knowledge": self.knowledge.names(),
         }
 
         def make() -> Payload:
@@ -282,15 +335,22 @@ class Cell:
                     "The reconstruction of this cell is no longer in the store; run it again with overwrite=always."
                 )
             view = (observation or self.observe(victim, population)).view
-            networks, preparing = method.untrained(view, knowledge, self.seed), 0.0
-            if len(networks):
-                own_view = self.observe(victim, population).view
-                try:
-                    preparing = self.prepare(method, networks, own_view, {**key, "revision": version})
-                except QueryRefused as refusal:
-                    nothing = {"ledger": own_view.ledger.state(), "seconds": NAN, "peak_memory_mb": NAN}
-                    return Payload(self.task.blank(goal, view.spec).tensors(), {**nothing, "stopped": str(refusal)})
-                view.ledger.replay(own_view.ledger.state())
+            try:
+                knowledge, preparing = self.knowledge_of(victim, population, view)
+                networks = method.untrained(view, knowledge, self.seed)
+                if len(networks):
+                    trained = self.prepared(
+                        "attack_model",
+                        {**key, "revision": version},
+                        view,
+                        lambda: self.observe(victim, population).view,
+                        lambda own: method.trained(own, knowledge, self.seed).state_dict(),
+                    )
+                    networks.load_state_dict(dict(trained.tensors))
+                    preparing += trained.facts["seconds"]
+            except QueryRefused as refusal:
+                nothing = {"ledger": view.ledger.state(), "seconds": NAN, "peak_memory_mb": NAN}
+                return Payload(self.task.blank(goal, view.spec).tensors(), {**nothing, "stopped": str(refusal)})
             result = method(view, knowledge, goal, seed=self.seed, networks=networks.eval(), label=label)
             cost = {
                 "ledger": result.ledger,
@@ -301,31 +361,6 @@ class Cell:
 
         payload = self.workshop.store.get("reconstruction", key, make, rebuild=self.rebuild)
         return AttackResult(Reconstruction(**payload.tensors), **payload.facts)
-
-    def prepare(
-        self, method: Attack[Any, Any], networks: torch.nn.ModuleDict, view: View, key: dict[str, Any]
-    ) -> float:
-        """Fills an attack's own models from the store, training them there first, and returns the seconds that took.
-
-        Args:
-            method: The attack.
-            networks: Its untrained models.
-            view: A view for their training alone; afterwards its ledger holds what the training cost.
-            key: What identifies them.
-        """
-
-        def train() -> Payload:
-            start = time.perf_counter()
-            trained = method.trained(view, self.knowledge, self.seed)
-            return Payload(
-                trained.state_dict(), {"ledger": view.ledger.state(), "seconds": time.perf_counter() - start}
-            )
-
-        payload = self.workshop.store.get("attack_model", key, train)
-        networks.load_state_dict(dict(payload.tensors))
-        if not view.ledger.queries:
-            view.ledger.replay(payload.facts["ledger"])
-        return float(payload.facts["seconds"])
 
     # 6. Truth, control and metrics
 

@@ -309,7 +309,7 @@ def plan_cell(cfg: DictConfig) -> Plan:
         attack=attack,
         defense=cast(DefenseCard, card["defense"]),
         access=str(config["attack"].get("access", attack.access[0])),
-        has_prior=config["prior"]["name"] != "none",
+        prior=None if config["prior"]["name"] == "none" else cast(PriorCard, card["prior"]),
         batch_size=batch_size,
     )
     return Plan(config, cards)

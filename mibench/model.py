@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -112,3 +113,90 @@ class LatentPrior(nn.Module, ABC):
     def sample_latent(self, n: int, generator: torch.Generator) -> Tensor:
         """Returns ``n`` independent latent draws of shape ``(n, latent_dim)`` on the generator's device."""
         return torch.randn(n, self.latent_dim, generator=generator, device=generator.device)
+
+
+class ClassPrior(LatentPrior):
+    """A prior whose images are of a given class of the victim.
+
+    Without a class, :meth:`generate` and :meth:`critic` take the classes in turn.
+
+    Attributes:
+        classes: Number of classes.
+    """
+
+    classes: int
+
+    @abstractmethod
+    def generate_class(self, z: Tensor, labels: Tensor) -> Tensor:
+        """Returns images ``(N, C, H, W)`` in [0, 1] for latents ``(N, latent_dim)`` and class ids ``(N,)``."""
+
+    @abstractmethod
+    def critic_class(self, x: Tensor, labels: Tensor) -> Tensor:
+        """Returns the realism score of images as pictures of their class, shape ``(N,)``; larger is more like one."""
+
+    def generate(self, z: Tensor) -> Tensor:
+        """Returns one image per latent, of class 0, 1, 2 ... in turn."""
+        return self.generate_class(z, self._in_turn(len(z), z.device))
+
+    def critic(self, x: Tensor) -> Tensor:
+        """Returns the realism score of images, taken as of class 0, 1, 2 ... in turn."""
+        return self.critic_class(x, self._in_turn(len(x), x.device))
+
+    def _in_turn(self, n: int, device: torch.device) -> Tensor:
+        return torch.arange(n, device=device) % self.classes
+
+
+@dataclass(frozen=True)
+class StyleState:
+    """What a style-based generator holds between two of its blocks.
+
+    Attributes:
+        hidden: The feature map that the next block grows, shape ``(N, channels, h, w)``.
+        image: The image so far, at the size of the last block, in the generator's own range; None before the first.
+    """
+
+    hidden: Tensor
+    image: Tensor | None
+
+
+class StylePrior(LatentPrior):
+    """A style-based generator: latents are mapped to styles, one per layer, and styles are synthesised.
+
+    Attributes:
+        num_ws: Number of layers that take a style.
+        w_dim: Dimension of a style.
+        num_blocks: Number of synthesis blocks, at each of which :meth:`synthesise` can be entered and left.
+    """
+
+    num_ws: int
+    w_dim: int
+    num_blocks: int
+
+    @abstractmethod
+    def styles(self, z: Tensor, psi: float = 1.0, cutoff: int | None = None) -> Tensor:
+        """Returns styles ``(N, num_ws, w_dim)`` of latents ``(N, latent_dim)``.
+
+        Args:
+            z: The latents.
+            psi: Truncation: 1 leaves the styles as they are, 0 makes them all the mean style.
+            cutoff: Number of first layers that are truncated; None truncates all.
+        """
+
+    @abstractmethod
+    def blocks(self, ws: Tensor, state: StyleState | None, start: int, stop: int) -> StyleState:
+        """Returns the state after blocks ``start`` to ``stop - 1``; ``state`` is None where ``start`` is 0.
+
+        Noise is constant, so running blocks in parts gives what running them at once gives.
+        """
+
+    @abstractmethod
+    def finish(self, state: StyleState) -> Tensor:
+        """Returns the image of the last block's state: nominally in [0, 1], not clipped, shape ``(N, C, H, W)``."""
+
+    def synthesise(self, ws: Tensor, state: StyleState | None = None, start: int = 0) -> Tensor:
+        """Returns images of styles, not clipped, entered at block ``start`` with its ``state``."""
+        return self.finish(self.blocks(ws, state, start, self.num_blocks))
+
+    def generate(self, z: Tensor) -> Tensor:
+        """Returns images ``(N, C, H, W)`` in [0, 1] for latents ``(N, latent_dim)``, without truncation."""
+        return self.synthesise(self.styles(z)).clamp(0, 1)

@@ -11,7 +11,7 @@ from typing import Any, cast
 
 import yaml
 
-from mibench.card import AttackCard, CellCards, DatasetCard, DefenseCard, SettingCard, TargetCard, compatible
+from mibench.card import AttackCard, CellCards, DatasetCard, DefenseCard, PriorCard, SettingCard, TargetCard, compatible
 from mibench.catalogue import AXES, Entry, choices, conf_dir, conf_dirs, entries
 from mibench.errors import UnknownNameError, UserError
 
@@ -164,7 +164,7 @@ def _planned(overrides: Overrides) -> PlannedCell:
         attack=attack,
         defense=cast(DefenseCard, found["defense"].card),
         access=said.get("attack.access", found["attack"].node.get("access", attack.access[0])),
-        has_prior=choices["prior"] != "none",
+        prior=None if choices["prior"] == "none" else cast(PriorCard, found["prior"].card),
         batch_size=int(batch) if str(batch).isdecimal() else 0,
     )
     return PlannedCell(overrides, choices, compatible(cards))

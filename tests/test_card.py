@@ -7,6 +7,7 @@ from mibench.card import (
     CellCards,
     DatasetCard,
     DefenseCard,
+    PriorCard,
     SettingCard,
     TargetCard,
     compatible,
@@ -23,7 +24,10 @@ ATTACK = AttackCard(
     needs=("prior",),
 )  # fmt: skip
 DEFENSE = DefenseCard(name="round", title="Round", modalities=("image",), hooks=("output",), affects=("scores",))
-CELL = CellCards(dataset=DATASET, setting=SETTING, target=TARGET, attack=ATTACK, defense=DEFENSE, access="scores")
+PRIOR = PriorCard(name="gan", title="GAN", modalities=("image",))
+CELL = CellCards(
+    dataset=DATASET, setting=SETTING, target=TARGET, attack=ATTACK, defense=DEFENSE, access="scores", prior=PRIOR
+)
 
 
 def test_a_cell_whose_parts_meet_has_no_reason():
@@ -38,7 +42,9 @@ def test_a_cell_whose_parts_meet_has_no_reason():
         ({"attack": replace(ATTACK, task="attribute")}, ["Incompatible", "attribute", "no truth"]),
         ({"attack": replace(ATTACK, access=("labels",))}, ["Incompatible", "labels", "attack.access"]),
         ({"setting": replace(SETTING, access=("none",))}, ["Incompatible", "does not offer"]),
-        ({"has_prior": False}, ["Incompatible", "prior=wgan_gp"]),
+        ({"prior": None}, ["Incompatible", "latent space", "prior=wgan_gp"]),
+        ({"attack": replace(ATTACK, space="style")}, ["Incompatible", "prior 'gan' has latent only", "style_gan"]),
+        ({"prior": replace(PRIOR, asks="white_box")}, ["Incompatible", "trained with access 'white_box'", "'scores'"]),
         (
             {"attack": replace(ATTACK, largest_batch=1), "batch_size": 2},
             ["batches of at most 1", "setting.batch_size is 2"],

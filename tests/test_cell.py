@@ -200,6 +200,50 @@ def test_a_budget_spent_while_preparing_leaves_failures(attack_with_a_model, mak
     assert hits and set(hits) == {0.0}
 
 
+@pytest.fixture
+def prior_that_asks(monkeypatch):
+    """WGAN-GP replaced by a prior whose training asks the victim 30 times; the card is read from the source."""
+    import dataclasses
+
+    from mibench.priors.wgan_gp import WganGp
+
+    trainings = []
+
+    def train(self, network, data, seed, device):
+        if data.view is None:
+            return
+        trainings.append(data.view.spec.classes)
+        with torch.no_grad():
+            network.seed_map[0].weight += 1e-3 * data.view.logits(data.public.x[:30]).mean()
+
+    monkeypatch.setattr(WganGp, "train", train)
+    plans = plan_cell(compose(["attack=gmi", "budget=smoke"])).cards
+    card = dataclasses.replace(plans.prior, asks="white_box")
+    monkeypatch.setattr(WganGp, "card", card)
+
+    def asking(cell):
+        cell.plan = dataclasses.replace(cell.plan, cards=dataclasses.replace(cell.plan.cards, prior=card))
+        return cell
+
+    return asking, trainings
+
+
+def test_a_prior_that_asks_is_made_for_each_victim_and_its_queries_are_the_attacks(
+    prior_that_asks, make_cell, tmp_path
+):
+    asking, trainings = prior_that_asks
+    cold = asking(make_cell("attack=gmi", folder=tmp_path))
+    plain = make_cell("attack=gmi", folder=tmp_path / "plain").result.ledger["queries"]
+    assert cold.result.ledger["queries"] == {**plain, "prepare": 30} and len(trainings) == 1
+    warm = asking(make_cell("attack=gmi", folder=tmp_path))
+    warm.rebuild = True
+    assert warm.result.ledger == cold.result.ledger and len(trainings) == 1
+    assert cold.control is not None and len(trainings) == 2, "the control's prior is its own"
+    assert "prior:wgan_gp" in cold.knowledge.names()
+    spent = asking(make_cell("attack=gmi", "query_budget=20", folder=tmp_path / "spent"))
+    assert bool(spent.result.reconstruction.missing.all()) and "budget of 20 queries" in spent.result.stopped
+
+
 def test_a_victim_near_chance_is_said_so(make_cell, tmp_path):
     notes = make_cell("attack=mi_face", "target.recipe.epochs=0", folder=tmp_path).run().notes
     assert any("near the" in note and "no merit of a defense" in note for note in notes)

@@ -7,19 +7,21 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Generic, TypeVar, final
+from typing import Any, ClassVar, Generic, TypeVar, final
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
-from mibench.access import View
+from mibench.access import View, WhiteBoxView
 from mibench.card import AttackCard
 from mibench.errors import QueryRefused
 from mibench.knowledge import Knowledge
+from mibench.optim.identity import IdentityLoss, identity_loss
 from mibench.progress import progress
 from mibench.seeding import derive, generator, seeded
 from mibench.tasks import get_task
 from mibench.tasks.base import Reconstruction
+from mibench.tasks.class_ import ClassGoal
 
 log = logging.getLogger("mibench")
 
@@ -59,6 +61,7 @@ class Attack(ABC, Generic[ViewT, GoalT]):
     _best: Callable[[], Reconstruction] | None = None
     _seed: int = 0
     _label: str = ""
+    _leader: Attack[Any, Any] | None = None
 
     def networks(self, view: ViewT, knowledge: Knowledge) -> nn.ModuleDict:
         """Returns the attack's own models, untrained; none by default."""
@@ -136,17 +139,46 @@ class Attack(ABC, Generic[ViewT, GoalT]):
     @final
     def keep(self, best: Callable[[], Reconstruction]) -> None:
         """Keeps how to make the best result so far: the answer where the budget or the victim stops the attack."""
-        self._best = best
+        (self._leader or self)._best = best
 
     @final
     def draws(self, device: torch.device, *names: object) -> torch.Generator:
         """Returns the random generator of one use (``"latents"``, ``"noise"``) on ``device``."""
-        return generator(derive(self._seed, *names), device)
+        return generator(derive((self._leader or self)._seed, *names), device)
 
     @final
     def steps(self, count: int, what: str = "") -> Iterator[int]:
         """Yields 0..count-1 behind the attack's progress bar."""
-        return progress(range(count), f"{self._label} {what}".strip(), total=count)
+        return progress(range(count), f"{(self._leader or self)._label} {what}".strip(), total=count)
+
+    @final
+    def lead(self, part: Attack[Any, Any]) -> None:
+        """Lets ``part``, an attack that this one wraps, draw, count its steps and keep its best as this one."""
+        part._leader = self
+
+
+#: Returns the identity loss of every image, shape ``(N,)``, from the view, images ``(N, C, H, W)`` and class ids.
+Identity = Callable[[WhiteBoxView, Tensor, Tensor], Tensor]
+
+
+class ClassSearch(Attack[WhiteBoxView, ClassGoal]):
+    """A class attack that searches for images that the target names, under an identity loss.
+
+    What it minimises goes through :meth:`identify`, so that another attack can wrap it and put a loss of its own there.
+
+    Attributes:
+        identity: The loss.
+        replaced: What a wrapper has put in its place.
+    """
+
+    identity: IdentityLoss = "cross_entropy"
+    replaced: Identity | None = None
+
+    def identify(self, view: WhiteBoxView, images: Tensor, labels: Tensor) -> Tensor:
+        """Returns the identity loss of every image, shape ``(N,)``."""
+        if self.replaced is not None:
+            return self.replaced(view, images, labels)
+        return identity_loss(self.identity)(view.logits(images), labels)
 
 
 def failures_blanked(answer: Reconstruction, blank: Reconstruction) -> Reconstruction:

@@ -23,10 +23,9 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from mibench.access import WhiteBoxView
-from mibench.attacks.base import Attack
+from mibench.attacks.base import ClassSearch
 from mibench.card import AttackCard
 from mibench.knowledge import Knowledge
 from mibench.model import LatentPrior
@@ -36,7 +35,7 @@ from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassGoal
 
 
-class Gmi(Attack[WhiteBoxView, ClassGoal]):
+class Gmi(ClassSearch):
     """Latent search under critic and cross-entropy.
 
     Args:
@@ -88,8 +87,7 @@ class Gmi(Attack[WhiteBoxView, ClassGoal]):
     def loss(self, view: WhiteBoxView, prior: LatentPrior, z: Tensor, labels: Tensor) -> Tensor:
         """Returns the loss of every latent, shape ``(N,)``."""
         images = prior.generate(z)
-        identity = cross_entropy(view.logits(images), labels, reduction="none")
-        return self.identity_weight * identity - self.prior_weight * prior.critic(images)
+        return self.identity_weight * self.identify(view, images, labels) - self.prior_weight * prior.critic(images)
 
     def reconstruct(
         self, view: WhiteBoxView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict

@@ -19,7 +19,7 @@ def total_variation(images: Tensor, power: Literal[1, 2] = 1, diagonals: bool = 
         power: 1 for absolute, 2 for squared differences.
         diagonals: Whether both diagonal neighbours count beside the right and the lower one.
     """
-    each = [(one.abs() ** power).flatten(1).mean(1) for one in differences(images, diagonals)]
+    each = [one.abs().pow(power).flatten(1).mean(1) for one in differences(images, diagonals)]
     return torch.stack(each).sum(0)
 
 
@@ -33,7 +33,8 @@ def differences(images: Tensor, diagonals: bool) -> list[Tensor]:
 
 def l2_norm(images: Tensor) -> Tensor:
     """Returns the euclidean norm of every sample, shape ``(N,)``."""
-    return images.flatten(1).norm(dim=1)
+    norms: Tensor = images.flatten(1).norm(dim=1)
+    return norms
 
 
 class BatchNormStatistics:

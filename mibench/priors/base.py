@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+from torch import Tensor
 
+from mibench.access import WhiteBoxView
 from mibench.card import PriorCard
 from mibench.data import Examples, InputSpec
 from mibench.model import LatentPrior
@@ -19,15 +22,17 @@ from mibench.victim import Workshop
 
 @dataclass(frozen=True)
 class PriorData:
-    """Public images and nothing else: the only data type a prior's training accepts.
+    """What a prior is trained on: public images, and where its card asks for one a view of the victim.
 
     Attributes:
         public: The attacker's public examples.
-        spec: Facts of the input.
+        spec: Facts of the input, with the victim's classes.
+        view: The victim; None where public data suffice.
     """
 
     public: Examples
     spec: InputSpec
+    view: WhiteBoxView | None = None
 
 
 class Prior(ABC):
@@ -56,7 +61,15 @@ def trained_prior(
         workshop: Store and device.
         seed: The prior's own seed, shared by all cells unless set.
     """
-    key = {
+    payload = workshop.store.get(
+        "prior", prior_key(prior, config, data, seed), lambda: Payload(train_prior(prior, data, workshop.device, seed))
+    )
+    return loaded_prior(prior, data.spec, payload.tensors, workshop.device, seed)
+
+
+def prior_key(prior: Prior, config: Mapping[str, Any], data: PriorData, seed: int) -> dict[str, Any]:
+    """Returns what identifies a trained prior; the victim of one that asks for it is not in it."""
+    return {
         "prior": dict(config),
         "revision": prior.card.revision,
         "data": data.public.digest(),
@@ -65,18 +78,24 @@ def trained_prior(
         "seed": seed,
     }
 
-    def network() -> LatentPrior:
-        with seeded(derive(seed, "prior", prior.card.name)):
-            return prior.network(data.spec).to(workshop.device)
 
-    def build() -> Payload:
-        fresh = network()
-        public = PriorData(data.public.to(workshop.device), data.spec)
-        with seeded(derive(seed, "prior training")):
-            prior.train(fresh, public, seed, workshop.device)
-        return Payload(fresh.state_dict())
+def train_prior(prior: Prior, data: PriorData, device: torch.device, seed: int) -> dict[str, Tensor]:
+    """Trains a prior from its seed and returns its weights."""
+    fresh = _untrained(prior, data.spec, device, seed)
+    with seeded(derive(seed, "prior training")):
+        prior.train(fresh, dataclasses.replace(data, public=data.public.to(device)), seed, device)
+    return fresh.state_dict()
 
-    payload = workshop.store.get("prior", key, build)
-    ready = network()
-    ready.load_state_dict(dict(payload.tensors))
+
+def loaded_prior(
+    prior: Prior, spec: InputSpec, weights: Mapping[str, Tensor], device: torch.device, seed: int
+) -> LatentPrior:
+    """Returns the frozen prior with the weights of an earlier training."""
+    ready = _untrained(prior, spec, device, seed)
+    ready.load_state_dict(dict(weights))
     return ready.eval().requires_grad_(False)
+
+
+def _untrained(prior: Prior, spec: InputSpec, device: torch.device, seed: int) -> LatentPrior:
+    with seeded(derive(seed, "prior", prior.card.name)):
+        return prior.network(spec).to(device)

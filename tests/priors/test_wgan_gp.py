@@ -86,8 +86,8 @@ def test_images_that_are_not_square_are_refused():
         WganGp().network(InputSpec("image", (1, 8, 16), 5))
 
 
-def test_training_accepts_public_images_and_nothing_else():
-    assert {field.name for field in dataclasses.fields(PriorData)} == {"public", "spec"}
+def test_training_accepts_public_images_and_a_view_that_holds_no_data():
+    assert {field.name for field in dataclasses.fields(PriorData)} == {"public", "spec", "view"}
     for kind in (Prior, WganGp):
         assert typing.get_type_hints(kind.train)["data"] is PriorData
 
