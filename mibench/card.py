@@ -252,6 +252,19 @@ def vary(card: C, **changes: Any) -> C:
     return dataclasses.replace(card, **changes)
 
 
+def wrapped(card: AttackCard, base: AttackCard) -> AttackCard:
+    """Returns the card of a wrapper with what the attack that it wraps needs; a revision of either one counts."""
+    return dataclasses.replace(
+        card,
+        access=tuple(access for access in card.access if access in base.access),
+        needs=tuple(dict.fromkeys((*card.needs, *base.needs))),
+        uses=tuple(dict.fromkeys((*card.uses, *base.uses))),
+        space=base.space,
+        largest_batch=base.largest_batch,
+        revision=card.revision + base.revision - 1,
+    )
+
+
 @dataclass(frozen=True, kw_only=True)
 class CellCards:
     """The cards that meet in one cell, with what else decides a meeting.

@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import yaml
 
-from mibench.card import Card, read_card, vary
+from mibench.card import AttackCard, Card, read_card, vary, wrapped
 from mibench.errors import UnknownNameError, UserError
 
 AXES = ("dataset", "setting", "target", "prior", "attack", "defense", "metric")
@@ -154,6 +154,8 @@ def entry(axis: str, name: str) -> Entry:
 def card_of(node: Mapping[str, Any]) -> Card:
     """Returns the card of a component's configuration block (``name``, ``_target_``, optional ``variant_of``).
 
+    That of an attack with another one as its ``base`` derives from both.
+
     Raises:
         UserError: If the block names no class, or one without a card.
     """
@@ -161,6 +163,8 @@ def card_of(node: Mapping[str, Any]) -> Card:
     if not isinstance(target, str) or "." not in target:
         raise UserError(f"The block of '{node.get('name', '?')}' has no _target_ of the form package.module.Class.")
     card = _card(target)
+    if isinstance(base := node.get("base"), Mapping) and isinstance(card, AttackCard):
+        card = wrapped(card, cast(AttackCard, card_of(base)))
     return vary(card, name=node.get("name", card.name), variant_of=node.get("variant_of", ""))
 
 
@@ -198,4 +202,18 @@ def _component(axis: str, file: Path) -> dict[str, Any]:
                 "line, or write the block flat."
             )
         content = content[axis]
+    if inner := base_of(axis, file):
+        content["base"] = _component(axis, choices(axis)[inner])
+    content.pop("defaults", None)
     return content if "_target_" in content else {}
+
+
+def defaults_of(file: Path) -> dict[str, str]:
+    """Returns the named entries of a yaml's defaults list: ``override /prior: wgan_gp``, ``/attack@base: gmi``."""
+    listed = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("defaults", [])
+    return {key: name for one in listed if isinstance(one, dict) for key, name in one.items()}
+
+
+def base_of(axis: str, file: Path) -> str:
+    """Returns the name of the component that the one of ``file`` wraps, from its defaults list; empty for none."""
+    return defaults_of(file).get(f"/{axis}@base", "")

@@ -143,6 +143,8 @@ def component_of(node: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
 
     options = {name: value for name, value in node.items() if name not in (*DESCRIPTIONS, "_target_")}
     component = get_class(node["_target_"])
+    if isinstance(base := options.get("base"), Mapping):
+        options["base"] = build(base)
     check_types(key_of_block(node["name"], component), component, options)
     return component, options
 

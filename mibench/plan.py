@@ -12,7 +12,17 @@ from typing import Any, cast
 import yaml
 
 from mibench.card import AttackCard, CellCards, DatasetCard, DefenseCard, PriorCard, SettingCard, TargetCard, compatible
-from mibench.catalogue import AXES, Entry, choices, conf_dir, conf_dirs, entries
+from mibench.catalogue import (
+    AXES,
+    Entry,
+    base_of,
+    card_of,
+    choices,
+    conf_dir,
+    conf_dirs,
+    defaults_of,
+    entries,
+)
 from mibench.errors import UnknownNameError, UserError
 
 Overrides = tuple[str, ...]
@@ -143,7 +153,8 @@ def choices_of(overrides: Sequence[str]) -> dict[str, str]:
     for _ in order:  # a choice may change an axis that stands before it, whose yaml then counts
         before = dict(chosen)
         for axis in order:
-            for other, name in _overridden(axis, chosen[axis], conf_dirs()).items():
+            base = said.get(f"{axis}@{axis}.base", "")
+            for other, name in _overridden(axis, chosen[axis], base, conf_dirs()).items():
                 if other not in said:
                     chosen[other] = name
         if chosen == before:
@@ -156,6 +167,9 @@ def _planned(overrides: Overrides) -> PlannedCell:
     found = {axis: _entry(axis, name) for axis, name in choices.items()}
     said = {key_of(override): override.partition("=")[2] for override in overrides}
     attack = cast(AttackCard, found["attack"].card)
+    if "attack@attack.base" in said and "base" in found["attack"].node:
+        base = _entry("attack", said["attack@attack.base"]).node
+        attack = cast(AttackCard, card_of({**found["attack"].node, "base": base}))
     batch = said.get("setting.batch_size", found["setting"].node.get("batch_size", 0))
     cards = CellCards(
         dataset=cast(DatasetCard, found["dataset"].card),
@@ -198,17 +212,23 @@ def _defaults() -> tuple[tuple[str, ...], dict[str, str]]:
 
 
 @cache
-def _overridden(axis: str, name: str, _search_path: tuple[Path, ...]) -> dict[str, str]:
-    """Returns which other axes a choice sets, from its ``override /AXIS: NAME`` lines."""
+def _overridden(axis: str, name: str, base: str, _search_path: tuple[Path, ...]) -> dict[str, str]:
+    """Returns which other axes a choice sets, from its own ``override /AXIS: NAME`` lines and those of what it wraps.
+
+    Args:
+        axis: The axis.
+        name: The choice.
+        base: What it wraps in place of what its yaml says; empty keeps that.
+    """
     file = choices(axis).get(name)
     if file is None:
         return {}
-    listed = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("defaults", [])
+    inner = base or base_of(axis, file)
+    found = _overridden(axis, inner, "", _search_path) if inner and base_of(axis, file) else {}
     prefix = "override /"
-    return {
-        key.removeprefix(prefix): value
-        for one in listed
-        if isinstance(one, dict)
-        for key, value in one.items()
+    own = {
+        key.removeprefix(prefix).partition("@")[0]: value
+        for key, value in defaults_of(file).items()
         if key.startswith(prefix)
     }
+    return {**found, **own}

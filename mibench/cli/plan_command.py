@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
@@ -23,7 +24,7 @@ def run(words: Sequence[str]) -> int:
         raise UserError(f"plan takes KEY=VALUE, as a sweep does (plan grid=first), but got '{odd[0]}'.")
     said = {key_of(word): word.partition("=")[2] for word in words}
     known = (*AXES, *TOP_BLOCKS, *SWEEP_KEYS, "hydra")
-    if strange := [key for key in said if key.partition(".")[0].partition("/")[0] not in known]:
+    if strange := [key for key in said if re.split(r"[./@]", key)[0] not in known]:
         raise UnknownNameError("option", strange[0], known)
     if (listed := said.get("cells", "false")) not in ("true", "false"):
         raise UserError(f"Expected cells to be true or false, but got '{listed}'.")

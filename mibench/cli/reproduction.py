@@ -98,6 +98,9 @@ class Commands:
         budget = f"budget={chosen['budget']}"
         today = dict(self._composed(f"attack={chosen['attack']}", budget))
         words = [f"{axis}={chosen[axis]}" for axis in ALWAYS]
+        if (base := _base(config["attack"])) != _base(today["attack"]):
+            words.insert(1, f"attack@attack.base={base}")
+            today = dict(self._composed(words[0], words[1], budget))
         words += [f"{axis}={chosen[axis]}" for axis in WHERE_CHANGED if today[axis]["name"] != chosen[axis]]
         for axis in ("defense", "dataset", "target", *WHERE_CHANGED):
             if today[axis]["name"] != chosen[axis]:
@@ -120,6 +123,12 @@ class Commands:
 
 
 _ABSENT = object()
+
+
+def _base(attack: Mapping[str, Any]) -> str:
+    """Returns the name of the attack that an attack's block wraps; empty where it wraps none."""
+    base = attack.get("base")
+    return str(base.get("name", "")) if isinstance(base, Mapping) else ""
 
 
 def revised(config: Mapping[str, Any]) -> list[str]:

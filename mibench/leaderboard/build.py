@@ -82,6 +82,9 @@ def write_study(results: Path, name: str, cell_ids: Iterable[str]) -> tuple[Path
     if not len(table):
         raise UserError(f"No shard below {results}/shards belongs to study '{name}'; run its cells first.")
     path = results / "studies" / f"{name}.parquet"
+    for column in ("reason", "notes"):
+        told = pc.replace_substring(decoded(table, column), str(Path.home()), "~")  # whose home it was concerns nobody
+        table = table.set_column(table.schema.get_field_index(column), column, told.dictionary_encode())
     write_table(path, table)
     write_pictures(results, path.with_suffix(""), table)
     statuses: dict[str, str] = {}

@@ -41,9 +41,15 @@ def markdown(groups: Sequence[Group], options: Mapping[str, str], set_aside: Map
         set_aside: Files that were left out, with the reason.
         local: Whether one's own shards are part of it.
     """
-    parts = [OF_SHARDS if local else OF_STUDIES]
+    parts, unmeasured = [OF_SHARDS if local else OF_STUDIES], 0
     for (task, dataset), found in groupby(groups, key=lambda one: (one.facts["task"], one.facts["dataset"])):
-        parts.append(_section(task, dataset, list(found), options))
+        section = list(found)
+        if any(one.headline is not None for one in section):
+            parts.append(_section(task, dataset, section, options))
+        else:
+            unmeasured += len(section)
+    if unmeasured:
+        parts.append(f"{unmeasured} groups of other datasets and tasks have no number: the page says why.\n")
     if set_aside:
         parts.append("## Set aside\n\nThese files gave no rows:\n")
         parts.append("\n".join(f"- `{name}`: {_plain(reason)}" for name, reason in sorted(set_aside.items())) + "\n")

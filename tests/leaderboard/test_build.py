@@ -1,5 +1,6 @@
 import os
 import shutil
+from pathlib import Path
 
 import pandas as pd
 import pyarrow.parquet as pq
@@ -123,6 +124,12 @@ def test_a_study_holds_the_cells_of_its_plan(tmp_path, three):
         write_study(tmp_path, "first", ["of-another-machine"])
     with pytest.raises(UserError, match="name of letters"):
         write_study(tmp_path, "../first", [three[0].cell_id])
+
+
+def test_a_study_does_not_tell_whose_machine_it_was(tmp_path, add_cell):
+    cell = add_cell(tmp_path, status="skipped", reason=f"Not found in {Path.home()}/.cache/torch.")
+    path, _ = write_study(tmp_path, "first", [cell.cell_id])
+    assert pd.read_parquet(path)["reason"].tolist() == ["Not found in ~/.cache/torch."]
 
 
 def test_a_cell_of_two_studies_stands_once_and_ones_own_shard_wins(tmp_path, three, add_cell):

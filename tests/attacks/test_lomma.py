@@ -1,0 +1,129 @@
+import pytest
+import torch
+from torch import nn
+
+from mibench.access import Ledger, WhiteBoxView
+from mibench.attacks.base import ClassSearch
+from mibench.attacks.gmi import Gmi
+from mibench.attacks.lomma import Lomma, features, parts
+from mibench.attacks.mi_face import MiFace
+from mibench.cli.reproduction import Commands
+from mibench.composition import compose, plan_cell
+from mibench.data import Examples, InputSpec
+from mibench.errors import UserError
+from mibench.knowledge import Knowledge
+from mibench.model import Classifier, LatentPrior
+from mibench.plan import plan_cells
+from mibench.tasks.class_ import ClassGoal
+
+SPEC = InputSpec("image", (1, 4, 4), classes=4)
+GOAL = ClassGoal(torch.arange(4), samples=2)
+
+
+class HiddenLayer(Classifier):
+    """A network whose feature can grow without bound."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(3)
+        self.normalise = nn.Identity()
+        self.stages = nn.ModuleList([nn.Sequential(nn.Flatten(), nn.Linear(16, 32), nn.ReLU())])
+        self.head = nn.Linear(32, 4)
+
+
+class WidePrior(LatentPrior):
+    """``G(z) = 1/2 + A z``: what the search meets is not bounded, only the image that is returned."""
+
+    name = "wide"
+    latent_dim = 6
+
+    def __init__(self):
+        super().__init__()
+        self.a = torch.randn(16, 6, generator=torch.Generator().manual_seed(2)) / 4
+        self.last = torch.zeros(0)
+
+    def generate(self, z):
+        images = (0.5 + z @ self.a.T).reshape(-1, 1, 4, 4)
+        if torch.is_grad_enabled():
+            self.last = images.detach()
+            return images
+        return images.clamp(0, 1)
+
+    def critic(self, x):
+        return torch.zeros(len(x))
+
+
+def attack(seed=0, **options):
+    """Runs LOMMA over a GMI without a box; returns its view, its public images and the last images it looked at."""
+    public = torch.rand(200, 1, 4, 4, generator=torch.Generator().manual_seed(4))
+    view = WhiteBoxView.of(HiddenLayer(), SPEC, Ledger(), torch.device("cpu"))
+    prior = WidePrior()
+    base = Gmi(iterations=options.pop("iterations", 1000), restarts=1, clip=1e6, batch=100, lr=0.02)
+    lomma = Lomma(base=base, epochs=1, **{"students": 0, **options})
+    knowledge = Knowledge(Examples(public, torch.zeros(200, dtype=torch.long)), prior)
+    lomma(view, knowledge, GOAL, seed=seed)
+    return view, public, prior.last
+
+
+def growth(**options):
+    """How long the last features are, in mean lengths of public ones."""
+    view, public, last = attack(**options)
+    with torch.no_grad():
+        return float(features(view, last)[1].norm(dim=1).mean() / features(view, public)[1].norm(dim=1).mean())
+
+
+def test_the_feature_term_keeps_the_logit_from_growing_by_length_alone():
+    assert growth(regularisation=0.0) > 3
+    assert growth(regularisation=1.0) < 2
+
+
+def test_where_the_target_is_sure_the_search_goes_on_and_under_cross_entropy_it_does_not():
+    def moved(loss):
+        one, other = (attack(loss=loss, iterations=n, regularisation=0.0)[2] for n in (1500, 3000))
+        return float((one - other).abs().max())
+
+    assert moved("logit") > 2 * moved("cross_entropy")
+
+
+def test_students_change_the_search_and_come_from_public_images_alone():
+    alone, with_students = attack(iterations=3)[2], attack(iterations=3, students=2)[2]
+    assert not torch.allclose(alone, with_students, atol=1e-4)
+
+
+def distilled(digits8, trained_cnn, white_box, **options):
+    view = white_box(trained_cnn, digits8)
+    lomma = Lomma(base=Gmi(iterations=1, restarts=1), students=1, **options)
+    networks = lomma.trained(view, Knowledge(digits8.public, WidePrior()), 0)
+    test = digits8.public.x
+    with torch.no_grad():
+        wanted = view.logits(test).softmax(1)
+        (student,) = parts(networks)[0]
+        said = student(test).softmax(1)
+    return float((said.argmax(1) == wanted.argmax(1)).double().mean())
+
+
+def test_a_student_answers_as_the_target_does(digits8, trained_cnn, white_box):
+    assert distilled(digits8, trained_cnn, white_box, epochs=60, lr=0.05) > 0.75
+    assert distilled(digits8, trained_cnn, white_box, epochs=1, lr=1e-9) < 0.6, "one that learned nothing does not"
+
+
+def test_the_reference_is_the_mean_or_one_draw_per_image():
+    mean, again, drawn = (attack(iterations=3, reference=one)[2] for one in ("mean", "mean", "sample"))
+    assert torch.equal(mean, again) and not torch.allclose(mean, drawn, atol=1e-5)
+
+
+def test_only_an_attack_with_an_identity_loss_can_be_wrapped():
+    with pytest.raises(UserError, match="'mi_face' has none"):
+        Lomma(base=MiFace())
+    assert issubclass(Gmi, ClassSearch)
+
+
+def test_the_card_derives_from_what_is_wrapped_and_the_command_brings_it_back():
+    plan = plan_cell(compose(["attack=lomma", "attack.base.iterations=7"]))
+    assert plan.cards.attack.needs == ("public", "prior") and plan.config["prior"]["name"] == "wgan_gp"
+    (planned,) = plan_cells([("attack=lomma",)])
+    assert planned.choices["prior"] == "wgan_gp" and not planned.reason
+    (refused,) = plan_cells([("attack=lomma", "prior=none")])
+    assert "latent space" in refused.reason
+    made = Commands()(plan.description)
+    assert "attack.base.iterations=7" in made.command and not made.changed
