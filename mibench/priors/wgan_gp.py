@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from mibench.card import PriorCard
 from mibench.data import InputSpec
-from mibench.errors import UserError
 from mibench.model import LatentPrior
+from mibench.nn.adversarial import fitted, random_images, refuse_oblong, step_along
 from mibench.options import Count, NonNegative, Positive
 from mibench.priors.base import Prior, PriorData
 from mibench.progress import progress
@@ -73,19 +73,13 @@ class WganGpNetworks(LatentPrior):
     def generate(self, z: Tensor) -> Tensor:
         """Returns images of shape ``(N, C, H, W)`` in [0, 1]."""
         seed = self.seed_map(z).unflatten(1, (-1, 4, 4))
-        return self._fit(self.grow(seed), self.size).clamp(0, 1)
+        return fitted(self.grow(seed), self.size).clamp(0, 1)
 
     def critic(self, x: Tensor) -> Tensor:
         """Returns the critic's score, shape ``(N,)``."""
         native = 2 ** math.ceil(math.log2(max(self.size)))
-        score: Tensor = self.judge(self._fit(x, (native, native)))
+        score: Tensor = self.judge(fitted(x, (native, native)))
         return score.flatten(1).mean(1)
-
-    @staticmethod
-    def _fit(x: Tensor, size: tuple[int, int]) -> Tensor:
-        if tuple(x.shape[-2:]) == size:
-            return x
-        return nn.functional.interpolate(x, size, mode="bilinear", antialias=True)
 
 
 class WganGp(Prior):
@@ -136,9 +130,7 @@ class WganGp(Prior):
 
     def network(self, spec: InputSpec) -> WganGpNetworks:
         """Returns the untrained networks."""
-        if spec.shape[1] != spec.shape[2]:
-            size = f"{spec.shape[2]}x{spec.shape[1]}"
-            raise UserError(f"prior=wgan_gp needs square images, but got {size}; set dataset.size.")
+        refuse_oblong("wgan_gp", spec)
         return WganGpNetworks(spec.shape, self.latent_dim, self.width)
 
     def train(self, network: LatentPrior, data: PriorData, seed: int, device: torch.device) -> None:
@@ -152,22 +144,14 @@ class WganGp(Prior):
         network.train()
         for _ in progress(range(self.iterations), "prior wgan_gp"):
             for _ in range(self.n_critic):
-                real = self._real(data.public.x, flip, draws)
+                real = random_images(data.public.x, self.batch_size, flip, draws)
                 with torch.no_grad():
                     fake = network.generate(network.sample_latent(len(real), draws))
                 loss = network.critic(fake).mean() - network.critic(real).mean()
                 loss = loss + self.penalty * gradient_penalty(network, real, fake, draws)
-                _step(adam_d, loss, network.judge)
+                step_along(adam_d, loss, network.judge)
             fake = network.generate(network.sample_latent(self.batch_size, draws))
-            _step(adam_g, -network.critic(fake).mean(), makers)
-
-    def _real(self, public: Tensor, flip: bool, draws: torch.Generator) -> Tensor:
-        rows = torch.randint(len(public), (self.batch_size,), generator=draws, device=public.device)
-        images = public[rows]
-        if flip:
-            mirrored = torch.rand(len(images), 1, 1, 1, generator=draws, device=images.device) < 0.5
-            images = torch.where(mirrored, images.flip(3), images)
-        return images
+            step_along(adam_g, -network.critic(fake).mean(), makers)
 
 
 def gradient_penalty(network: LatentPrior, real: Tensor, fake: Tensor, draws: torch.Generator) -> Tensor:
@@ -177,11 +161,3 @@ def gradient_penalty(network: LatentPrior, real: Tensor, fake: Tensor, draws: to
     (slope,) = torch.autograd.grad(network.critic(between).sum(), between, create_graph=True)
     penalty: Tensor = ((slope.flatten(1).norm(dim=1) - 1) ** 2).mean()
     return penalty
-
-
-def _step(optimizer: torch.optim.Optimizer, loss: Tensor, module: nn.Module) -> None:
-    """Takes one step along the gradient of ``loss`` in the parameters of ``module`` only."""
-    parameters = list(module.parameters())
-    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-        parameter.grad = gradient
-    optimizer.step()

@@ -1,0 +1,45 @@
+"""What training a generator against a discriminator on public images takes."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mibench.data import InputSpec
+from mibench.errors import UserError
+
+
+def refuse_oblong(prior: str, spec: InputSpec) -> None:
+    """Refuses images that are not square.
+
+    Raises:
+        UserError: Naming the prior and the size.
+    """
+    if spec.shape[1] != spec.shape[2]:
+        size = f"{spec.shape[2]}x{spec.shape[1]}"
+        raise UserError(f"prior={prior} needs square images, but got {size}; set dataset.size.")
+
+
+def fitted(images: Tensor, size: tuple[int, int]) -> Tensor:
+    """Returns images ``(N, C, H, W)`` at ``size``, resized where they have another (bilinear, antialiased)."""
+    if tuple(images.shape[-2:]) == size:
+        return images
+    return nn.functional.interpolate(images, size, mode="bilinear", antialias=True)
+
+
+def random_images(public: Tensor, count: int, flip: bool, draws: torch.Generator) -> Tensor:
+    """Returns ``count`` random rows of ``public``, with repetition, each mirrored with probability 1/2 if ``flip``."""
+    rows = torch.randint(len(public), (count,), generator=draws, device=public.device)
+    images = public[rows]
+    if flip:
+        mirrored = torch.rand(len(images), 1, 1, 1, generator=draws, device=images.device) < 0.5
+        images = torch.where(mirrored, images.flip(3), images)
+    return images
+
+
+def step_along(optimizer: torch.optim.Optimizer, loss: Tensor, module: nn.Module) -> None:
+    """Takes one step along the gradient of ``loss`` in the parameters of ``module`` only."""
+    parameters = list(module.parameters())
+    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+        parameter.grad = gradient
+    optimizer.step()
