@@ -20,7 +20,7 @@ def cell_for(name, make_cell, folder, request):
 def answer(cell, poison):
     """Runs the attack on a fresh view; with ``poison``, after every private tensor has been overwritten in place."""
     view, secret = cell.observation.view, cell.observation.secret
-    knowledge, goal = cell.knowledge, cell.goal
+    (knowledge, _), goal = cell.knowledge_of(cell.victim, cell.split.private, view), cell.goal
     if poison:
         private = cell.split.private
         for examples in [private.train, private.test, *([] if secret is None else [secret])]:

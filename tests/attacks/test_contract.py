@@ -26,10 +26,15 @@ def compose_cell(request, make_cell):
     return lambda *more: make_cell(*overrides, *more)
 
 
-def run(cell, seed=0):
+def brought(cell):
+    """Returns what the attacker brings; a prior that asks the victim is made with a view of its own."""
+    return cell.knowledge_of(cell.victim, cell.split.private, cell.observe(cell.victim, cell.split.private).view)[0]
+
+
+def run(cell, knowledge, seed=0):
     """Runs the attack once on a fresh view and returns the view with the result; the base class checks the result."""
     view = cell.observe(cell.victim, cell.split.private).view
-    return view, build(cell.config["attack"])(view, cell.knowledge, cell.goal, seed=seed)
+    return view, build(cell.config["attack"])(view, knowledge, cell.goal, seed=seed)
 
 
 def answers(result):
@@ -42,12 +47,13 @@ def same(one, other):
 
 def test_attack_keeps_the_contract(compose_cell, monkeypatch):
     cell = compose_cell()
+    knowledge = brought(cell)
     drawn = []
     draws = Attack.draws
     monkeypatch.setattr(Attack, "draws", lambda self, *names: drawn.append(names) or draws(self, *names))
     models = [cell.victim.model]
     before = [None if model is None else copy.deepcopy(model.state_dict()) for model in models]
-    view, result = run(cell)
+    view, result = run(cell, knowledge)
     models.append(getattr(view, "model", None))
     before.append(before[0])
 
@@ -62,14 +68,14 @@ def test_attack_keeps_the_contract(compose_cell, monkeypatch):
             assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
     drawn_in_one_run = len(drawn)
-    assert same(result, run(cell)[1])
+    assert same(result, run(cell, knowledge)[1])
     if drawn_in_one_run and result.reconstruction.values.is_floating_point():
-        assert not same(result, run(cell, seed=1)[1])
+        assert not same(result, run(cell, knowledge, seed=1)[1])
 
 
 def test_a_budget_of_one_query_leaves_a_valid_result(compose_cell):
     cell = compose_cell("query_budget=1")
-    view, result = run(cell)
+    view, result = run(cell, brought(compose_cell()))
     assert view.ledger.queries <= 1
     assert len(result.reconstruction) == len(cell.task.blank(cell.goal, cell.split.spec))
     if result.stopped:
