@@ -71,6 +71,15 @@ class Views:
         return _between((1 - most, 1 + most), n, draws).reshape(-1, 1, 1, 1)
 
 
+def gentle(mirrored: bool) -> Views:
+    """Returns the views under which PLG-MI asks the target (Yuan et al., AAAI 2023, the authors' ``reconstruct.py``).
+
+    Args:
+        mirrored: Whether half of them are mirrored, as the authors do for faces.
+    """
+    return Views(scale=(0.8, 1.0), mirror=0.5 * mirrored, rotation=5.0, brightness=0.2, contrast=0.2)
+
+
 def _between(bounds: Sequence[float], n: int, draws: torch.Generator) -> Tensor:
     low, high = bounds
     return low + (high - low) * torch.rand(n, generator=draws, device=draws.device)
