@@ -13,7 +13,6 @@ of up- and down-sampling blocks follows the size.
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 
 import torch
@@ -22,63 +21,36 @@ from torch import Tensor, nn
 from mibench.card import PriorCard
 from mibench.data import InputSpec
 from mibench.model import LatentPrior
-from mibench.nn.adversarial import fitted, random_images, refuse_oblong, step_along
+from mibench.nn.dcgan import DcganPrior, random_images, refuse_oblong, step_along
 from mibench.options import Count, NonNegative, Positive
 from mibench.priors.base import Prior, PriorData
 from mibench.progress import progress
 from mibench.seeding import derive, generator
 
 
-class WganGpNetworks(LatentPrior):
+class WganGpNetworks(DcganPrior):
     """Generator and critic.
 
     Args:
-        shape: Image shape ``(C, H, W)``, square, a multiple of 8 per side; sizes 4 * 2^n are native, others are
-        resized. latent_dim: Dimension of z.
+        shape: Image shape ``(C, H, W)``, as :class:`mibench.nn.dcgan.DcganPrior` takes it.
+        latent_dim: Dimension of z.
         width: Channels next to the image (64 in the paper).
     """
 
     name = "wgan_gp"
 
     def __init__(self, shape: tuple[int, ...], latent_dim: int, width: int) -> None:
-        super().__init__()
-        channels, height, breadth = shape
-        self.latent_dim = latent_dim
-        self.size = (height, breadth)
-        blocks = max(1, math.ceil(math.log2(max(height, breadth) / 4)))
-        widths = [width * 2**i for i in reversed(range(blocks))]
-        self.seed_map = nn.Sequential(
-            nn.Linear(latent_dim, widths[0] * 16, bias=False), nn.BatchNorm1d(widths[0] * 16), nn.ReLU()
-        )
-        self.grow = nn.Sequential(
-            *[
-                nn.Sequential(
-                    nn.ConvTranspose2d(before, after, 5, 2, 2, output_padding=1, bias=False),
-                    nn.BatchNorm2d(after),
-                    nn.ReLU(),
-                )
-                for before, after in pairwise(widths)
-            ],
-            nn.ConvTranspose2d(widths[-1], channels, 5, 2, 2, output_padding=1),
-            nn.Sigmoid(),
-        )
-        down: list[nn.Module] = [nn.Conv2d(channels, width, 5, 2, 2), nn.LeakyReLU(0.2)]
-        for before, after in pairwise(widths[::-1]):
+        super().__init__(shape, latent_dim, width)
+        widths = [width * 2**i for i in range(self.doublings)]
+        down: list[nn.Module] = [nn.Conv2d(shape[0], width, 5, 2, 2), nn.LeakyReLU(0.2)]
+        for before, after in pairwise(widths):
             down += [nn.Conv2d(before, after, 5, 2, 2), nn.InstanceNorm2d(after, affine=True), nn.LeakyReLU(0.2)]
-        self.judge = nn.Sequential(*down, nn.Conv2d(widths[0], 1, 4))
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-                nn.init.normal_(module.weight, 0, 0.02)
-
-    def generate(self, z: Tensor) -> Tensor:
-        """Returns images of shape ``(N, C, H, W)`` in [0, 1]."""
-        seed = self.seed_map(z).unflatten(1, (-1, 4, 4))
-        return fitted(self.grow(seed), self.size).clamp(0, 1)
+        self.judge = nn.Sequential(*down, nn.Conv2d(widths[-1], 1, 4))
+        self.initialise()
 
     def critic(self, x: Tensor) -> Tensor:
         """Returns the critic's score, shape ``(N,)``."""
-        native = 2 ** math.ceil(math.log2(max(self.size)))
-        score: Tensor = self.judge(fitted(x, (native, native)))
+        score: Tensor = self.judge(self.native(x))
         return score.flatten(1).mean(1)
 
 
@@ -130,7 +102,7 @@ class WganGp(Prior):
 
     def network(self, spec: InputSpec) -> WganGpNetworks:
         """Returns the untrained networks."""
-        refuse_oblong("wgan_gp", spec)
+        refuse_oblong(self.card.name, spec)
         return WganGpNetworks(spec.shape, self.latent_dim, self.width)
 
     def train(self, network: LatentPrior, data: PriorData, seed: int, device: torch.device) -> None:
@@ -138,7 +110,7 @@ class WganGp(Prior):
         assert isinstance(network, WganGpNetworks)
         draws = generator(derive(seed, "wgan_gp"), device)
         flip = data.spec.mirrored if self.flip is None else self.flip
-        makers = nn.ModuleList([network.seed_map, network.grow])
+        makers = network.makers
         adam_g = torch.optim.Adam(makers.parameters(), lr=self.lr, betas=(0.5, 0.999))
         adam_d = torch.optim.Adam(network.judge.parameters(), lr=self.lr, betas=(0.5, 0.999))
         network.train()

@@ -1,0 +1,113 @@
+"""The DCGAN generator of GMI's line of work, and what training an adversary against public images takes.
+
+Shared by the priors ``wgan_gp`` and ``inversion_gan``, which differ in the network that judges the images.
+"""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+
+from mibench.data import InputSpec
+from mibench.errors import UserError
+from mibench.model import LatentPrior
+
+
+class DcganPrior(LatentPrior):
+    """A generator of square images that doubles 4x4 pixels up to their size; subclasses add the judge and a critic.
+
+    A subclass builds its judge after this constructor and then calls :meth:`initialise`.
+
+    Args:
+        shape: Image shape ``(C, H, W)``, square, a multiple of 8 per side; sizes 4 * 2^n are native, others are
+            resized.
+        latent_dim: Dimension of z.
+        width: Channels next to the image (64 in the papers).
+
+    Attributes:
+        seed_map: From a latent to 4x4 features.
+        grow: From those to the image.
+        doublings: Number of times that the size doubles from 4x4, and that a judge halves it.
+    """
+
+    def __init__(self, shape: tuple[int, ...], latent_dim: int, width: int) -> None:
+        super().__init__()
+        channels, height, breadth = shape
+        self.latent_dim = latent_dim
+        self.size = (height, breadth)
+        self.doublings = max(1, math.ceil(math.log2(max(height, breadth) / 4)))
+        widths = [width * 2**i for i in reversed(range(self.doublings))]
+        self.seed_map = nn.Sequential(
+            nn.Linear(latent_dim, widths[0] * 16, bias=False), nn.BatchNorm1d(widths[0] * 16), nn.ReLU()
+        )
+        self.grow = nn.Sequential(
+            *[
+                nn.Sequential(
+                    nn.ConvTranspose2d(before, after, 5, 2, 2, output_padding=1, bias=False),
+                    nn.BatchNorm2d(after),
+                    nn.ReLU(),
+                )
+                for before, after in pairwise(widths)
+            ],
+            nn.ConvTranspose2d(widths[-1], channels, 5, 2, 2, output_padding=1),
+            nn.Sigmoid(),
+        )
+
+    def initialise(self) -> None:
+        """Draws the weights of all convolutions and linear layers from N(0, 0.02^2)."""
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+                nn.init.normal_(module.weight, 0, 0.02)
+
+    @property
+    def makers(self) -> nn.ModuleList:
+        """The modules of the generator."""
+        return nn.ModuleList([self.seed_map, self.grow])
+
+    def generate(self, z: Tensor) -> Tensor:
+        """Returns images of shape ``(N, C, H, W)`` in [0, 1]."""
+        seed = self.seed_map(z).unflatten(1, (-1, 4, 4))
+        return self._fit(self.grow(seed), self.size).clamp(0, 1)
+
+    def native(self, x: Tensor) -> Tensor:
+        """Returns images at the size that the judge takes, the next power of two."""
+        side = 2 ** math.ceil(math.log2(max(self.size)))
+        return self._fit(x, (side, side))
+
+    @staticmethod
+    def _fit(x: Tensor, size: tuple[int, int]) -> Tensor:
+        if tuple(x.shape[-2:]) == size:
+            return x
+        return nn.functional.interpolate(x, size, mode="bilinear", antialias=True)
+
+
+def refuse_oblong(prior: str, spec: InputSpec) -> None:
+    """Refuses images that are not square.
+
+    Raises:
+        UserError: Naming the prior and the size.
+    """
+    if spec.shape[1] != spec.shape[2]:
+        size = f"{spec.shape[2]}x{spec.shape[1]}"
+        raise UserError(f"prior={prior} needs square images, but got {size}; set dataset.size.")
+
+
+def random_images(public: Tensor, count: int, flip: bool, draws: torch.Generator) -> Tensor:
+    """Returns ``count`` random rows of ``public``, with repetition, each mirrored with probability 1/2 if ``flip``."""
+    rows = torch.randint(len(public), (count,), generator=draws, device=public.device)
+    images = public[rows]
+    if flip:
+        mirrored = torch.rand(len(images), 1, 1, 1, generator=draws, device=images.device) < 0.5
+        images = torch.where(mirrored, images.flip(3), images)
+    return images
+
+
+def step_along(optimizer: torch.optim.Optimizer, loss: Tensor, module: nn.Module) -> None:
+    """Takes one step along the gradient of ``loss`` in the parameters of ``module`` only."""
+    parameters = list(module.parameters())
+    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+        parameter.grad = gradient
+    optimizer.step()
