@@ -1,4 +1,4 @@
-"""The DCGAN generator of GMI's line of work, and what training an adversary against public images takes.
+"""The DCGAN generator of GMI's line of work.
 
 Shared by the priors ``wgan_gp`` and ``inversion_gan``, which differ in the network that judges the images.
 """
@@ -8,12 +8,10 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
-import torch
 from torch import Tensor, nn
 
-from mibench.data import InputSpec
-from mibench.errors import UserError
 from mibench.model import LatentPrior
+from mibench.nn.adversarial import fitted
 
 
 class DcganPrior(LatentPrior):
@@ -70,44 +68,9 @@ class DcganPrior(LatentPrior):
     def generate(self, z: Tensor) -> Tensor:
         """Returns images of shape ``(N, C, H, W)`` in [0, 1]."""
         seed = self.seed_map(z).unflatten(1, (-1, 4, 4))
-        return self._fit(self.grow(seed), self.size).clamp(0, 1)
+        return fitted(self.grow(seed), self.size).clamp(0, 1)
 
     def native(self, x: Tensor) -> Tensor:
         """Returns images at the size that the judge takes, the next power of two."""
         side = 2 ** math.ceil(math.log2(max(self.size)))
-        return self._fit(x, (side, side))
-
-    @staticmethod
-    def _fit(x: Tensor, size: tuple[int, int]) -> Tensor:
-        if tuple(x.shape[-2:]) == size:
-            return x
-        return nn.functional.interpolate(x, size, mode="bilinear", antialias=True)
-
-
-def refuse_oblong(prior: str, spec: InputSpec) -> None:
-    """Refuses images that are not square.
-
-    Raises:
-        UserError: Naming the prior and the size.
-    """
-    if spec.shape[1] != spec.shape[2]:
-        size = f"{spec.shape[2]}x{spec.shape[1]}"
-        raise UserError(f"prior={prior} needs square images, but got {size}; set dataset.size.")
-
-
-def random_images(public: Tensor, count: int, flip: bool, draws: torch.Generator) -> Tensor:
-    """Returns ``count`` random rows of ``public``, with repetition, each mirrored with probability 1/2 if ``flip``."""
-    rows = torch.randint(len(public), (count,), generator=draws, device=public.device)
-    images = public[rows]
-    if flip:
-        mirrored = torch.rand(len(images), 1, 1, 1, generator=draws, device=images.device) < 0.5
-        images = torch.where(mirrored, images.flip(3), images)
-    return images
-
-
-def step_along(optimizer: torch.optim.Optimizer, loss: Tensor, module: nn.Module) -> None:
-    """Takes one step along the gradient of ``loss`` in the parameters of ``module`` only."""
-    parameters = list(module.parameters())
-    for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-        parameter.grad = gradient
-    optimizer.step()
+        return fitted(x, (side, side))
