@@ -59,6 +59,10 @@ class Ledger:
         """Returns the counts as plain data, for a manifest."""
         return {"queries": dict(self._queries), "gradients": dict(self._gradients)}
 
+    def affords(self, state: Mapping[str, Mapping[str, int]]) -> bool:
+        """Whether the budget has room for the counts of an earlier run."""
+        return self.budget is None or self.queries + sum(state["queries"].values()) <= self.budget
+
     def replay(self, state: Mapping[str, Mapping[str, int]]) -> None:
         """Adds the counts of an earlier run, so that a cached result costs what the cold one did."""
         for phase in PHASES:

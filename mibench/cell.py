@@ -301,6 +301,8 @@ class Cell:
             return Payload(weights, {"ledger": own.ledger.state(), "seconds": time.perf_counter() - start})
 
         payload = self.workshop.store.get(kind, key, make)
+        if not view.ledger.affords(payload.facts["ledger"]):
+            payload = make()  # stops where it would have stopped had nothing been stored
         view.ledger.replay(payload.facts["ledger"])
         return payload
 
