@@ -1,0 +1,111 @@
+r"""KEDMI: a latent distribution per class.
+
+Chen et al., Knowledge-Enriched Distributional Model Inversion Attacks, ICCV 2021. The attacker owns the target's
+weights and public images, on which the prior ``inversion_gan`` was trained with the target's help: generator :math:`G`
+and a critic :math:`D = \log (Z / (Z + 1))`. A class :math:`y` is described by a diagonal Gaussian over the latents,
+whose mean and log-variance descend
+
+.. math:: L(\mu, \log \sigma^2) = E_\epsilon [-D(G(z)) + \lambda \, \mathrm{CE}(T(G(z)), y)], \qquad
+    z = \mu + \sigma \epsilon
+
+with Adam and one :math:`\epsilon` per class and step, from :math:`\mu = 0, \log \sigma^2 = 1`. Nothing holds the
+variance up, so it falls until the classes' images stop changing. The results are draws from the last Gaussian, none of
+them selected. Official code: https://github.com/SCccc21/Knowledge-Enriched-DMI (``attack.py``, ``recovery.py``).
+
+Deviations: the script clips the latents after the step that used them, which changes nothing; here they are not clipped
+(``clip=null``), or inside the loss (``clip=1``), as LOMMA's authors do when they run KEDMI. All classes descend
+together, each along the gradient of its own loss instead of the mean over classes, a factor to which Adam is blind.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from mibench.access import WhiteBoxView
+from mibench.attacks.base import ClassSearch
+from mibench.card import AttackCard
+from mibench.knowledge import Knowledge
+from mibench.model import LatentPrior
+from mibench.optim.descent import adam_descent
+from mibench.options import Count, Positive
+from mibench.tasks.base import Reconstruction
+from mibench.tasks.class_ import ClassGoal
+
+
+class Kedmi(ClassSearch):
+    """Search for a Gaussian of latents under critic and cross-entropy.
+
+    Args:
+        iterations: Adam's steps.
+        lr: Its learning rate.
+        identity_weight: Weight of the cross-entropy (the paper's lambda).
+        prior_weight: Weight of the critic.
+        clip: Half-width of the box that latents are clipped to before they are used; None does not clip.
+    """
+
+    card = AttackCard(
+        name="kedmi",
+        title="KEDMI",
+        modalities=("image",),
+        year=2021,
+        bib="kedmi",
+        code="https://github.com/SCccc21/Knowledge-Enriched-DMI",
+        fidelity="official",
+        family="generative",
+        task="class",
+        access=("white_box",),
+        needs=("public", "prior"),
+    )
+
+    def __init__(
+        self,
+        *,
+        iterations: Count = 1500,
+        lr: Positive = 0.02,
+        identity_weight: float = 100.0,
+        prior_weight: float = 1.0,
+        clip: Positive | None = None,
+    ) -> None:
+        self.iterations = iterations
+        self.lr = lr
+        self.identity_weight = identity_weight
+        self.prior_weight = prior_weight
+        self.clip = clip
+
+    def draw(self, mean: Tensor, log_variance: Tensor, draws: torch.Generator) -> Tensor:
+        """Returns one latent of each Gaussian, shape ``(N, latent_dim)``."""
+        noise = torch.randn(mean.shape, generator=draws, device=mean.device)
+        z = mean + (log_variance / 2).exp() * noise
+        return z if self.clip is None else z.clamp(-self.clip, self.clip)
+
+    def loss(self, view: WhiteBoxView, prior: LatentPrior, z: Tensor, labels: Tensor) -> Tensor:
+        """Returns the loss of every latent, shape ``(N,)``."""
+        images = prior.generate(z)
+        return self.identity_weight * self.identify(view, images, labels) - self.prior_weight * prior.critic(images)
+
+    def reconstruct(
+        self, view: WhiteBoxView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict
+    ) -> Reconstruction:
+        """Returns ``goal.samples`` draws of every class's Gaussian."""
+        prior, targets = knowledge.prior, goal.targets.to(view.device)
+        noise = self.draws(view.device, "noise")
+        start = torch.zeros(len(targets), prior.latent_dim, device=view.device)
+        gaussians = adam_descent(
+            (start, torch.ones_like(start)),
+            lambda mean, log_variance: self.loss(view, prior, self.draw(mean, log_variance, noise), targets),
+            self.steps(self.iterations),
+            lr=self.lr,
+            after=lambda now, _: self.keep(partial(self._results, prior, goal, now)),
+        )
+        return self._results(prior, goal, gaussians)
+
+    def _results(self, prior: LatentPrior, goal: ClassGoal, gaussians: Sequence[Tensor]) -> Reconstruction:
+        """Returns the images of ``goal.samples`` draws per class, from means and log-variances of the classes."""
+        mean, log_variance = (each.repeat_interleave(goal.samples, 0) for each in gaussians)
+        with torch.no_grad():
+            images = prior.generate(self.draw(mean, log_variance, self.draws(mean.device, "results")))
+        return Reconstruction(images, goal.labels.to(mean.device))
