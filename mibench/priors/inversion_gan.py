@@ -32,7 +32,8 @@ from torch.nn.functional import cross_entropy, logsigmoid, softplus
 from mibench.card import PriorCard
 from mibench.data import InputSpec
 from mibench.model import LatentPrior
-from mibench.nn.dcgan import DcganPrior, random_images, refuse_oblong, step_along
+from mibench.nn.adversarial import random_images, refuse_oblong, step_along
+from mibench.nn.dcgan import DcganPrior
 from mibench.options import Count, NonNegative, Positive
 from mibench.priors.base import Prior, PriorData
 from mibench.progress import progress
