@@ -35,7 +35,8 @@ class Download:
     """One file that a component reads, and where it comes from.
 
     Attributes:
-        path: Where the file must stand, relative to ``paths.data`` (of a metric: ``paths.weights``).
+        path: Where the file must stand, relative to ``paths.data`` (of a metric: ``paths.weights``); a folder where a
+            person puts many files there.
         url: Address it is fetched from; empty where a person has to do it.
         by_hand: What a person does instead, as a clause ("download it from ... and put it ...").
         sha256: Published SHA-256, or the beginning of it; empty where there is none.
@@ -73,8 +74,8 @@ def _literal(call: ast.expr) -> Download:
 
 
 def found(download: Download, root: Path) -> Path | None:
-    """Returns the file, or one that serves instead, where it is below ``root``; nothing is checked."""
-    return next((path for name in (download.path, *download.instead) if (path := root / name).is_file()), None)
+    """Returns the file or folder, or one that serves instead, where it is below ``root``; nothing is checked."""
+    return next((path for name in (download.path, *download.instead) if (path := root / name).exists()), None)
 
 
 def fetch(download: Download, root: Path) -> str:
