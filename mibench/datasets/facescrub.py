@@ -1,0 +1,96 @@
+"""FaceScrub: photographs of 530 actors and actresses, found on the web and cleaned.
+
+H.-W. Ng and S. Winkler, A data-driven approach to cleaning large face datasets, ICIP 2014
+(https://vintage.winklerbros.net/facescrub.html). What is published are lists of addresses with face boxes, many of them
+dead by now, so no two copies are alike and there is no checksum of a copy: state yours beside your numbers. For
+research; the pictures are kept off public pages. Layout, as the lists' downloaders leave it: cropped faces of any size
+in ``facescrub/actors/faces/<person>/*`` and ``facescrub/actresses/faces/<person>/*``.
+
+In PPA (Struppek et al., ICML 2022) all 530 are private and the attacker's generator has learned FFHQ, which leaves
+nobody for a control: ``private_people=530 held_out_people=0 public_root=...``. The default keeps 200 for the target,
+200 for the control and 130 for the attacker, in an order drawn by seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from mibench.card import DatasetCard
+from mibench.datasets.image_folder import ENDINGS
+from mibench.datasets.people import Parting, People
+from mibench.errors import DatasetNotFoundError
+from mibench.fetching import Download
+from mibench.options import Count, CountOrNone, Share
+
+GROUPS = ("actors", "actresses")
+
+
+class FaceScrub(People):
+    """FaceScrub; the options are explained in :class:`mibench.datasets.people.People`."""
+
+    card = DatasetCard(
+        name="facescrub",
+        title="FaceScrub",
+        modalities=("image",),
+        year=2014,
+        bib="facescrub",
+        licence="research only; the photographs belong to their photographers",
+        may_show=False,
+    )
+    downloads = (
+        Download(
+            path="facescrub/actors/faces",
+            by_hand="ask for the lists at https://vintage.winklerbros.net/facescrub.html, download the pictures that "
+            "they name, and put the cropped faces into facescrub/actors/faces/PERSON and "
+            "facescrub/actresses/faces/PERSON",
+        ),
+    )
+
+    def __init__(
+        self,
+        *,
+        data_root: Path | str,
+        seed: int = 0,
+        size: Count = 64,
+        crop: Count | None = None,
+        channels: int = 3,
+        private_people: Count = 200,
+        held_out_people: CountOrNone = 200,
+        min_images: Count = 2,
+        max_per_class: Count | None = None,
+        parting: Parting = "seeded",
+        test_fraction: Share = 0.1,
+        public_root: Path | str | None = None,
+        public_crop: Count | None = None,
+        public_limit: Count | None = None,
+    ) -> None:
+        super().__init__(
+            data_root=data_root,
+            seed=seed,
+            size=size,
+            crop=crop,
+            channels=channels,
+            private_people=private_people,
+            held_out_people=held_out_people,
+            min_images=min_images,
+            max_per_class=max_per_class,
+            parting=parting,
+            test_fraction=test_fraction,
+            public_root=public_root,
+            public_crop=public_crop,
+            public_limit=public_limit,
+        )
+
+    def people(self) -> Mapping[str, Sequence[Path]]:
+        """Returns the faces of every person, by name."""
+        folders = [self.data_root / "facescrub" / group / "faces" for group in GROUPS]
+        found = {
+            person.name: files
+            for folder in folders
+            for person in sorted(folder.glob("[!.]*"))
+            if (files := [file for file in sorted(person.glob("[!.]*")) if file.suffix.lower() in ENDINGS])
+        }
+        if not found:
+            raise DatasetNotFoundError("facescrub", folders, self.downloads[0].by_hand)
+        return found
