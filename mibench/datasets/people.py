@@ -61,6 +61,9 @@ class People(Dataset):
     #: Width and height of the official pictures; None where they differ.
     frame: ClassVar[tuple[int, int] | None] = None
 
+    #: Pixels by which crops of the official pictures lie above their centre, as far as there is room.
+    lift: ClassVar[int] = 0
+
     def __init__(
         self,
         *,
@@ -203,7 +206,7 @@ class People(Dataset):
 
     def _cut(self, image: Tensor, file: Path) -> Tensor:
         if self.frame is None or (image.shape[2], image.shape[1]) == self.frame:
-            return central(image, self.crop, file, "crop")
+            return central(image, self.crop, file, "crop", self.lift)
         height, width = image.shape[-2:]
         if height != width or height > (self.crop or min(self.frame)):
             raise UserError(
@@ -216,8 +219,10 @@ class People(Dataset):
         return central(image, self.public_crop, file, "public_crop")
 
 
-def central(image: Tensor, side: int | None, file: Path, option: str) -> Tensor:
+def central(image: Tensor, side: int | None, file: Path, option: str, lift: int = 0) -> Tensor:
     """Returns the central square of an image ``(C, H, W)`` with ``side`` pixels; None takes the largest.
+
+    It lies ``lift`` pixels above the centre where there is room.
 
     Raises:
         UserError: If the image is smaller; it names the ``file`` and the ``option``.
@@ -226,7 +231,7 @@ def central(image: Tensor, side: int | None, file: Path, option: str) -> Tensor:
     side = min(height, width) if side is None else side
     if side > min(height, width):
         raise UserError(f"{file} has {width}x{height} pixels, fewer than dataset.{option}={side}.")
-    top, left = (height - side) // 2, (width - side) // 2
+    top, left = max(0, (height - side) // 2 - lift), (width - side) // 2
     return image[:, top : top + side, left : left + side]
 
 

@@ -18,7 +18,7 @@ def write_people(folder, counts=COUNTS, size=(250, 250)):
         for index in range(1, count + 1):
             levels = np.full((size[1], size[0], 3), 20 * number + 10, np.uint8)
             if size == (250, 250):
-                levels[:69] = levels[181:] = 255
+                levels[:64] = levels[176:] = 255
                 levels[:, :69] = levels[:, 181:] = 255
             middle = (slice(size[1] // 2, size[1] // 2 + 8), slice(size[0] // 2, size[0] // 2 + 8))
             levels[middle] = [20 * index, 0, 0]  # so that no two pictures are alike
@@ -72,7 +72,7 @@ def test_seeded_roles_share_nobody_and_people_with_few_pictures_are_public(eight
 def test_the_crop_is_central_and_the_whole_picture_an_option(eight_people):
     split = load(eight_people, size=16)
     assert split.spec.shape == (3, 16, 16) and split.spec.mirrored
-    assert float(split.public.x.max()) < 0.75, "the white frame lies outside of the central 112 pixels"
+    assert float(split.public.x.max()) < 0.75, "the white frame lies outside of the 112 pixels around the face"
     assert float(load(eight_people, crop=None).public.x[0, 0, 0, 0]) > 0.9
     assert load(eight_people, channels=1).spec.shape == (1, 8, 8)
 
