@@ -1,0 +1,66 @@
+import pytest
+import torch
+
+from mibench.attacks.patchmi import PatchDiscriminator, PatchMi
+from mibench.errors import UserError
+from mibench.knowledge import Knowledge
+from mibench.tasks.class_ import ClassGoal
+
+SMALL = {"patch": 3, "stride": 1, "padding": 1, "batch_size": 16, "generator_width": 8, "discriminator_width": 16}
+
+
+@pytest.fixture
+def attack(trained_cnn, digits8, white_box):
+    """Attacks digits 0-4 with 5-9 as public data; returns images side by side and the victim's answers to them."""
+
+    def run(targets=(0, 1, 2, 3), samples=8, **options):
+        view = white_box(trained_cnn, digits8)
+        goal = ClassGoal(torch.tensor(targets), samples)
+        method = PatchMi(**{**SMALL, "latent_dim": 16, **options})
+        images = method(view, Knowledge(public_data=digits8.public), goal, seed=0).reconstruction.values
+        return images, trained_cnn.predict_proba(images).argmax(1) == goal.labels
+
+    return run
+
+
+def least_distance(images):
+    """Returns the least distance of two images of one class."""
+    return min(float(torch.pdist(own.flatten(1)).min()) for own in images.split(8))
+
+
+def test_samples_are_of_their_class_and_differ(attack):
+    images, right = attack(iterations=60)
+    assert float(right.float().mean()) > 0.9
+    assert least_distance(images) > 0.03
+    assert not least_distance(images[::8].repeat_interleave(8, 0)) > 0.03  # one image of each class, repeated
+
+
+def test_a_stub_that_ignores_the_target_is_at_chance(attack):
+    assert not float(attack(iterations=20, identity_weight=0.0)[1].float().mean()) > 0.9
+
+
+def test_a_class_does_not_depend_on_which_others_are_attacked(attack):
+    alone, _ = attack(targets=(2,), iterations=3)
+    beside, _ = attack(targets=(0, 2), iterations=3)
+    torch.testing.assert_close(alone, beside[8:])
+    assert not torch.allclose(alone, beside[:8], atol=1e-3)
+
+
+def changes_by_moving_patches(patch):
+    """Returns by how much the logits change where the 4x4 tiles of 16x16 images trade places."""
+    torch.manual_seed(0)
+    judge = PatchDiscriminator((1, 16, 16), patch, patch, 0, 32)
+    x = torch.rand(5, 1, 16, 16)
+    tiles = torch.nn.functional.unfold(x, 4, stride=4)
+    moved = torch.nn.functional.fold(tiles[:, :, torch.randperm(16)], (16, 16), 4, stride=4)
+    return float((judge(x) - judge(moved)).abs().max().detach())
+
+
+def test_the_discriminator_does_not_know_where_patches_belong():
+    assert changes_by_moving_patches(4) < 1e-5
+    assert not changes_by_moving_patches(16) < 1e-5  # one patch, the whole image: the paper's ablation
+
+
+def test_a_patch_larger_than_the_image_is_one_sentence(attack):
+    with pytest.raises(UserError, match=r"attack\.patch=12 is larger"):
+        attack(patch=12, iterations=1)
