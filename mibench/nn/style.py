@@ -1,0 +1,355 @@
+"""The networks of StyleGAN2: a mapping to styles, a synthesis that can be entered at any block, a discriminator.
+
+Karras et al., Analyzing and Improving the Image Quality of StyleGAN, CVPR 2020, with the details of
+https://github.com/NVlabs/stylegan2-ada-pytorch (``training/networks.py``): equalised learning rates, modulated and
+demodulated convolutions, resampling by the filter [1, 3, 3, 1], a sum of RGB skips. Weights are modulated by scaling
+what goes in and demodulated by scaling what comes out, which is the same and needs no convolution of each sample's own.
+Images are in [-1, 1] inside.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from mibench.model import StylePrior, StyleState
+from mibench.nn.adversarial import fitted
+
+
+def activated(x: Tensor) -> Tensor:
+    """Returns a leaky ReLU of slope 0.2, scaled so that the variance stays."""
+    return functional.leaky_relu(x, 0.2) * math.sqrt(2)
+
+
+def _filter() -> Tensor:
+    taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
+    return torch.outer(taps, taps)[None, None]
+
+
+class EqualLinear(nn.Module):
+    """A linear layer whose weights have variance 1 and are scaled when used, so that Adam moves all layers alike.
+
+    Args:
+        before: Width of the input.
+        after: Width of the output.
+        bias: Initial bias.
+        lr_multiplier: Factor of the learning rate.
+    """
+
+    def __init__(self, before: int, after: int, bias: float = 0.0, lr_multiplier: float = 1.0) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(after, before) / lr_multiplier)
+        self.bias = nn.Parameter(torch.full((after,), bias / lr_multiplier))
+        self.gain = lr_multiplier / math.sqrt(before)
+        self.lr_multiplier = lr_multiplier
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns outputs ``(N, after)``."""
+        return functional.linear(x, self.weight * self.gain, self.bias * self.lr_multiplier)
+
+
+class EqualConv(nn.Module):
+    """A convolution with equalised learning rate that keeps the size or, filtered, halves it.
+
+    Args:
+        before: Channels of the input.
+        after: Channels of the output.
+        kernel: Pixels per side of the kernel, odd.
+        down: Whether it halves the size.
+        bias: Whether it has a bias.
+    """
+
+    blur: Tensor
+
+    def __init__(self, before: int, after: int, kernel: int, down: bool = False, bias: bool = True) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(after, before, kernel, kernel))
+        self.bias = nn.Parameter(torch.zeros(after)) if bias else None
+        self.gain = 1 / math.sqrt(before * kernel**2)
+        self.down = down
+        self.register_buffer("blur", _filter(), persistent=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns feature maps ``(N, after, h, w)``."""
+        kernel = self.weight.shape[-1]
+        if not self.down:
+            return functional.conv2d(x, self.weight * self.gain, self.bias, padding=kernel // 2)
+        channels = x.shape[1]
+        padding = 1 + kernel // 2
+        x = functional.conv2d(x, self.blur.expand(channels, -1, -1, -1), padding=padding, groups=channels)
+        return functional.conv2d(x, self.weight * self.gain, self.bias, stride=2)
+
+
+class Mapping(nn.Module):
+    """From latents to styles: normalisation, then leaky linear layers.
+
+    Args:
+        latent_dim: Dimension of z.
+        w_dim: Dimension of a style.
+        layers: Number of layers.
+    """
+
+    def __init__(self, latent_dim: int, w_dim: int, layers: int) -> None:
+        super().__init__()
+        widths = [latent_dim, *[w_dim] * layers]
+        self.layers = nn.ModuleList([EqualLinear(*pair, lr_multiplier=0.01) for pair in pairwise(widths)])
+
+    def forward(self, z: Tensor) -> Tensor:
+        """Returns one style of shape ``(N, w_dim)`` per latent."""
+        h = z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()
+        for layer in self.layers:
+            h = activated(layer(h))
+        return h
+
+
+class ModulatedConv(nn.Module):
+    """A convolution whose input channels a style scales.
+
+    Args:
+        before: Channels of the input.
+        after: Channels of the output.
+        kernel: Pixels per side of the kernel, odd.
+        w_dim: Dimension of a style.
+        demodulate: Whether every output channel is brought back to variance 1.
+        up: Whether it doubles the size.
+    """
+
+    blur: Tensor
+
+    def __init__(
+        self, before: int, after: int, kernel: int, w_dim: int, demodulate: bool = True, up: bool = False
+    ) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.randn(after, before, kernel, kernel))
+        self.affine = EqualLinear(w_dim, before, bias=1.0)
+        self.demodulate = demodulate
+        self.up = up
+        self.gain = 1.0 if demodulate else 1 / math.sqrt(before * kernel**2)
+        self.register_buffer("blur", 4 * _filter(), persistent=False)
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """Returns feature maps of ``x`` under styles ``w`` of shape ``(N, w_dim)``."""
+        style = self.affine(w) * self.gain
+        x = x * style[:, :, None, None]
+        if self.up:
+            x = functional.conv_transpose2d(x, self.weight.transpose(0, 1), stride=2)
+            channels = x.shape[1]
+            x = functional.conv2d(x, self.blur.expand(channels, -1, -1, -1), padding=1, groups=channels)
+        else:
+            x = functional.conv2d(x, self.weight, padding=self.weight.shape[-1] // 2)
+        if self.demodulate:
+            energy = style.square() @ self.weight.square().sum((2, 3)).T
+            x = x * (energy + 1e-8).rsqrt()[:, :, None, None]
+        return x
+
+
+class SynthesisLayer(nn.Module):
+    """A modulated 3x3 convolution with noise and activation; noise is drawn in training and constant afterwards.
+
+    Args:
+        before: Channels of the input.
+        after: Channels of the output.
+        w_dim: Dimension of a style.
+        size: Pixels per side of the output.
+        up: Whether it doubles the size.
+    """
+
+    noise: Tensor
+
+    def __init__(self, before: int, after: int, w_dim: int, size: int, up: bool = False) -> None:
+        super().__init__()
+        self.conv = ModulatedConv(before, after, 3, w_dim, up=up)
+        self.bias = nn.Parameter(torch.zeros(after))
+        self.strength = nn.Parameter(torch.zeros(()))
+        self.register_buffer("noise", torch.randn(size, size))
+
+    def forward(self, x: Tensor, w: Tensor) -> Tensor:
+        """Returns feature maps ``(N, after, size, size)``."""
+        x = self.conv(x, w)
+        noise = torch.randn_like(x[:, :1]) if self.training else self.noise
+        return activated(x + noise * self.strength + self.bias[:, None, None])
+
+
+class SynthesisBlock(nn.Module):
+    """The layers of one size: the first block has a learned constant and one convolution, all others two.
+
+    Args:
+        before: Channels of the block before; 0 for the first block.
+        after: Channels of this one.
+        w_dim: Dimension of a style.
+        size: Pixels per side.
+        channels: Channels of the image.
+    """
+
+    blur: Tensor
+
+    def __init__(self, before: int, after: int, w_dim: int, size: int, channels: int) -> None:
+        super().__init__()
+        self.constant = None if before else nn.Parameter(torch.randn(after, size, size))
+        first = [SynthesisLayer(before, after, w_dim, size, up=True)] if before else []
+        self.layers = nn.ModuleList([*first, SynthesisLayer(after, after, w_dim, size)])
+        self.paint = ModulatedConv(after, channels, 1, w_dim, demodulate=False)
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("blur", 4 * _filter(), persistent=False)
+
+    def forward(self, state: StyleState | None, ws: Tensor) -> StyleState:
+        """Returns the state after this block, whose layers take the first of ``ws`` in turn and its colours the next.
+
+        Args:
+            state: The state before; None for the first block.
+            ws: Styles ``(N, number of layers + 1, w_dim)``.
+        """
+        if self.constant is not None:
+            h = self.constant.expand(len(ws), -1, -1, -1)
+        else:
+            assert state is not None
+            h = state.hidden
+        for layer, w in zip(self.layers, ws.unbind(1), strict=False):
+            h = layer(h, w)
+        image = self.paint(h, ws[:, -1]) + self.bias[:, None, None]
+        if state is not None and state.image is not None:
+            channels = image.shape[1]
+            blur = self.blur.expand(channels, -1, -1, -1)
+            image = image + functional.conv_transpose2d(state.image, blur, stride=2, padding=1, groups=channels)
+        return StyleState(h, image)
+
+
+class Synthesis(nn.Module):
+    """From one style per layer to an image, in blocks of doubling size.
+
+    Args:
+        widths: Channels of the blocks, from 4x4 pixels on.
+        w_dim: Dimension of a style.
+        channels: Channels of the image.
+    """
+
+    def __init__(self, widths: Sequence[int], w_dim: int, channels: int) -> None:
+        super().__init__()
+        self.blocks = nn.ModuleList(
+            [
+                SynthesisBlock(before, after, w_dim, 4 * 2**i, channels)
+                for i, (before, after) in enumerate(pairwise([0, *widths]))
+            ]
+        )
+        self.num_ws = 2 * len(widths)
+
+    def forward(self, ws: Tensor, state: StyleState | None, start: int, stop: int) -> StyleState:
+        """Returns the state after blocks ``start`` to ``stop - 1``.
+
+        A block's colours take the style of the next block's first layer, so every block after the first begins one
+        style before the end of the one before.
+        """
+        for i in range(start, stop):
+            first = max(0, 2 * i - 1)
+            state = self.blocks[i](state, ws[:, first : 2 * i + 2])
+        assert state is not None
+        return state
+
+
+class Discriminator(nn.Module):
+    """Residual blocks down to 4x4 pixels, where the batch's deviation joins as a feature.
+
+    In training the deviation is that of each group of four images. Afterwards it is what training last saw on average:
+    a score of an image must not depend on the others.
+
+    Args:
+        widths: Channels of the blocks, from 4x4 pixels on.
+        channels: Channels of the image.
+    """
+
+    deviation: Tensor
+
+    def __init__(self, widths: Sequence[int], channels: int) -> None:
+        super().__init__()
+        self.read = EqualConv(channels, widths[-1], 1)
+        pairs = list(pairwise(widths[::-1]))
+        self.inner = nn.ModuleList([EqualConv(before, before, 3) for before, _ in pairs])
+        self.shrink = nn.ModuleList([EqualConv(before, after, 3, down=True) for before, after in pairs])
+        self.shortcut = nn.ModuleList([EqualConv(before, after, 1, down=True, bias=False) for before, after in pairs])
+        self.last = EqualConv(widths[0] + 1, widths[0], 3)
+        self.dense = EqualLinear(widths[0] * 16, widths[0])
+        self.out = EqualLinear(widths[0], 1)
+        self.register_buffer("deviation", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns logits of being real, shape ``(N,)``, for images in [-1, 1]."""
+        h = activated(self.read(x))
+        for inner, shrink, shortcut in zip(self.inner, self.shrink, self.shortcut, strict=True):
+            h = (activated(shrink(activated(inner(h)))) + shortcut(h)) * math.sqrt(0.5)
+        h = torch.cat([h, self._deviation(h).expand(-1, -1, *h.shape[2:])], 1)
+        h = activated(self.dense(activated(self.last(h)).flatten(1)))
+        logits: Tensor = self.out(h)[:, 0]
+        return logits
+
+    def _deviation(self, h: Tensor) -> Tensor:
+        if not self.training:
+            return self.deviation.expand(len(h), 1, 1, 1)
+        groups = max(1, len(h) // 4)
+        parts = [h[i::groups] for i in range(groups)]
+        spread = torch.stack([(part.var(0, unbiased=False) + 1e-8).sqrt().mean() for part in parts])
+        self.deviation.lerp_(spread.detach().mean(), 0.05)
+        return spread[torch.arange(len(h), device=h.device) % groups][:, None, None, None]
+
+
+class StyleNetworks(StylePrior):
+    """Mapping, synthesis and discriminator of one size; images are resized where their size is not native.
+
+    Args:
+        name: Id of the prior.
+        shape: Image shape ``(C, H, W)``, square; sizes 4 * 2^n are native.
+        latent_dim: Dimension of z.
+        w_dim: Dimension of a style.
+        layers: Layers of the mapping.
+        base: Channels of a block times its pixels per side.
+        width: Most channels of a block.
+    """
+
+    mean_style: Tensor
+
+    def __init__(
+        self, name: str, shape: tuple[int, ...], *, latent_dim: int, w_dim: int, layers: int, base: int, width: int
+    ) -> None:
+        super().__init__()
+        channels, *size = shape
+        self.name = name
+        self.size = (size[0], size[1])
+        self.num_blocks = max(2, math.ceil(math.log2(max(size) / 4)) + 1)
+        self.native = 4 * 2 ** (self.num_blocks - 1)
+        widths = [max(1, min(base // (4 * 2**i), width)) for i in range(self.num_blocks)]
+        self.latent_dim, self.w_dim = latent_dim, w_dim
+        self.mapping = Mapping(latent_dim, w_dim, layers)
+        self.synthesis = Synthesis(widths, w_dim, channels)
+        self.judge = Discriminator(widths, channels)
+        self.num_ws = self.synthesis.num_ws
+        self.register_buffer("mean_style", torch.zeros(w_dim))
+
+    @property
+    def makers(self) -> nn.ModuleList:
+        """The modules of the generator."""
+        return nn.ModuleList([self.mapping, self.synthesis])
+
+    def styles(self, z: Tensor, psi: float = 1.0, cutoff: int | None = None) -> Tensor:
+        """Returns styles ``(N, num_ws, w_dim)``, the first ``cutoff`` of them drawn to the mean by ``psi``."""
+        ws = self.mapping(z)[:, None].expand(-1, self.num_ws, -1)
+        first = self.num_ws if cutoff is None else min(cutoff, self.num_ws)
+        return torch.cat([self.mean_style.lerp(ws[:, :first], psi), ws[:, first:]], 1)
+
+    def blocks(self, ws: Tensor, state: StyleState | None, start: int, stop: int) -> StyleState:
+        """Returns the state after blocks ``start`` to ``stop - 1``."""
+        after: StyleState = self.synthesis(ws, state, start, stop)
+        return after
+
+    def finish(self, state: StyleState) -> Tensor:
+        """Returns images ``(N, C, H, W)``, nominally in [0, 1], not clipped."""
+        assert state.image is not None
+        return fitted(0.5 + state.image / 2, self.size)
+
+    def critic(self, x: Tensor) -> Tensor:
+        """Returns the logit of being real, shape ``(N,)``."""
+        logits: Tensor = self.judge(2 * fitted(x, (self.native, self.native)) - 1)
+        return logits
