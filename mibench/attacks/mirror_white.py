@@ -1,0 +1,143 @@
+r"""MIRROR, gradient version: search of a generator's styles inside the box of usual ones.
+
+An et al., MIRROR: Model Inversion for Deep Learning Network with High Fidelity, NDSS 2022.
+The attacker owns the target's weights and a style-based generator that was trained on public images. Styles :math:`w`
+leave a leaky ReLU of slope 0.2; before it, in :math:`P` space, they are nearly normal. For a class :math:`y` the search
+starts at the styles of a random pool which the target scores highest and descends
+
+.. math:: L(w) = \lambda \, \mathrm{CE}(T(S(w)), y), \qquad
+    \mathrm{lrelu}_{0.2}(\mu - c \sigma) \le w \le \mathrm{lrelu}_{0.2}(\mu + c \sigma)
+
+with :math:`\mu, \sigma` the mean and deviation, dimension by dimension, of :math:`\mathrm{lrelu}_5(w)` over the pool:
+after every step :math:`w` is clipped to what the generator usually sees. The step size rises over the first twentieth
+of the steps and falls along a cosine over the last quarter; the :math:`w` of the lowest loss met is returned.
+
+Official code: https://github.com/njuaplusplus/mirror (``my_whitebox_mirror.py``). Deviations: a view is mirrored per
+sample and not per batch, and only where that keeps the class; the start is clipped too; no dropout in the target; the
+first choice looks at both mirror images, as PPA does, where the class allows.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import leaky_relu
+
+from mibench.access import WhiteBoxView
+from mibench.attacks.base import ClassSearch
+from mibench.card import AttackCard
+from mibench.errors import UserError
+from mibench.knowledge import Knowledge
+from mibench.model import StylePrior
+from mibench.optim.augmentation import Views
+from mibench.optim.constraints import box
+from mibench.optim.selection import take_best
+from mibench.optim.style_search import best_styles, painted, random_styles, style_descent
+from mibench.options import Count, CountOrNone, NonNegative, Positive
+from mibench.tasks.base import Reconstruction
+from mibench.tasks.class_ import ClassGoal
+
+
+class MirrorWhite(ClassSearch):
+    """Search of styles under cross-entropy, inside the box of usual styles.
+
+    Args:
+        latents: Size of the random pool, at least the budget's samples.
+        psi: Truncation of the pool.
+        cutoff: Number of first layers that are truncated.
+        deviations: Half-width of the box in standard deviations of P space (the paper's c).
+        iterations: Descent steps.
+        lr: Adam's largest step size.
+        identity_weight: Weight of the cross-entropy.
+    """
+
+    card = AttackCard(
+        name="mirror_white",
+        title="MIRROR (gradients)",
+        modalities=("image",),
+        year=2022,
+        bib="mirror_white",
+        code="https://github.com/njuaplusplus/mirror",
+        fidelity="official",
+        family="generative",
+        task="class",
+        access=("white_box",),
+        needs=("public", "prior"),
+        space="style",
+    )
+
+    def __init__(
+        self,
+        *,
+        latents: Count = 100_000,
+        psi: NonNegative = 0.7,
+        cutoff: CountOrNone = 8,
+        deviations: NonNegative = 1.0,
+        iterations: Count = 20_000,
+        lr: Positive = 0.25,
+        identity_weight: Positive = 10.0,
+    ) -> None:
+        self.latents = latents
+        self.psi = psi
+        self.cutoff = cutoff
+        self.deviations = deviations
+        self.iterations = iterations
+        self.lr = lr
+        self.identity_weight = identity_weight
+
+    def reconstruct(
+        self, view: WhiteBoxView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict
+    ) -> Reconstruction:
+        """Returns ``goal.samples`` images per class."""
+        if self.latents < goal.samples:
+            raise UserError(
+                f"Expected attack.latents to be at least budget.samples={goal.samples}, but got {self.latents}."
+            )
+        prior = knowledge.prior
+        assert isinstance(prior, StylePrior)
+        labels = goal.labels.to(view.device)
+        pool = random_styles(prior, self.latents, self.psi, self.cutoff, self.draws(view.device, "latents"))
+        low, high = usual_styles(pool, self.deviations)
+        w = box(best_styles(view, prior, pool, goal.targets.to(view.device), goal.samples), low, high)
+        best, loss = w.clone(), torch.full((len(w),), torch.inf, device=w.device)
+
+        def remember(moving: Sequence[Tensor], losses: Tensor) -> None:
+            nonlocal w, best, loss
+            best, loss = take_best(best, loss, w, losses)  # the loss is that of the style before the step
+            w = moving[0].clone()
+            self.keep(lambda: Reconstruction(painted(prior, best), labels))
+
+        style_descent(
+            prior,
+            [w],
+            lambda images: self.identity_weight * self.identify(view, images, labels),
+            self.steps(self.iterations),
+            lr=self.lr,
+            betas=(0.9, 0.999),
+            schedule=self.ramp,
+            views=Views(mirror=0.5 * view.spec.mirrored),
+            draws=self.draws(view.device, "views"),
+            project=lambda moving: [box(moving[0], low, high)],
+            after=remember,
+        )
+        return Reconstruction(painted(prior, best), labels)
+
+    def ramp(self, step: int) -> float:
+        """Returns the factor of the step size at a step."""
+        share = step / self.iterations
+        return (0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - share) / 0.25))) * min(1.0, share / 0.05)
+
+
+def usual_styles(pool: Tensor, deviations: float) -> tuple[Tensor, Tensor]:
+    """Returns the least and the largest usual style, each of shape ``(w_dim,)``.
+
+    Args:
+        pool: Styles ``(N, w_dim)``.
+        deviations: Half-width of the box in standard deviations of P space.
+    """
+    p = leaky_relu(pool, 5.0)
+    mean, deviation = p.mean(0), p.std(0)
+    return leaky_relu(mean - deviations * deviation, 0.2), leaky_relu(mean + deviations * deviation, 0.2)
