@@ -1,0 +1,163 @@
+r"""IF-GMI: search of a generator's styles, then of its intermediate features.
+
+Qiu et al., A Closer Look at GAN Priors: Exploiting Intermediate Features for Enhanced Model Inversion Attacks, ECCV
+2024.
+The attacker owns the target's weights and a style-based generator trained on public images, whose synthesis
+:math:`S = S_B \circ \dots \circ S_0` can be entered at any block. Starting from the styles that the target scores
+highest (as in PPA), stage 0 moves the style alone and every later stage :math:`i` style and features at once:
+
+.. math:: \min_{w, h_i} d\big(T(A(S_{B..i}(h_i, w))), y\big), \qquad
+    \|h_i - h_i^0\|_1 \le r_i, \quad \|w - w^0\|_1 \le r_i
+
+under the Poincaré distance :math:`d` and random crops :math:`A`. Balls lie around the stage's own start, which is what
+the stage before ended in, run through one more block. The images of the last stage are returned.
+
+Official code: https://github.com/final-solution/IF-GMI (``attacks/optimize.py``, ``configs``); defaults are those for
+CelebA. The authors' radii are for features of 512 channels: for a smaller generator they shrink with the number of
+features and of style dimensions. Deviations: the running image enters a stage beside the features (the authors drop
+it), so that a stage starts at the image where the one before ended; the image after the last step is returned, not the
+one before it; there is no centre crop; images are mirrored only where that keeps the class.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+
+from mibench.access import WhiteBoxView
+from mibench.attacks.base import ClassSearch
+from mibench.card import AttackCard
+from mibench.errors import IncompatibleCellError, UserError
+from mibench.knowledge import Knowledge
+from mibench.model import StylePrior, StyleState
+from mibench.optim.augmentation import Views
+from mibench.optim.constraints import l1_ball
+from mibench.optim.identity import IdentityLoss
+from mibench.optim.style_search import best_styles, broadcast, random_styles, style_descent
+from mibench.options import Count, CountOrNone, NonNegative, Positive, Share
+from mibench.tasks.base import Reconstruction
+from mibench.tasks.class_ import ClassGoal
+
+#: Channels of the authors' features and dimension of their styles.
+OFFICIAL_WIDTH = 512
+
+
+class Ifgmi(ClassSearch):
+    """Search of styles, then of styles and features, inside l1 balls.
+
+    Args:
+        latents: Random styles among which the starts are found, at least the budget's samples.
+        psi: Truncation of these.
+        cutoff: Number of first layers that are truncated.
+        steps_per_stage: Descent steps of every stage; the first moves styles alone.
+        radii: Radius of every stage's l1 balls in a generator of 512 channels; null does not bound a stage.
+        lr: Adam's step size.
+        crop: Least share of the image that the random crop of a step keeps.
+        identity: Loss that the descent minimises.
+    """
+
+    card = AttackCard(
+        name="ifgmi",
+        title="IF-GMI",
+        modalities=("image",),
+        year=2024,
+        bib="ifgmi",
+        code="https://github.com/final-solution/IF-GMI",
+        fidelity="official",
+        family="generative",
+        task="class",
+        access=("white_box",),
+        needs=("public", "prior"),
+        space="style",
+    )
+
+    def __init__(
+        self,
+        *,
+        latents: Count = 5000,
+        psi: NonNegative = 0.5,
+        cutoff: CountOrNone = 8,
+        steps_per_stage: Sequence[Count] = (70, 25, 25, 25, 25),
+        radii: Sequence[Positive | None] = (1000.0, 2000.0, 3000.0, 4000.0, 5000.0),
+        lr: Positive = 0.005,
+        crop: Share = 0.9,
+        identity: IdentityLoss = "poincare",
+    ) -> None:
+        self.latents = latents
+        self.psi = psi
+        self.cutoff = cutoff
+        self.steps_per_stage = list(steps_per_stage)
+        self.radii = list(radii)
+        self.lr = lr
+        self.views = Views(scale=(crop, 1.0))
+        self.identity = identity
+        if len(self.radii) < len(self.steps_per_stage):
+            raise UserError(
+                f"Expected attack.radii to name a radius for each of the {len(self.steps_per_stage)} stages of "
+                f"attack.steps_per_stage, but got {len(self.radii)}."
+            )
+
+    def reconstruct(
+        self, view: WhiteBoxView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict
+    ) -> Reconstruction:
+        """Returns ``goal.samples`` images per class."""
+        if self.latents < goal.samples:
+            raise UserError(
+                f"Expected attack.latents to be at least budget.samples={goal.samples}, but got {self.latents}."
+            )
+        prior = knowledge.prior
+        assert isinstance(prior, StylePrior)
+        if len(self.steps_per_stage) > prior.num_blocks:
+            raise IncompatibleCellError(
+                f"Incompatible: attack 'ifgmi' has {len(self.steps_per_stage)} stages (attack.steps_per_stage), but "
+                f"the generator has only {prior.num_blocks} blocks."
+            )
+        labels, draws = goal.labels.to(view.device), self.draws(view.device, "views")
+        pool = random_styles(prior, self.latents, self.psi, self.cutoff, self.draws(view.device, "latents"))
+        w = best_styles(view, prior, pool, goal.targets.to(view.device), goal.samples)
+        state: StyleState | None = None
+        for stage, count in enumerate(self.steps_per_stage):
+            start = [w] if state is None else [w, state.hidden]
+
+            def inside(moving: Sequence[Tensor], start: Sequence[Tensor] = start, stage: int = stage) -> list[Tensor]:
+                return [self.bounded(one, centre, stage) for one, centre in zip(moving, start, strict=True)]
+
+            def remember(
+                moving: Sequence[Tensor], _: Tensor, state: StyleState | None = state, stage: int = stage
+            ) -> None:
+                self.keep(lambda: Reconstruction(_painted(prior, moving, state, stage), labels))
+
+            w, *hidden = style_descent(
+                prior,
+                start,
+                lambda images: self.identify(view, images, labels),
+                self.steps(count, f"stage {stage}"),
+                lr=self.lr,
+                views=self.views,
+                draws=draws,
+                start=stage,
+                state=state,
+                project=inside,
+                after=remember,
+            )
+            state = None if state is None else replace(state, hidden=hidden[0])
+            last = stage == len(self.steps_per_stage) - 1
+            if not last:
+                with torch.no_grad():
+                    state = prior.blocks(broadcast(prior, w), state, stage, stage + 1)
+        return Reconstruction(_painted(prior, [w, *hidden], state, stage), labels)
+
+    def bounded(self, values: Tensor, centre: Tensor, stage: int) -> Tensor:
+        """Returns a stage's styles ``(N, w_dim)`` or features ``(N, channels, h, w)`` brought back into their ball."""
+        radius = self.radii[stage]
+        return values if radius is None else l1_ball(values, centre, radius * values.shape[1] / OFFICIAL_WIDTH)
+
+
+def _painted(prior: StylePrior, moved: Sequence[Tensor], state: StyleState | None, start: int) -> Tensor:
+    """Returns the images in [0, 1] of styles and, beyond the first stage, features."""
+    with torch.no_grad():
+        entered = None if state is None else replace(state, hidden=moved[1])
+        return prior.synthesise(broadcast(prior, moved[0]), entered, start).clamp(0, 1)

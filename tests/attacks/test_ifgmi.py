@@ -1,0 +1,93 @@
+import pytest
+import torch
+from torch import nn
+
+from mibench.access import Ledger, WhiteBoxView
+from mibench.attacks.ifgmi import OFFICIAL_WIDTH, Ifgmi
+from mibench.data import InputSpec
+from mibench.errors import UserError
+from mibench.knowledge import Knowledge
+from mibench.model import Classifier
+from mibench.optim.augmentation import Views
+from mibench.optim.identity import poincare
+from mibench.tasks.class_ import ClassGoal
+
+SPEC = InputSpec("image", (1, 8, 8), 4)
+GOAL = ClassGoal(torch.arange(4), samples=2)
+
+
+class Fixed(Classifier):
+    """Classes by random directions of the pixels."""
+
+    def __init__(self):
+        super().__init__()
+        self.normalise = nn.Identity()
+        self.stages = nn.ModuleList([nn.Flatten()])
+        self.head = nn.Linear(64, 4)
+        self.head.weight.data = 0.5 * torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
+        self.head.bias.data = -0.5 * self.head.weight.data.sum(1)
+
+
+@pytest.fixture
+def attack(style_prior, monkeypatch):
+    """Runs the attack, unaugmented; returns images, and of every step the block, styles, features and losses."""
+    synthesise = style_prior.synthesise
+
+    def run(**options):
+        steps, model = [], Fixed()
+
+        def remember(ws, state=None, start=0):
+            images = synthesise(ws, state, start)
+            if torch.is_grad_enabled():
+                hidden = None if state is None else state.hidden.detach().clone()
+                with torch.no_grad():
+                    steps.append((start, ws[:, 0].detach().clone(), hidden, poincare(model(images), GOAL.labels)))
+            return images
+
+        monkeypatch.setattr(style_prior, "synthesise", remember)
+        view = WhiteBoxView.of(model, SPEC, Ledger(), torch.device("cpu"))
+        defaults = {"latents": 100, "steps_per_stage": [20, 20], "radii": [1000.0, 2000.0], "lr": 0.02}
+        method = Ifgmi(**{**defaults, **options})
+        method.views = Views()
+        return method(view, Knowledge(latent_prior=style_prior), GOAL, seed=0).reconstruction.values, steps
+
+    return run
+
+
+def far(steps):
+    """Returns the largest l1 distance from the second stage's start, of styles and of features."""
+    later = [step for step in steps if step[0] == 1]
+    return [max(float((step[k] - later[0][k]).abs().flatten(1).sum(1).max()) for step in later) for k in (1, 2)]
+
+
+def test_styles_and_features_move_and_stay_in_their_balls(attack, style_prior):
+    free, bound = attack(radii=[None, None])[1], attack(radii=[None, 20.0])[1]
+    widths = style_prior.w_dim, bound[-1][2].shape[1]
+    limits = [20.0 * width / OFFICIAL_WIDTH * (1 + 1e-4) for width in widths]
+    assert all(0 < moved <= limit for moved, limit in zip(far(bound), limits, strict=True))
+    assert all(moved > limit for moved, limit in zip(far(free), limits, strict=True))  # a stub that does not project
+
+
+def test_where_no_later_stage_may_move_the_result_is_the_first_stages(attack):
+    first = attack(steps_per_stage=[20], radii=[None])[0]
+    assert torch.allclose(attack(radii=[None, 1e-9])[0], first, atol=1e-5)
+    assert not torch.allclose(attack(radii=[None, None])[0], first, atol=1e-3)
+
+
+def test_a_stage_starts_where_the_last_one_ended_and_the_loss_falls(attack):
+    _, steps = attack(radii=[None, None])
+    first, later = ([step[3].mean() for step in steps if step[0] == stage] for stage in (0, 1))
+    alone = attack(steps_per_stage=[21], radii=[None])[1]
+    assert torch.allclose(later[0], alone[-1][3].mean(), atol=1e-4)  # the loss after 20 steps of the first stage
+    assert later[-1] < later[0] < first[0]
+    assert not torch.allclose(first[0], later[0], atol=1e-4)  # a stage that forgets the first one starts there
+
+
+def test_every_stage_needs_a_radius():
+    with pytest.raises(UserError, match="radius"):
+        Ifgmi(steps_per_stage=[1, 1, 1], radii=[1.0])
+
+
+def test_more_stages_than_blocks_are_refused(attack):
+    with pytest.raises(UserError, match="blocks"):
+        attack(steps_per_stage=[1] * 5, radii=[None] * 5)
