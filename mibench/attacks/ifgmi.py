@@ -52,7 +52,9 @@ class Ifgmi(ClassSearch):
         latents: Random styles among which the starts are found, at least the budget's samples.
         psi: Truncation of these.
         cutoff: Number of first layers that are truncated.
-        steps_per_stage: Descent steps of every stage; the first moves styles alone.
+        stages: Number of stages, at most the generator's number of blocks.
+        first_steps: Descent steps of the first stage, which moves styles alone.
+        later_steps: Descent steps of every later stage.
         radii: Radius of every stage's l1 balls in a generator of 512 channels; null does not bound a stage.
         lr: Adam's step size.
         crop: Least share of the image that the random crop of a step keeps.
@@ -80,7 +82,9 @@ class Ifgmi(ClassSearch):
         latents: Count = 5000,
         psi: NonNegative = 0.5,
         cutoff: CountOrNone = 8,
-        steps_per_stage: Sequence[Count] = (70, 25, 25, 25, 25),
+        stages: Count = 5,
+        first_steps: Count = 70,
+        later_steps: Count = 25,
         radii: Sequence[Positive | None] = (1000.0, 2000.0, 3000.0, 4000.0, 5000.0),
         lr: Positive = 0.005,
         crop: Share = 0.9,
@@ -89,15 +93,15 @@ class Ifgmi(ClassSearch):
         self.latents = latents
         self.psi = psi
         self.cutoff = cutoff
-        self.steps_per_stage = list(steps_per_stage)
+        self.lengths = [first_steps, *[later_steps] * (stages - 1)]
         self.radii = list(radii)
         self.lr = lr
         self.views = Views(scale=(crop, 1.0))
         self.identity = identity
-        if len(self.radii) < len(self.steps_per_stage):
+        if len(self.radii) < stages:
             raise UserError(
-                f"Expected attack.radii to name a radius for each of the {len(self.steps_per_stage)} stages of "
-                f"attack.steps_per_stage, but got {len(self.radii)}."
+                f"Expected attack.radii to name a radius for each of the {stages} stages (attack.stages), but got "
+                f"{len(self.radii)}."
             )
 
     def reconstruct(
@@ -110,16 +114,16 @@ class Ifgmi(ClassSearch):
             )
         prior = knowledge.prior
         assert isinstance(prior, StylePrior)
-        if len(self.steps_per_stage) > prior.num_blocks:
+        if len(self.lengths) > prior.num_blocks:
             raise IncompatibleCellError(
-                f"Incompatible: attack 'ifgmi' has {len(self.steps_per_stage)} stages (attack.steps_per_stage), but "
-                f"the generator has only {prior.num_blocks} blocks."
+                f"Incompatible: attack 'ifgmi' has {len(self.lengths)} stages, but the generator has only "
+                f"{prior.num_blocks} blocks; set attack.stages to at most that."
             )
         labels, draws = goal.labels.to(view.device), self.draws(view.device, "views")
         pool = random_styles(prior, self.latents, self.psi, self.cutoff, self.draws(view.device, "latents"))
         w = best_styles(view, prior, pool, goal.targets.to(view.device), goal.samples)
         state: StyleState | None = None
-        for stage, count in enumerate(self.steps_per_stage):
+        for stage, count in enumerate(self.lengths):
             start = [w] if state is None else [w, state.hidden]
 
             def inside(moving: Sequence[Tensor], start: Sequence[Tensor] = start, stage: int = stage) -> list[Tensor]:
@@ -144,8 +148,7 @@ class Ifgmi(ClassSearch):
                 after=remember,
             )
             state = None if state is None else replace(state, hidden=hidden[0])
-            last = stage == len(self.steps_per_stage) - 1
-            if not last:
+            if stage < len(self.lengths) - 1:
                 with torch.no_grad():
                     state = prior.blocks(broadcast(prior, w), state, stage, stage + 1)
         return Reconstruction(_painted(prior, [w, *hidden], state, stage), labels)

@@ -46,7 +46,14 @@ def attack(style_prior, monkeypatch):
 
         monkeypatch.setattr(style_prior, "synthesise", remember)
         view = WhiteBoxView.of(model, SPEC, Ledger(), torch.device("cpu"))
-        defaults = {"latents": 100, "steps_per_stage": [20, 20], "radii": [1000.0, 2000.0], "lr": 0.02}
+        defaults = {
+            "latents": 100,
+            "stages": 2,
+            "first_steps": 20,
+            "later_steps": 20,
+            "radii": [1000.0, 2000.0],
+            "lr": 0.02,
+        }
         method = Ifgmi(**{**defaults, **options})
         method.views = Views()
         return method(view, Knowledge(latent_prior=style_prior), GOAL, seed=0).reconstruction.values, steps
@@ -69,7 +76,7 @@ def test_styles_and_features_move_and_stay_in_their_balls(attack, style_prior):
 
 
 def test_where_no_later_stage_may_move_the_result_is_the_first_stages(attack):
-    first = attack(steps_per_stage=[20], radii=[None])[0]
+    first = attack(stages=1, radii=[None])[0]
     assert torch.allclose(attack(radii=[None, 1e-9])[0], first, atol=1e-5)
     assert not torch.allclose(attack(radii=[None, None])[0], first, atol=1e-3)
 
@@ -77,7 +84,7 @@ def test_where_no_later_stage_may_move_the_result_is_the_first_stages(attack):
 def test_a_stage_starts_where_the_last_one_ended_and_the_loss_falls(attack):
     _, steps = attack(radii=[None, None])
     first, later = ([step[3].mean() for step in steps if step[0] == stage] for stage in (0, 1))
-    alone = attack(steps_per_stage=[21], radii=[None])[1]
+    alone = attack(stages=1, first_steps=21, radii=[None])[1]
     assert torch.allclose(later[0], alone[-1][3].mean(), atol=1e-4)  # the loss after 20 steps of the first stage
     assert later[-1] < later[0] < first[0]
     assert not torch.allclose(first[0], later[0], atol=1e-4)  # a stage that forgets the first one starts there
@@ -85,9 +92,9 @@ def test_a_stage_starts_where_the_last_one_ended_and_the_loss_falls(attack):
 
 def test_every_stage_needs_a_radius():
     with pytest.raises(UserError, match="radius"):
-        Ifgmi(steps_per_stage=[1, 1, 1], radii=[1.0])
+        Ifgmi(stages=3, radii=[1.0])
 
 
 def test_more_stages_than_blocks_are_refused(attack):
     with pytest.raises(UserError, match="blocks"):
-        attack(steps_per_stage=[1] * 5, radii=[None] * 5)
+        attack(stages=5, radii=[None] * 5)
