@@ -14,24 +14,42 @@ same image, so every pixel starts from a uniform draw in ``[0, start]`` (``start
 when it is clipped in the end. All samples descend together, each frozen where its own rule stops it. The gradient of
 :math:`1 - p_y` vanishes where the target is sure of another class; ``cost=neg_log_p`` descends :math:`-\log p_y`
 instead.
+
+``mi_face_denoise`` is the paper's attack on a stacked denoising autoencoder (algorithm 2). It descends in the code
+:math:`h` of the autoencoder, and PROCESS at times denoises the image and sharpens it:
+
+.. math:: h \leftarrow \mathrm{encode}(\mathrm{sharpen}(\mathrm{NLMeans}(\mathrm{decode}(h)))).
+
+There the autoencoder is the victim's own first layers, which reveals what private images look like. Here the victim is
+any classifier, so the attacker trains the autoencoder on public images and the cost is :math:`1 - p_y(\mathrm{decode}
+(h))`; this is a reconstruction of the idea, not of the experiment. Inferred are the training (all layers at once, with
+Adam, pixels blackened at random), how often the image is processed and how strongly. Codes start uniformly in ``[0,
+start]`` too, all of the range by default: from the paper's origin all samples of a class become the same image.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from functools import partial
+from itertools import pairwise
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mibench.access import WhiteBoxView
 from mibench.attacks.base import Attack
 from mibench.card import AttackCard
 from mibench.errors import UserError
 from mibench.knowledge import Knowledge
+from mibench.optim.denoising import nl_means, sharpen
 from mibench.optim.selection import take_best
-from mibench.options import Positive
+from mibench.options import Count, NonNegative, Positive, Share
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassGoal
+
+#: Public images per training step of the autoencoder, and Adam's learning rate.
+BATCH, LR = 64, 3e-3
 
 COSTS = ("one_minus_p", "neg_log_p")
 
@@ -91,21 +109,136 @@ class MiFace(Attack[WhiteBoxView, ClassGoal]):
         """Returns ``goal.samples`` images per class."""
         labels = goal.labels.to(view.device)
         draws = self.draws(view.device, "latents")
-        x = self.start * torch.rand(len(labels), *view.spec.shape, generator=draws, device=view.device)
-        best, best_cost = x, torch.full((len(x),), torch.inf, device=view.device)
+        x = self.start * torch.rand(len(labels), *self.shape(view), generator=draws, device=view.device)
+        best, best_cost = self.images(x, networks).detach(), torch.full((len(x),), torch.inf, device=view.device)
         recent = torch.full((self.patience, len(x)), torch.inf, device=view.device)
         running = torch.ones(len(x), dtype=torch.bool, device=view.device)
         for step in self.steps(self.iterations + 1):
             x.requires_grad_(True)
-            log_p = view.logits(x).log_softmax(1).gather(1, labels[:, None])[:, 0]
+            images = self.images(x, networks)
+            log_p = view.logits(images).log_softmax(1).gather(1, labels[:, None])[:, 0]
             cost = -log_p if self.cost == "neg_log_p" else 1 - log_p.exp()
             (gradient,) = torch.autograd.grad(cost.sum(), x)
             x, cost, p = x.detach(), cost.detach(), log_p.detach().exp()
-            best, best_cost = take_best(best, best_cost, x, cost)
+            best, best_cost = take_best(best, best_cost, images.detach(), cost)
             self.keep(partial(Reconstruction, best, labels))
             running = running & (p < self.confidence) & (cost < recent.amax(0))
             recent[step % self.patience] = cost
-            x = torch.where(running.reshape(-1, 1, 1, 1), (x - self.lr * gradient).clamp(0, 1), x)
+            moved = self.process(x - self.lr * gradient, step, networks)
+            x = torch.where(running.reshape(-1, *[1] * (x.dim() - 1)), moved, x)
             if step % self.patience == 0 and not bool(running.any()):
                 break
         return Reconstruction(best, labels)
+
+    def shape(self, view: WhiteBoxView) -> tuple[int, ...]:
+        """Returns the shape of what is descended in, for one sample."""
+        return view.spec.shape
+
+    def images(self, x: Tensor, networks: nn.ModuleDict) -> Tensor:
+        """Returns the images ``(N, C, H, W)`` in [0, 1] that ``x`` stands for."""
+        return x
+
+    def process(self, x: Tensor, step: int, networks: nn.ModuleDict) -> Tensor:
+        """Returns ``x`` after a step, brought back to where it may be (the paper's PROCESS)."""
+        return x.clamp(0, 1)
+
+
+class MiFaceDenoise(MiFace):
+    """The same descent among the codes of a denoising autoencoder, whose images are denoised and sharpened at times.
+
+    Args:
+        iterations: The most descent steps (the paper's alpha).
+        patience: Steps without progress after which a sample stops (beta).
+        confidence: Probability of its class at which a sample stops (gamma).
+        lr: Step size (lambda).
+        cost: ``one_minus_p`` or ``neg_log_p``.
+        start: Codes start uniformly in ``[0, start]``; 0 is the paper's.
+        every: Steps from one denoising to the next.
+        strength: Width of the non-local means.
+        amount: How much is sharpened.
+        hidden: Units of the autoencoder's layers, from the image inwards; the last are the code.
+        training_steps: Adam steps of the autoencoder.
+        corruption: Share of the pixels that are blackened while it learns to restore them.
+    """
+
+    card = AttackCard(
+        name="mi_face",
+        title="MI-Face with a denoising autoencoder",
+        modalities=("image",),
+        year=2015,
+        bib="mi_face",
+        fidelity="reconstruction",
+        family="output matching",
+        task="class",
+        access=("white_box",),
+        needs=("public",),
+    )
+
+    def __init__(
+        self,
+        *,
+        iterations: int = 5000,
+        patience: int = 100,
+        confidence: Positive = 0.99,
+        lr: Positive = 0.1,
+        cost: str = "one_minus_p",
+        start: float = 1.0,
+        every: Count = 10,
+        strength: Positive = 0.1,
+        amount: NonNegative = 0.5,
+        hidden: Sequence[Count] = (1000, 300),
+        training_steps: Count = 10_000,
+        corruption: Share = 0.3,
+    ) -> None:
+        super().__init__(iterations=iterations, patience=patience, confidence=confidence, lr=lr, cost=cost, start=start)
+        self.every = every
+        self.strength = strength
+        self.amount = amount
+        self.hidden = list(hidden)
+        self.training_steps = training_steps
+        self.corruption = corruption
+
+    def networks(self, view: WhiteBoxView, knowledge: Knowledge) -> nn.ModuleDict:
+        """Returns the autoencoder: layers of sigmoid units, from the pixels to the code and back."""
+        sizes = [math.prod(view.spec.shape), *self.hidden]
+        inwards, outwards = sizes, sizes[::-1]
+        encoder = [part for a, b in pairwise(inwards) for part in (nn.Linear(a, b), nn.Sigmoid())]
+        decoder = [part for a, b in pairwise(outwards) for part in (nn.Linear(a, b), nn.Sigmoid())]
+        return nn.ModuleDict(
+            {
+                "encoder": nn.Sequential(nn.Flatten(), *encoder),
+                "decoder": nn.Sequential(*decoder, nn.Unflatten(1, view.spec.shape)),
+            }
+        )
+
+    def prepare(self, networks: nn.ModuleDict, view: WhiteBoxView, knowledge: Knowledge) -> None:
+        """Trains the autoencoder to restore public images."""
+        public, draws = knowledge.public.x, self.draws(view.device, "autoencoder")
+        parameters = list(networks.parameters())
+        adam = torch.optim.Adam(parameters, lr=LR)
+        for _ in self.steps(self.training_steps, "autoencoder"):
+            clean = public[torch.randint(len(public), (BATCH,), generator=draws, device=view.device)]
+            kept = torch.rand(clean.shape, generator=draws, device=view.device) >= self.corruption
+            restored = self.images(networks["encoder"](clean * kept), networks)
+            loss = nn.functional.binary_cross_entropy(restored, clean)
+            for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
+                parameter.grad = gradient
+            adam.step()
+
+    def shape(self, view: WhiteBoxView) -> tuple[int, ...]:
+        """Returns the shape of a code."""
+        return (self.hidden[-1],)
+
+    def images(self, x: Tensor, networks: nn.ModuleDict) -> Tensor:
+        """Returns the decoded images of codes ``(N, hidden)``."""
+        images: Tensor = networks["decoder"](x)
+        return images
+
+    @torch.no_grad()
+    def process(self, x: Tensor, step: int, networks: nn.ModuleDict) -> Tensor:
+        """Returns the codes; every so often those of their denoised and sharpened images."""
+        if (step + 1) % self.every:
+            return x.clamp(0, 1)
+        cleaned = sharpen(nl_means(self.images(x.clamp(0, 1), networks), self.strength), self.amount)
+        codes: Tensor = networks["encoder"](cleaned)
+        return codes

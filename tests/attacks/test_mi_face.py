@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from mibench.access import Ledger, WhiteBoxView
-from mibench.attacks.mi_face import MiFace
+from mibench.attacks.mi_face import MiFace, MiFaceDenoise
 from mibench.data import InputSpec
 from mibench.datasets.digits import Digits
 from mibench.errors import UserError
@@ -122,3 +122,70 @@ def test_a_mistaken_option_is_refused():
         MiFace(cost="log_p")
     with pytest.raises(UserError, match=r"attack\.patience"):
         MiFace(patience=0)
+
+
+CODES = {"hidden": [500, 150], "training_steps": 1000, "lr": 1.0, "iterations": 300}
+
+
+@pytest.fixture(scope="module")
+def denoising(trained_cnn, digits8, white_box):
+    """The variant's view, knowledge and autoencoder, trained on public digits."""
+    view, knowledge = white_box(trained_cnn, digits8), Knowledge(digits8.public)
+    return view, knowledge, MiFaceDenoise(**CODES).trained(view, knowledge, seed=0)
+
+
+def test_the_autoencoder_restores_blackened_pixels(denoising):
+    view, knowledge, networks = denoising
+    clean = knowledge.public.x
+    kept = torch.rand(clean.shape, generator=torch.Generator().manual_seed(0)) >= 0.3
+
+    def error(autoencoder):
+        with torch.no_grad():
+            restored = autoencoder["decoder"](autoencoder["encoder"](clean * kept))
+        return float((restored - clean).square().mean())
+
+    blackened = float((clean * kept - clean).square().mean())
+    assert error(networks) < 0.5 * blackened  # measured: 0.32
+    assert error(MiFaceDenoise(**CODES).untrained(view, knowledge, seed=0)) > blackened
+
+
+def test_images_are_nearer_to_the_private_ones_than_without_the_autoencoder(denoising, digits8):
+    view, knowledge, networks = denoising
+    goal, train = ClassGoal(torch.arange(5), samples=4), digits8.private.train
+
+    def outcome(attack, networks):
+        """Returns the mean distance to the nearest private image of the class, and the mean confidence."""
+        images = attack(view, knowledge, goal, seed=0, networks=networks).reconstruction.values
+        assert len(images.unique(dim=0)) == len(images)
+        apart = [
+            torch.cdist(image.reshape(1, -1), train.x[train.y == label].flatten(1)).min()
+            for image, label in zip(images, goal.labels, strict=True)
+        ]
+        confidence = view.logits(images).softmax(1).gather(1, goal.labels[:, None]).mean()
+        return float(torch.stack(apart).mean()), float(confidence)
+
+    plain, sure = outcome(MiFace(iterations=300), nn.ModuleDict())
+    near, confidence = outcome(MiFaceDenoise(**CODES), networks)
+    assert near < 0.75 * plain  # measured: 0.64
+    assert confidence > 0.8  # measured: 0.92
+    assert sure > 0.95  # nearness is not what the target's confidence says
+
+    untrained = MiFaceDenoise(**CODES).untrained(view, knowledge, seed=0)
+    far, unsure = outcome(MiFaceDenoise(**CODES), untrained)
+    assert far > plain
+    assert unsure < 0.5
+
+
+def test_processing_brings_codes_back_to_those_of_images_every_so_often(denoising):
+    _, _, networks = denoising
+    codes = torch.rand(20, CODES["hidden"][-1], generator=torch.Generator().manual_seed(0))
+    attack = MiFaceDenoise(**CODES, every=5)
+
+    def strangeness(codes):
+        """Returns how far the images of codes are from what the autoencoder makes of them."""
+        with torch.no_grad():
+            images = attack.images(codes, networks)
+            return float((attack.images(networks["encoder"](images), networks) - images).square().mean())
+
+    assert torch.equal(attack.process(codes, 3, networks), codes)
+    assert strangeness(attack.process(codes, 4, networks)) < 0.5 * strangeness(codes)
