@@ -176,13 +176,14 @@ class MetricCard(Card):
 
     Attributes:
         tasks: The tasks it is defined for; any other is refused.
-        higher_is_leakier: Whether a larger value means a larger leak.
+        higher_is_leakier: Whether a larger value means a larger leak; None where it describes the reconstruction and
+            neither direction is a leak by itself.
         unit: Unit of its values, empty for shares and scores.
         default: Whether a cell of its task computes it without being asked.
     """
 
     tasks: tuple[Task, ...]
-    higher_is_leakier: bool
+    higher_is_leakier: bool | None
     unit: str = ""
     default: bool = True
 

@@ -121,6 +121,8 @@ def score(
 
 
 def _score(name: str, unit: str, higher: bool | None, one: Measurement, other: Measurement | None, seed: int) -> Score:
+    if one.yardstick:
+        higher = other = None
     if one.reason:
         return Score(
             metric=name, variant=one.variant, evaluator=one.evaluator, status="skipped", reason=one.reason, unit=unit
@@ -138,10 +140,12 @@ def _score(name: str, unit: str, higher: bool | None, one: Measurement, other: M
         higher_is_leakier=higher,
         unit=unit if one.unit is None else one.unit,
     )
-    if other is None or higher is None:
+    if other is None:
         return plain
-    sign = 1.0 if higher else -1.0
     other_per_target = group_means(other)
+    if higher is None:
+        return dataclasses.replace(plain, control=float(other_per_target.mean()))
+    sign = 1.0 if higher else -1.0
     gain = sign * (per_target - other_per_target)
     lift_low, lift_high = interval(gain, seed)
     return dataclasses.replace(

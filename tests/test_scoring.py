@@ -142,6 +142,30 @@ def test_a_metric_of_the_victim_has_neither_control_nor_direction():
     assert math.isnan(one.lift)
 
 
+class Describing(HigherLeaks):
+    card = MetricCard(name="plain", title="", modalities=("image",), tasks=("class",), higher_is_leakier=None)
+
+
+def test_a_metric_without_a_direction_has_a_control_and_no_lift():
+    one = one_score(Describing(), answer([1, 0]), answer([0.2, 0.4]))
+    assert (one.value, one.control, one.higher_is_leakier) == (0.5, pytest.approx(0.3), None)
+    assert math.isnan(one.lift)
+    assert evidence(one) == ""
+
+
+class WithYardstick(HigherLeaks):
+    def measure(self, result, truth):
+        of_judge = Measurement(values=torch.tensor([0.01]), groups=torch.zeros(1), variant="judge", yardstick=True)
+        return [*super().measure(result, truth), of_judge]
+
+
+def test_a_yardstick_has_neither_control_nor_direction():
+    leak, yardstick = score(WithYardstick(), answer([1, 0]), answer([0, 0]), TRUTH, 0)
+    assert (leak.lift, yardstick.value, yardstick.higher_is_leakier) == (0.5, pytest.approx(0.01), None)
+    assert math.isnan(yardstick.control)
+    assert math.isnan(yardstick.lift)
+
+
 # Rows without a number
 
 

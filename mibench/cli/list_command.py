@@ -47,10 +47,8 @@ def describe(card: Card) -> list[str]:
         parts += [f"hooks {', '.join(card.hooks)}" if card.hooks else "no hook"]
         parts += [f"affects {', '.join(card.affects)}"] if card.affects else []
     elif isinstance(card, MetricCard):
-        parts += [
-            f"tasks {', '.join(card.tasks)}",
-            "higher is leakier" if card.higher_is_leakier else "lower is leakier",
-        ]
+        direction = {True: "higher is leakier", False: "lower is leakier", None: "describes, no leak by itself"}
+        parts += [f"tasks {', '.join(card.tasks)}", direction[card.higher_is_leakier]]
     elif isinstance(card, DatasetCard):
         parts += [f"tasks {', '.join(card.tasks)}", card.licence, "embedded" if card.embedded else "to be downloaded"]
     elif isinstance(card, SettingCard):

@@ -29,6 +29,8 @@ class Measurement:
         evaluator: The evaluation model, or the pre-trained network with its checksum.
         unit: Unit of this variant where it is not the card's.
         reason: Why there is no value; ``values`` is empty then.
+        yardstick: Whether it tells how to read the metric and does not depend on the reconstruction (a judge's rate of
+            false positives); it has neither control nor direction then.
     """
 
     values: Tensor
@@ -37,6 +39,7 @@ class Measurement:
     evaluator: str = ""
     unit: str | None = None
     reason: str = ""
+    yardstick: bool = False
 
 
 TruthT = TypeVar("TruthT", bound=Truth)
