@@ -378,6 +378,7 @@ class Cell:
             utility=utility,
             evaluators=self.evaluators,
             attack_held_out=self.attack_held_out,
+            victim=lambda: self.victim.module,
         )
 
     @cached_property

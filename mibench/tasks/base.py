@@ -131,12 +131,14 @@ class Case(Assignment):
         utility: Fields of :class:`Truth` that every task shares.
         evaluators: Builds the evaluation models when a task asks.
         attack_held_out: Runs the same attack on a control victim trained on held-out data.
+        victim: Hands out the victim's module, for metrics that audit the evaluation models with it.
     """
 
     secret: Examples | None
     utility: Mapping[str, Any]
     evaluators: Callable[[], Sequence[Evaluator]]
     attack_held_out: Callable[[Population], Reconstruction]
+    victim: Callable[[], Classifier]
 
 
 GoalT = TypeVar("GoalT")

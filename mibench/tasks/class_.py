@@ -5,13 +5,15 @@ Control: the same attack, with the same budget, on a victim that never saw those
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mibench.data import InputSpec, Population
+from mibench.data import Examples, InputSpec, Population
 from mibench.knowledge import Knowledge
+from mibench.model import Classifier
 from mibench.tasks.base import Assignment, Case, Reconstruction, Task, Truth
 
 
@@ -35,13 +37,17 @@ class ClassGoal:
 
 @dataclass(frozen=True, kw_only=True)
 class ClassTruth(Truth):
-    """The private images of every class.
+    """The private images of every class, and what shows how far the evaluation models can be trusted.
 
     Attributes:
         private: What the victim was trained and tested on.
+        public: The attacker's data, which show none of the private classes; None where there are none.
+        victim: Hands out the victim's module; None where there is none.
     """
 
     private: Population
+    public: Examples | None = None
+    victim: Callable[[], Classifier] | None = None
 
     def images_of(self, label: int) -> Tensor:
         """Returns the private training images of one class, shape ``(n, C, H, W)``."""
@@ -68,8 +74,14 @@ class ClassTask(Task[ClassGoal, ClassTruth]):
         return Reconstruction(values, labels, valid=torch.zeros(len(labels), dtype=torch.bool, device=labels.device))
 
     def truth(self, case: Case, goal: ClassGoal) -> ClassTruth:
-        """Returns the private images with the evaluation models."""
-        return ClassTruth(private=case.split.private, evaluators=case.evaluators(), **case.utility)
+        """Returns the private images with the evaluation models, the public images and the victim."""
+        return ClassTruth(
+            private=case.split.private,
+            public=case.split.public,
+            victim=case.victim,
+            evaluators=case.evaluators(),
+            **case.utility,
+        )
 
     def control(
         self, case: Case, goal: ClassGoal, knowledge: Knowledge, result: Reconstruction

@@ -73,12 +73,16 @@ def nearest_evaluator(linear_evaluator):
 
 @pytest.fixture
 def class_truth():
-    """Makes a truth of the class task: ``class_truth(images, labels, evaluators)``."""
+    """Makes a truth of the class task: ``class_truth(images, labels, evaluators, test=None, public=None, victim=None)``."""
 
-    def make(x, y, evaluators):
+    def make(x, y, evaluators, test=None, **more):
         examples = Examples(x, y)
         return ClassTruth(
-            correct=torch.ones(1), chance=0.5, private=Population(examples, examples), evaluators=evaluators
+            correct=torch.ones(1),
+            chance=0.5,
+            private=Population(examples, test or examples),
+            evaluators=evaluators,
+            **more,
         )
 
     return make

@@ -21,6 +21,7 @@ def make_case():
             "utility": {"correct": torch.ones(2), "chance": 0.5},
             "evaluators": refuse,
             "attack_held_out": refuse,
+            "victim": refuse,
         }
         budget = Budget(name="smoke", targets=targets, samples=samples, records=records)
         return Case(split=split, budget=budget, seed=seed, **{**fields, **given})

@@ -35,7 +35,15 @@ def test_the_truth_is_the_private_images_and_the_evaluators(digits8, make_case):
     train = digits8.private.train
     assert torch.equal(truth.images_of(2), train.x[train.y == 2])
     assert list(truth.evaluators) == ["evaluator"]
+    assert truth.public is digits8.public
     assert (truth.chance, len(truth.correct)) == (0.5, 2)
+
+
+def test_the_victim_is_handed_out_when_a_metric_asks_and_not_before(digits8, make_case):
+    case = make_case(digits8, evaluators=list, victim=lambda: "victim")
+    truth = TASK.truth(case, TASK.goal(case))
+    assert truth.victim is not None
+    assert truth.victim() == "victim"
 
 
 def test_the_control_is_the_same_attack_on_the_held_out_data(digits8, make_case):
