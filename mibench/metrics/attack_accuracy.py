@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from mibench.card import MetricCard
-from mibench.metrics.base import Measurement, Metric
+from mibench.metrics.base import Measurement, Metric, answers
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassTruth
 
@@ -33,9 +33,7 @@ class AttackAccuracy(Metric[ClassTruth]):
 
     def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
         """Returns hits of shape ``(N,)`` per evaluator and rank."""
-        probabilities = {one.name: one.model.predict_proba(result.values).cpu() for one in truth.evaluators}
-        if len(probabilities) > 1:
-            probabilities["vote"] = torch.stack(list(probabilities.values())).mean(0)
+        probabilities = answers(truth.evaluators, result.values)
         return [_hits(scores, result, rank, name) for name, scores in probabilities.items() for rank in (1, 5)]
 
 

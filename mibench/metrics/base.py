@@ -14,7 +14,9 @@ from mibench.card import MetricCard
 from mibench.fetching import Download
 from mibench.model import Classifier
 from mibench.nn.features import penultimate
-from mibench.tasks.base import Reconstruction, Truth
+from mibench.nn.neighbourhoods import overlap
+from mibench.options import Count
+from mibench.tasks.base import Evaluator, Reconstruction, Truth
 from mibench.tasks.class_ import ClassTruth
 
 
@@ -87,3 +89,60 @@ def distances_by_class(
         own = result.target == label
         distances[own] = distance(samples[own], penultimate(model, truth.images_of(label)))
     return distances
+
+
+def answers(evaluators: Sequence[Evaluator], images: Tensor) -> dict[str, Tensor]:
+    """Returns every evaluation model's probabilities ``(N, classes)``, by name.
+
+    The last entry is the verdict of all: ``vote``, the mean of their probabilities, or the only model's own.
+    """
+    probabilities = {one.name: one.model.predict_proba(images).cpu() for one in evaluators}
+    if len(probabilities) > 1:
+        probabilities["vote"] = torch.stack(list(probabilities.values())).mean(0)
+    return probabilities
+
+
+class Overlapping(Metric[ClassTruth]):
+    """The share, of the four of :mod:`mibench.nn.neighbourhoods`, that bears the card's name.
+
+    Per class, samples against private training images in the penultimate features of each evaluation model.
+
+    Args:
+        neighbours: The neighbour that a ball reaches to (k). Classes with at most k + 1 images or samples are left
+            out; the number of values is that of the classes that count.
+    """
+
+    def __init__(self, *, neighbours: Count = 3) -> None:
+        self.neighbours = neighbours
+
+    def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
+        """Returns one share per class, shape ``(classes,)``, for each evaluation model."""
+        least = self.neighbours + 2
+        sizes = [(label, len(truth.images_of(label)), count) for label, count in _counts(result.target)]
+        classes = [label for label, real, samples in sizes if min(real, samples) >= least]
+        variant = f"k={self.neighbours}"
+        if not classes:
+            reason = f"No class has {least} private images and {least} samples, which k={self.neighbours} asks for."
+            return [Measurement(values=torch.empty(0), groups=torch.empty(0), variant=variant, reason=reason)]
+        measured = []
+        for one in truth.evaluators:
+            samples = penultimate(one.model, result.values)
+            shares = [
+                getattr(
+                    overlap(
+                        penultimate(one.model, truth.images_of(label)), samples[result.target == label], self.neighbours
+                    ),
+                    self.card.name,
+                )
+                for label in classes
+            ]
+            values = torch.tensor(shares, dtype=torch.float64)
+            measured.append(
+                Measurement(values=values, groups=torch.tensor(classes), variant=variant, evaluator=one.name)
+            )
+        return measured
+
+
+def _counts(target: Tensor) -> list[tuple[int, int]]:
+    labels, counts = target.unique(return_counts=True)
+    return list(zip(labels.tolist(), counts.tolist(), strict=True))

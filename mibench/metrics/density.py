@@ -1,0 +1,33 @@
+r"""Density: in how many real neighbourhoods a reconstruction lies.
+
+Naeem, Oh, Uh, Choi and Yoo, ICML 2020.
+
+.. math:: \mathrm{density} = \frac{1}{kM} \sum_{j=1}^{M} \sum_{i=1}^{N} \mathbb{1}[\hat x_j \in B(x_i)]
+
+for the :math:`M` reconstructions :math:`\hat x` and the :math:`N` private training images :math:`x` of one class,
+as penultimate features of an evaluation model, which take the place of the paper's network; :math:`B` is the open
+ball that reaches to the :math:`k`-th nearest other point of the same set. Taken class by class and then averaged,
+with :math:`k = 3` as in the literature of model inversion. This is the standard form; the metric code of PPA and of
+toolboxes after it differs. It may exceed 1: samples that crowd where the real images are densest lie in more balls
+than real images do. A missing sample arrives as a mid-grey image and is measured as such.
+"""
+
+from __future__ import annotations
+
+from mibench.card import MetricCard
+from mibench.metrics.base import Overlapping
+
+
+class Density(Overlapping):
+    """Density of the samples of each class, per evaluation model."""
+
+    card = MetricCard(
+        name="density",
+        title="Density",
+        modalities=("image",),
+        year=2020,
+        bib="density_coverage",
+        tasks=("class",),
+        higher_is_leakier=True,
+        default=False,
+    )
