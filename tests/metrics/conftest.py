@@ -10,9 +10,13 @@ from torch import nn
 
 from mibench.data import Examples, Population
 from mibench.model import Classifier
+from mibench.seeding import seeded
+from mibench.targets.cnn import Cnn
+from mibench.targets.mlp import Mlp
 from mibench.tasks.base import Evaluator, Reconstruction
 from mibench.tasks.class_ import ClassTruth
 from mibench.tasks.instance import InstanceTruth
+from mibench.training import Recipe, Training
 
 
 class LinearEvaluator(Classifier):
@@ -73,7 +77,7 @@ def nearest_evaluator(linear_evaluator):
 
 @pytest.fixture
 def class_truth():
-    """Makes a truth of the class task: ``class_truth(images, labels, evaluators, test=None, public=None, victim=None)``."""
+    """Makes a truth of the class task: ``class_truth(images, labels, evaluators)``; further words are fields."""
 
     def make(x, y, evaluators, test=None, **more):
         examples = Examples(x, y)
@@ -101,3 +105,25 @@ def mean_of():
         raise AssertionError(f"no variant {variant!r}")
 
     return read
+
+
+@pytest.fixture(scope="session")
+def audited(digits8):
+    """The truth of 8x8 digits with a victim (an MLP), evaluation models (another MLP, a CNN) and public digits."""
+
+    def trained(architecture, seed, **options):
+        with seeded(seed):
+            model = architecture(spec=digits8.spec, **options)
+        train, recipe = digits8.private.train, Recipe(epochs=10, batch_size=64, lr=5e-3)
+        return Training(model, train, recipe, seed, torch.device("cpu")).run()
+
+    victim = trained(Mlp, 0)
+    evaluators = [Evaluator("cnn", trained(Cnn, 1, width=8), 1.0), Evaluator("mlp", trained(Mlp, 2), 1.0)]
+    return ClassTruth(
+        correct=torch.ones(1),
+        chance=0.2,
+        private=digits8.private,
+        public=digits8.public,
+        victim=lambda: victim,
+        evaluators=evaluators,
+    )
