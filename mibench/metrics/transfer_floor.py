@@ -1,0 +1,117 @@
+"""Transfer floor: what the evaluation models accept of images of other people, perturbed against the victim.
+
+After the controlled experiment of Ho et al., arXiv 2505.03519: what fools the victim may fool an evaluation model by
+transfer, most of all one of the victim's own family, and then counts as a reconstruction. Here real private test
+images of *other* classes are moved towards each attacked class by projected gradient descent on the victim's
+cross-entropy, by at most ``epsilon`` per pixel: they still show somebody else. Whatever share of them is accepted as
+the target is the floor below which attack accuracy under the same evaluation model proves no likeness.
+
+Rows, before (``clean``) and after the perturbation (``linf=0.1``): the victim, whose share says whether the ball was
+wide enough, each evaluation model, their vote, and ``agreed``, the vote with the judge of
+:mod:`mibench.metrics.agreed_accuracy`. It audits the evaluation and not the attack, so it has neither control nor
+direction.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import ClassVar
+
+import torch
+from torch import Tensor
+from torch.nn.functional import cross_entropy
+
+from mibench.card import MetricCard
+from mibench.errors import NotMeasurableError
+from mibench.metrics.agreed_accuracy import judge_of
+from mibench.metrics.base import Measurement, Metric, answers
+from mibench.model import Classifier
+from mibench.nn.verification import Judge
+from mibench.options import Count, Positive, Share
+from mibench.seeding import generator
+from mibench.tasks.base import Reconstruction
+from mibench.tasks.class_ import ClassTruth
+
+CHUNK = 256
+
+
+class TransferFloor(Metric[ClassTruth]):
+    """Acceptance of other people's perturbed images, by victim, evaluation models, vote and judge.
+
+    Args:
+        epsilon: How far a pixel may move, on the scale of [0, 1].
+        steps: Steps of the descent.
+        images: Images of other classes per attacked class.
+        false_accepts: The judge's, as in ``agreed_accuracy``.
+    """
+
+    card = MetricCard(
+        name="transfer_floor",
+        title="Transfer floor",
+        modalities=("image",),
+        year=2025,
+        bib="type1_audit",
+        fidelity="reconstruction",
+        tasks=("class",),
+        higher_is_leakier=None,
+        default=False,
+    )
+    of_victim: ClassVar[bool] = True
+
+    def __init__(
+        self, *, epsilon: Positive = 0.1, steps: Count = 20, images: Count = 20, false_accepts: Share = 0.01
+    ) -> None:
+        self.epsilon = epsilon
+        self.steps = steps
+        self.images = images
+        self.false_accepts = false_accepts
+
+    def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
+        """Returns, per judge of the images and before and after, acceptances of shape ``(images of all classes,)``.
+
+        Raises:
+            NotMeasurableError: If there is no victim to perturb against, or no image of another class.
+        """
+        if truth.victim is None:
+            raise NotMeasurableError("There is no victim here to perturb images against.")
+        victim, judge = truth.victim(), judge_of(truth, self.false_accepts)
+        images, labels = self._of_others(truth, result.target.unique())
+        pairs = zip(images.split(CHUNK), labels.split(CHUNK), strict=True)
+        moved = torch.cat([towards(victim, x, y, self.epsilon, self.steps) for x, y in pairs])
+        return [
+            Measurement(values=accepted.double(), groups=labels, variant=variant, evaluator=name)
+            for variant, shown in (("clean", images), (f"linf={self.epsilon:g}", moved))
+            for name, accepted in _acceptances(victim, judge, truth, shown, labels).items()
+        ]
+
+    def _of_others(self, truth: ClassTruth, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns test images, each with a target that it does not show, always the same ones."""
+        test, draws = truth.private.test, generator(0)
+        images, labels = [], []
+        for label in targets.tolist():
+            others = test.x[test.y != label].cpu()
+            chosen = others[torch.randperm(len(others), generator=draws)[: self.images]]
+            images.append(chosen)
+            labels.append(torch.full((len(chosen),), label))
+        return torch.cat(images), torch.cat(labels)
+
+
+def towards(victim: Classifier, images: Tensor, labels: Tensor, epsilon: float, steps: int) -> Tensor:
+    """Returns images ``(N, C, H, W)`` in [0, 1] that the victim takes for ``labels``, within ``epsilon`` per pixel."""
+    start, labels = images.to(victim.device), labels.to(victim.device)
+    low, high, size = (start - epsilon).clamp(min=0), (start + epsilon).clamp(max=1), 2.5 * epsilon / steps
+    x = start
+    for _ in range(steps):
+        x = x.detach().requires_grad_()
+        (slope,) = torch.autograd.grad(cross_entropy(victim(x), labels, reduction="sum"), x)
+        x = torch.clamp(x - size * slope.sign(), low, high)
+    return x.detach().cpu()
+
+
+def _acceptances(
+    victim: Classifier, judge: Judge, truth: ClassTruth, images: Tensor, labels: Tensor
+) -> Mapping[str, Tensor]:
+    probabilities = {"victim": victim.predict_proba(images).cpu(), **answers(truth.evaluators, images)}
+    accepted = {name: scores.argmax(1) == labels for name, scores in probabilities.items()}
+    verdict = list(accepted.values())[-1]
+    return {**accepted, "agreed": verdict & judge.accepts(images, labels)}
