@@ -2,20 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import multiprocessing
 import sys
 from concurrent.futures import ProcessPoolExecutor
 
-from figures import Figure, report
+from figures import measured, report
 
 NAMES = ("startup", "overhead", "gmi_step", "store", "leaderboard")
-
-
-def measured(name: str) -> list[Figure]:
-    """Runs one benchmark."""
-    figures: list[Figure] = importlib.import_module(name).measure()
-    return figures
 
 
 def main() -> int:
