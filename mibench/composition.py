@@ -78,6 +78,9 @@ AXIS_OF: Mapping[type, str] = {
     MetricCard: "metric",
 }
 
+#: Options that name the user's own folders, files and modules.
+OWN = re.compile(r"(?!data_root)(\w+_)?(root|file)|weights|factory")
+
 #: Keys of a component's block that describe it and are no arguments of its class.
 DESCRIPTIONS = ("name", "variant_of", "recipe", "access")
 
@@ -176,22 +179,20 @@ def own_files(plan: Plan) -> list[str]:
         f"{axis}.{option}={value}"
         for axis in ("dataset", "target")
         for option, value in plan.config[axis].items()
-        if value and re.fullmatch(r"(?!data_root)(\w+_)?(root|file)|weights|factory", option)
+        if value and OWN.fullmatch(option)
     ]
 
 
 def _content(option: str, value: Any) -> Any:
     """Returns a digest for what ``root``, ``file``, ``weights`` and ``factory`` name, any other value as is."""
-    if not value or not isinstance(value, str | Path):
+    if not value or not isinstance(value, str | Path) or not OWN.fullmatch(option):
         return value
-    path = Path(value).expanduser()
-    if (option == "root" or option.endswith("_root")) and path.is_dir():
-        return folder_digest(path)
-    if (option in ("weights", "file") or option.endswith("_file")) and path.is_file():
-        return file_digest(path, path.stat().st_mtime_ns)
     if option == "factory":
         return [str(value), source_digest(str(value).partition(":")[0])]
-    return value
+    path = Path(value).expanduser()
+    if option.endswith("root"):
+        return folder_digest(path) if path.is_dir() else value
+    return file_digest(path, path.stat().st_mtime_ns) if path.is_file() else value
 
 
 @cache

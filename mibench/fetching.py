@@ -21,7 +21,7 @@ from typing import Literal
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from mibench.errors import FetchError
+from mibench.errors import FetchError, WeightsMissingError
 from mibench.version import __version__
 
 #: Seconds without an answer after which a server is given up.
@@ -185,6 +185,31 @@ def _checked(download: Download, file: Path, otherwise: str) -> str:
                 )
             return f", and its {name} is the published one"
     return f"; its SHA-256 is {_digest(file, 'sha256')}, and there is no published one to compare with"
+
+
+def checked_weights(what: str, file: Path, source: str) -> str:
+    """Returns the SHA-256 of a published network's file, the beginning of which stands in its name.
+
+    Args:
+        what: Who needs it.
+        file: The file, ``name-<beginning of the SHA-256>.pth``.
+        source: The address that it lies below.
+
+    Raises:
+        WeightsMissingError: If it is not there or not the published one.
+    """
+    if not file.is_file():
+        raise WeightsMissingError(
+            f"{what} needs the pre-trained network {file.name}, which was not found in {file.parent}: download it from "
+            f"{source}{file.name} into that folder, or point paths.weights at the folder that holds it."
+        )
+    checksum, promised = _digest(file, "sha256"), file.stem.rsplit("-", 1)[1]
+    if not checksum.startswith(promised):
+        raise WeightsMissingError(
+            f"{file} is not the published network, for its SHA-256 begins with {checksum[:8]} instead of {promised}: "
+            f"download it again from {source}{file.name}."
+        )
+    return checksum
 
 
 def _digest(file: Path, algorithm: str) -> str:

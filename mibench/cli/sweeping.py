@@ -11,13 +11,12 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 from omegaconf import DictConfig
 
-from mibench.composition import Plan, folder, plain, plan_cell
-from mibench.errors import UserError
+from mibench.composition import TOP_KEYS, Plan, folder, plain, plan_cell
 from mibench.leaderboard.shards import read_shard, shard_path
+from mibench.options import check_value
 from mibench.plan import Overrides, PlannedCell, cells_of, plan_cells, read_grid, unseeded
 
 log = logging.getLogger("mibench")
@@ -146,7 +145,9 @@ def written_at(plan: Plan) -> int | None:
 
 def killed(plan: Plan) -> str:
     """Returns the reason of a cell whose job left no row, with the path of its log where it had begun."""
-    trace = folder(plan, "results") / "logs" / f"{plan.cell_id}.log"
+    from mibench.cli.run_command import log_of
+
+    trace = log_of(plan)
     if not trace.exists():
         return "The job of this cell ended before the cell began (killed, or given up by the launcher)."
     return (
@@ -161,7 +162,5 @@ def pack_size(config: DictConfig) -> int:
     Raises:
         UserError: If ``pack`` is no positive number.
     """
-    size: Any = config.pack
-    if not isinstance(size, int) or isinstance(size, bool) or size < 1:
-        raise UserError(f"Expected pack to be a whole number of at least 1, but got '{size}'.")
-    return size
+    check_value("pack", TOP_KEYS["pack"], config.pack)
+    return int(config.pack)

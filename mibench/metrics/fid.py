@@ -19,7 +19,6 @@ image and is measured as such; features that are not finite give no value and a 
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -29,8 +28,8 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from mibench.card import MetricCard
-from mibench.errors import NotMeasurableError, WeightsMissingError
-from mibench.fetching import Download
+from mibench.errors import NotMeasurableError
+from mibench.fetching import Download, checked_weights
 from mibench.metrics.base import Measurement, Metric
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassTruth
@@ -100,7 +99,7 @@ class Fid(Metric[ClassTruth]):
     @cached_property
     def _network(self) -> tuple[nn.Module, str]:
         """The network with the checked weights, and the SHA-256 of their file."""
-        checksum = _checked(self.weights / NETWORK)
+        checksum = checked_weights("FID", self.weights / NETWORK, SOURCE)
         network = untrained_inception()
         network.load_state_dict(torch.load(self.weights / NETWORK, map_location="cpu", weights_only=True), strict=True)
         network.fc = nn.Identity()
@@ -159,25 +158,3 @@ def _prepared(images: Tensor) -> Tensor:
     """Returns images in [-1, 1], in colour, of 299 pixels a side."""
     colour = images.float().expand(-1, 3, -1, -1) if images.shape[1] == 1 else images.float()
     return 2 * interpolate(colour, (299, 299), mode="bilinear", align_corners=False) - 1
-
-
-def _checked(path: Path) -> str:
-    """Returns the SHA-256 of the published network's file.
-
-    Raises:
-        WeightsMissingError: If it is not there or not the published one.
-    """
-    if not path.is_file():
-        raise WeightsMissingError(
-            f"FID needs the pre-trained network {path.name}, which was not found in {path.parent}: download it from "
-            f"{SOURCE}{path.name} into that folder, or point paths.weights at the folder that holds it."
-        )
-    with path.open("rb") as file:
-        checksum = hashlib.file_digest(file, "sha256").hexdigest()
-    promised = path.stem.rsplit("-", 1)[1]
-    if not checksum.startswith(promised):
-        raise WeightsMissingError(
-            f"{path} is not the published network, for its SHA-256 begins with {checksum[:8]} instead of {promised}: "
-            f"download it again from {SOURCE}{path.name}."
-        )
-    return checksum

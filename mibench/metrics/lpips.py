@@ -17,7 +17,6 @@ position.
 
 from __future__ import annotations
 
-import hashlib
 import warnings
 from collections.abc import Sequence
 from functools import cached_property
@@ -29,8 +28,7 @@ from torch import Tensor, nn
 from torch.nn.functional import interpolate
 
 from mibench.card import MetricCard
-from mibench.errors import WeightsMissingError
-from mibench.fetching import Download
+from mibench.fetching import Download, checked_weights
 from mibench.metrics.base import Measurement, Metric
 from mibench.seeding import seeded
 from mibench.tasks.base import Reconstruction
@@ -101,7 +99,7 @@ class Lpips(Metric[InstanceTruth]):
         import lpips
 
         path = self.weights / BACKBONES[self.net]
-        checksum = _checked(path)
+        checksum = checked_weights("LPIPS", path, SOURCE)
         with seeded(0), warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")  # lpips uses its old options
             network = lpips.LPIPS(net=self.net, version="0.1", pnet_rand=True, verbose=False)
@@ -109,29 +107,6 @@ class Lpips(Metric[InstanceTruth]):
         own = network.net.state_dict()
         network.net.load_state_dict({name: published[f"features.{name.split('.', 1)[1]}"] for name in own}, strict=True)
         return network.requires_grad_(False).eval(), checksum
-
-
-def _checked(path: Path) -> str:
-    """Returns the SHA-256 of a published backbone's file.
-
-    Raises:
-        WeightsMissingError: If it is not there or not the published one.
-    """
-    address = SOURCE + path.name
-    if not path.is_file():
-        raise WeightsMissingError(
-            f"LPIPS needs the pre-trained network {path.name}, which was not found in {path.parent}: download it from "
-            f"{address} into that folder, or point paths.weights at the folder that holds it."
-        )
-    with path.open("rb") as file:
-        checksum = hashlib.file_digest(file, "sha256").hexdigest()
-    promised = path.stem.rsplit("-", 1)[1]
-    if not checksum.startswith(promised):
-        raise WeightsMissingError(
-            f"{path} is not the published network, for its SHA-256 begins with {checksum[:8]} instead of {promised}: "
-            f"download it again from {address}."
-        )
-    return checksum
 
 
 def _prepared(images: Tensor) -> Tensor:

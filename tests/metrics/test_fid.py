@@ -7,6 +7,7 @@ from pytorch_fid.fid_score import calculate_frechet_distance
 from torch import nn
 
 from mibench.errors import NotMeasurableError, WeightsMissingError
+from mibench.fetching import checked_weights
 from mibench.metrics import fid as module
 from mibench.metrics.fid import Fid, frechet_distance, inception_features, untrained_inception
 from mibench.scoring import score
@@ -156,4 +157,4 @@ def test_the_published_network_is_the_one_to_fetch():
     assert (file.path, file.url) == (module.NETWORK, module.SOURCE + module.NETWORK)
     assert module.NETWORK.removesuffix(".pth").endswith(file.sha256)
     with pytest.raises(WeightsMissingError, match=file.path):
-        module._checked(Fid().weights / "no folder" / module.NETWORK)
+        checked_weights("FID", Fid().weights / "no folder" / module.NETWORK, module.SOURCE)
