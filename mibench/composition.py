@@ -67,6 +67,9 @@ TOP_KEYS: Mapping[str, Any] = {
     "paths.weights": str,
 }
 
+#: Grants that are part of a cell only where its attack uses them, so that a new grant changes no other cell.
+GRANTS_ON_USE = ("companions", "masked_image")
+
 #: The axis of a component, from its kind of card.
 AXIS_OF: Mapping[type, str] = {
     DatasetCard: "dataset",
@@ -245,6 +248,9 @@ class Plan:
         """Configuration and revisions, without metrics and machine: what is stored with the rows."""
         config = {key: value for key, value in self.config.items() if key not in MACHINE_KEYS}
         config["dataset"] = {k: v for k, v in config["dataset"].items() if k != "data_root"}
+        attack = self.cards.attack
+        unused = set(GRANTS_ON_USE) - {*attack.needs, *attack.uses}
+        config["knowledge"] = {k: v for k, v in config["knowledge"].items() if k not in unused}
         parts = (self.cards.dataset, self.cards.setting, self.cards.target, self.cards.attack, self.cards.defense)
         return {**config, "revisions": [card.revision for card in parts]}
 
