@@ -416,10 +416,17 @@ class Cell:
         suited = [card for card in cards if card.name != self.config["target"]["name"] and modality in card.modalities]
         ready = []
         for card in suited[: self.config["evaluation"]["count"]]:
-            name, plans = card.name, blueprint(target_block(self.plan, card.name))
+            name, plans = card.name, blueprint(self.evaluator_block(card.name))
             model, accuracy = train_evaluator(plans, self.split, self.workshop, self.config["evaluation"]["seed"])
             ready.append(Evaluator(name, model, accuracy))
         return ready
+
+    def evaluator_block(self, name: str) -> dict[str, Any]:
+        """Returns the target block of an evaluation model, trained at least as long as the cell says."""
+        block, least = target_block(self.plan, name), self.config["evaluation"]["min_steps"]
+        if least is not None:
+            block["recipe"] = {**block["recipe"], "min_steps": max(least, block["recipe"].get("min_steps", 0))}
+        return block
 
     def scores(self, metrics: Sequence[dict[str, Any]]) -> list[Score]:
         """Returns the numbers of the stored reconstruction under the given metrics."""
@@ -448,7 +455,8 @@ class Cell:
             )
         said += [
             f"Evaluation model '{one.name}' is right on {one.accuracy:.0%} of the test data, less than the victim's "
-            f"{accuracy:.0%}: its verdicts are weak."
+            f"{accuracy:.0%}: its verdicts are weak; train it longer (evaluation.min_steps=2500) or take another "
+            "(evaluation.models)."
             for one in self.truth.evaluators
             if one.accuracy < accuracy - WEAKER
         ]

@@ -57,6 +57,7 @@ TOP_KEYS: Mapping[str, Any] = {
     "evaluation.models": list[str],
     "evaluation.count": CountOrNone,
     "evaluation.seed": int,
+    "evaluation.min_steps": Count | None,
     "budget.name": Literal["smoke", "standard", "paper"],
     "budget.targets": Count,
     "budget.samples": Count,
@@ -251,6 +252,7 @@ class Plan:
         attack = self.cards.attack
         unused = set(GRANTS_ON_USE) - {*attack.needs, *attack.uses}
         config["knowledge"] = {k: v for k, v in config["knowledge"].items() if k not in unused}
+        config["evaluation"] = {k: v for k, v in config["evaluation"].items() if v is not None}
         parts = (self.cards.dataset, self.cards.setting, self.cards.target, self.cards.attack, self.cards.defense)
         return {**config, "revisions": [card.revision for card in parts]}
 

@@ -126,6 +126,24 @@ def test_evaluation_models_differ_from_the_victim(make_cell):
         assert len(names) >= cell.config["evaluation"]["count"]
 
 
+def test_evaluation_models_are_trained_as_long_as_the_cell_says(make_cell):
+    usual, longer, shorter = (
+        make_cell("attack=gmi", *given) for given in ((), ("evaluation.min_steps=900",), ("evaluation.min_steps=1",))
+    )
+    recipe = usual.evaluator_block("residual")["recipe"]
+    assert longer.evaluator_block("residual")["recipe"] == {**recipe, "min_steps": 900}
+    assert shorter.evaluator_block("residual")["recipe"] == recipe
+    assert "min_steps" not in usual.plan.identity["evaluation"]
+    assert len({one.plan.cell_id for one in (usual, longer, shorter)}) == 3
+
+
+def test_a_grant_is_part_of_the_cells_that_use_it_alone(make_cell, monkeypatch):
+    monkeypatch.setattr("mibench.composition.GRANTS_ON_USE", ("labels",))
+    assert "labels" not in make_cell("attack=gmi").plan.identity["knowledge"]
+    federated = make_cell("attack=dlg", "setting=federated", "target=lenet")
+    assert "labels" in federated.plan.identity["knowledge"]
+
+
 def test_a_spent_budget_gives_the_best_so_far(make_cell, tmp_path):
     cell = make_cell("attack=gmi", "query_budget=40", folder=tmp_path)
     assert "budget of 40 queries" in cell.result.stopped
