@@ -7,7 +7,7 @@ import importlib.util
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
@@ -244,7 +244,7 @@ class Plan:
         """The access level of the cell."""
         return self.cards.access
 
-    @property
+    @cached_property
     def description(self) -> dict[str, Any]:
         """Configuration and revisions, without metrics and machine: what is stored with the rows."""
         config = {key: value for key, value in self.config.items() if key not in MACHINE_KEYS}
@@ -256,7 +256,7 @@ class Plan:
         parts = (self.cards.dataset, self.cards.setting, self.cards.target, self.cards.attack, self.cards.defense)
         return {**config, "revisions": [card.revision for card in parts]}
 
-    @property
+    @cached_property
     def identity(self) -> dict[str, Any]:
         """What the cell is: its description, with the content of the user's own folders and files for their paths."""
         said = self.description
@@ -269,12 +269,12 @@ class Plan:
         """What changes where a component's numbers may have changed; see :func:`version_of`."""
         return version_of(self.config[axis])
 
-    @property
+    @cached_property
     def cell_id(self) -> str:
         """Hash of the identity."""
         return digest_of(self.identity)
 
-    @property
+    @cached_property
     def group_id(self) -> str:
         """Hash of the identity without the seed."""
         return digest_of({key: value for key, value in self.identity.items() if key != "seed"})
