@@ -128,7 +128,7 @@ class AttackCard(Card):
         task: What it reconstructs.
         access: The access levels it can work with, the one it is usually reported with first.
         needs: What the attacker must own: ``public`` (data), ``prior``, ``marginals``.
-        uses: What it takes when the threat model grants it: ``labels``, ``confusion``.
+        uses: What it takes when the threat model grants it: ``labels``, ``confusion``, ``companions``.
         largest_batch: The largest client batch it is defined for; 0 means any.
         space: Which space of its prior it searches.
         plants: Whether it changes the model before the victim trains or answers (a malicious server).

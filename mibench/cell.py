@@ -22,6 +22,7 @@ from torch import Tensor
 
 from mibench.access import Ledger, View, WhiteBoxView
 from mibench.attacks.base import Attack, AttackResult
+from mibench.card import Card
 from mibench.catalogue import entry
 from mibench.composition import (
     Plan,
@@ -42,6 +43,7 @@ from mibench.leaderboard.shards import write_shard
 from mibench.options import check_types, check_value
 from mibench.priors.base import Prior, PriorData, loaded_prior, prior_key, train_prior, trained_prior
 from mibench.scoring import NAN, Score, facts_as_scores, near_chance, score
+from mibench.seeding import derive
 from mibench.settings.base import Observation, Scene, Setting
 from mibench.store import Payload, Store
 from mibench.tasks import get_task
@@ -128,8 +130,9 @@ class Cell:
         build({k: v for k, v in self.config["prior"].items() if k != "seed"})
         check_value("prior.seed", int, self.config["prior"].get("seed", 0))
         blueprint(self.config["target"])
-        for name in self.config["evaluation"]["models"]:
+        for name in (*self.config["evaluation"]["models"], *self.config["knowledge"]["companions"]):
             entry("target", name)
+        _ = self.judges
         for block in metric_blocks(self.plan):
             build(block, **weights_folder(block, self.plan))
         refuse_retraining(self.plan)
@@ -234,6 +237,7 @@ class Cell:
                 data = PriorData(split.public, split.spec)
                 prior = trained_prior(*self.prior_options, data, self.workshop, self.config["prior"]["seed"])
             described.append(f"prior:{self.config['prior']['name']}")
+        described += [f"companions:{'+'.join(self.companions)}"] if self.companions else []
         if "labels" in wanted and grants["labels"] and self.observation.secret is not None:
             facts["labels"] = self.observation.secret.y.clone()
         if "marginals" in wanted and grants["marginals"]:
@@ -252,14 +256,53 @@ class Cell:
         )
         return build(options), identity
 
+    @property
+    def companions(self) -> Sequence[str]:
+        """The architectures of the further models that the attacker holds; none where its attack takes none."""
+        named: Sequence[str] = self.config["knowledge"]["companions"]
+        return named if "companions" in self.plan.cards.attack.uses else ()
+
+    def trained_companions(self, population: Population) -> list[Victim]:
+        """Returns the further models, trained on ``population`` as the victim is, each with a seed of its own."""
+        return [
+            self.setting.train(
+                dataclasses.replace(
+                    self.scene(),
+                    blueprint=blueprint(target_block(self.plan, name)),
+                    seed=derive(self.seed, "companion", position),
+                ),
+                population,
+                f"companion {name}",
+            )
+            for position, name in enumerate(self.companions)
+        ]
+
+    def ensemble(self, population: Population) -> Callable[[Ledger], tuple[WhiteBoxView, ...]]:
+        """Returns what gives an attacker views of the further models, on the account of its view of the victim."""
+        trained = self.trained_companions(population)
+
+        def views(ledger: Ledger) -> tuple[WhiteBoxView, ...]:
+            found = []
+            for one in trained:
+                view = self.setting.observe(self.scene_of(one), one, population, "white_box", 0, ledger).view
+                assert isinstance(view, WhiteBoxView)
+                found.append(view)
+            return tuple(found)
+
+        return views
+
     def knowledge_of(self, victim: Victim, population: Population, view: View) -> tuple[Knowledge, float]:
         """Returns what the attacker brings against one victim, and the seconds that took.
 
         A prior that asks for the victim is trained here, or comes from the store; ``view`` is charged for it.
+        Companions come trained, so that their training costs the attacker nothing.
         """
+        knowledge = self.knowledge
+        if self.companions:
+            knowledge = dataclasses.replace(knowledge, ensemble=self.ensemble(population))
         card, public = self.plan.cards.prior, self.split.public
         if card is None or not card.asks or public is None or "prior" not in self.plan.cards.attack.needs:
-            return self.knowledge, 0.0
+            return knowledge, 0.0
         (prior, identity), seed, device = self.prior_options, self.config["prior"]["seed"], self.workshop.device
         data = PriorData(public, view.spec)
         key = {**prior_key(prior, identity, data, seed), "victim": dict(victim.key), "known": population.train.digest()}
@@ -271,7 +314,7 @@ class Cell:
 
         payload = self.prepared("prior", key, view, lambda: self.observe(victim, population).view, train)
         ready = loaded_prior(prior, view.spec, payload.tensors, device, seed)
-        return dataclasses.replace(self.knowledge, latent_prior=ready), float(payload.facts["seconds"])
+        return dataclasses.replace(knowledge, latent_prior=ready), float(payload.facts["seconds"])
 
     def prepared(
         self,
@@ -319,7 +362,7 @@ class Cell:
         method: Attack[Any, Any] = build(block)
         goal = self.goal
         sees_victim = self.plan.access != "none"
-        key = {
+        key: dict[str, Any] = {
             "cell": {k: v for k, v in self.plan.identity.items() if k not in ("evaluation", "target", "dataset")},
             "victim": dict(victim.key) if sees_victim else {},
             "data": [
@@ -330,6 +373,8 @@ class Cell:
             ],
             "knowledge": self.knowledge.names(),
         }
+        if self.companions:
+            key["companions"] = [dict(one.key) for one in self.trained_companions(population)]
 
         def make() -> Payload:
             if self.stored_only:
@@ -409,13 +454,29 @@ class Cell:
             self.remarks.append(WEAK_CONTROL)
         return self.attack(victim, population, "control attack").reconstruction
 
+    @property
+    def judges(self) -> list[Card]:
+        """The architectures of the evaluation models: neither the victim's nor a companion's.
+
+        Raises:
+            UserError: If companions leave none.
+        """
+        options, modality = self.config["evaluation"], self.plan.cards.dataset.modalities[0]
+        holds = {self.config["target"]["name"], *(architecture(name) for name in self.companions)}
+        cards = [entry("target", name).card for name in options["models"] if not holds & {name, architecture(name)}]
+        suited = [card for card in cards if modality in card.modalities]
+        if options["count"] and self.companions and not suited:
+            raise UserError(
+                f"evaluation.models=[{', '.join(options['models'])}] names no architecture that the attacker does not "
+                f"hold (the victim's, and knowledge.companions=[{', '.join(self.companions)}]); add another one to "
+                "evaluation.models or leave one out of knowledge.companions."
+            )
+        return suited[: options["count"]]
+
     def evaluators(self) -> Sequence[Evaluator]:
         """Returns the evaluation models: other architectures and seeds than the victim's, on raw private data."""
-        modality = self.split.spec.modality
-        cards = [entry("target", name).card for name in self.config["evaluation"]["models"]]
-        suited = [card for card in cards if card.name != self.config["target"]["name"] and modality in card.modalities]
         ready = []
-        for card in suited[: self.config["evaluation"]["count"]]:
+        for card in self.judges:
             name, plans = card.name, blueprint(self.evaluator_block(card.name))
             model, accuracy = train_evaluator(plans, self.split, self.workshop, self.config["evaluation"]["seed"])
             ready.append(Evaluator(name, model, accuracy))
@@ -503,6 +564,11 @@ def blueprint(block: dict[str, Any]) -> Blueprint:
     recipe = Recipe(**block["recipe"])
     key = {"config": content_of(block), "revision": version_of(block)}
     return Blueprint(block["name"], lambda spec: build(block, spec=spec), recipe, key, bool(block.get("weights")))
+
+
+def architecture(name: str) -> str:
+    """Returns the name of a target's architecture: its own, or that of the entry it is a variant of."""
+    return entry("target", name).card.variant_of or name
 
 
 def refuse_retraining(plan: Plan) -> None:

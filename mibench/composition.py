@@ -53,6 +53,7 @@ TOP_KEYS: Mapping[str, Any] = {
     "knowledge.labels": bool,
     "knowledge.marginals": bool,
     "knowledge.confusion": bool,
+    "knowledge.companions": list[str],
     "knowledge.known_columns": list[str] | None,
     "evaluation.models": list[str],
     "evaluation.count": CountOrNone,
@@ -247,12 +248,8 @@ class Plan:
     @cached_property
     def description(self) -> dict[str, Any]:
         """Configuration and revisions, without metrics and machine: what is stored with the rows."""
-        config = {key: value for key, value in self.config.items() if key not in MACHINE_KEYS}
+        config = essential(self.config, self.cards.attack)
         config["dataset"] = {k: v for k, v in config["dataset"].items() if k != "data_root"}
-        attack = self.cards.attack
-        unused = set(GRANTS_ON_USE) - {*attack.needs, *attack.uses}
-        config["knowledge"] = {k: v for k, v in config["knowledge"].items() if k not in unused}
-        config["evaluation"] = {k: v for k, v in config["evaluation"].items() if v is not None}
         parts = (self.cards.dataset, self.cards.setting, self.cards.target, self.cards.attack, self.cards.defense)
         return {**config, "revisions": [card.revision for card in parts]}
 
@@ -278,6 +275,19 @@ class Plan:
     def group_id(self) -> str:
         """Hash of the identity without the seed."""
         return digest_of({key: value for key, value in self.identity.items() if key != "seed"})
+
+
+def essential(config: Mapping[str, Any], attack: AttackCard) -> dict[str, Any]:
+    """Returns a cell's configuration without what makes no difference to it.
+
+    These are the keys of the machine, the grants of ``GRANTS_ON_USE`` that the cell's attack does not use, and what is
+    left to the evaluation models' own recipes.
+    """
+    kept = {key: value for key, value in config.items() if key not in MACHINE_KEYS}
+    unused = set(GRANTS_ON_USE) - {*attack.needs, *attack.uses}
+    kept["knowledge"] = {grant: value for grant, value in kept["knowledge"].items() if grant not in unused}
+    kept["evaluation"] = {key: value for key, value in kept["evaluation"].items() if value is not None}
+    return kept
 
 
 def version_of(node: Mapping[str, Any]) -> int | list[Any]:

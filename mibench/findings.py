@@ -33,6 +33,7 @@ OWNS = {
     "labels": "the labels behind an update",
     "marginals": "how frequent each value of a column is",
     "confusion": "how often the model takes one class for another",
+    "companions": "further models of the same people",
 }
 
 #: What the headline number of a task is, with its value and its control.

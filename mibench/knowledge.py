@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from mibench.access import Ledger, View, WhiteBoxView
 from mibench.data import Examples
 from mibench.errors import NotGrantedError
 from mibench.model import LatentPrior
@@ -19,12 +20,15 @@ class Knowledge:
         public_data: Public examples, None where the attack needs none or the dataset has none.
         latent_prior: A generator trained on public data, None where the cell has none.
         facts: Side facts granted in ``conf/`` (``labels``, ``marginals`` ...), by name.
+        described: What the attacker was given, in words.
+        ensemble: Returns, on an account, views of further models of the same people; None where none are granted.
     """
 
     public_data: Examples | None = None
     latent_prior: LatentPrior | None = None
     facts: Mapping[str, Any] = field(default_factory=dict)
     described: tuple[str, ...] = ()
+    ensemble: Callable[[Ledger], tuple[WhiteBoxView, ...]] | None = None
 
     @property
     def public(self) -> Examples:
@@ -50,6 +54,13 @@ class Knowledge:
         if self.latent_prior is None:
             raise NotGrantedError("This attack needs a prior and the cell has none; set prior=wgan_gp.")
         return self.latent_prior
+
+    def companions(self, view: View) -> tuple[WhiteBoxView, ...]:
+        """Returns views of the further models of the same people that are granted, on the account of ``view``.
+
+        What is sent through one of them counts as if it were sent through the victim.
+        """
+        return () if self.ensemble is None else self.ensemble(view.ledger)
 
     def fact(self, name: str) -> Any:
         """Returns a granted side fact.

@@ -10,10 +10,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
+from mibench.card import AttackCard
 from mibench.catalogue import card_of, conf_dir
-from mibench.composition import MACHINE_KEYS, compose, plain
+from mibench.composition import compose, essential, plain
 from mibench.errors import UserError
 from mibench.leaderboard.page import Reproduction
 from mibench.leaderboard.tables import write_text
@@ -116,7 +117,7 @@ class Commands:
                 config = plain(compose(overrides))
             except HydraException as error:
                 raise UserError(f"{key} cannot be composed ({type(error).__name__}).") from error
-            self._known[key] = {name: value for name, value in config.items() if name not in MACHINE_KEYS}
+            self._known[key] = essential(config, cast(AttackCard, card_of(config["attack"])))
             self._grown = True
         composed: Mapping[str, Any] = self._known[key]
         return composed

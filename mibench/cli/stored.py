@@ -53,7 +53,9 @@ def replan(description: Mapping[str, Any], overrides: Sequence[str]) -> Plan:
     cfg = compose(overrides)
     OmegaConf.set_struct(cfg, False)
     for key, value in description.items():
-        if key != "revisions":
+        if key in ("knowledge", "evaluation"):  # what made no difference to the cell is not stored with it
+            cfg[key] = {**cfg[key], **value}
+        elif key != "revisions":
             cfg[key] = value
     cfg.dataset.data_root = "${paths.data}"
     plan = plan_cell(cfg)
