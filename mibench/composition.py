@@ -72,6 +72,9 @@ TOP_KEYS: Mapping[str, Any] = {
 #: Grants that are part of a cell only where its attack uses them, so that a new grant changes no other cell.
 GRANTS_ON_USE = ("companions", "masked_image")
 
+#: Options of the evaluation models that are part of a cell only where they are set, for the same reason.
+EVALUATION_WHEN_SET = ("min_steps",)
+
 #: The axis of a component, from its kind of card.
 AXIS_OF: Mapping[type, str] = {
     DatasetCard: "dataset",
@@ -286,7 +289,9 @@ def essential(config: Mapping[str, Any], attack: AttackCard) -> dict[str, Any]:
     kept = {key: value for key, value in config.items() if key not in MACHINE_KEYS}
     unused = set(GRANTS_ON_USE) - {*attack.needs, *attack.uses}
     kept["knowledge"] = {grant: value for grant, value in kept["knowledge"].items() if grant not in unused}
-    kept["evaluation"] = {key: value for key, value in kept["evaluation"].items() if value is not None}
+    kept["evaluation"] = {
+        key: value for key, value in kept["evaluation"].items() if value is not None or key not in EVALUATION_WHEN_SET
+    }
     return kept
 
 

@@ -14,7 +14,7 @@ from typing import Any, cast
 
 from mibench.card import AttackCard
 from mibench.catalogue import card_of, conf_dir
-from mibench.composition import compose, essential, plain
+from mibench.composition import EVALUATION_WHEN_SET, compose, essential, plain
 from mibench.errors import UserError
 from mibench.leaderboard.page import Reproduction
 from mibench.leaderboard.tables import write_text
@@ -22,6 +22,9 @@ from mibench.leaderboard.tables import write_text
 #: The axes of a command, in the order in which they are written; the first ones always stand there.
 ALWAYS = ("attack", "defense", "dataset", "target", "budget")
 WHERE_CHANGED = ("setting", "prior")
+
+#: Keys that a stored configuration holds only where they were set.
+WHEN_SET = tuple(f"evaluation.{key}" for key in EVALUATION_WHEN_SET)
 
 #: The order in which a stored configuration lists revisions.
 REVISED = ("dataset", "setting", "target", "attack", "defense")
@@ -80,7 +83,8 @@ class Commands:
         for key, value in then.items():
             if key in ("seed", "revisions") or now.get(key, _ABSENT) == value:
                 continue
-            if key not in now or key.rpartition(".")[2] in ("_target_", "name", "variant_of"):
+            unknown = key not in now and key not in WHEN_SET
+            if unknown or key.rpartition(".")[2] in ("_target_", "name", "variant_of"):
                 changed.append(f"{key} was {value}")
             else:
                 options.append(f"{key}={written(value)}")
