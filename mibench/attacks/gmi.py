@@ -29,7 +29,7 @@ from mibench.attacks.base import ClassSearch
 from mibench.card import AttackCard
 from mibench.knowledge import Knowledge
 from mibench.model import LatentPrior
-from mibench.optim.momentum import nesterov_in_box
+from mibench.optim.momentum import nesterov_descent
 from mibench.options import Count, Decay, Positive
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassGoal
@@ -97,12 +97,16 @@ class Gmi(ClassSearch):
         wanted = goal.labels.to(view.device)
         labels = wanted.repeat_interleave(self.restarts)
         z = prior.sample_latent(len(labels), self.draws(view.device, "latents"))
-        velocity = torch.zeros_like(z)
-        for _ in self.steps(self.iterations):
-            z.requires_grad_(True)
-            (gradient,) = torch.autograd.grad(self.loss(view, prior, z, labels).sum() / self.batch, z)
-            z, velocity = nesterov_in_box(z.detach(), velocity, gradient, self.lr, self.momentum, self.clip)
-            self.keep(partial(self._first, prior, z, wanted))
+        z = nesterov_descent(
+            z,
+            lambda z: self.loss(view, prior, z, labels),
+            self.steps(self.iterations),
+            lr=self.lr,
+            momentum=self.momentum,
+            bound=self.clip,
+            batch=self.batch,
+            after=lambda z: self.keep(partial(self._first, prior, z, wanted)),
+        )
         return self._choose(view, prior, z, labels, wanted)
 
     def _first(self, prior: LatentPrior, z: Tensor, wanted: Tensor) -> Reconstruction:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
@@ -35,6 +37,15 @@ def random_images(public: Tensor, count: int, flip: bool, draws: torch.Generator
         mirrored = torch.rand(len(images), 1, 1, 1, generator=draws, device=images.device) < 0.5
         images = torch.where(mirrored, images.flip(3), images)
     return images
+
+
+def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, draws: torch.Generator) -> Tensor:
+    """Returns the mean squared deviation from 1 of the critic's gradient norm between real and generated images."""
+    alpha = torch.rand(len(real), 1, 1, 1, generator=draws, device=real.device)
+    between = (alpha * real + (1 - alpha) * fake).requires_grad_(True)
+    (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
+    penalty: Tensor = ((slope.flatten(1).norm(dim=1) - 1) ** 2).mean()
+    return penalty
 
 
 def step_along(optimizer: torch.optim.Optimizer, loss: Tensor, module: nn.Module) -> None:

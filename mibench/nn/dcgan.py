@@ -1,6 +1,7 @@
-"""The DCGAN generator of GMI's line of work.
+"""The DCGAN networks of GMI's line of work.
 
-Shared by the priors ``wgan_gp`` and ``inversion_gan``, which differ in the network that judges the images.
+The generator is that of the priors ``wgan_gp`` and ``inversion_gan``, which differ in the network that judges the
+images; ``inpainting_gan`` is made of the same blocks.
 """
 
 from __future__ import annotations
@@ -12,6 +13,32 @@ from torch import Tensor, nn
 
 from mibench.model import LatentPrior
 from mibench.nn.adversarial import fitted
+
+
+def doubling(before: int, after: int) -> nn.Sequential:
+    """Returns the generator's block that doubles the size."""
+    return nn.Sequential(
+        nn.ConvTranspose2d(before, after, 5, 2, 2, output_padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()
+    )
+
+
+def critic_layers(channels: int, width: int, halvings: int) -> nn.Sequential:
+    """Returns a critic of images of side ``4 * 2**halvings``, which it halves down to 4x4; the last layer scores.
+
+    Instance norm, because batch norm would couple the samples whose gradients are penalised one by one.
+    """
+    widths = [width * 2**i for i in range(halvings)]
+    down: list[nn.Module] = [nn.Conv2d(channels, width, 5, 2, 2), nn.LeakyReLU(0.2)]
+    for before, after in pairwise(widths):
+        down += [nn.Conv2d(before, after, 5, 2, 2), nn.InstanceNorm2d(after, affine=True), nn.LeakyReLU(0.2)]
+    return nn.Sequential(*down, nn.Conv2d(widths[-1], 1, 4))
+
+
+def initialise(network: nn.Module) -> None:
+    """Draws the weights of all convolutions and linear layers from N(0, 0.02^2)."""
+    for module in network.modules():
+        if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+            nn.init.normal_(module.weight, 0, 0.02)
 
 
 class DcganPrior(LatentPrior):
@@ -42,23 +69,14 @@ class DcganPrior(LatentPrior):
             nn.Linear(latent_dim, widths[0] * 16, bias=False), nn.BatchNorm1d(widths[0] * 16), nn.ReLU()
         )
         self.grow = nn.Sequential(
-            *[
-                nn.Sequential(
-                    nn.ConvTranspose2d(before, after, 5, 2, 2, output_padding=1, bias=False),
-                    nn.BatchNorm2d(after),
-                    nn.ReLU(),
-                )
-                for before, after in pairwise(widths)
-            ],
+            *[doubling(before, after) for before, after in pairwise(widths)],
             nn.ConvTranspose2d(widths[-1], channels, 5, 2, 2, output_padding=1),
             nn.Sigmoid(),
         )
 
     def initialise(self) -> None:
         """Draws the weights of all convolutions and linear layers from N(0, 0.02^2)."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
-                nn.init.normal_(module.weight, 0, 0.02)
+        initialise(self)
 
     @property
     def makers(self) -> nn.ModuleList:

@@ -13,16 +13,14 @@ of up- and down-sampling blocks follows the size.
 
 from __future__ import annotations
 
-from itertools import pairwise
-
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mibench.card import PriorCard
 from mibench.data import InputSpec
 from mibench.model import LatentPrior
-from mibench.nn.adversarial import random_images, refuse_oblong, step_along
-from mibench.nn.dcgan import DcganPrior
+from mibench.nn.adversarial import gradient_penalty, random_images, refuse_oblong, step_along
+from mibench.nn.dcgan import DcganPrior, critic_layers
 from mibench.options import Count, NonNegative, Positive
 from mibench.priors.base import Prior, PriorData
 from mibench.progress import progress
@@ -42,11 +40,7 @@ class WganGpNetworks(DcganPrior):
 
     def __init__(self, shape: tuple[int, ...], latent_dim: int, width: int) -> None:
         super().__init__(shape, latent_dim, width)
-        widths = [width * 2**i for i in range(self.doublings)]
-        down: list[nn.Module] = [nn.Conv2d(shape[0], width, 5, 2, 2), nn.LeakyReLU(0.2)]
-        for before, after in pairwise(widths):
-            down += [nn.Conv2d(before, after, 5, 2, 2), nn.InstanceNorm2d(after, affine=True), nn.LeakyReLU(0.2)]
-        self.judge = nn.Sequential(*down, nn.Conv2d(widths[-1], 1, 4))
+        self.judge = critic_layers(shape[0], width, self.doublings)
         self.initialise()
 
     def critic(self, x: Tensor) -> Tensor:
@@ -121,16 +115,7 @@ class WganGp(Prior):
                 with torch.no_grad():
                     fake = network.generate(network.sample_latent(len(real), draws))
                 loss = network.critic(fake).mean() - network.critic(real).mean()
-                loss = loss + self.penalty * gradient_penalty(network, real, fake, draws)
+                loss = loss + self.penalty * gradient_penalty(network.critic, real, fake, draws)
                 step_along(adam_d, loss, network.judge)
             fake = network.generate(network.sample_latent(self.batch_size, draws))
             step_along(adam_g, -network.critic(fake).mean(), makers)
-
-
-def gradient_penalty(network: LatentPrior, real: Tensor, fake: Tensor, draws: torch.Generator) -> Tensor:
-    """Returns the mean squared deviation from 1 of the critic's gradient norm between real and generated images."""
-    alpha = torch.rand(len(real), 1, 1, 1, generator=draws, device=real.device)
-    between = (alpha * real + (1 - alpha) * fake).requires_grad_(True)
-    (slope,) = torch.autograd.grad(network.critic(between).sum(), between, create_graph=True)
-    penalty: Tensor = ((slope.flatten(1).norm(dim=1) - 1) ** 2).mean()
-    return penalty
