@@ -13,12 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
-Task = Literal["class", "instance", "attribute", "sequence", "edges"]
+Task = Literal["class", "instance", "completion", "attribute", "sequence", "edges"]
 Modality = Literal["image", "text", "tabular", "audio", "graph"]
 Access = Literal["white_box", "scores", "labels", "explanations", "gradients", "features", "none"]
 Hook = Literal["data", "input", "architecture", "training", "output", "features", "update", "protocol"]
 Fidelity = Literal["official", "paper", "reconstruction"]
-Space = Literal["latent", "class", "style"]
+Space = Literal["latent", "class", "style", "inpainting"]
 
 TASKS: tuple[str, ...] = get_args(Task)
 MODALITIES: tuple[str, ...] = get_args(Modality)
@@ -28,7 +28,12 @@ FIDELITIES: tuple[str, ...] = get_args(Fidelity)
 SPACES: tuple[str, ...] = get_args(Space)
 
 #: The prior of the catalogue to name where a cell lacks one with this space.
-USUAL_PRIOR: Mapping[str, str] = {"latent": "wgan_gp", "class": "projection_cgan", "style": "style_gan"}
+USUAL_PRIOR: Mapping[str, str] = {
+    "latent": "wgan_gp",
+    "class": "projection_cgan",
+    "style": "style_gan",
+    "inpainting": "inpainting_gan",
+}
 
 #: The defense hooks that lie between the private data and what the attacker sees, by access.
 HOOKS_ON_PATH: Mapping[str, tuple[str, ...]] = {
@@ -88,7 +93,7 @@ class DatasetCard(Card):
     licence: str
     may_show: bool
     embedded: bool = False
-    tasks: tuple[Task, ...] = ("class", "instance")
+    tasks: tuple[Task, ...] = ("class", "instance", "completion")
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -197,7 +202,8 @@ class PriorCard(Card):
     """A prior (generator) that the attacker trains on public data.
 
     Attributes:
-        spaces: What of it can be searched: ``latent`` vectors, latents given a ``class``, a ``style`` space.
+        spaces: What of it can be searched: ``latent`` vectors, latents given a ``class``, a ``style`` space, latents
+            given a masked image (``inpainting``).
         asks: The access to the victim that its training needs; empty where public data suffice. A prior that asks is
             made for one victim, and its queries are the attack's.
     """

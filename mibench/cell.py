@@ -238,8 +238,11 @@ class Cell:
                 prior = trained_prior(*self.prior_options, data, self.workshop, self.config["prior"]["seed"])
             described.append(f"prior:{self.config['prior']['name']}")
         described += [f"companions:{'+'.join(self.companions)}"] if self.companions else []
-        if "labels" in wanted and grants["labels"] and self.observation.secret is not None:
-            facts["labels"] = self.observation.secret.y.clone()
+        if "labels" in wanted and grants["labels"]:
+            labels = self.task.labels(self.case(self.observation.secret, utility={}))
+            facts |= {} if labels is None else {"labels": labels.clone()}
+        if card.task == "completion":
+            described.append(f"masked_image:{grants['masked_image']}")
         if "marginals" in wanted and grants["marginals"]:
             facts["marginals"] = marginals(split)
         if "confusion" in wanted and grants["confusion"]:
@@ -297,12 +300,13 @@ class Cell:
         A prior that asks for the victim is trained here, or comes from the store; ``view`` is charged for it.
         Companions come trained, so that their training costs the attacker nothing.
         """
-        knowledge = self.knowledge
+        card, public, known = self.plan.cards.prior, self.split.public, self.knowledge
+        if population is not self.split.private:  # whose class ids mean nothing to a victim of other people
+            known = dataclasses.replace(known, facts={k: v for k, v in known.facts.items() if k != "labels"})
         if self.companions:
-            knowledge = dataclasses.replace(knowledge, ensemble=self.ensemble(population))
-        card, public = self.plan.cards.prior, self.split.public
+            known = dataclasses.replace(known, ensemble=self.ensemble(population))
         if card is None or not card.asks or public is None or "prior" not in self.plan.cards.attack.needs:
-            return knowledge, 0.0
+            return known, 0.0
         (prior, identity), seed, device = self.prior_options, self.config["prior"]["seed"], self.workshop.device
         data = PriorData(public, view.spec)
         key = {**prior_key(prior, identity, data, seed), "victim": dict(victim.key), "known": population.train.digest()}
@@ -314,7 +318,7 @@ class Cell:
 
         payload = self.prepared("prior", key, view, lambda: self.observe(victim, population).view, train)
         ready = loaded_prior(prior, view.spec, payload.tensors, device, seed)
-        return dataclasses.replace(knowledge, latent_prior=ready), float(payload.facts["seconds"])
+        return dataclasses.replace(known, latent_prior=ready), float(payload.facts["seconds"])
 
     def prepared(
         self,
@@ -370,6 +374,7 @@ class Cell:
                 "" if self.split.public is None else self.split.public.digest(),
                 "" if self.split.held_out is None else self.split.held_out.digest(),  # its classes bound the targets
                 self.split.sensitive,
+                *self.task.held(goal),
             ],
             "knowledge": self.knowledge.names(),
         }
@@ -419,6 +424,7 @@ class Cell:
             seed=self.seed,
             batch_size=max(1, self.setting.batch_size),
             known_columns=self.config["knowledge"]["known_columns"],
+            masked_image=self.config["knowledge"]["masked_image"],
             secret=secret,
             utility=utility,
             evaluators=self.evaluators,
@@ -504,8 +510,9 @@ class Cell:
     def notes(self) -> Sequence[str]:
         """What a reader of the numbers must know: what the split says, a victim near chance, a weak evaluator."""
         accuracy, chance = float(self.truth.correct.double().mean()), self.truth.chance
-        said = list(self.split.notes) if self.task.name == "class" else []
-        said += [NO_CONTROL] if self.config["control"] == "none" and self.task.name == "class" else []
+        retrained = self.task.name in ("class", "completion")
+        said = list(self.split.notes) if retrained else []
+        said += [NO_CONTROL] if self.config["control"] == "none" and retrained else []
         said += self.remarks
         if near_chance(accuracy, chance):
             said.append(

@@ -54,6 +54,7 @@ TOP_KEYS: Mapping[str, Any] = {
     "knowledge.marginals": bool,
     "knowledge.confusion": bool,
     "knowledge.companions": list[str],
+    "knowledge.masked_image": Literal["centre", "face_t"],
     "knowledge.known_columns": list[str] | None,
     "evaluation.models": list[str],
     "evaluation.count": CountOrNone,
@@ -69,7 +70,8 @@ TOP_KEYS: Mapping[str, Any] = {
     "paths.weights": str,
 }
 
-#: Grants that are part of a cell only where its attack uses them, so that a new grant changes no other cell.
+#: Grants that are part of a cell only where its attack uses them (its task, of a masked image), so that a new grant
+#: changes no other cell.
 GRANTS_ON_USE = ("companions", "masked_image")
 
 #: Options of the evaluation models that are part of a cell only where they are set, for the same reason.
@@ -287,7 +289,8 @@ def essential(config: Mapping[str, Any], attack: AttackCard) -> dict[str, Any]:
     left to the evaluation models' own recipes.
     """
     kept = {key: value for key, value in config.items() if key not in MACHINE_KEYS}
-    unused = set(GRANTS_ON_USE) - {*attack.needs, *attack.uses}
+    masked = ("masked_image",) if attack.task == "completion" else ()
+    unused = set(GRANTS_ON_USE) - {*attack.needs, *attack.uses, *masked}
     kept["knowledge"] = {grant: value for grant, value in kept["knowledge"].items() if grant not in unused}
     kept["evaluation"] = {
         key: value for key, value in kept["evaluation"].items() if value is not None or key not in EVALUATION_WHEN_SET

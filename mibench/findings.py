@@ -30,7 +30,8 @@ WHO = {
 OWNS = {
     "public": "{data} of others",
     "prior": "a generator trained on them",
-    "labels": "the labels behind an update",
+    "labels": "the true labels",
+    "masked_image": "the private pictures but for a part that was hidden",
     "marginals": "how frequent each value of a column is",
     "confusion": "how often the model takes one class for another",
     "companions": "further models of the same people",
@@ -46,6 +47,11 @@ SAYS = {
     "instance": (
         "The inputs rebuilt from a client's update come within {value} of the true ones (PSNR: higher is closer).",
         "What was rebuilt from another client's update comes within {control}.",
+    ),
+    "completion": (
+        "What the attack put into the hidden part of private pictures comes within {value} of the true one (PSNR: "
+        "higher is closer).",
+        "What it put there with a comparison model that never saw these pictures comes within {control}.",
     ),
     "attribute": (
         "The attack filled in the hidden column rightly in {value} of the records.",

@@ -195,6 +195,7 @@ def _untested(found: Sequence[Finding]) -> str:
     if measured and budget:
         count = {"class": f"{budget.get('targets')} classes, {budget.get('samples')} pictures of each",
                  "instance": f"{budget.get('targets')} client updates",
+                 "completion": f"{budget.get('targets')} masked pictures",
                  "attribute": f"{budget.get('records')} records"}.get(facts["task"], "part of the data")  # fmt: skip
         lines.append(f"More than {count} at most (budget={facts['budget']}); a longer attack may find more.")
     seeds = sorted({int(one.facts["seed"]) for one in found})

@@ -12,6 +12,7 @@ from mibench.data import Split
 from mibench.pictures import SheetRow, draw_sheet
 from mibench.tasks.base import Reconstruction, Truth
 from mibench.tasks.class_ import ClassTruth
+from mibench.tasks.completion import CompletionTruth
 from mibench.tasks.instance import InstanceTruth
 
 PER_TARGET = 4
@@ -34,6 +35,13 @@ def draw_cell(
             other = None if control is None else control.values[control.target == label][:PER_TARGET]
             rows.append(SheetRow(split.class_names[label], [nearest(made, truth.images_of(label)), made, other]))
         return draw_sheet(path, ["nearest private image", "reconstruction", "control"], rows, caption)
+    if isinstance(truth, CompletionTruth):
+        rows = [
+            SheetRow(split.class_names[int(truth.y[i])], [truth.masked[i : i + 1], truth.x[i : i + 1],
+                     result.values[i : i + 1], None if control is None else control.values[i : i + 1]])
+            for i in range(min(TARGETS, len(result)))
+        ]  # fmt: skip
+        return draw_sheet(path, ["masked image", "private image", "completion", "control"], rows, caption)
     if isinstance(truth, InstanceTruth):
         shown = torch.arange(len(result))[: TARGETS * PER_TARGET].split(PER_TARGET)
         if len(result) <= TARGETS:

@@ -145,6 +145,13 @@ def test_other_tasks_have_their_own_words(tmp_path):
     assert "21.5 dB" in text and "8 dB" in text and "defense=dgc" in section(text, "Defenses to try")
 
 
+def test_a_completion_is_told_as_what_it_is(tmp_path):
+    hole = dataclasses.replace(LEAK, metric="psnr", variant="hole", evaluator="", value=17.5, control=9.5, unit="dB")
+    facts = {"task": "completion", "attack": "secretgen", "access": "scores", "knowledge": "masked_image:centre"}
+    text = words(write_report(rows((facts, [hole])), tmp_path, "c"))
+    assert "17.5 dB" in text and "9.5 dB" in text and "a part that was hidden" in text and "masked pictures" in text
+
+
 def test_every_number_stands_in_the_table(tmp_path):
     numbers = section(words(write_report(rows(({}, [LEAK, DISTANT])), tmp_path, "page")), "All numbers")
     assert "attack_accuracy top1 vote 0.6 [0.5, 0.7] 0.1 +0.5 leak" in numbers and "knn_distance mlp" in numbers

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 HEADLINES: Mapping[str, tuple[str, str, str]] = {
     "class": ("attack_accuracy", "top1", "vote"),
     "instance": ("psnr", "", ""),
+    "completion": ("psnr", "hole", ""),
     "attribute": ("attribute_accuracy", "", ""),
 }
 

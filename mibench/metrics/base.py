@@ -18,6 +18,8 @@ from mibench.nn.neighbourhoods import overlap
 from mibench.options import Count
 from mibench.tasks.base import Evaluator, Reconstruction, Truth
 from mibench.tasks.class_ import ClassTruth
+from mibench.tasks.completion import CompletionTruth
+from mibench.tasks.instance import InstanceTruth
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,6 +69,22 @@ class Metric(ABC, Generic[TruthT]):
             WeightsMissingError: If a pre-trained network is not there; the row is then skipped.
             NotMeasurableError: If the metric is not defined for this cell; the row is then skipped.
         """
+
+
+def regions(
+    result: Reconstruction, truth: InstanceTruth, hole: Callable[[CompletionTruth, Tensor], Tensor]
+) -> Sequence[tuple[str, Tensor, Tensor]]:
+    """Returns variants with the images to compare and the true ones: all of them, and the hole where there is one.
+
+    Args:
+        result: Images, one to one with the truth.
+        truth: The true images.
+        hole: Returns what of images is compared inside the hole: its pixels, or the box around it.
+    """
+    pairs = [("", result.values, truth.x)]
+    if isinstance(truth, CompletionTruth):
+        pairs.append(("hole", hole(truth, result.values), hole(truth, truth.x)))
+    return pairs
 
 
 def distances_by_class(

@@ -4,8 +4,9 @@ r"""Label accuracy: how much of the multiset of a batch's class ids was recovere
 
 per message of ``n`` inputs, where :math:`\hat n_c` and :math:`n_c` count class ``c`` among the recovered and
 the true ids. For as many recovered ids as true ones it equals :math:`1 - \frac{1}{2n} \sum_c |\hat n_c -
-n_c|`. A gradient says nothing of the order in a batch, so none is asked for. A missing input recovers no id.
-Where the threat model grants the labels (the row's ``knowledge``), the number says so and nothing else.
+n_c|`. A gradient says nothing of the order in a batch, so none is asked for; a masked image is a message of one.
+A missing input recovers no id. Where the threat model grants the labels (the row's ``knowledge``), the number says so
+and nothing else.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ class LabelAccuracy(Metric[InstanceTruth]):
         name="label_accuracy",
         title="Label accuracy",
         modalities=("image", "text", "tabular", "audio"),
-        tasks=("instance",),
+        tasks=("instance", "completion"),
         higher_is_leakier=True,
     )
 

@@ -12,7 +12,7 @@ right and mean nothing. The checksum's first twelve digits are recorded (``alex:
 
 Grey images are repeated to three channels. Images with a side under 64 pixels are enlarged bilinearly until
 that side has 64, which the variant ``upsampled64`` says; otherwise alex's last layers would see one or no
-position.
+position. Where part of the image was known, the box around what was hidden is compared too (``hole``).
 """
 
 from __future__ import annotations
@@ -29,9 +29,10 @@ from torch.nn.functional import interpolate
 
 from mibench.card import MetricCard
 from mibench.fetching import Download, checked_weights
-from mibench.metrics.base import Measurement, Metric
+from mibench.metrics.base import Measurement, Metric, regions
 from mibench.seeding import seeded
 from mibench.tasks.base import Reconstruction
+from mibench.tasks.completion import CompletionTruth
 from mibench.tasks.instance import InstanceTruth
 
 #: The published backbones. The last part of a name is the beginning of the file's SHA-256.
@@ -58,7 +59,7 @@ class Lpips(Metric[InstanceTruth]):
         bib="lpips",
         code="https://github.com/richzhang/PerceptualSimilarity",
         fidelity="official",
-        tasks=("instance",),
+        tasks=("instance", "completion"),
         higher_is_leakier=False,
     )
     downloads = (
@@ -74,24 +75,27 @@ class Lpips(Metric[InstanceTruth]):
         self.weights = Path(torch.hub.get_dir()) / "checkpoints" if weights is None else Path(weights)
 
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> Sequence[Measurement]:
-        """Returns one distance per image, shape ``(N,)``.
+        """Returns one distance per image, shape ``(N,)``, and one per box around a hole.
 
         Raises:
             WeightsMissingError: If the backbone's file is not there, or is another than the published one.
         """
         network, checksum = self._network
-        small = min(truth.x.shape[-2:]) < SMALLEST_SIDE
-        pairs = zip(result.values.split(32), truth.x.split(32), strict=True)
-        with torch.no_grad():
-            values = torch.cat([network(_prepared(x), _prepared(y)).flatten() for x, y in pairs])
-        return [
-            Measurement(
-                values=values,
-                groups=truth.target,
-                variant=f"upsampled{SMALLEST_SIDE}" if small else "",
-                evaluator=f"{self.net}:{checksum[:12]}",
+        measured = []
+        for region, made, true in regions(result, truth, CompletionTruth.cropped):
+            enlarged = f"upsampled{SMALLEST_SIDE}" if min(true.shape[-2:]) < SMALLEST_SIDE else ""
+            pairs = zip(made.split(32), true.split(32), strict=True)
+            with torch.no_grad():
+                values = torch.cat([network(_prepared(x), _prepared(y)).flatten() for x, y in pairs])
+            measured.append(
+                Measurement(
+                    values=values,
+                    groups=truth.target,
+                    variant="_".join(filter(None, (region, enlarged))),
+                    evaluator=f"{self.net}:{checksum[:12]}",
+                )
             )
-        ]
+        return measured
 
     @cached_property
     def _network(self) -> tuple[nn.Module, str]:

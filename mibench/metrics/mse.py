@@ -3,7 +3,8 @@ r"""Mean squared error between each reconstructed image and the private image it
 .. math:: \mathrm{MSE}(\hat x, x) = \frac{1}{CHW} \sum (\hat x - x)^2
 
 on images in [0, 1], over all channels alike; per image first, so that one exact image is not averaged away. A
-missing image arrives as plain mid-grey and is measured as such: the best that can be said without an answer.
+missing image arrives as plain mid-grey and is measured as such: the best that can be said without an answer. Where
+part of the image was known, the variant ``hole`` is the mean over the hidden pixels alone.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from collections.abc import Sequence
 from torch import Tensor
 
 from mibench.card import MetricCard
-from mibench.metrics.base import Measurement, Metric
+from mibench.metrics.base import Measurement, Metric, regions
 from mibench.tasks.base import Reconstruction
+from mibench.tasks.completion import CompletionTruth
 from mibench.tasks.instance import InstanceTruth
 
 
@@ -25,15 +27,18 @@ class Mse(Metric[InstanceTruth]):
         name="mse",
         title="Mean squared error",
         modalities=("image",),
-        tasks=("instance",),
+        tasks=("instance", "completion"),
         higher_is_leakier=False,
     )
 
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> Sequence[Measurement]:
-        """Returns one error per image, shape ``(N,)``."""
-        return [Measurement(values=squared_errors(result.values, truth.x), groups=truth.target)]
+        """Returns one error per image, shape ``(N,)``, and one per hole."""
+        return [
+            Measurement(values=squared_errors(x, y), groups=truth.target, variant=variant)
+            for variant, x, y in regions(result, truth, CompletionTruth.inside)
+        ]
 
 
 def squared_errors(x: Tensor, y: Tensor) -> Tensor:
-    """Returns the mean squared error of every pair of images ``(N, C, H, W)``, shape ``(N,)``, in double precision."""
+    """Returns the mean squared error of every pair of images ``(N, ...)``, shape ``(N,)``, in double precision."""
     return (x.double() - y.double()).square().flatten(1).mean(1)

@@ -5,7 +5,8 @@ r"""Peak signal-to-noise ratio between each reconstructed image and the private 
 in decibels for images in [0, 1]: the mean over images of decibels, not the decibels of a mean error. No small
 constant is added to the error (some tools do, which puts a ceiling of 60 dB on it). An exact image has an
 infinite ratio; every value is capped at ``cap``, and the share of images whose error is zero stands beside as
-the variant ``exact``.
+the variant ``exact``. Where part of the image was known, the variant ``hole`` is the ratio over the hidden pixels
+alone.
 """
 
 from __future__ import annotations
@@ -14,9 +15,10 @@ from collections.abc import Sequence
 
 from mibench.card import MetricCard
 from mibench.errors import UserError
-from mibench.metrics.base import Measurement, Metric
+from mibench.metrics.base import Measurement, Metric, regions
 from mibench.metrics.mse import squared_errors
 from mibench.tasks.base import Reconstruction
+from mibench.tasks.completion import CompletionTruth
 from mibench.tasks.instance import InstanceTruth
 
 
@@ -31,7 +33,7 @@ class Psnr(Metric[InstanceTruth]):
         name="psnr",
         title="Peak signal-to-noise ratio",
         modalities=("image",),
-        tasks=("instance",),
+        tasks=("instance", "completion"),
         higher_is_leakier=True,
     )
 
@@ -41,11 +43,10 @@ class Psnr(Metric[InstanceTruth]):
         self.cap = cap
 
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> Sequence[Measurement]:
-        """Returns decibels per image, and whether each image is exact (variant ``exact``)."""
-        errors = squared_errors(result.values, truth.x)
-        decibels = (-10 * errors.log10()).clamp_max(self.cap)
-        exact = (errors == 0) & ~result.missing
-        return [
-            Measurement(values=decibels, groups=truth.target, unit="dB"),
-            Measurement(values=exact.double(), groups=truth.target, variant="exact"),
-        ]
+        """Returns decibels per image and per hole, and whether each image is exact (variant ``exact``)."""
+        measured = []
+        for variant, x, y in regions(result, truth, CompletionTruth.inside):
+            decibels = (-10 * squared_errors(x, y).log10()).clamp_max(self.cap)
+            measured.append(Measurement(values=decibels, groups=truth.target, variant=variant, unit="dB"))
+        exact = (squared_errors(result.values, truth.x) == 0) & ~result.missing
+        return [*measured, Measurement(values=exact.double(), groups=truth.target, variant="exact")]

@@ -9,7 +9,8 @@ In a Gaussian window (11 pixels, sigma 1.5) around every pixel whose window lies
 for images in [0, 1], averaged over pixels, then over channels. Computed with piq, without its down-sampling of
 large images, which equals scikit-image with Gaussian weights and the biased covariance. Implementations
 that pad the image or use a uniform window differ in the third digit. Images with a side under 11 pixels get the
-largest odd window that fits; the variant says which (``window11``, ``window7``).
+largest odd window that fits; the variant says which (``window11``, ``window7``). Where part of the image was known, the
+box around what was hidden is compared too (``hole_window11``).
 """
 
 from __future__ import annotations
@@ -20,8 +21,9 @@ from importlib.metadata import version
 import torch
 
 from mibench.card import MetricCard
-from mibench.metrics.base import Measurement, Metric
+from mibench.metrics.base import Measurement, Metric, regions
 from mibench.tasks.base import Reconstruction
+from mibench.tasks.completion import CompletionTruth
 from mibench.tasks.instance import InstanceTruth
 
 WINDOW = 11
@@ -36,20 +38,24 @@ class Ssim(Metric[InstanceTruth]):
         modalities=("image",),
         year=2004,
         bib="ssim",
-        tasks=("instance",),
+        tasks=("instance", "completion"),
         higher_is_leakier=True,
     )
 
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> Sequence[Measurement]:
-        """Returns one value per image, shape ``(N,)``."""
+        """Returns one value per image, shape ``(N,)``, and one per box around a hole."""
         import piq
 
-        smallest = min(truth.x.shape[-2:])
-        window = min(WINDOW, smallest - 1 + smallest % 2)
-        pairs = zip(result.values.double().split(256), truth.x.double().split(256), strict=True)
-        values = torch.cat([piq.ssim(x, y, kernel_size=window, downsample=False, reduction="none") for x, y in pairs])
-        return [
-            Measurement(
-                values=values, groups=truth.target, variant=f"window{window}", evaluator=f"piq:{version('piq')}"
+        measured = []
+        for region, made, true in regions(result, truth, CompletionTruth.cropped):
+            smallest = min(true.shape[-2:])
+            window = min(WINDOW, smallest - 1 + smallest % 2)
+            pairs = zip(made.double().split(256), true.double().split(256), strict=True)
+            values = [piq.ssim(x, y, kernel_size=window, downsample=False, reduction="none") for x, y in pairs]
+            variant = f"{region}_window{window}".lstrip("_")
+            measured.append(
+                Measurement(
+                    values=torch.cat(values), groups=truth.target, variant=variant, evaluator=f"piq:{version('piq')}"
+                )
             )
-        ]
+        return measured

@@ -23,7 +23,7 @@ class TargetAccuracy(Metric[Truth]):
         name="target_accuracy",
         title="Target accuracy",
         modalities=("image", "text", "tabular", "audio", "graph"),
-        tasks=("class", "instance", "attribute", "sequence", "edges"),
+        tasks=("class", "instance", "completion", "attribute", "sequence", "edges"),
         higher_is_leakier=False,
     )
     of_victim: ClassVar[bool] = True

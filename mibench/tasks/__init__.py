@@ -8,9 +8,12 @@ from mibench.errors import UserError
 from mibench.tasks.attribute import AttributeTask
 from mibench.tasks.base import Task
 from mibench.tasks.class_ import ClassTask
+from mibench.tasks.completion import CompletionTask
 from mibench.tasks.instance import InstanceTask
 
-_TASKS: dict[str, type[Task[Any, Any]]] = {task.name: task for task in (ClassTask, InstanceTask, AttributeTask)}
+_TASKS: dict[str, type[Task[Any, Any]]] = {
+    task.name: task for task in (ClassTask, InstanceTask, CompletionTask, AttributeTask)
+}
 
 
 def get_task(name: str) -> Task[Any, Any]:

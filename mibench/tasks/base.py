@@ -20,10 +20,11 @@ class Reconstruction:
     """What an attack returns, for every task.
 
     Attributes:
-        values: Images ``(N, C, H, W)`` in [0, 1] (class, instance) or category codes ``(N,)`` (attribute).
-        target: Which target each entry belongs to, shape ``(N,)``: a class id, the index of a message or of a record.
-        labels: The class ids that an instance attack recovered with the inputs, shape ``(N,)``; None where the task
-            has no such answer.
+        values: Images ``(N, C, H, W)`` in [0, 1] (class, instance, completion) or category codes ``(N,)`` (attribute).
+        target: Which target each entry belongs to, shape ``(N,)``: a class id, the index of a message, of a masked
+            image or of a record.
+        labels: The class ids that an attack recovered with the inputs, shape ``(N,)``; None where the task or the
+            attack has no such answer.
         valid: False where the attack has nothing (budget spent, query refused): such entries count as failures.
     """
 
@@ -92,7 +93,7 @@ class Budget:
 
     Attributes:
         name: ``smoke``, ``standard`` or ``paper``.
-        targets: Classes (task class) or client updates (task instance) that are attacked.
+        targets: Classes (task class), client updates (instance) or masked images (completion) that are attacked.
         samples: Reconstructions per class.
         records: Partial records that are completed (task attribute).
     """
@@ -113,6 +114,7 @@ class Assignment:
         seed: The cell's seed.
         batch_size: Inputs behind one observed message (settings that send any).
         known_columns: Columns of a record that the attacker knows; None for all but the sensitive one.
+        masked_image: Which part of an image is hidden (task completion).
     """
 
     split: Split
@@ -120,6 +122,7 @@ class Assignment:
     seed: int
     batch_size: int = 1
     known_columns: Sequence[str] | None = None
+    masked_image: str = "centre"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -157,6 +160,14 @@ class Task(ABC, Generic[GoalT, TruthT]):
     def messages(self, goal: GoalT) -> int:
         """Returns how many independent messages of the victim the goal is about; 0 where none are sent."""
         return 0
+
+    def held(self, goal: GoalT) -> Sequence[str]:
+        """Returns what identifies the private data that the goal itself shows; nothing in most tasks."""
+        return ()
+
+    def labels(self, case: Case) -> Tensor | None:
+        """Returns the class ids that ``knowledge.labels`` grants; None where the task has none."""
+        return None if case.secret is None else case.secret.y
 
     @abstractmethod
     def blank(self, goal: GoalT, spec: InputSpec) -> Reconstruction:

@@ -15,6 +15,7 @@ from mibench.targets.cnn import Cnn
 from mibench.targets.mlp import Mlp
 from mibench.tasks.base import Evaluator, Reconstruction
 from mibench.tasks.class_ import ClassTruth
+from mibench.tasks.completion import CompletionTruth
 from mibench.tasks.instance import InstanceTruth
 from mibench.training import Recipe, Training
 
@@ -49,6 +50,18 @@ def paired():
         y = torch.zeros(len(x), dtype=torch.long) if y is None else y
         truth = InstanceTruth(correct=torch.ones(1), chance=0.5, x=x, y=y, target=target)
         return Reconstruction(guess, target, labels, valid), truth
+
+    return make
+
+
+@pytest.fixture
+def completed():
+    """Makes a completion and its truth: ``completed(x, guess, hole)``."""
+
+    def make(x, guess, hole):
+        place, y = torch.arange(len(x)), torch.zeros(len(x), dtype=torch.long)
+        truth = CompletionTruth(correct=torch.ones(1), chance=0.5, x=x, y=y, target=place, hole=hole)
+        return Reconstruction(guess, place), truth
 
     return make
 

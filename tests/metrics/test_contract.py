@@ -15,12 +15,13 @@ from mibench.tasks import get_task
 from mibench.tasks.attribute import AttributeTruth
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassTruth
+from mibench.tasks.completion import CompletionTruth, hole_mask
 from mibench.tasks.instance import InstanceTruth
 
 CATALOGUE = {one.name: one for one in entries("metric")}
 
 #: A perfect value is 1 where higher is leakier and 0 otherwise, except for these.
-PERFECT = {("psnr", ""): 100.0}
+PERFECT = {("psnr", ""): 100.0, ("psnr", "hole"): 100.0}
 
 UTILITY = {"correct": torch.ones(4), "chance": 0.5}
 SIDE = 16
@@ -38,6 +39,10 @@ def perfect_case(task, size, evaluator):
     if task == "instance":
         message = torch.zeros(size, dtype=torch.long)
         return Reconstruction(x[order], message, y[order]), InstanceTruth(x=x, y=y, target=message, **UTILITY)
+    if task == "completion":
+        place = torch.arange(size)
+        truth = CompletionTruth(x=x, y=y, target=place, hole=hole_mask("centre", SIDE, SIDE), **UTILITY)
+        return Reconstruction(x, place, y), truth
     assert task == "attribute"
     return Reconstruction(y % 3, torch.arange(size)), AttributeTruth(values=y % 3, choices=3, **UTILITY)
 
@@ -47,7 +52,7 @@ def cases(names):
     for name in names:
         for task in CATALOGUE[name].card.tasks:
             for size in (1, 4, 16):
-                if task in ("class", "instance", "attribute"):
+                if task in ("class", "instance", "completion", "attribute"):
                     yield pytest.param(name, task, size, id=f"{name}-{task}-{size}")
 
 
@@ -113,8 +118,8 @@ def test_no_answer_at_all_is_never_perfect(name, task, size, nearest_evaluator):
 @pytest.mark.parametrize(("name", "task", "size"), [case for case in cases(LEAKS) if case.values[2] != 1])
 def test_the_order_in_a_batch_changes_nothing(name, task, size, nearest_evaluator):
     result, truth = perfect_case(task, size, nearest_evaluator)
-    if task == "attribute":
-        pytest.skip("a record's place is given")
+    if task in ("attribute", "completion"):
+        pytest.skip("the place of a record or of a masked image is given")
     draw = torch.Generator().manual_seed(0)
     noisy = (result.values + 0.3 * torch.randn(result.values.shape, generator=draw)).clamp(0, 1)
     result = dataclasses.replace(result, values=noisy)

@@ -130,3 +130,14 @@ def test_the_published_networks_agree_with_torchmetrics(net, two):
     (one,) = metric.measure(result, truth)
     expected = learned_perceptual_image_patch_similarity(result.values, truth.x, net_type=net, normalize=True)
     assert float(one.values.mean()) == pytest.approx(float(expected), rel=1e-4)
+
+
+def test_the_box_around_a_hole_is_compared_as_an_image_of_its_own(backbone, completed, paired):
+    metric = Lpips(weights=backbone[0].parent)
+    x, guess = torch.rand(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    hole = torch.zeros(1, 1, 64, 64, dtype=torch.bool)
+    hole[..., 16:48, 8:48] = True
+    whole, inside = metric.measure(*completed(x, guess, hole))
+    (expected,) = metric.measure(*paired(x[..., 16:48, 8:48], guess[..., 16:48, 8:48]))
+    assert torch.equal(inside.values, expected.values) and not torch.equal(whole.values, inside.values)
+    assert (whole.variant, inside.variant) == ("", "hole_upsampled64")

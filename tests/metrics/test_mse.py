@@ -25,3 +25,14 @@ def test_one_exact_image_is_not_hidden_by_the_others(paired):
     (one,) = Mse().measure(*paired(x, guess, batch=4))
     assert one.values[0] == 0
     assert (one.values[1:] > 0).all()
+
+
+def test_a_hole_is_measured_by_its_own_pixels_alone(completed):
+    """A hole of 3 of 64 pixels, off by 0.2: the whole image dilutes it to 3/64 of that, and so does its box of 2x2."""
+    x = torch.full((2, 1, 8, 8), 0.5)
+    hole = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    hole[..., 2, 2:4] = hole[..., 3, 3] = True
+    whole, inside = Mse().measure(*completed(x, x + 0.2 * hole, hole))
+    assert (whole.variant, inside.variant) == ("", "hole")
+    assert whole.values.tolist() == pytest.approx([0.04 * 3 / 64] * 2, rel=1e-5)
+    assert inside.values.tolist() == pytest.approx([0.04] * 2, rel=1e-5)

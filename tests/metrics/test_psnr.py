@@ -50,3 +50,15 @@ def test_a_missing_image_is_never_an_exact_one(paired):
 def test_the_cap_must_be_positive():
     with pytest.raises(UserError, match=r"psnr\.cap"):
         Psnr(cap=0)
+
+
+def test_the_hole_of_a_completion_has_its_own_decibels(completed):
+    """A quarter of the image is off by 0.1: 20 dB there, 10 log10(4) more over all of it."""
+    x = torch.full((3, 1, 8, 8), 0.5, dtype=torch.float64)
+    hole = torch.zeros(1, 1, 8, 8, dtype=torch.bool)
+    hole[..., 2:6, 2:6] = True
+    whole, inside, exact = Psnr().measure(*completed(x, x + 0.1 * hole, hole))
+    assert (whole.variant, inside.variant, exact.variant) == ("", "hole", "exact")
+    assert inside.values.tolist() == pytest.approx([20.0] * 3)
+    assert whole.values.tolist() == pytest.approx([20.0 + 6.0206] * 3, abs=1e-4)
+    assert inside.unit == "dB" and exact.values.tolist() == [0, 0, 0]

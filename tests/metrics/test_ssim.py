@@ -60,3 +60,25 @@ def test_small_images_get_the_largest_odd_window_and_say_so(side, window, paired
     assert one.variant == f"window{window}"
     expected = windowed_ssim(x[0, 0].double().numpy(), guess[0, 0].double().numpy(), window)
     assert float(one.values[0]) == pytest.approx(expected, abs=1e-6)
+
+
+def test_the_box_around_a_hole_is_compared_as_an_image_of_its_own(completed, paired):
+    draw = torch.Generator().manual_seed(0)
+    x, guess = torch.rand(2, 2, 1, 32, 32, generator=draw)
+    hole = torch.zeros(1, 1, 32, 32, dtype=torch.bool)
+    hole[..., 4:20, 10] = hole[..., 6, 3:25] = True
+    whole, inside = Ssim().measure(*completed(x, guess, hole))
+    box = slice(4, 20), slice(3, 25)
+    (expected,) = Ssim().measure(*paired(x[..., *box], guess[..., *box]))
+    assert torch.equal(inside.values, expected.values) and not torch.equal(whole.values, inside.values)
+    assert (whole.variant, inside.variant) == ("window11", "hole_window11")
+
+
+def test_a_small_hole_in_constant_images_has_its_closed_form(completed):
+    """Equal but for a hole of 4x4 pixels, 0.2 there and 0.8 in the guess: the value of two constant images."""
+    x = torch.full((1, 1, 16, 16), 0.2)
+    hole = torch.zeros(1, 1, 16, 16, dtype=torch.bool)
+    hole[..., 4:8, 4:8] = True
+    _, inside = Ssim().measure(*completed(x, x + 0.6 * hole, hole))
+    assert inside.variant == "hole_window3"
+    assert float(inside.values[0]) == pytest.approx(0.4706661, abs=1e-6)

@@ -1,0 +1,150 @@
+"""Task ``completion``: private training images of which the attacker holds all but a hole, one answer per image.
+
+The hole is the side fact ``knowledge.masked_image``. Control: the same attack on the same masked images, with a victim
+that never saw these people or classes. What it names as their class means nothing among the private classes, so the
+control of the class is the most frequent private one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Literal, get_args
+
+import torch
+from torch import Tensor
+
+from mibench.data import Examples, InputSpec
+from mibench.knowledge import Knowledge
+from mibench.seeding import derive, generator
+from mibench.tasks.base import Assignment, Case, Reconstruction, Task
+from mibench.tasks.instance import InstanceTruth
+
+Hole = Literal["centre", "face_t"]
+
+#: Top, bottom, left and right of a hole's boxes, in 64ths of a side: the middle half of each side, or what a T covers
+#: of a face, eyes and nose with mouth (SecretGen's masks ``center`` and ``face``).
+HOLES: dict[str, Sequence[tuple[int, int, int, int]]] = {
+    "centre": ((16, 48, 16, 48),),
+    "face_t": ((25, 40, 10, 52), (40, 63, 26, 38)),
+}
+assert tuple(HOLES) == get_args(Hole)
+
+
+def hole_mask(name: str, height: int, width: int) -> Tensor:
+    """Returns the hole called ``name`` of images of a size: True where a pixel is hidden, shape ``(1, 1, H, W)``."""
+    mask = torch.zeros(1, 1, height, width, dtype=torch.bool)
+    for top, bottom, left, right in HOLES[name]:
+        rows, columns = (slice(round(a * n / 64), round(b * n / 64)) for a, b, n in
+                         ((top, bottom, height), (left, right, width)))  # fmt: skip
+        mask[..., rows, columns] = True
+    return mask
+
+
+@dataclass(frozen=True)
+class CompletionGoal:
+    """Images to complete.
+
+    Attributes:
+        images: Shape ``(N, C, H, W)`` in [0, 1]; zero inside the hole.
+        hole: True where a pixel is hidden, shape ``(1, 1, H, W)``.
+    """
+
+    images: Tensor
+    hole: Tensor
+
+    @property
+    def target(self) -> Tensor:
+        """The position of every image, shape ``(N,)``."""
+        return torch.arange(len(self.images), device=self.images.device)
+
+    def to(self, device: torch.device) -> CompletionGoal:
+        """Returns the same goal on ``device``."""
+        return CompletionGoal(self.images.to(device), self.hole.to(device))
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompletionTruth(InstanceTruth):
+    """The whole images, each a target of its own.
+
+    Attributes:
+        hole: What was hidden, shape ``(1, 1, H, W)``.
+    """
+
+    hole: Tensor
+
+    def inside(self, images: Tensor) -> Tensor:
+        """Returns the pixels inside the hole, shape ``(N, C, pixels)``."""
+        return images[..., self.hole[0, 0]]
+
+    def cropped(self, images: Tensor) -> Tensor:
+        """Returns the least box around the hole, shape ``(N, C, h, w)``."""
+        rows, columns = (torch.nonzero(self.hole[0, 0].any(side)).flatten() for side in (1, 0))
+        return images[..., int(rows[0]) : int(rows[-1]) + 1, int(columns[0]) : int(columns[-1]) + 1]
+
+    @property
+    def masked(self) -> Tensor:
+        """What the attacker held, mid-grey inside the hole."""
+        return self.x.masked_fill(self.hole, 0.5)
+
+
+def _chosen(assignment: Assignment) -> Examples:
+    """Returns ``budget.targets`` training images in random order, no class twice before every class had its turn."""
+    train = assignment.split.private.train
+    order = torch.randperm(len(train), generator=generator(derive(assignment.seed, "masked images")))
+    seen: Counter[int] = Counter()
+    turns = []
+    for label in train.y[order].tolist():
+        turns.append(seen[label])
+        seen[label] += 1
+    return train[order[torch.tensor(turns).argsort(stable=True)][: assignment.budget.targets]]
+
+
+class CompletionTask(Task[CompletionGoal, CompletionTruth]):
+    """Completion of masked training images."""
+
+    name = "completion"
+
+    def goal(self, assignment: Assignment) -> CompletionGoal:
+        """Returns ``budget.targets`` masked training images."""
+        images = _chosen(assignment).x
+        hole = hole_mask(assignment.masked_image, *images.shape[-2:])
+        return CompletionGoal(images.masked_fill(hole, 0.0), hole)
+
+    def held(self, goal: CompletionGoal) -> Sequence[str]:
+        """Returns the SHA-256 of the masked images."""
+        return [hashlib.sha256(goal.images.contiguous().cpu().numpy().tobytes()).hexdigest()]
+
+    def labels(self, case: Case) -> Tensor:
+        """Returns the class ids of the images."""
+        return _chosen(case).y
+
+    def blank(self, goal: CompletionGoal, spec: InputSpec) -> Reconstruction:
+        """Returns the images with a mid-grey hole and class 0, all missing."""
+        nothing = torch.zeros(len(goal.images), dtype=torch.long, device=goal.images.device)
+        images = goal.images.masked_fill(goal.hole, 0.5)
+        return Reconstruction(images, goal.target, labels=nothing, valid=nothing.bool())
+
+    def check(self, result: Reconstruction, goal: CompletionGoal, spec: InputSpec) -> None:
+        """Refuses, beside wrong shapes and ranges, an answer that changes a known pixel."""
+        super().check(result, goal, spec)
+        if not torch.equal(result.values.cpu().masked_fill(goal.hole.cpu(), 0.0), goal.images.cpu()):
+            raise ValueError("Expected the pixels outside the hole to be those given, but some differ.")
+
+    def truth(self, case: Case, goal: CompletionGoal) -> CompletionTruth:
+        """Returns the whole images and their class ids."""
+        chosen = _chosen(case)
+        return CompletionTruth(x=chosen.x, y=chosen.y, target=goal.target, hole=goal.hole, **case.utility)
+
+    def control(
+        self, case: Case, goal: CompletionGoal, knowledge: Knowledge, result: Reconstruction
+    ) -> Reconstruction | None:
+        """Returns the same attack's result with a victim trained on held-out data, and the most frequent class."""
+        if case.split.held_out is None:
+            return None
+        other = case.attack_held_out(case.split.held_out)
+        frequent = case.split.private.train.y.bincount().argmax()
+        labels = None if result.labels is None else frequent.expand(len(result)).clone()
+        return replace(other, labels=labels)
