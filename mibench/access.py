@@ -69,6 +69,10 @@ class Ledger:
             self._queries[phase] += state["queries"][phase]
             self._gradients[phase] += state["gradients"][phase]
 
+    def restore(self, state: Mapping[str, Mapping[str, int]]) -> None:
+        """Puts the counts where they stood when a run was interrupted that now goes on."""
+        self._queries, self._gradients = dict(state["queries"]), dict(state["gradients"])
+
 
 @dataclass(frozen=True)
 class View:

@@ -24,6 +24,7 @@ from mibench.access import Ledger, View, WhiteBoxView
 from mibench.attacks.base import Attack, AttackResult
 from mibench.card import Card
 from mibench.catalogue import entry
+from mibench.checkpoints import Checkpoints
 from mibench.composition import (
     Plan,
     build,
@@ -41,7 +42,7 @@ from mibench.knowledge import Knowledge
 from mibench.leaderboard.rows import CellFacts, make_row
 from mibench.leaderboard.shards import write_shard
 from mibench.options import check_types, check_value
-from mibench.priors.base import Prior, PriorData, loaded_prior, prior_key, train_prior, trained_prior
+from mibench.priors.base import Prior, PriorData, loaded_prior, prior_key, show_prior, train_prior, trained_prior
 from mibench.scoring import NAN, Score, facts_as_scores, near_chance, score
 from mibench.seeding import derive
 from mibench.settings.base import Observation, Scene, Setting
@@ -311,13 +312,14 @@ class Cell:
         data = PriorData(public, view.spec)
         key = {**prior_key(prior, identity, data, seed), "victim": dict(victim.key), "known": population.train.digest()}
 
-        def train(own: View) -> dict[str, Tensor]:
+        def train(own: View, checkpoints: Checkpoints) -> dict[str, Tensor]:
             assert isinstance(own, WhiteBoxView)
             with own.phase("prepare"):
-                return train_prior(prior, dataclasses.replace(data, view=own), device, seed)
+                return train_prior(prior, dataclasses.replace(data, view=own, checkpoints=checkpoints), device, seed)
 
         payload = self.prepared("prior", key, view, lambda: self.observe(victim, population).view, train)
         ready = loaded_prior(prior, view.spec, payload.tensors, device, seed)
+        show_prior(prior, ready, self.workshop.store.path("prior", key), device)
         return dataclasses.replace(known, latent_prior=ready), float(payload.facts["seconds"])
 
     def prepared(
@@ -326,7 +328,7 @@ class Cell:
         key: dict[str, Any],
         view: View,
         observe: Callable[[], View],
-        train: Callable[[View], Mapping[str, Tensor]],
+        train: Callable[[View, Checkpoints], Mapping[str, Tensor]],
     ) -> Payload:
         """Returns what the attacker has trained beforehand, from the store where it is there, and what that cost.
 
@@ -335,17 +337,20 @@ class Cell:
             key: What identifies it.
             view: The attack's view, whose ledger is charged, for a stored training as for a new one.
             observe: Returns a view for the training alone.
-            train: Trains with that view and returns the weights.
+            train: Trains with that view and returns the weights; where it was interrupted, checkpoints say.
         """
 
         def make() -> Payload:
             own, start = observe(), time.perf_counter()
+            checkpoints = Checkpoints(self.workshop.store.unfinished_path(kind, key), own.ledger)
             try:
-                weights = train(own)
+                weights = train(own, checkpoints)
             except QueryRefused:
+                checkpoints.remove()
                 view.ledger.replay(own.ledger.state())
                 raise
-            return Payload(weights, {"ledger": own.ledger.state(), "seconds": time.perf_counter() - start})
+            seconds = checkpoints.earlier + time.perf_counter() - start
+            return Payload(weights, {"ledger": own.ledger.state(), "seconds": seconds})
 
         payload = self.workshop.store.get(kind, key, make)
         if not view.ledger.affords(payload.facts["ledger"]):
@@ -396,7 +401,7 @@ class Cell:
                         {**key, "revision": version},
                         view,
                         lambda: self.observe(victim, population).view,
-                        lambda own: method.trained(own, knowledge, self.seed).state_dict(),
+                        lambda own, _: method.trained(own, knowledge, self.seed).state_dict(),
                     )
                     networks.load_state_dict(dict(trained.tensors))
                     preparing += trained.facts["seconds"]

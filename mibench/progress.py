@@ -12,8 +12,8 @@ T = TypeVar("T")
 log = logging.getLogger("mibench")
 
 
-def progress(items: Iterable[T], label: str, total: int | None = None) -> Iterator[T]:
-    """Yields ``items`` behind a bar named ``label``; no bar where standard error is not a terminal.
+def progress(items: Iterable[T], label: str, total: int | None = None, initial: int = 0) -> Iterator[T]:
+    """Yields ``items`` behind a bar named ``label``, which starts at ``initial``; none where no terminal is there.
 
     The environment variable ``MIBENCH_PROGRESS`` (``0`` or ``1``) overrides the choice.
     """
@@ -21,4 +21,6 @@ def progress(items: Iterable[T], label: str, total: int | None = None) -> Iterat
 
     forced = os.environ.get("MIBENCH_PROGRESS")
     disable = None if forced is None else forced == "0"
-    yield from tqdm(items, desc=f"{label:<24}", total=total, disable=disable, mininterval=0.2, leave=True, ncols=88)
+    yield from tqdm(
+        items, f"{label:<24}", total, disable=disable, mininterval=0.2, leave=True, ncols=88, initial=initial
+    )

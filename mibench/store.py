@@ -1,7 +1,9 @@
 """The content-addressed store: an artifact is a folder named by the hash of everything that determines it.
 
-A folder holds ``manifest.json`` (the key, facts, digests) and ``tensors.safetensors``. It is written under a temporary
-name and renamed, checked against its SHA-256 when read, and built by one process while the others wait on a file lock.
+A folder holds ``manifest.json`` (the key, facts, digests) and ``tensors.safetensors``, a prior's also the picture
+``samples.png``. It is written under a temporary name and renamed, checked against its SHA-256 when read, and built by
+one process while the others wait on a file lock. Beside it lies, as long as it is being built, what an interrupted
+training can go on from (:mod:`mibench.checkpoints`).
 """
 
 from __future__ import annotations
@@ -17,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from filelock import FileLock
+from filelock import FileLock, Timeout
 
 from mibench.errors import StoreError, UserError
 
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 log = logging.getLogger("mibench")
+
+#: How the file of an unfinished artifact begins; its digest follows.
+UNFINISHED = ".unfinished-"
 
 
 @dataclass(frozen=True)
@@ -42,13 +47,13 @@ class Payload:
 
 @dataclass(frozen=True)
 class Artifact:
-    """One stored artifact, as ``python -m mibench store`` lists it."""
+    """One stored artifact, as ``python -m mibench store`` lists it; an unfinished one has no key."""
 
     kind: str
     digest: str
     path: Path
     size: int
-    key: Mapping[str, Any]
+    key: Mapping[str, Any] = field(default_factory=dict)
 
 
 def digest_of(key: Any) -> str:
@@ -70,6 +75,11 @@ class Store:
     def path(self, kind: str, key: Mapping[str, Any]) -> Path:
         """Returns where the artifact with this key lies or would lie."""
         return self.root / kind / digest_of(key)
+
+    def unfinished_path(self, kind: str, key: Mapping[str, Any]) -> Path:
+        """Returns the file for what an interrupted building of this artifact can go on from."""
+        path = self.path(kind, key)
+        return path.with_name(f"{UNFINISHED}{path.name}")
 
     def get(self, kind: str, key: Mapping[str, Any], build: Callable[[], Payload], rebuild: bool = False) -> Payload:
         """Returns the artifact, building it first where it is missing or damaged.
@@ -98,6 +108,7 @@ class Store:
                 return found
             payload = build()
             self._write(path, kind, key, payload)
+            self.unfinished_path(kind, key).unlink(missing_ok=True)
             found = self._read(path)
         if found is None:
             raise StoreError(f"Artifact {path} could not be read back after it was written; is the disk full?")
@@ -112,16 +123,33 @@ class Store:
             size = sum(file.stat().st_size for file in folder.iterdir())
             yield Artifact(folder.parent.name, folder.name, folder, size, json.loads(manifest.read_text())["key"])
 
+    def unfinished(self) -> Iterator[Artifact]:
+        """Yields what unfinished artifacts can go on from, sorted by kind and digest."""
+        for file in sorted(self.root.glob(f"*/{UNFINISHED}*")):
+            yield Artifact(file.parent.name, file.name.removeprefix(UNFINISHED), file, file.stat().st_size)
+
     def collect(self, keep: set[str]) -> int:
-        """Deletes temporary folders and every artifact whose digest is not in ``keep``; returns the bytes freed."""
+        """Deletes what is temporary and every artifact whose digest is not in ``keep``; returns the bytes freed.
+
+        Unfinished ones are spared while a process builds them.
+        """
         freed = 0
+        for one in list(self.unfinished()):
+            if one.digest in keep:
+                continue
+            try:
+                with FileLock(f"{one.path.with_name(one.digest)}.lock", timeout=0):
+                    one.path.unlink(missing_ok=True)
+                    freed += one.size
+            except Timeout:
+                log.info("%s %s is being built; what it can go on from is left alone.", one.kind, one.digest)
         for artifact in list(self.artifacts()):
             if artifact.digest not in keep:
                 freed += artifact.size
                 shutil.rmtree(artifact.path)
                 artifact.path.with_name(artifact.path.name + ".lock").unlink(missing_ok=True)
         for leftover in self.root.glob("*/.tmp-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+            shutil.rmtree(leftover, ignore_errors=True) if leftover.is_dir() else leftover.unlink(missing_ok=True)
         return freed
 
     def _read(self, path: Path) -> Payload | None:

@@ -17,21 +17,24 @@ def run(words: Sequence[str]) -> int:
     if len(commands) > 1 or (commands and commands[0] != "collect"):
         raise UnknownNameError("store command", " ".join(commands), ["collect"])
     store = Store(folder(plan_cell(compose(overrides)), "store"))
-    artifacts = list(store.artifacts())
+    artifacts, unfinished = list(store.artifacts()), list(store.unfinished())
     if commands:
         if not kinds:
-            there = ", ".join(sorted({one.kind for one in artifacts})) or "none"
+            there = ", ".join(sorted({one.kind for one in [*artifacts, *unfinished]})) or "none"
             raise UserError(
                 "store collect deletes artifacts that would have to be built again; say which, for instance "
                 f"kinds=reconstruction (there are: {there})."
             )
         doomed = set(kinds[0].split(","))
-        freed = store.collect({one.digest for one in artifacts if one.kind not in doomed})
+        freed = store.collect({one.digest for one in [*artifacts, *unfinished] if one.kind not in doomed})
         print(f"freed {freed / 2**20:.1f} MiB below {store.root}")
         return 0
     for one in artifacts:
         print(f"{one.kind:<16}{one.digest}  {one.size / 2**20:8.2f} MiB  {describe(one.key)}")
-    print(f"{len(artifacts)} artifacts, {sum(one.size for one in artifacts) / 2**20:.1f} MiB below {store.root}")
+    for one in unfinished:
+        print(f"{one.kind:<16}{one.digest}  {one.size / 2**20:8.2f} MiB  unfinished: its cell will go on from here")
+    size = sum(one.size for one in [*artifacts, *unfinished])
+    print(f"{len(artifacts)} artifacts, {size / 2**20:.1f} MiB below {store.root}")
     return 0
 
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
@@ -13,11 +15,18 @@ from torch import Tensor
 
 from mibench.access import WhiteBoxView
 from mibench.card import PriorCard
+from mibench.checkpoints import Checkpoints
 from mibench.data import Examples, InputSpec
-from mibench.model import LatentPrior
-from mibench.seeding import derive, seeded
+from mibench.model import ClassPrior, LatentPrior
+from mibench.pictures import SheetRow, draw_sheet
+from mibench.seeding import derive, generator, seeded
 from mibench.store import Payload
 from mibench.victim import Workshop
+
+log = logging.getLogger("mibench")
+
+#: Rows and columns of the picture of a prior's images.
+GRID = 8
 
 
 @dataclass(frozen=True)
@@ -28,11 +37,13 @@ class PriorData:
         public: The attacker's public examples.
         spec: Facts of the input, with the victim's classes.
         view: The victim; None where public data suffice.
+        checkpoints: Where an interrupted training goes on from; the loop of a training is its ``steps``.
     """
 
     public: Examples
     spec: InputSpec
     view: WhiteBoxView | None = None
+    checkpoints: Checkpoints = field(default_factory=Checkpoints)
 
 
 class Prior(ABC):
@@ -46,7 +57,7 @@ class Prior(ABC):
 
     @abstractmethod
     def train(self, network: LatentPrior, data: PriorData, seed: int, device: torch.device) -> None:
-        """Trains the networks in place."""
+        """Trains the networks in place, in a loop over ``data.checkpoints.steps``, so that it may be killed."""
 
 
 def trained_prior(
@@ -61,10 +72,12 @@ def trained_prior(
         workshop: Store and device.
         seed: The prior's own seed, shared by all cells unless set.
     """
-    payload = workshop.store.get(
-        "prior", prior_key(prior, config, data, seed), lambda: Payload(train_prior(prior, data, workshop.device, seed))
-    )
-    return loaded_prior(prior, data.spec, payload.tensors, workshop.device, seed)
+    store, key = workshop.store, prior_key(prior, config, data, seed)
+    resumed = dataclasses.replace(data, checkpoints=Checkpoints(store.unfinished_path("prior", key)))
+    payload = store.get("prior", key, lambda: Payload(train_prior(prior, resumed, workshop.device, seed)))
+    ready = loaded_prior(prior, data.spec, payload.tensors, workshop.device, seed)
+    show_prior(prior, ready, store.path("prior", key), workshop.device)
+    return ready
 
 
 def prior_key(prior: Prior, config: Mapping[str, Any], data: PriorData, seed: int) -> dict[str, Any]:
@@ -94,6 +107,29 @@ def loaded_prior(
     ready = _untrained(prior, spec, device, seed)
     ready.load_state_dict(dict(weights))
     return ready.eval().requires_grad_(False)
+
+
+def show_prior(prior: Prior, ready: LatentPrior, folder: Path, device: torch.device) -> None:
+    """Draws images of a prior beside its artifact, where that has not been done, and says where.
+
+    Of a class-conditional one every row shows a class, from class 0 on.
+    """
+    path, draws = folder / "samples.png", generator(derive(0, "samples"), device)
+    if path.exists():
+        return
+    labels = torch.arange(min(GRID, ready.classes) if isinstance(ready, ClassPrior) else GRID, device=device)
+    rows = []
+    with torch.no_grad():
+        for label in labels:
+            z = ready.sample_latent(GRID, draws)
+            images = ready.generate_class(z, label.expand(GRID)) if isinstance(ready, ClassPrior) else ready.generate(z)
+            rows.append(SheetRow(f"class {int(label)}" if isinstance(ready, ClassPrior) else "", [images]))
+    try:
+        draw_sheet(path, [""], rows, f"{prior.card.title} ({prior.card.name})")
+    except OSError as error:
+        log.warning("The prior's images could not be drawn to %s (%s).", path, error.strerror)
+    else:
+        log.info("prior     %s: its images are shown in %s", prior.card.name, path)
 
 
 def _untrained(prior: Prior, spec: InputSpec, device: torch.device, seed: int) -> LatentPrior:

@@ -36,7 +36,6 @@ from mibench.nn.adversarial import random_images, refuse_oblong, step_along
 from mibench.nn.dcgan import DcganPrior
 from mibench.options import Count, NonNegative, Positive
 from mibench.priors.base import Prior, PriorData
-from mibench.progress import progress
 from mibench.seeding import derive, generator
 
 
@@ -189,7 +188,9 @@ class InversionGan(Prior):
         adam_g = torch.optim.Adam(network.makers.parameters(), lr=self.lr, betas=(0.5, 0.999))
         adam_d = torch.optim.Adam(network.judge.parameters(), lr=self.lr, betas=(0.5, 0.999))
         network.train()
-        for _ in progress(range(self.iterations), "prior inversion_gan"):
+        for _ in data.checkpoints.steps(
+            self.iterations, "prior inversion_gan", network=network, adam_g=adam_g, adam_d=adam_d, draws=draws
+        ):
             for _ in range(self.n_critic):
                 labelled, other = (random_images(data.public.x, self.batch_size, flip, draws) for _ in range(2))
                 with torch.no_grad():

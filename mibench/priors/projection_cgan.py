@@ -43,7 +43,6 @@ from mibench.optim.identity import max_margin
 from mibench.optim.selection import best_candidates
 from mibench.options import Count, NonNegative, Positive
 from mibench.priors.base import Prior, PriorData
-from mibench.progress import progress
 from mibench.seeding import derive, generator
 
 #: Public images of which the victim is asked at once.
@@ -235,7 +234,9 @@ class ProjectionCgan(Prior):
             return network.generate_class(network.sample_latent(len(labels), draws), labels), labels
 
         network.train()
-        for _ in progress(range(self.iterations), "prior projection_cgan"):
+        for _ in data.checkpoints.steps(
+            self.iterations, "prior projection_cgan", network=network, adam_g=adam_g, adam_d=adam_d, draws=draws
+        ):
             fake, labels = made()
             margin = max_margin(view.logits(views(fake, draws)), labels).mean()
             step_along(adam_g, self.margin_weight * margin - network.critic_class(fake, labels).mean(), makers)

@@ -30,7 +30,6 @@ from mibench.nn.adversarial import random_images, refuse_oblong, step_along
 from mibench.nn.style import StyleNetworks
 from mibench.options import Count, NonNegative, Positive
 from mibench.priors.base import Prior, PriorData
-from mibench.progress import progress
 from mibench.seeding import derive, generator
 
 #: Latents over which the mean style is taken.
@@ -117,7 +116,9 @@ class StyleGan(Prior):
         adam_d = torch.optim.Adam(network.judge.parameters(), lr=self.lr * lazy, betas=(0.0, 0.99**lazy))
         network.train()
         kept = copy.deepcopy(network.makers)
-        for step in progress(range(self.iterations), "prior style_gan"):
+        for step in data.checkpoints.steps(
+            self.iterations, "prior style_gan", network=network, kept=kept, adam_g=adam_g, adam_d=adam_d, draws=draws
+        ):
             step_along(adam_g, softplus(-network.critic(self._fake(network, draws))).mean(), network.makers)
             real = random_images(data.public.x, self.batch_size, flip, draws)
             with torch.no_grad():

@@ -23,7 +23,6 @@ from mibench.nn.adversarial import gradient_penalty, random_images, refuse_oblon
 from mibench.nn.dcgan import DcganPrior, critic_layers
 from mibench.options import Count, NonNegative, Positive
 from mibench.priors.base import Prior, PriorData
-from mibench.progress import progress
 from mibench.seeding import derive, generator
 
 
@@ -109,7 +108,9 @@ class WganGp(Prior):
         adam_g = torch.optim.Adam(makers.parameters(), lr=self.lr, betas=(0.5, 0.999))
         adam_d = torch.optim.Adam(network.judge.parameters(), lr=self.lr, betas=(0.5, 0.999))
         network.train()
-        for _ in progress(range(self.iterations), "prior wgan_gp"):
+        for _ in data.checkpoints.steps(
+            self.iterations, "prior wgan_gp", network=network, adam_g=adam_g, adam_d=adam_d, draws=draws
+        ):
             for _ in range(self.n_critic):
                 real = random_images(data.public.x, self.batch_size, flip, draws)
                 with torch.no_grad():

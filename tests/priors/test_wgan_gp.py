@@ -4,6 +4,7 @@ import typing
 import pytest
 import torch
 
+from mibench.checkpoints import Checkpoints
 from mibench.data import Examples, InputSpec, Population
 from mibench.errors import UserError
 from mibench.priors.base import Prior, PriorData
@@ -87,7 +88,8 @@ def test_images_that_are_not_square_are_refused():
 
 
 def test_training_accepts_public_images_and_a_view_that_holds_no_data():
-    assert {field.name for field in dataclasses.fields(PriorData)} == {"public", "spec", "view"}
+    assert {field.name for field in dataclasses.fields(PriorData)} == {"public", "spec", "view", "checkpoints"}
+    assert set(vars(Checkpoints())) == {"file", "ledger", "earlier"}
     for kind in (Prior, WganGp):
         assert typing.get_type_hints(kind.train)["data"] is PriorData
 
