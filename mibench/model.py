@@ -146,6 +146,46 @@ class ClassPrior(LatentPrior):
         return torch.arange(n, device=device) % self.classes
 
 
+class InpaintingPrior(LatentPrior):
+    """A prior that fills the hole of an image: the same image differently for different latents.
+
+    Without an image, :meth:`generate` fills one that is all hole.
+
+    Attributes:
+        shape: Image shape ``(C, H, W)``.
+    """
+
+    shape: tuple[int, ...]
+
+    @abstractmethod
+    def fill(self, masked: Tensor, hole: Tensor, z: Tensor) -> Tensor:
+        """Returns completed images in [0, 1]; outside the hole they are the very pixels given.
+
+        Args:
+            masked: Images ``(N, C, H, W)`` in [0, 1]; what they hold inside the hole is ignored.
+            hole: True where a pixel is to be filled, shape ``(1, 1, H, W)`` or ``(N, 1, H, W)``.
+            z: Latents ``(N, latent_dim)``.
+        """
+
+    @abstractmethod
+    def local_critic(self, x: Tensor, draws: torch.Generator) -> Tensor:
+        """Returns the realism score of one random window, the same in all images, shape ``(N,)``.
+
+        Args:
+            x: Images ``(N, C, H, W)``.
+            draws: Random generator on the CPU, so that a window costs no synchronisation.
+        """
+
+    def realism(self, x: Tensor, draws: torch.Generator) -> Tensor:
+        """Returns the score of the whole image and of a random window of it together, shape ``(N,)``."""
+        return self.critic(x) + self.local_critic(x, draws)
+
+    def generate(self, z: Tensor) -> Tensor:
+        """Returns what the prior makes of an image that is all hole, shape ``(N, C, H, W)``."""
+        nothing = torch.zeros(len(z), *self.shape, device=z.device)
+        return self.fill(nothing, torch.ones_like(nothing[:, :1], dtype=torch.bool), z)
+
+
 @dataclass(frozen=True)
 class StyleState:
     """What a style-based generator holds between two of its blocks.

@@ -48,6 +48,12 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
     return penalty
 
 
+def random_window(side: int, window: int, draws: torch.Generator) -> tuple[slice, slice]:
+    """Returns rows and columns of a random square of ``window`` pixels per side; ``draws`` is on the CPU."""
+    top, left = torch.randint(side - window + 1, (2,), generator=draws).tolist()
+    return slice(top, top + window), slice(left, left + window)
+
+
 def step_along(optimizer: torch.optim.Optimizer, loss: Tensor, module: nn.Module) -> None:
     """Takes one step along the gradient of ``loss`` in the parameters of ``module`` only."""
     parameters = list(module.parameters())

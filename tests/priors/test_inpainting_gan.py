@@ -1,0 +1,108 @@
+import pytest
+import torch
+
+from mibench.data import Examples, InputSpec
+from mibench.errors import UserError
+from mibench.model import InpaintingPrior
+from mibench.priors.base import PriorData
+from mibench.priors.inpainting_gan import InpaintingGan
+from mibench.seeding import seeded
+from mibench.tasks.completion import hole_mask
+
+SPEC = InputSpec("image", (1, 8, 8), classes=2)
+HOLE = hole_mask("centre", 8, 8)
+
+
+def halves(n=256):
+    """Images whose left or right half is bright, half of them each: the border of an image says what its hole shows."""
+    right = torch.arange(n) % 2
+    images = torch.full((n, 1, 8, 8), 0.1)
+    images[right == 0, :, :, :4] = 0.9
+    images[right == 1, :, :, 4:] = 0.9
+    return Examples(images, right)
+
+
+def trained(iterations=60, **options):
+    prior = InpaintingGan(
+        **{"iterations": iterations, "width": 8, "latent_dim": 8, "batch_size": 16, "lr": 2e-3, **options}
+    )
+    with seeded(0):
+        network = prior.network(SPEC)
+        prior.train(network, PriorData(halves(), SPEC), 0, torch.device("cpu"))
+    return network.eval().requires_grad_(False)
+
+
+@pytest.fixture(scope="module")
+def diverse():
+    return trained()
+
+
+def fillings(network, count=2):
+    draws = torch.Generator().manual_seed(1)
+    x = halves(32).x
+    return x, [network.fill(x, HOLE, network.sample_latent(len(x), draws)) for _ in range(count)]
+
+
+def apart(network):
+    """Returns the mean absolute difference of two fillings inside the hole."""
+    _, (one, other) = fillings(network)
+    return float((one - other)[..., 2:6, 2:6].abs().mean())
+
+
+def test_two_latents_give_two_fillings(diverse):
+    assert apart(diverse) > 0.01
+    assert apart(trained(diversity=0.0)) < 0.01  # the hole follows from its border, so the generator ignores its latent
+
+
+def error(network):
+    x, (filled, _) = fillings(network)
+    return float((filled - x)[..., 2:6, 2:6].square().mean())
+
+
+def test_the_hole_is_filled_as_its_border_asks(diverse):
+    """The mean public pixel is off by 0.16."""
+    assert error(diverse) < 0.08
+    assert error(trained(iterations=1)) > 0.08
+
+
+@pytest.mark.parametrize("shape", [(1, 8, 8), (1, 24, 24), (3, 32, 32), (3, 64, 64)])
+@pytest.mark.parametrize("hole", ["centre", "face_t"])
+def test_known_pixels_are_the_very_ones_given(shape, hole):
+    torch.manual_seed(0)
+    network = InpaintingGan(width=4, latent_dim=8).network(InputSpec("image", shape, 5)).eval()
+    mask = hole_mask(hole, *shape[1:])
+    x, other = torch.rand(2, 3, *shape)
+    images = network.fill(x, mask, torch.randn(3, 8)).detach()
+    assert torch.equal(images.masked_fill(mask, 0), x.masked_fill(mask, 0))
+    assert float(images.min()) >= 0 and float(images.max()) <= 1
+    hidden = network.fill(
+        torch.where(mask, other, x), mask, torch.randn(3, 8, generator=torch.Generator().manual_seed(0))
+    )
+    again = network.fill(x, mask, torch.randn(3, 8, generator=torch.Generator().manual_seed(0)))
+    assert torch.equal(hidden.masked_fill(~mask, 0), again.masked_fill(~mask, 0))  # what is hidden is never looked at
+    assert network.critic(images).shape == network.local_critic(images, torch.Generator()).shape == (3,)
+    assert network.generate(torch.randn(2, 8)).shape == (2, *shape)
+
+
+def test_a_fill_depends_on_its_own_image_and_latent_alone(diverse):
+    x, (filled, _) = fillings(diverse)
+    z = diverse.sample_latent(len(x), torch.Generator().manual_seed(1))
+    torch.testing.assert_close(diverse.fill(x[:3], HOLE, z[:3]), filled[:3])
+    assert isinstance(diverse, InpaintingPrior)
+
+
+def test_the_local_critic_sees_a_window_that_moves(diverse):
+    x = halves(8).x
+    scores = [diverse.local_critic(x, torch.Generator().manual_seed(seed)) for seed in range(6)]
+    assert len({tuple(score.tolist()) for score in scores}) > 1
+    draws = torch.Generator().manual_seed(0)
+    torch.testing.assert_close(diverse.realism(x, draws), diverse.critic(x) + scores[0])
+
+
+def test_the_public_mean_stands_in_the_hole(diverse):
+    assert float(diverse.mean_pixel) == pytest.approx(0.5, abs=1e-6)
+
+
+def test_images_that_are_not_square_are_refused():
+    with pytest.raises(UserError, match="square"):
+        InpaintingGan().network(InputSpec("image", (1, 8, 16), 5))
