@@ -2,8 +2,10 @@
 
 import pytest
 import torch
+from torch import nn
 
 from mibench.data import InputSpec
+from mibench.model import Classifier, InpaintingPrior
 from mibench.priors.style_gan import StyleGan
 from mibench.seeding import seeded
 
@@ -17,3 +19,59 @@ def style_prior():
         )
     network.mean_style.copy_(network.mapping(torch.randn(500, 16)).mean(0).detach())
     return network.eval().requires_grad_(False)
+
+
+class LinearInpainting(InpaintingPrior):
+    """Fills the hole of 8x8 images with ``1/2 + A z``, inside [0, 1] for every z of the box; remembers its latents.
+
+    Args:
+        taste: How much the global critic likes bright pixels.
+        local_taste: How much the local one does, which looks at a window of 4x4 pixels.
+        paints: Whether it paints over the known pixels too.
+    """
+
+    name, shape, latent_dim = "linear", (1, 8, 8), 6
+
+    def __init__(self, taste=0.0, local_taste=0.0, paints=False):
+        super().__init__()
+        a = torch.randn(64, 6, generator=torch.Generator().manual_seed(2))
+        self.a = a / (2 * a.abs().sum(1, keepdim=True))
+        self.taste, self.local_taste, self.paints = taste, local_taste, paints
+        self.seen, self.windows = [], []
+
+    def fill(self, masked, hole, z):
+        self.seen.append(z.detach().clone())
+        made = (0.5 + z @ self.a.T).reshape(-1, 1, 8, 8).clamp(0, 1)
+        return made if self.paints else torch.where(hole, made, masked)
+
+    def critic(self, x):
+        return self.taste * x.mean((1, 2, 3))
+
+    def local_critic(self, x, draws):
+        top, left = torch.randint(5, (2,), generator=draws).tolist()
+        self.windows.append((top, left))
+        return self.local_taste * x[..., top : top + 4, left : left + 4].mean((1, 2, 3))
+
+
+class LinearClassifier(Classifier):
+    """Four classes of 8x8 images, undecided on grey."""
+
+    def __init__(self):
+        super().__init__()
+        self.normalise = nn.Identity()
+        self.stages = nn.ModuleList([nn.Flatten()])
+        self.head = nn.Linear(64, 4)
+        nn.init.normal_(self.head.weight, 0, 6, generator=torch.Generator().manual_seed(1))
+        self.head.bias.data = -0.5 * self.head.weight.data.sum(1)
+
+
+@pytest.fixture
+def linear_inpainting():
+    """Makes a linear inpainting prior."""
+    return LinearInpainting
+
+
+@pytest.fixture
+def linear_classifier():
+    """A linear classifier of 8x8 images."""
+    return LinearClassifier()
