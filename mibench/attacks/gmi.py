@@ -15,28 +15,42 @@ Deviations: scores are indexed by the class id (the script takes ``score[i, i]``
 compared as log-probabilities, and all samples of all classes descend together. The script steps along the *mean* loss
 of 100 classes, which divides every sample's gradient by 100; this is kept as the constant ``batch``, so that no
 sample's step depends on how many others there are.
+
+``gmi_masked`` is the paper's attack with auxiliary knowledge: the attacker also holds a private image but for a hole,
+and searches how to fill it with an inpainting generator that has a global and a local critic :math:`D_g, D_l`,
+
+.. math:: L(z) = -D_g(G(x, z)) - D_l(G(x, z)) + \lambda \, \mathrm{CE}(T(G(x, z)), y),
+
+:math:`D_l` on a new random window at every step. The paper's attacker knows the label :math:`y`: grant it with
+``knowledge.labels=true``. Without it, the label is the class that the target gives, on average over the starts of all
+restarts, to the completed image; this is inferred, as are the restarts. The control victim, whose classes are other
+people, is always attacked in this way.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from mibench.access import WhiteBoxView
-from mibench.attacks.base import ClassSearch
+from mibench.attacks.base import Attack, ClassSearch
 from mibench.card import AttackCard
 from mibench.knowledge import Knowledge
-from mibench.model import LatentPrior
+from mibench.model import InpaintingPrior, LatentPrior
+from mibench.optim.identity import cross_entropy
 from mibench.optim.momentum import nesterov_descent
+from mibench.optim.selection import best_of_each
 from mibench.options import Count, Decay, Positive
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassGoal
+from mibench.tasks.completion import CompletionGoal
 
 
-class Gmi(ClassSearch):
-    """Latent search under critic and cross-entropy.
+class LatentSearch:
+    """The descent that both forms of the attack share.
 
     Args:
         iterations: Descent steps.
@@ -48,20 +62,6 @@ class Gmi(ClassSearch):
         restarts: Descents per sample; the one with the highest target score is returned.
         batch: Number of samples whose mean loss the authors step along; a sample's gradient is divided by it.
     """
-
-    card = AttackCard(
-        name="gmi",
-        title="GMI",
-        modalities=("image",),
-        year=2020,
-        bib="gmi",
-        code="https://github.com/MKariya1998/GMI-Attack",
-        fidelity="official",
-        family="generative",
-        task="class",
-        access=("white_box",),
-        needs=("public", "prior"),
-    )
 
     def __init__(
         self,
@@ -84,6 +84,45 @@ class Gmi(ClassSearch):
         self.restarts = restarts
         self.batch = batch
 
+    def descend(
+        self,
+        z: Tensor,
+        loss: Callable[[Tensor], Tensor],
+        steps: Iterable[int],
+        after: Callable[[Tensor], None],
+    ) -> Tensor:
+        """Returns the latents after the descent on ``loss``, which returns one value per latent."""
+        return nesterov_descent(
+            z, loss, steps, lr=self.lr, momentum=self.momentum, bound=self.clip, batch=self.batch, after=after
+        )
+
+    @torch.no_grad()
+    def chosen(self, view: WhiteBoxView, images: Tensor, labels: Tensor) -> Tensor:
+        """Returns of each sample's restarts, side by side, the image that the target scores highest for its class."""
+        if self.restarts == 1:
+            return images
+        with view.phase("select"):
+            scores = view.logits(images).log_softmax(1).gather(1, labels[:, None])[:, 0]
+        return images[best_of_each(scores, len(labels) // self.restarts, 1)]
+
+
+class Gmi(LatentSearch, ClassSearch):
+    """Latent search under critic and cross-entropy; its arguments are those of :class:`LatentSearch`."""
+
+    card = AttackCard(
+        name="gmi",
+        title="GMI",
+        modalities=("image",),
+        year=2020,
+        bib="gmi",
+        code="https://github.com/MKariya1998/GMI-Attack",
+        fidelity="official",
+        family="generative",
+        task="class",
+        access=("white_box",),
+        needs=("public", "prior"),
+    )
+
     def loss(self, view: WhiteBoxView, prior: LatentPrior, z: Tensor, labels: Tensor) -> Tensor:
         """Returns the loss of every latent, shape ``(N,)``."""
         images = prior.generate(z)
@@ -97,32 +136,78 @@ class Gmi(ClassSearch):
         wanted = goal.labels.to(view.device)
         labels = wanted.repeat_interleave(self.restarts)
         z = prior.sample_latent(len(labels), self.draws(view.device, "latents"))
-        z = nesterov_descent(
+        z = self.descend(
             z,
             lambda z: self.loss(view, prior, z, labels),
             self.steps(self.iterations),
-            lr=self.lr,
-            momentum=self.momentum,
-            bound=self.clip,
-            batch=self.batch,
             after=lambda z: self.keep(partial(self._first, prior, z, wanted)),
         )
-        return self._choose(view, prior, z, labels, wanted)
+        with torch.no_grad():
+            return Reconstruction(self.chosen(view, prior.generate(z), labels), wanted)
 
     def _first(self, prior: LatentPrior, z: Tensor, wanted: Tensor) -> Reconstruction:
         """Returns each sample's first restart, for the case that the budget ends before the choice."""
         with torch.no_grad():
             return Reconstruction(prior.generate(z[:: self.restarts]), wanted)
 
-    def _choose(
-        self, view: WhiteBoxView, prior: LatentPrior, z: Tensor, labels: Tensor, wanted: Tensor
+
+class GmiMasked(LatentSearch, Attack[WhiteBoxView, CompletionGoal]):
+    """The same search for what is hidden of a private image; its arguments are those of :class:`LatentSearch`."""
+
+    card = AttackCard(
+        name="gmi",
+        title="GMI with side information",
+        modalities=("image",),
+        year=2020,
+        bib="gmi",
+        code="https://github.com/MKariya1998/GMI-Attack",
+        fidelity="reconstruction",
+        family="generative",
+        task="completion",
+        access=("white_box",),
+        needs=("public", "prior"),
+        uses=("labels",),
+        space="inpainting",
+    )
+
+    def reconstruct(
+        self, view: WhiteBoxView, knowledge: Knowledge, goal: CompletionGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns of each sample's restarts the image that the target scores highest for its class."""
+        """Returns every image completed, with its label."""
+        prior = knowledge.prior
+        assert isinstance(prior, InpaintingPrior)
+        goal = goal.to(view.device)
+        masked = goal.images.repeat_interleave(self.restarts, 0)
+        windows = self.draws(torch.device("cpu"), "windows")
+        z = prior.sample_latent(len(masked), self.draws(view.device, "latents"))
+        self.keep(partial(self._first, prior, goal, z, None))
+        known = self._known(view, knowledge, prior.fill(masked, goal.hole, z))
+        labels = known.repeat_interleave(self.restarts)
+
+        def loss(z: Tensor) -> Tensor:
+            images = prior.fill(masked, goal.hole, z)
+            identity = cross_entropy(view.logits(images), labels)
+            return self.identity_weight * identity - self.prior_weight * prior.realism(images, windows)
+
+        z = self.descend(
+            z, loss, self.steps(self.iterations), after=lambda z: self.keep(partial(self._first, prior, goal, z, known))
+        )
         with torch.no_grad():
-            images = prior.generate(z)
-            if self.restarts > 1:
-                with view.phase("select"):
-                    scores = view.logits(images).log_softmax(1).gather(1, labels[:, None]).reshape(-1, self.restarts)
-                chosen = scores.argmax(1) + torch.arange(len(scores), device=scores.device) * self.restarts
-                images = images[chosen]
-        return Reconstruction(images, wanted)
+            images = self.chosen(view, prior.fill(masked, goal.hole, z), labels)
+        return Reconstruction(images, goal.target, known)
+
+    @torch.no_grad()
+    def _known(self, view: WhiteBoxView, knowledge: Knowledge, starts: Tensor) -> Tensor:
+        """Returns the labels where they are granted, else those that the target gives to the starts of each image."""
+        if knowledge.granted("labels"):
+            granted: Tensor = knowledge.fact("labels").to(view.device)
+            return granted
+        with view.phase("initialise"):
+            scores = view.logits(starts).softmax(1)
+        mean: Tensor = scores.unflatten(0, (-1, self.restarts)).mean(1)
+        return mean.argmax(1)
+
+    @torch.no_grad()
+    def _first(self, prior: InpaintingPrior, goal: CompletionGoal, z: Tensor, labels: Tensor | None) -> Reconstruction:
+        """Returns each image's first restart, for the case that the budget ends before the choice."""
+        return Reconstruction(prior.fill(goal.images, goal.hole, z[:: self.restarts]), goal.target, labels)

@@ -1,13 +1,15 @@
+import pytest
 import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from mibench.access import Ledger, WhiteBoxView
-from mibench.attacks.gmi import Gmi
+from mibench.attacks.gmi import Gmi, GmiMasked
 from mibench.data import InputSpec
 from mibench.knowledge import Knowledge
 from mibench.model import Classifier, LatentPrior
 from mibench.tasks.class_ import ClassGoal
+from mibench.tasks.completion import CompletionGoal, hole_mask
 
 SPEC = InputSpec("image", (1, 4, 4), classes=4)
 
@@ -146,3 +148,93 @@ def test_restarts_are_chosen_by_the_targets_score_of_the_class_id():
     torch.testing.assert_close(images, best(goal.labels))
     position = torch.arange(2).repeat_interleave(6)  # the authors' script: score[i, i]
     assert not torch.allclose(images, best(position))
+
+
+# gmi_masked
+
+MASKED = CompletionGoal(
+    torch.full((4, 1, 8, 8), 0.5).masked_fill(hole_mask("centre", 8, 8), 0.0), hole_mask("centre", 8, 8)
+)
+
+
+def masked_attack(classifier, prior, labels=None, **options):
+    view = WhiteBoxView.of(classifier, InputSpec("image", (1, 8, 8), 4), Ledger(), torch.device("cpu"))
+    knowledge = Knowledge(latent_prior=prior, facts={} if labels is None else {"labels": labels})
+    options = {"iterations": 200, "restarts": 1, "batch": 10, **options}
+    return view, GmiMasked(**options)(view, knowledge, MASKED, seed=0)
+
+
+WANTED = torch.tensor([3, 1, 0, 2])
+
+
+def hole_loss_fell(classifier, prior, **options):
+    """Returns by which share the mean cross-entropy of the granted labels fell from the first step to the result."""
+    view, result = masked_attack(classifier, prior, WANTED, **options)
+    with torch.no_grad():
+        start = torch.where(MASKED.hole, prior.fill(MASKED.images, MASKED.hole, prior.seen[0]), MASKED.images)
+        before, after = (cross_entropy(view.logits(x), WANTED) for x in (start, result.reconstruction.values))
+    return 1 - float(after / before)
+
+
+def test_the_hole_is_filled_towards_the_granted_label(linear_classifier, linear_inpainting):
+    assert hole_loss_fell(linear_classifier, linear_inpainting()) > 0.5
+    assert hole_loss_fell(linear_classifier, linear_inpainting(), identity_weight=0.0) < 0.1
+
+
+def test_the_latents_of_holes_stay_in_the_box(linear_classifier, linear_inpainting):
+    prior = linear_inpainting()
+    masked_attack(linear_classifier, prior, WANTED)
+    assert all(float(z.abs().max()) <= 1 for z in prior.seen[2:]) and len(prior.seen) > 200
+
+
+@pytest.mark.parametrize("critic", ["taste", "local_taste"])
+def test_both_critics_pull(critic, linear_classifier, linear_inpainting):
+    """Under a critic that likes bright pixels the hole becomes brighter; without its weight it does not."""
+
+    def brightness(**options):
+        prior = linear_inpainting(**{critic: 300.0})
+        _, result = masked_attack(linear_classifier, prior, WANTED, identity_weight=0.0, **options)
+        assert len(set(prior.windows)) > 10
+        return float(result.reconstruction.values[..., 2:6, 2:6].mean())
+
+    assert brightness() > 0.55
+    assert brightness(prior_weight=0.0) < 0.55
+
+
+def test_the_answer_bears_the_granted_label_or_that_of_the_starts(linear_classifier, linear_inpainting):
+    prior = linear_inpainting()
+    view, result = masked_attack(linear_classifier, prior, restarts=5, iterations=2)
+    starts = prior.fill(MASKED.images.repeat_interleave(5, 0), MASKED.hole, prior.seen[0])
+    mean = view.logits(starts).softmax(1).reshape(4, 5, 4).mean(1)
+    assert torch.equal(result.reconstruction.labels, mean.argmax(1))
+    assert result.ledger["queries"]["initialise"] == 20
+    _, granted = masked_attack(linear_classifier, linear_inpainting(), WANTED, restarts=5, iterations=2)
+    assert torch.equal(granted.reconstruction.labels, WANTED) and granted.ledger["queries"]["initialise"] == 0
+    assert not torch.equal(mean.argmax(1), WANTED)
+
+
+def test_of_all_restarts_the_surest_filling_is_returned(linear_classifier, linear_inpainting):
+    prior = linear_inpainting()
+    view, result = masked_attack(linear_classifier, prior, WANTED, restarts=4, iterations=2)
+    fillings = prior.fill(MASKED.images.repeat_interleave(4, 0), MASKED.hole, prior.seen[-1])
+    scores = view.logits(fillings).log_softmax(1).gather(1, WANTED.repeat_interleave(4)[:, None]).reshape(4, 4)
+    best = fillings.unflatten(0, (4, 4))[torch.arange(4), scores.argmax(1)]
+    assert torch.equal(result.reconstruction.values, best)
+    assert not torch.equal(best, fillings[::4])
+
+
+def test_a_generator_that_paints_over_known_pixels_is_refused(linear_classifier, linear_inpainting):
+    masked_attack(linear_classifier, linear_inpainting(), iterations=1)
+    with pytest.raises(ValueError, match="outside the hole"):
+        masked_attack(linear_classifier, linear_inpainting(paints=True), iterations=1)
+
+
+def test_the_control_victim_is_attacked_without_the_labels_of_private_people(make_cell, tmp_path):
+    words = ("attack=gmi_masked", "dataset.size=8", "prior.iterations=1", "attack.iterations=1")
+    cell = make_cell(*words, "knowledge.labels=true", folder=tmp_path)
+    view = cell.observe(cell.victim, cell.split.private).view
+    own, _ = cell.knowledge_of(cell.victim, cell.split.private, view)
+    other, _ = cell.knowledge_of(cell.victim, cell.split.held_out, view)
+    assert torch.equal(own.fact("labels"), cell.truth.y) and not other.granted("labels")
+    assert cell.knowledge.names() == ("public", "prior:inpainting_gan", "masked_image:centre", "labels")
+    assert not make_cell(*words, folder=tmp_path).knowledge.granted("labels")
