@@ -142,7 +142,13 @@ def test_a_full_disk_costs_the_checkpoint_only(often, tmp_path, caplog):
 
 @pytest.mark.parametrize(
     ("prior", "attack"),
-    [("wgan_gp", "random_prior"), ("style_gan", "ppa"), ("inversion_gan", "kedmi"), ("projection_cgan", "plgmi")],
+    [
+        ("wgan_gp", "random_prior"),
+        ("style_gan", "ppa"),
+        ("inversion_gan", "kedmi"),
+        ("projection_cgan", "plgmi"),
+        ("inpainting_gan", "secretgen"),
+    ],
 )
 def test_every_prior_survives_a_kill(prior, attack, make_cell, tmp_path, often, monkeypatch):
     """In whole cells: killed after step 2, gone on with, and against the same from the beginning."""

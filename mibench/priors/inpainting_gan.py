@@ -41,7 +41,6 @@ from mibench.nn.adversarial import (
 from mibench.nn.dcgan import critic_layers, doubling, initialise
 from mibench.options import Count, NonNegative, Positive
 from mibench.priors.base import Prior, PriorData
-from mibench.progress import progress
 from mibench.seeding import derive, generator
 from mibench.tasks.completion import Hole, hole_mask
 
@@ -213,7 +212,10 @@ class InpaintingGan(Prior):
                 return real, network.fill(real, hole, network.sample_latent(len(real), draws))
 
         network.train()
-        for _ in progress(range(self.iterations), "prior inpainting_gan"):
+        adams = {"adam_g": adam_g, "adam_d": adam_d, "adam_l": adam_l}
+        for _ in data.checkpoints.steps(
+            self.iterations, "prior inpainting_gan", network=network, **adams, draws=draws, windows=windows
+        ):
             for _ in range(self.n_critic):
                 real, fake = real_and_fake()
                 loss = network.critic(fake).mean() - network.critic(real).mean()
