@@ -528,7 +528,7 @@ class Cell:
             )
         said += [
             f"Evaluation model '{one.name}' is right on {one.accuracy:.0%} of the test data, less than the victim's "
-            f"{accuracy:.0%}: its verdicts are weak; train it longer (evaluation.min_steps=2500) or take another "
+            f"{accuracy:.0%}: its verdicts are weak; train it longer (evaluation.min_steps=1000) or take another "
             "(evaluation.models)."
             for one in self.truth.evaluators
             if one.accuracy < accuracy - WEAKER
