@@ -9,6 +9,14 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+#: Bound of a coupling's log-scale.
+LIMIT = 2.0
+
+
+def bounded(log_scale: Tensor, limit: float = LIMIT) -> Tensor:
+    """Returns log-scales that stay between ``-limit`` and ``limit``, so that a coupling can be inverted exactly."""
+    return limit * torch.tanh(log_scale / limit)
+
 
 class CouplingFlow(nn.Module):
     r"""An invertible map :math:`z = f(\epsilon)` with a triangular Jacobian in every block.
@@ -29,7 +37,7 @@ class CouplingFlow(nn.Module):
     shuffles: Tensor
 
     def __init__(
-        self, groups: int, dim: int, blocks: int, width: int, draws: torch.Generator, limit: float = 2.0
+        self, groups: int, dim: int, blocks: int, width: int, draws: torch.Generator, limit: float = LIMIT
     ) -> None:
         super().__init__()
         self.first, self.limit = dim // 2, limit
@@ -68,4 +76,4 @@ class CouplingFlow(nn.Module):
         """Returns log-scale and shift of the second part, both ``(groups, N, dim - dim // 2)``."""
         hidden = torch.tanh(first @ self.inner[:, block] + self.inner_bias[:, block])
         log_scale, shift = (hidden @ self.outer[:, block] + self.outer_bias[:, block]).chunk(2, 2)
-        return self.limit * torch.tanh(log_scale / self.limit), shift
+        return bounded(log_scale, self.limit), shift
