@@ -187,7 +187,7 @@ def own_files(plan: Plan) -> list[str]:
     """Returns the options of a cell that name the user's own folders, files and modules, as ``KEY=VALUE``."""
     return [
         f"{axis}.{option}={value}"
-        for axis in ("dataset", "target")
+        for axis in ("dataset", "target", "prior")
         for option, value in plan.config[axis].items()
         if value and OWN.fullmatch(option)
     ]
@@ -264,7 +264,8 @@ class Plan:
         said = self.description
         revisions = [self.version(axis) for axis in ("dataset", "setting", "target", "attack", "defense")]
         files = {axis: content_of(said[axis]) for axis in ("dataset", "target")}
-        prior = said["prior"] if (version := self.version("prior")) == 1 else {**said["prior"], "version": version}
+        prior = content_of(said["prior"])
+        prior = prior if (version := self.version("prior")) == 1 else {**prior, "version": version}
         return {**said, **files, "prior": prior, "revisions": revisions}
 
     def version(self, axis: str) -> int | list[Any]:

@@ -206,11 +206,13 @@ class StylePrior(LatentPrior):
         num_ws: Number of layers that take a style.
         w_dim: Dimension of a style.
         num_blocks: Number of synthesis blocks, at each of which :meth:`synthesise` can be entered and left.
+        chunk: Images that are made at once where no gradient is needed, which bounds the memory.
     """
 
     num_ws: int
     w_dim: int
     num_blocks: int
+    chunk: int = 256
 
     @abstractmethod
     def styles(self, z: Tensor, psi: float = 1.0, cutoff: int | None = None) -> Tensor:

@@ -26,6 +26,11 @@ def activated(x: Tensor) -> Tensor:
     return functional.leaky_relu(x, 0.2) * math.sqrt(2)
 
 
+def clamped(x: Tensor, limit: float | None) -> Tensor:
+    """Returns values between ``-limit`` and ``limit``; None leaves them as they are."""
+    return x if limit is None else x.clamp(-limit, limit)
+
+
 def _filter() -> Tensor:
     taps = torch.tensor([1.0, 3.0, 3.0, 1.0]) / 8
     return torch.outer(taps, taps)[None, None]
@@ -157,12 +162,16 @@ class SynthesisLayer(nn.Module):
         w_dim: Dimension of a style.
         size: Pixels per side of the output.
         up: Whether it doubles the size.
+        limit: Largest size of a value that leaves it; None for none.
     """
 
     noise: Tensor
 
-    def __init__(self, before: int, after: int, w_dim: int, size: int, up: bool = False) -> None:
+    def __init__(
+        self, before: int, after: int, w_dim: int, size: int, up: bool = False, limit: float | None = None
+    ) -> None:
         super().__init__()
+        self.limit = limit
         self.conv = ModulatedConv(before, after, 3, w_dim, up=up)
         self.bias = nn.Parameter(torch.zeros(after))
         self.strength = nn.Parameter(torch.zeros(()))
@@ -172,7 +181,7 @@ class SynthesisLayer(nn.Module):
         """Returns feature maps ``(N, after, size, size)``."""
         x = self.conv(x, w)
         noise = torch.randn_like(x[:, :1]) if self.training else self.noise
-        return activated(x + noise * self.strength + self.bias[:, None, None])
+        return clamped(activated(x + noise * self.strength + self.bias[:, None, None]), self.limit)
 
 
 class SynthesisBlock(nn.Module):
@@ -184,15 +193,19 @@ class SynthesisBlock(nn.Module):
         w_dim: Dimension of a style.
         size: Pixels per side.
         channels: Channels of the image.
+        limit: Largest size of a value that leaves a layer; None for none.
     """
 
     blur: Tensor
 
-    def __init__(self, before: int, after: int, w_dim: int, size: int, channels: int) -> None:
+    def __init__(
+        self, before: int, after: int, w_dim: int, size: int, channels: int, limit: float | None = None
+    ) -> None:
         super().__init__()
+        self.limit = limit
         self.constant = None if before else nn.Parameter(torch.randn(after, size, size))
-        first = [SynthesisLayer(before, after, w_dim, size, up=True)] if before else []
-        self.layers = nn.ModuleList([*first, SynthesisLayer(after, after, w_dim, size)])
+        first = [SynthesisLayer(before, after, w_dim, size, True, limit)] if before else []
+        self.layers = nn.ModuleList([*first, SynthesisLayer(after, after, w_dim, size, False, limit)])
         self.paint = ModulatedConv(after, channels, 1, w_dim, demodulate=False)
         self.bias = nn.Parameter(torch.zeros(channels))
         self.register_buffer("blur", 4 * _filter(), persistent=False)
@@ -211,7 +224,7 @@ class SynthesisBlock(nn.Module):
             h = state.hidden
         for layer, w in zip(self.layers, ws.unbind(1), strict=False):
             h = layer(h, w)
-        image = self.paint(h, ws[:, -1]) + self.bias[:, None, None]
+        image = clamped(self.paint(h, ws[:, -1]) + self.bias[:, None, None], self.limit)
         if state is not None and state.image is not None:
             channels = image.shape[1]
             blur = self.blur.expand(channels, -1, -1, -1)
@@ -226,13 +239,14 @@ class Synthesis(nn.Module):
         widths: Channels of the blocks, from 4x4 pixels on.
         w_dim: Dimension of a style.
         channels: Channels of the image.
+        limit: Largest size of a value that leaves a layer; None for none.
     """
 
-    def __init__(self, widths: Sequence[int], w_dim: int, channels: int) -> None:
+    def __init__(self, widths: Sequence[int], w_dim: int, channels: int, limit: float | None = None) -> None:
         super().__init__()
         self.blocks = nn.ModuleList(
             [
-                SynthesisBlock(before, after, w_dim, 4 * 2**i, channels)
+                SynthesisBlock(before, after, w_dim, 4 * 2**i, channels, limit)
                 for i, (before, after) in enumerate(pairwise([0, *widths]))
             ]
         )
@@ -296,35 +310,38 @@ class Discriminator(nn.Module):
         return spread[torch.arange(len(h), device=h.device) % groups][:, None, None, None]
 
 
-class StyleNetworks(StylePrior):
-    """Mapping, synthesis and discriminator of one size; images are resized where their size is not native.
+class StyleGenerator(StylePrior):
+    """Mapping and synthesis; a subclass says how an image is finished and judged.
 
     Args:
-        name: Id of the prior.
-        shape: Image shape ``(C, H, W)``, square; sizes 4 * 2^n are native.
         latent_dim: Dimension of z.
         w_dim: Dimension of a style.
         layers: Layers of the mapping.
-        base: Channels of a block times its pixels per side.
-        width: Most channels of a block.
+        widths: Channels of the blocks, from 4x4 pixels on.
+        channels: Channels of the image.
+        limit: Largest size of a value that leaves a layer of the synthesis; None for none.
+
+    Attributes:
+        native: Pixels per side of what the last block leaves.
     """
 
     mean_style: Tensor
 
     def __init__(
-        self, name: str, shape: tuple[int, ...], *, latent_dim: int, w_dim: int, layers: int, base: int, width: int
+        self,
+        latent_dim: int,
+        w_dim: int,
+        layers: int,
+        widths: Sequence[int],
+        channels: int,
+        limit: float | None = None,
     ) -> None:
         super().__init__()
-        channels, *size = shape
-        self.name = name
-        self.size = (size[0], size[1])
-        self.num_blocks = max(2, math.ceil(math.log2(max(size) / 4)) + 1)
-        self.native = 4 * 2 ** (self.num_blocks - 1)
-        widths = [max(1, min(base // (4 * 2**i), width)) for i in range(self.num_blocks)]
         self.latent_dim, self.w_dim = latent_dim, w_dim
+        self.num_blocks = len(widths)
+        self.native = 4 * 2 ** (self.num_blocks - 1)
         self.mapping = Mapping(latent_dim, w_dim, layers)
-        self.synthesis = Synthesis(widths, w_dim, channels)
-        self.judge = Discriminator(widths, channels)
+        self.synthesis = Synthesis(widths, w_dim, channels, limit)
         self.num_ws = self.synthesis.num_ws
         self.register_buffer("mean_style", torch.zeros(w_dim))
 
@@ -343,6 +360,31 @@ class StyleNetworks(StylePrior):
         """Returns the state after blocks ``start`` to ``stop - 1``."""
         after: StyleState = self.synthesis(ws, state, start, stop)
         return after
+
+
+class StyleNetworks(StyleGenerator):
+    """Generator and discriminator of one size; images are resized where their size is not native.
+
+    Args:
+        name: Id of the prior.
+        shape: Image shape ``(C, H, W)``, square; sizes 4 * 2^n are native.
+        latent_dim: Dimension of z.
+        w_dim: Dimension of a style.
+        layers: Layers of the mapping.
+        base: Channels of a block times its pixels per side.
+        width: Most channels of a block.
+    """
+
+    def __init__(
+        self, name: str, shape: tuple[int, ...], *, latent_dim: int, w_dim: int, layers: int, base: int, width: int
+    ) -> None:
+        channels, *size = shape
+        blocks = max(2, math.ceil(math.log2(max(size) / 4)) + 1)
+        widths = [max(1, min(base // (4 * 2**i), width)) for i in range(blocks)]
+        super().__init__(latent_dim, w_dim, layers, widths, channels)
+        self.name = name
+        self.size = (size[0], size[1])
+        self.judge = Discriminator(widths, channels)
 
     def finish(self, state: StyleState) -> Tensor:
         """Returns images ``(N, C, H, W)``, nominally in [0, 1], not clipped."""

@@ -19,9 +19,6 @@ from mibench.optim.augmentation import Views
 from mibench.optim.descent import adam_descent, in_chunks
 from mibench.optim.selection import best_candidates
 
-#: Images that are generated and scored at once where no gradient is needed.
-CHUNK = 256
-
 #: PPA's decay rates of Adam (``configs/attacking``); no misprint.
 BETAS = (0.1, 0.1)
 
@@ -44,7 +41,7 @@ def broadcast(prior: StylePrior, w: Tensor) -> Tensor:
 def painted(prior: StylePrior, w: Tensor) -> Tensor:
     """Returns the images in [0, 1] of one style per sample, without gradient, in bounded memory."""
     with torch.no_grad():
-        return in_chunks(lambda part: prior.synthesise(broadcast(prior, part)).clamp(0, 1), CHUNK, w)
+        return in_chunks(lambda part: prior.synthesise(broadcast(prior, part)).clamp(0, 1), prior.chunk, w)
 
 
 @torch.no_grad()
@@ -72,7 +69,9 @@ def best_styles(view: WhiteBoxView, prior: StylePrior, w: Tensor, targets: Tenso
     """
     with view.phase("initialise"), torch.no_grad():
         scores = in_chunks(
-            lambda part: target_scores(view, prior.synthesise(broadcast(prior, part)).clamp(0, 1))[:, targets], CHUNK, w
+            lambda part: target_scores(view, prior.synthesise(broadcast(prior, part)).clamp(0, 1))[:, targets],
+            prior.chunk,
+            w,
         )
     return w[best_candidates(scores, count).T.flatten()]
 

@@ -51,6 +51,9 @@ class Prior(ABC):
 
     card: ClassVar[PriorCard]
 
+    #: Whether its networks come with their weights, so that they are used as they are and never trained.
+    pretrained: ClassVar[bool] = False
+
     @abstractmethod
     def network(self, spec: InputSpec) -> LatentPrior:
         """Returns the untrained networks for images of ``spec.shape``."""
@@ -93,7 +96,9 @@ def prior_key(prior: Prior, config: Mapping[str, Any], data: PriorData, seed: in
 
 
 def train_prior(prior: Prior, data: PriorData, device: torch.device, seed: int) -> dict[str, Tensor]:
-    """Trains a prior from its seed and returns its weights."""
+    """Trains a prior from its seed and returns its weights; none of one that comes with them."""
+    if prior.pretrained:
+        return {}
     fresh = _untrained(prior, data.spec, device, seed)
     with seeded(derive(seed, "prior training")):
         prior.train(fresh, dataclasses.replace(data, public=data.public.to(device)), seed, device)
@@ -105,7 +110,8 @@ def loaded_prior(
 ) -> LatentPrior:
     """Returns the frozen prior with the weights of an earlier training."""
     ready = _untrained(prior, spec, device, seed)
-    ready.load_state_dict(dict(weights))
+    if not prior.pretrained:
+        ready.load_state_dict(dict(weights))
     return ready.eval().requires_grad_(False)
 
 

@@ -120,7 +120,7 @@ def kept(rounds):
     pictures = torch.stack([bright, spiked])[:, None]
 
     class Two:
-        num_ws = 1
+        num_ws, chunk = 1, 256
 
         def synthesise(self, ws, state=None, start=0):
             return pictures[ws[:, 0, 0].long()]
