@@ -171,6 +171,11 @@ class WhiteBoxView(View):
         logits: Tensor = self.model(x)
         return logits
 
+    def logits_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns logits ``(N, classes)`` and penultimate features ``(N, F)`` from one forward pass."""
+        logits, blocks = self.model.forward_with_blocks(x)
+        return logits, self.model.pool(blocks[-1])
+
     def narrow(self) -> ScoresView:
         """Returns the scores of the same module, on the same account (output defenses are not on a white-box path)."""
         model, view = self.model, self

@@ -174,11 +174,11 @@ class ClassSearch(Attack[WhiteBoxView, ClassGoal]):
     identity: IdentityLoss = "cross_entropy"
     replaced: Identity | None = None
 
-    def identify(self, view: WhiteBoxView, images: Tensor, labels: Tensor) -> Tensor:
-        """Returns the identity loss of every image, shape ``(N,)``."""
+    def identify(self, view: WhiteBoxView, images: Tensor, labels: Tensor, logits: Tensor | None = None) -> Tensor:
+        """Returns the identity loss of every image, shape ``(N,)``; ``logits`` are the images', where known already."""
         if self.replaced is not None:
             return self.replaced(view, images, labels)
-        return identity_loss(self.identity)(view.logits(images), labels)
+        return identity_loss(self.identity)(view.logits(images) if logits is None else logits, labels)
 
 
 def failures_blanked(answer: Reconstruction, blank: Reconstruction) -> Reconstruction:

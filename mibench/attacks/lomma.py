@@ -104,7 +104,7 @@ class Lomma(Attack[WhiteBoxView, ClassGoal]):
         """Returns the untrained students, the reference of the features, and the base's own models."""
         self.lead(self.base)
         with torch.no_grad():
-            dimensions = features(view, knowledge.public.x[:2])[1].shape[1]
+            dimensions = view.logits_and_features(knowledge.public.x[:2])[1].shape[1]
         students = [Student(view.spec, WIDTHS[i % len(WIDTHS)]) for i in range(self.students)]
         return nn.ModuleDict(
             {
@@ -118,7 +118,7 @@ class Lomma(Attack[WhiteBoxView, ClassGoal]):
         """Distils the students and measures the public features, then prepares the base."""
         public = knowledge.public.x
         with torch.no_grad():
-            answers, hidden = zip(*(features(view, part) for part in public.split(256)), strict=True)
+            answers, hidden = zip(*(view.logits_and_features(part) for part in public.split(256)), strict=True)
         students, reference, base = parts(networks)
         reference.measure(torch.cat(hidden)[: self.images])
         for student in students:
@@ -146,7 +146,7 @@ class Lomma(Attack[WhiteBoxView, ClassGoal]):
     def identify(self, networks: nn.ModuleDict, view: WhiteBoxView, images: Tensor, labels: Tensor) -> Tensor:
         """Returns the identity loss of every image, shape ``(N,)``."""
         students, reference, _ = parts(networks)
-        logits, hidden = features(view, images)
+        logits, hidden = view.logits_and_features(images)
         said = [logits, *(student(images) for student in students)]
         identity = torch.stack([self.loss(one, labels) for one in said]).mean(0)
         goal = reference.mean if self.reference == "mean" else self._drawn(reference, len(hidden))
@@ -197,9 +197,3 @@ def parts(networks: nn.ModuleDict) -> tuple[nn.ModuleList, Reference, nn.ModuleD
         cast(Reference, networks["reference"]),
         cast(nn.ModuleDict, networks["base"]),
     )
-
-
-def features(view: WhiteBoxView, images: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the target's logits ``(N, classes)`` and penultimate features ``(N, F)`` from one forward pass."""
-    logits, blocks = view.model.forward_with_blocks(images)
-    return logits, view.model.pool(blocks[-1])

@@ -19,7 +19,7 @@ the class; no discriminator term, whose weight is 0 there.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -121,7 +121,7 @@ class Ppa(ClassSearch):
             style_descent(
                 prior,
                 [found[rows]],
-                lambda images: self.identify(view, images, labels[rows]),
+                self.objective(view, labels[rows]),
                 self.steps(self.iterations),
                 lr=self.lr,
                 views=self.views,
@@ -132,6 +132,10 @@ class Ppa(ClassSearch):
         for rows in torch.arange(len(found), device=view.device).split(self.batch):
             descend(rows)
         return self._select(view, prior, found, goal)
+
+    def objective(self, view: WhiteBoxView, labels: Tensor) -> Callable[[Tensor], Tensor]:
+        """Returns what the styles of one batch descend: from images ``(N, C, H, W)`` to their losses ``(N,)``."""
+        return lambda images: self.identify(view, images, labels)
 
     def _first(self, prior: StylePrior, found: Tensor, goal: ClassGoal) -> Reconstruction:
         """Returns each class's candidates that scored highest at the start."""

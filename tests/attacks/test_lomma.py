@@ -5,7 +5,7 @@ from torch import nn
 from mibench.access import Ledger, WhiteBoxView
 from mibench.attacks.base import ClassSearch
 from mibench.attacks.gmi import Gmi
-from mibench.attacks.lomma import Lomma, features, parts
+from mibench.attacks.lomma import Lomma, parts
 from mibench.attacks.mi_face import MiFace
 from mibench.cli.reproduction import Commands
 from mibench.composition import compose, plan_cell
@@ -69,7 +69,10 @@ def growth(**options):
     """How long the last features are, in mean lengths of public ones."""
     view, public, last = attack(**options)
     with torch.no_grad():
-        return float(features(view, last)[1].norm(dim=1).mean() / features(view, public)[1].norm(dim=1).mean())
+        return float(
+            view.logits_and_features(last)[1].norm(dim=1).mean()
+            / view.logits_and_features(public)[1].norm(dim=1).mean()
+        )
 
 
 def test_the_feature_term_keeps_the_logit_from_growing_by_length_alone():
