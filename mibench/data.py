@@ -110,6 +110,7 @@ class Split:
         class_names: Names of the private classes in the order of their ids.
         sensitive: Name of the sensitive column (tables only).
         notes: Sentences on the classes and their control that a reader of class-level results must know.
+        subject: What the images show, where a metric has to know: ``face``; empty where nobody said.
     """
 
     spec: InputSpec
@@ -120,3 +121,4 @@ class Split:
     class_names: tuple[str, ...] = ()
     sensitive: str = ""
     notes: tuple[str, ...] = field(default=())
+    subject: str = ""

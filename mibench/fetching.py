@@ -187,27 +187,29 @@ def _checked(download: Download, file: Path, otherwise: str) -> str:
     return f"; its SHA-256 is {_digest(file, 'sha256')}, and there is no published one to compare with"
 
 
-def checked_weights(what: str, file: Path, source: str) -> str:
-    """Returns the SHA-256 of a published network's file, the beginning of which stands in its name.
+def checked_weights(what: str, file: Path, source: str, sha256: str = "") -> str:
+    """Returns the SHA-256 of a published network's file.
 
     Args:
         what: Who needs it.
-        file: The file, ``name-<beginning of the SHA-256>.pth``.
-        source: The address that it lies below.
+        file: The file.
+        source: Its address, or where that ends in ``/`` the address of its folder.
+        sha256: The published SHA-256; empty where its beginning stands in the name, ``name-<beginning>.pth``.
 
     Raises:
         WeightsMissingError: If it is not there or not the published one.
     """
+    address = source + file.name if source.endswith("/") else source
     if not file.is_file():
         raise WeightsMissingError(
             f"{what} needs the pre-trained network {file.name}, which was not found in {file.parent}: download it from "
-            f"{source}{file.name} into that folder, or point paths.weights at the folder that holds it."
+            f"{address} into that folder, or point paths.weights at the folder that holds it."
         )
-    checksum, promised = _digest(file, "sha256"), file.stem.rsplit("-", 1)[1]
+    checksum, promised = _digest(file, "sha256"), sha256 or file.stem.rsplit("-", 1)[1]
     if not checksum.startswith(promised):
         raise WeightsMissingError(
-            f"{file} is not the published network, for its SHA-256 begins with {checksum[:8]} instead of {promised}: "
-            f"download it again from {source}{file.name}."
+            f"{file} is not the published network, for its SHA-256 begins with {checksum[:8]} instead of "
+            f"{promised[:8]}: download it again from {address}."
         )
     return checksum
 

@@ -106,6 +106,7 @@ class AttFaces(Dataset):
             seed=self.seed,
             class_names=[person.name for person in people],
             mirrored=True,
+            subject="face",
         )
 
     def _people(self) -> list[Path]:

@@ -91,6 +91,7 @@ def class_split(
     class_names: Sequence[str],
     notes: Sequence[str] = (),
     mirrored: bool = False,
+    subject: str = "",
 ) -> Split:
     """Parts images by class into private, public and held-out ones.
 
@@ -105,6 +106,7 @@ def class_split(
         class_names: Names of all classes by id.
         notes: Sentences for the reader.
         mirrored: Whether a mirrored image shows the same class.
+        subject: What the images show, as in :class:`mibench.data.Split`.
 
     Raises:
         UserError: If the private and the other classes overlap.
@@ -126,6 +128,7 @@ def class_split(
         held_out_is_public=coincide and bool(control),
         class_names=tuple(class_names[c] for c in private),
         notes=tuple(said),
+        subject=subject,
     )
 
 

@@ -146,6 +146,7 @@ class People(Dataset):
             held_out=self._population(people, held_out, "held_out") if held_out else None,
             class_names=tuple(private),
             notes=tuple(notes),
+            subject="face",
         )
 
     def roles(self, people: Mapping[str, Sequence[Path]]) -> tuple[list[str], list[str], list[str]]:

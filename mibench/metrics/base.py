@@ -5,14 +5,18 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import ClassVar, Generic, TypeVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mibench.card import MetricCard
+from mibench.errors import NotMeasurableError, UserError
 from mibench.fetching import Download
 from mibench.model import Classifier
+from mibench.nn import mobilefacenet
 from mibench.nn.features import penultimate
 from mibench.nn.neighbourhoods import overlap
 from mibench.options import Count
@@ -164,3 +168,62 @@ class Overlapping(Metric[ClassTruth]):
 def _counts(target: Tensor) -> list[tuple[int, int]]:
     labels, counts = target.unique(return_counts=True)
     return list(zip(labels.tolist(), counts.tolist(), strict=True))
+
+
+class OfFaces(Metric[ClassTruth]):
+    """A metric of what a face embedding sees: :mod:`mibench.nn.mobilefacenet`, read from ``weights`` and checked.
+
+    Args:
+        weights: Folder of the embedding's file; None means torch's own, ``$TORCH_HOME/hub/checkpoints``.
+        region: Left, top, right and bottom of the face in the dataset's images, as shares of them; the default is for
+            LFW's crop. A wrong one shows in the yardsticks.
+        assume_faces: Whether images are faces although their dataset does not say so (``image_folder``).
+    """
+
+    def __init__(
+        self,
+        *,
+        weights: Path | None = None,
+        region: Sequence[float] = mobilefacenet.LFW_REGION,
+        assume_faces: bool = False,
+    ) -> None:
+        if len(region) != 4 or not (region[0] < region[2] and region[1] < region[3]):
+            raise UserError(
+                f"Expected metric.{self.card.name}.region to be left, top, right and bottom, as shares, but got "
+                f"{list(region)}."
+            )
+        self.weights = Path(torch.hub.get_dir()) / "checkpoints" if weights is None else Path(weights)
+        self.region = region
+        self.assume_faces = assume_faces
+
+    def require_faces(self, truth: ClassTruth) -> None:
+        """Refuses data that are not faces, before any file is asked for.
+
+        Raises:
+            NotMeasurableError: With what to do where they are.
+        """
+        if truth.subject != "face" and not self.assume_faces:
+            raise NotMeasurableError(
+                "A face embedding says nothing of images that are no faces, and the dataset does not say that these "
+                f"are; where they are, set metric.{self.card.name}.assume_faces=true."
+            )
+
+    def embed(self, images: Tensor) -> Tensor:
+        """Returns unit embeddings ``(N, F)`` of images ``(N, C, H, W)``, on the CPU."""
+        return mobilefacenet.embeddings(self._network, images)
+
+    @property
+    def evaluator(self) -> str:
+        """The embedding, with the beginning of its file's checksum."""
+        return f"mobilefacenet:{mobilefacenet.SHA256[:12]}"
+
+    @cached_property
+    def _network(self) -> nn.Module:
+        network = mobilefacenet.load(self.weights, self.region)
+        return network.to("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def enlarged(images: Tensor) -> str:
+    """Returns what a variant says of images that the face embedding sees enlarged (``from 32 px``), else nothing."""
+    side = min(images.shape[-2:])
+    return f"from {side} px" if side < mobilefacenet.WIDTH else ""

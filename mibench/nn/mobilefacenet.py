@@ -12,15 +12,24 @@ person's pictures are more alike than two persons' in about 0.99 of all cases. M
 
 from __future__ import annotations
 
-import pickle
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from torch import Tensor, nn
 
-from mibench.errors import WeightsMissingError
+from mibench.fetching import checked_weights
 
 FILE = "mobilefacenet_casia_068.ckpt"
+
+SHA256 = "e839247cdbdfc023fb7cadeaf53a4549d50c8fc24ad154c02e35920ea8910d99"
+
+SOURCE = (
+    "https://raw.githubusercontent.com/Xiaoccer/MobileFaceNet_Pytorch/26bd8d262017e472a3c7f56d62929e2138a70aeb/"
+    "model/best/068.ckpt"
+)
+
+BATCH = 128
 
 #: Left, top, right and bottom of the face in LFW's crop, as shares of it.
 LFW_REGION = (1 / 14, 0.0, 13 / 14, 1.0)
@@ -84,7 +93,7 @@ class MobileFaceNet(nn.Module):
         region: Left, top, right and bottom of the part that is shown, as shares of a picture.
     """
 
-    def __init__(self, region: tuple[float, float, float, float] = LFW_REGION) -> None:
+    def __init__(self, region: Sequence[float] = LFW_REGION) -> None:
         super().__init__()
         self.region = region
         self.conv1 = _Convolution(3, 64, 3, 2, 1)
@@ -125,21 +134,26 @@ class MobileFaceNet(nn.Module):
         return result
 
 
-def load(folder: Path) -> MobileFaceNet:
-    """Returns the embedding with the weights that lie in ``folder``, frozen, in evaluation mode; nothing is executed.
+def load(folder: Path, region: Sequence[float] = LFW_REGION) -> MobileFaceNet:
+    """Returns the embedding with the published weights, frozen, in evaluation mode; nothing is executed.
+
+    Args:
+        folder: Where their file lies, itself or in a folder ``mobilefacenet``.
+        region: As of :class:`MobileFaceNet`.
 
     Raises:
-        WeightsMissingError: If the file is not there, or is no such network.
+        WeightsMissingError: If the file is not there, or is not the published one.
     """
-    path = folder / FILE
-    if not path.is_file():
-        raise WeightsMissingError(
-            f"The face embedding needs {FILE}, which was not found in {folder}: download model/best/068.ckpt of "
-            f"https://github.com/Xiaoccer/MobileFaceNet_Pytorch to {path}, or point paths.weights at its folder."
-        )
-    network = MobileFaceNet()
-    try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["net_state_dict"])
-    except (pickle.UnpicklingError, RuntimeError, KeyError, TypeError, EOFError) as error:
-        raise WeightsMissingError(f"{path} does not hold the weights of MobileFaceNet; download it again.") from error
+    own = folder / "mobilefacenet" / FILE
+    path = own if own.is_file() else folder / FILE
+    checked_weights("The face embedding", path, SOURCE, SHA256)
+    network = MobileFaceNet(region)
+    network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["net_state_dict"])
     return network.requires_grad_(False).eval()
+
+
+@torch.no_grad()
+def embeddings(network: nn.Module, images: Tensor) -> Tensor:
+    """Returns unit embeddings ``(N, F)`` of images ``(N, C, H, W)``, on the CPU."""
+    device = next((p.device for p in network.parameters()), torch.device("cpu"))
+    return torch.cat([network(part.float().to(device)).cpu() for part in images.split(BATCH)])

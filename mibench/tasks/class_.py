@@ -43,11 +43,13 @@ class ClassTruth(Truth):
         private: What the victim was trained and tested on.
         public: The attacker's data, which show none of the private classes; None where there are none.
         victim: Hands out the victim's module; None where there is none.
+        subject: What the images show: ``face``; empty where the dataset does not say.
     """
 
     private: Population
     public: Examples | None = None
     victim: Callable[[], Classifier] | None = None
+    subject: str = ""
 
     def images_of(self, label: int) -> Tensor:
         """Returns the private training images of one class, shape ``(n, C, H, W)``."""
@@ -79,6 +81,7 @@ class ClassTask(Task[ClassGoal, ClassTruth]):
             private=case.split.private,
             public=case.split.public,
             victim=case.victim,
+            subject=case.split.subject,
             evaluators=case.evaluators(),
             **case.utility,
         )

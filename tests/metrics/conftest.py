@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
+from torch.nn.functional import normalize
 
 from mibench.data import Examples, Population
+from mibench.datasets.lfw import Lfw
+from mibench.errors import DatasetNotFoundError, WeightsMissingError
 from mibench.model import Classifier
+from mibench.nn import mobilefacenet
 from mibench.seeding import seeded
 from mibench.targets.cnn import Cnn
 from mibench.targets.mlp import Mlp
@@ -118,6 +123,41 @@ def mean_of():
         raise AssertionError(f"no variant {variant!r}")
 
     return read
+
+
+@pytest.fixture
+def drawn_faces(monkeypatch):
+    """Stands in for the face embedding: a picture's first two pixels are the face, as a direction."""
+
+    class Drawn(nn.Module):
+        def forward(self, x):
+            return normalize(x.flatten(1)[:, :2])
+
+    monkeypatch.setattr(mobilefacenet, "load", lambda *_: Drawn())
+
+    def make(*angles):
+        """Returns pictures ``(N, 1, 2, 2)`` of faces at these angles, in degrees between 0 and 90."""
+        turn = torch.tensor(angles).double() * math.pi / 180
+        return torch.stack([turn.cos(), turn.sin(), 0 * turn, 0 * turn], 1).reshape(-1, 1, 2, 2).float()
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def real_faces(data_root):
+    """The truth of 10 people of LFW at 64 pixels, and an embedding that cannot tell people apart: a random one."""
+    try:
+        mobilefacenet.load(Path(torch.hub.get_dir()) / "checkpoints")
+        few = {"private_people": 10, "held_out_people": 0, "max_per_class": 10, "public_limit": 40}
+        split = Lfw(data_root=data_root, size=64, **few).load()
+    except (WeightsMissingError, DatasetNotFoundError) as missing:
+        pytest.skip(str(missing))
+    with seeded(0):
+        random = mobilefacenet.MobileFaceNet().eval()
+    truth = ClassTruth(
+        correct=torch.ones(1), chance=0.1, private=split.private, public=split.public, subject=split.subject
+    )
+    return truth, random
 
 
 @pytest.fixture(scope="session")

@@ -34,7 +34,8 @@ def perfect_case(task, size, evaluator):
     order = torch.randperm(size, generator=draw)
     if task == "class":
         everyone = Population(Examples(x, y), Examples(x, y))
-        truth = ClassTruth(private=everyone, evaluators=[evaluator(x, "one"), evaluator(x, "two")], **UTILITY)
+        evaluators = [evaluator(x, "one"), evaluator(x, "two")]
+        truth = ClassTruth(private=everyone, evaluators=evaluators, subject="face", **UTILITY)
         return Reconstruction(x[order], y[order]), truth
     if task == "instance":
         message = torch.zeros(size, dtype=torch.long)
