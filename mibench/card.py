@@ -10,6 +10,7 @@ import ast
 import dataclasses
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, Literal, TypeVar, get_args
 
@@ -102,7 +103,30 @@ class DatasetCard(Card):
 
 @dataclass(frozen=True, kw_only=True)
 class TargetCard(Card):
-    """A target model's architecture."""
+    """A target model's architecture.
+
+    Attributes:
+        family: What it is built of, as ``residual`` or ``vgg``: evaluation models of the victim's family are fooled
+            more easily. Empty where an option decides (see :func:`family_of`) or nobody can know.
+    """
+
+    family: str = ""
+
+
+#: The families of architectures that an option ``arch`` names, by the beginning of the name.
+KIN: Mapping[str, str] = {"resnet": "residual", "resnext": "residual", "wide_resnet": "residual", "swin": "transformer",
+                          "vit": "transformer", "maxvit": "transformer", "alexnet": "convolutional"}  # fmt: skip
+
+
+def family_of(card: TargetCard, options: Mapping[str, Any]) -> str:
+    """Returns the family of an architecture, by its card, or by its option ``arch`` where that decides.
+
+    >>> family_of(TargetCard(name="torchvision_model", title="", modalities=("image",)), {"arch": "resnet152"})
+    'residual'
+    """
+    arch = str(options.get("arch", ""))
+    known = (family for begin, family in KIN.items() if arch.startswith(begin))
+    return card.family or next(known, "".join(takewhile(str.isalpha, arch)))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from mibench.access import Ledger, View, WhiteBoxView
 from mibench.attacks.base import Attack, AttackResult
-from mibench.card import Card
+from mibench.card import Card, TargetCard, family_of
 from mibench.catalogue import entry
 from mibench.checkpoints import Checkpoints
 from mibench.composition import (
@@ -513,7 +513,7 @@ class Cell:
 
     @cached_property
     def notes(self) -> Sequence[str]:
-        """What a reader of the numbers must know: what the split says, a victim near chance, a weak evaluator."""
+        """What a reader of the numbers must know of split and victim, and of evaluators weak or of its kind."""
         accuracy, chance = float(self.truth.correct.double().mean()), self.truth.chance
         retrained = self.task.name in ("class", "completion")
         said = list(self.split.notes) if retrained else []
@@ -532,6 +532,13 @@ class Cell:
             "(evaluation.models)."
             for one in self.truth.evaluators
             if one.accuracy < accuracy - WEAKER
+        ]
+        family = family_of(self.plan.cards.target, self.config["target"])
+        said += [
+            f"Evaluation model '{one.name}' is of the victim's family ({family}): it accepts texture made against the "
+            "victim more easily; choose others with evaluation.models."
+            for one in self.truth.evaluators
+            if family and family == evaluator_family(self.plan, one.name)
         ]
         return said
 
@@ -648,6 +655,13 @@ def confusion(victim: Victim, split: Split) -> Tensor:
     counts = torch.zeros(split.spec.classes, split.spec.classes, dtype=torch.float64)
     counts.index_put_((test.y, predicted), torch.ones(len(test), dtype=torch.float64), accumulate=True)
     return counts / counts.sum(1, keepdim=True).clamp_min(1)
+
+
+def evaluator_family(plan: Plan, name: str) -> str:
+    """Returns the family of an evaluation model's architecture."""
+    card = entry("target", name).card
+    assert isinstance(card, TargetCard)
+    return family_of(card, target_block(plan, name))
 
 
 def weights_folder(block: dict[str, Any], plan: Plan) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from mibench.card import (
     SettingCard,
     TargetCard,
     compatible,
+    family_of,
     read_card,
 )
 
@@ -79,3 +80,13 @@ def test_a_card_is_read_without_importing_its_module(tmp_path):
     assert read_card(source, "Method") == TargetCard(name="method", title="Method", modalities=("image",), year=2020)
     with pytest.raises(ValueError, match="no class 'Other'"):
         read_card(source, "Other")
+
+
+@pytest.mark.parametrize(
+    ("arch", "family"),
+    [("resnet152", "residual"), ("wide_resnet50_2", "residual"), ("vgg16_bn", "vgg"), ("vit_b_16", "transformer"),
+     ("densenet169", "densenet"), ("", "")],
+)  # fmt: skip
+def test_an_architecture_that_an_option_names_has_its_family(arch, family):
+    assert family_of(TARGET, {"arch": arch}) == family
+    assert family_of(replace(TARGET, family="residual"), {"arch": "vgg16"}) == "residual"

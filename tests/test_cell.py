@@ -358,3 +358,12 @@ def test_evaluation_models_share_no_architecture_with_a_companion(with_companion
         _ = cell.judges
     with pytest.raises(UserError, match="lenett"):
         with_companions("knowledge.companions=[lenett]", uses=())
+
+
+def test_an_evaluation_model_of_the_victims_family_is_said_so(make_cell, tmp_path):
+    words = ("attack=mi_face", "target=lenet", "target.recipe.epochs=0", "evaluation.models=[lenet,cnn,mlp]")
+    notes = make_cell(*words, folder=tmp_path).notes
+    kindred = [note for note in notes if "of the victim's family" in note]
+    assert len(kindred) == 1
+    assert "'cnn'" in kindred[0] and "(convolutional)" in kindred[0] and "evaluation.models" in kindred[0]
+    assert not [note for note in make_cell("attack=mi_face", folder=tmp_path).notes if "family" in note]

@@ -26,7 +26,9 @@ class FaceNet64(Target):
         spec: Facts of the input; images whose sides are multiples of 16.
     """
 
-    card = TargetCard(name="facenet64", title="FaceNet64 (IR-50)", modalities=("image",), bib="arcface", year=2019)
+    card = TargetCard(
+        name="facenet64", title="FaceNet64 (IR-50)", modalities=("image",), bib="arcface", year=2019, family="residual"
+    )
     depths: ClassVar[tuple[int, ...]] = (3, 4, 14, 3)
 
     def __init__(self, *, spec: InputSpec) -> None:

@@ -19,5 +19,5 @@ class Ir152(FaceNet64):
         spec: Facts of the input; images whose sides are multiples of 16.
     """
 
-    card = TargetCard(name="ir152", title="IR152", modalities=("image",), bib="arcface", year=2019)
+    card = TargetCard(name="ir152", title="IR152", modalities=("image",), bib="arcface", year=2019, family="residual")
     depths: ClassVar[tuple[int, ...]] = (3, 8, 36, 3)

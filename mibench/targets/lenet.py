@@ -25,7 +25,14 @@ class LeNet(Target):
         init: Half-width of the uniform initialisation; None keeps torch's own.
     """
 
-    card = TargetCard(name="lenet", title="LeNet of the DLG paper", modalities=("image",), bib="dlg", year=2019)
+    card = TargetCard(
+        name="lenet",
+        title="LeNet of the DLG paper",
+        modalities=("image",),
+        bib="dlg",
+        year=2019,
+        family="convolutional",
+    )
 
     def __init__(self, *, spec: InputSpec, channels: Count = 12, init: Positive | None = 0.5) -> None:
         super().__init__(spec=spec)

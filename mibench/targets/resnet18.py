@@ -19,7 +19,9 @@ class ResNet18(Target):
         spec: Facts of the input; images.
     """
 
-    card = TargetCard(name="resnet18", title="ResNet-18", modalities=("image",), bib="resnet", year=2016)
+    card = TargetCard(
+        name="resnet18", title="ResNet-18", modalities=("image",), bib="resnet", year=2016, family="residual"
+    )
 
     def __init__(self, *, spec: InputSpec) -> None:
         super().__init__(spec=spec)

@@ -22,7 +22,7 @@ class Vgg16(Target):
         spec: Facts of the input; images.
     """
 
-    card = TargetCard(name="vgg16", title="VGG16-BN", modalities=("image",), bib="vgg", year=2015)
+    card = TargetCard(name="vgg16", title="VGG16-BN", modalities=("image",), bib="vgg", year=2015, family="vgg")
 
     def __init__(self, *, spec: InputSpec) -> None:
         super().__init__(spec=spec)
