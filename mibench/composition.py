@@ -28,6 +28,7 @@ from mibench.card import (
 from mibench.catalogue import AXES, card_of, conf_dir, entries, entry, search_path_override
 from mibench.errors import IncompatibleCellError, UnknownNameError, UserError
 from mibench.options import Count, CountOrNone, Positive, check_types, check_value, shown
+from mibench.public_sets import PUBLIC_SETS
 from mibench.store import digest_of
 
 if TYPE_CHECKING:
@@ -189,13 +190,13 @@ def own_files(plan: Plan) -> list[str]:
         f"{axis}.{option}={value}"
         for axis in ("dataset", "target", "prior")
         for option, value in plan.config[axis].items()
-        if value and OWN.fullmatch(option)
+        if value and OWN.fullmatch(option) and str(value) not in PUBLIC_SETS
     ]
 
 
 def _content(option: str, value: Any) -> Any:
     """Returns a digest for what ``root``, ``file``, ``weights`` and ``factory`` name, any other value as is."""
-    if not value or not isinstance(value, str | Path) or not OWN.fullmatch(option):
+    if not value or not isinstance(value, str | Path) or not OWN.fullmatch(option) or str(value) in PUBLIC_SETS:
         return value
     if option == "factory":
         return [str(value), source_digest(str(value).partition(":")[0])]

@@ -1,4 +1,4 @@
-"""``mibench fetch``: the files of datasets and metrics that do not travel with mibench."""
+"""``mibench fetch``: the files of datasets, public sets and metrics that do not travel with mibench."""
 
 from __future__ import annotations
 
@@ -12,13 +12,14 @@ from mibench.card import DatasetCard
 from mibench.catalogue import Entry, conf_dir, entries
 from mibench.errors import UnknownNameError, UserError
 from mibench.fetching import Download, fetch, found, read_downloads
+from mibench.public_sets import PUBLIC_SETS, fetch_set
 
 #: The axes whose components may have files, with the key of ``paths`` that says where these lie.
 ROOTS = {"dataset": "data", "metric": "weights"}
 
 
 def run(words: Sequence[str]) -> int:
-    """Fetches the files of one dataset or metric (``fetch mnist paths.data=DIR``), or lists what there is."""
+    """Fetches the files of a dataset, public set or metric (``fetch mnist paths.data=DIR``), or lists what there is."""
     names = [word for word in words if "=" not in word]
     folders = _folders([word for word in words if "=" in word and not word.startswith("verbose=")])
     if len(names) > 1:
@@ -27,9 +28,15 @@ def run(words: Sequence[str]) -> int:
     if not names:
         for one in sorted(known.values(), key=lambda one: (one.axis, one.name)):
             print(f"{one.axis:<8}  {one.name:<18}  {state(one, folders[one.axis])}")
+        for name, chosen_set in PUBLIC_SETS.items():
+            print(f"{'public':<8}  {name:<18}  {state_of(chosen_set.downloads, name, folders['dataset'])}")
+        return 0
+    if names[0] in PUBLIC_SETS:
+        for said in fetch_set(PUBLIC_SETS[names[0]], folders["dataset"]):
+            print(f"{names[0]}: {said}", flush=True)
         return 0
     if names[0] not in known:
-        raise UnknownNameError("dataset or metric with files", names[0], known)
+        raise UnknownNameError("dataset or metric with files", names[0], [*known, *PUBLIC_SETS])
     chosen = known[names[0]]
     if not (wanted := downloads(chosen)):
         print(f"{chosen.name}: {state(chosen, folders[chosen.axis])}")
@@ -53,12 +60,17 @@ def state(one: Entry, root: Path) -> str:
     if not files:
         embedded = isinstance(one.card, DatasetCard) and one.card.embedded
         return "travels with mibench: nothing to fetch" if embedded else "your own files: nothing to fetch"
+    return state_of(files, one.name, root)
+
+
+def state_of(files: Sequence[Download], name: str, root: Path) -> str:
+    """Returns which of some files are there, or what to do."""
     missing = [file for file in files if found(file, root) is None]
     if not missing:
         return f"there, below {root}"
     if hand := [file.by_hand for file in missing if not file.url]:
         return f"missing below {root}, by hand: {hand[0]}"
-    return f"missing below {root}: python -m mibench fetch {one.name}"
+    return f"missing below {root}: python -m mibench fetch {name}"
 
 
 def _folders(overrides: Sequence[str]) -> dict[str, Path]:

@@ -2,7 +2,8 @@
 
 People with enough pictures are put in an order; the first of them are the target's, the next ones the control
 victim's, and everybody else is public, with no person in two roles. Instead of these others the attacker may own a
-folder of unlike people: that is how sets without identities (FFHQ, MetFaces) come in, which can be public only.
+folder of unlike people: that is how sets without identities come in, which can be public only; FFHQ and MetFaces in
+their official layouts by name (:mod:`mibench.public_sets`).
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from torch import Tensor
 from mibench.data import Examples, InputSpec, Population, Split
 from mibench.datasets.base import Dataset, holdout, resize
 from mibench.datasets.image_folder import ENDINGS, read_image
-from mibench.errors import UserError
+from mibench.errors import DatasetNotFoundError, UserError
 from mibench.progress import progress
+from mibench.public_sets import PUBLIC_SETS
 from mibench.seeding import derive, generator
 
 Parting = Literal["most", "seeded"]
@@ -53,7 +55,8 @@ class People(Dataset):
         max_per_class: Most pictures of a person in either role, the first ones; None takes all.
         parting: Order in which the roles are given: ``most`` (pictures first, equal ones by name) or ``seeded``.
         test_fraction: Share of each person's pictures that the target is tested on.
-        public_root: Folder, of any depth, of the attacker's images of unlike people; None takes everybody else's.
+        public_root: Folder, of any depth, of the attacker's images of unlike people, or ``ffhq`` or ``metfaces`` below
+            ``data_root``; None takes everybody else's.
         public_crop: As ``crop``, of the images below ``public_root``, none of which may be smaller.
         public_limit: Most public images, chosen by seed; None takes all.
     """
@@ -131,8 +134,9 @@ class People(Dataset):
         if self.public_root is None:
             files = [(label, file) for label, name in enumerate(others) for file in people[name]]
         else:
-            files = [(0, file) for file in images_below(self.public_root)]
-            refuse_overlap([file for _, file in files], Path(self.public_root), seen, {*private, *held_out})
+            root = public_folder(self.public_root, self.data_root)
+            files = [(0, file) for file in images_below(root)]
+            refuse_overlap([file for _, file in files], root, seen, {*private, *held_out})
         files = self._limited(files)
         notes = [] if held_out else ["There are no control people: see dataset.held_out_people."]
         notes += [UNCHECKED] if self.public_root is not None else []
@@ -234,6 +238,20 @@ def central(image: Tensor, side: int | None, file: Path, option: str, lift: int 
         raise UserError(f"{file} has {width}x{height} pixels, fewer than dataset.{option}={side}.")
     top, left = max(0, (height - side) // 2 - lift), (width - side) // 2
     return image[:, top : top + side, left : left + side]
+
+
+def public_folder(root: Path | str, data_root: Path) -> Path:
+    """Returns the folder that ``dataset.public_root`` means: that of a set known by name, or the one it names.
+
+    Raises:
+        DatasetNotFoundError: If a set known by name is not there.
+    """
+    chosen = PUBLIC_SETS.get(str(root))
+    if chosen is None:
+        return Path(root).expanduser()
+    if not (folder := data_root / chosen.images.path).is_dir():
+        raise DatasetNotFoundError(chosen.name, [folder], f"see python -m mibench fetch {chosen.name}")
+    return folder
 
 
 def images_below(root: Path | str) -> list[Path]:

@@ -115,6 +115,11 @@ def write_public(root, count=6, size=(40, 60), folder="00000"):
     return root
 
 
+def test_the_attacker_may_own_a_public_set_by_its_name(eight_people):
+    write_public(eight_people / "ffhq" / "thumbnails128x128")
+    assert len(load(eight_people, public_root="ffhq").public) == 6
+
+
 def test_the_attacker_may_own_a_folder_of_unlike_people_instead(eight_people, tmp_path):
     own = write_public(tmp_path / "thumbnails128x128")
     split = load(eight_people, public_root=own, public_crop=20)
