@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from mibench.leaderboard.collect import Collected, collect_shards, collect_studi
 from mibench.leaderboard.groups import groups_of
 from mibench.leaderboard.page import Reproduction, page, page_data
 from mibench.leaderboard.pictures import local_pictures, public_pictures, write_pictures
+from mibench.leaderboard.reference import Published, collect_reference
 from mibench.leaderboard.render import markdown
 from mibench.leaderboard.tables import decoded, write_table, write_text
 
@@ -49,11 +50,13 @@ def build(results: Path, command: Callable[[Mapping[str, Any]], Reproduction]) -
         command: Returns how a configuration (without its seed) is made again.
     """
     studies, own = collect_studies(results), collect_shards(results)
+    figures, aside = collect_reference(results)
+    studies = replace(studies, set_aside={**studies.set_aside, **aside})
     built = []
     if len(studies.table) or studies.set_aside:
-        built.append(_build(results, results, studies, command))
+        built.append(_build(results, results, studies, figures, command))
     if len(own.table) or own.set_aside:
-        built.append(_build(results, results / "local", combined(studies, own), command))
+        built.append(_build(results, results / "local", combined(studies, own), figures, command))
     return built
 
 
@@ -94,15 +97,21 @@ def write_study(results: Path, name: str, cell_ids: Iterable[str]) -> tuple[Path
     return path, statuses
 
 
-def _build(results: Path, folder: Path, rows: Collected, command: Callable[[Mapping[str, Any]], Reproduction]) -> Built:
+def _build(
+    results: Path,
+    folder: Path,
+    rows: Collected,
+    figures: Sequence[Published],
+    command: Callable[[Mapping[str, Any]], Reproduction],
+) -> Built:
     local = folder != results
     groups = groups_of(rows.table)
     made = {one.group_id: command({k: v for k, v in one.config.items() if k != "seed"}) for one in groups}
     pictures = local_pictures(results, groups) if local else public_pictures(results, groups)
     write_table(folder / "leaderboard.parquet", rows.table)
     options = {group: ", ".join(one.options) for group, one in made.items()}
-    write_text(folder / "README.md", markdown(groups, options, rows.set_aside, local))
-    content = page_data(groups, made, pictures, rows.set_aside, local)
+    write_text(folder / "README.md", markdown(groups, options, rows.set_aside, local, figures))
+    content = page_data(groups, made, pictures, rows.set_aside, local, figures)
     write_text(folder / "index.html", page(content))
     cells = sum(len(one.cells) for one in groups)
     scope = "local" if local else "committed"

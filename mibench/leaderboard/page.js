@@ -393,6 +393,28 @@ function drawCell(group) {
   );
 }
 
+// ---- published figures ---------------------------------------------------------------------------------------------
+
+const FIGURES = [
+  ["dataset", (one) => [one.dataset, sub(one.public && `public: ${one.public}`)]],
+  ["target", (one) => [one.target, sub(one.resolution && `${one.resolution} px`)]],
+  ["attack", (one) => [one.attack]],
+  ["metric", (one) => [one.metric, sub([one.variant, one.evaluator].filter(Boolean).join(", "))]],
+  ["published", (one) => [`${number(one.value)}${one.std === null ? "" : ` \u00b1 ${number(one.std)}`} ${one.unit}`.trim(),
+    sub(one.targets && `${one.targets} targets, ${one.samples} samples`)], "num"],
+  ["ours", (one) => (one.ours ? [element("a", { href: `#${one.ours.group}` }, number(one.ours.value)), sub(one.ours.protocol)] : []), "num"],
+  ["source", (one) => [`${one.source_bib}, ${one.read}`, element("span", { class: "sub source" }, one.source), element("span", { class: "sub source" }, one.notes)], "whole"],
+];
+
+function buildPublished() {
+  const section = document.getElementById("published");
+  section.hidden = !DATA.published.length;
+  section.querySelector("thead tr").append(...FIGURES.map(([name, , kind]) =>
+    element("th", { class: kind === "num" ? "num" : "" }, element("button", { type: "button", tabindex: -1 }, name))));
+  section.querySelector("tbody").append(...DATA.published.map((one) => element("tr", {},
+    FIGURES.map(([name, show, kind]) => element("td", { class: kind || "", "data-label": name }, show(one))))));
+}
+
 // ---- what was not measured, and the way between the two views ------------------------------------------------------
 
 function buildMissing() {
@@ -443,5 +465,6 @@ buildFilters();
 buildHead();
 drawTable();
 buildScatter();
+buildPublished();
 buildMissing();
 route();

@@ -12,6 +12,7 @@ import numpy as np
 
 from mibench.leaderboard.groups import COST, FACTS, HEADLINES, Group
 from mibench.leaderboard.pictures import may_show
+from mibench.leaderboard.reference import Published, ours, protocol
 from mibench.scoring import NAN
 
 #: Significant digits on the page; the parquet file has all of them.
@@ -56,6 +57,7 @@ def page_data(
     pictures: Mapping[str, str],
     set_aside: Mapping[str, str],
     local: bool,
+    figures: Sequence[Published] = (),
 ) -> dict[str, Any]:
     """Returns what the page shows, as JSON data.
 
@@ -95,8 +97,26 @@ def page_data(
         "groups": [_group(one, made[one.group_id], pictures.get(one.group_id), text, block) for one in groups],
         "rows": rows,
         "setAside": sorted(set_aside.items()),
+        "published": [_figure(one, groups) for one in figures],
         "texts": list(texts),
     }
+
+
+def _figure(one: Published, groups: Sequence[Group]) -> dict[str, Any]:
+    """Returns a published figure with what was measured of the same here: group, value and how."""
+    told = {name: getattr(one, name) for name in FIGURE}
+    ((value, std),) = shortened([[one.value, one.std]])
+    source = one.source.removeprefix("https://")  # as text: the page asks for nothing elsewhere
+    told |= {"value": value, "std": std, "source": source, "ours": None}
+    if (found := ours(one, groups)) is not None:
+        group, number = found
+        ((measured,),) = shortened([[number.score.value]])
+        told["ours"] = {"group": group.group_id, "value": measured, "protocol": protocol(group)}
+    return told
+
+
+FIGURE = ("attack", "dataset", "target", "public", "resolution", "metric", "variant", "unit", "evaluator", "targets",
+          "samples", "source_bib", "read", "notes")  # fmt: skip
 
 
 def _group(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from itertools import groupby
 
 from mibench.leaderboard.groups import HEADLINES, Group
+from mibench.leaderboard.reference import Published, ours, protocol
 
 #: Most lines of one table; the page and the parquet file hold the rest.
 LONGEST = 100
@@ -32,7 +33,13 @@ may show real people: keep this folder to yourself.
 """
 
 
-def markdown(groups: Sequence[Group], options: Mapping[str, str], set_aside: Mapping[str, str], local: bool) -> str:
+def markdown(
+    groups: Sequence[Group],
+    options: Mapping[str, str],
+    set_aside: Mapping[str, str],
+    local: bool,
+    figures: Sequence[Published] = (),
+) -> str:
     """Returns the README of a results folder.
 
     Args:
@@ -40,6 +47,7 @@ def markdown(groups: Sequence[Group], options: Mapping[str, str], set_aside: Map
         options: By group id, what differs from the defaults.
         set_aside: Files that were left out, with the reason.
         local: Whether one's own shards are part of it.
+        figures: Published figures.
     """
     parts, unmeasured = [OF_SHARDS if local else OF_STUDIES], 0
     for (task, dataset), found in groupby(groups, key=lambda one: (one.facts["task"], one.facts["dataset"])):
@@ -50,10 +58,37 @@ def markdown(groups: Sequence[Group], options: Mapping[str, str], set_aside: Map
             unmeasured += len(section)
     if unmeasured:
         parts.append(f"{unmeasured} groups of other datasets and tasks have no number: the page says why.\n")
+    if figures:
+        parts.append(_published(figures, groups))
     if set_aside:
         parts.append("## Set aside\n\nThese files gave no rows:\n")
         parts.append("\n".join(f"- `{name}`: {_plain(reason)}" for name, reason in sorted(set_aside.items())) + "\n")
     return "\n".join(parts)
+
+
+PUBLISHED = """## Published figures
+
+Quoted from their sources (`reference/`, with the place of each and what keeps it from a comparison), not measured here.
+Ours stands beside a figure where the same dataset, target, attack and metric were measured without a defense; the
+protocols still differ.
+
+| dataset | target | attack | metric | published | source | ours |
+| --- | --- | --- | --- | --- | --- | --- |"""
+
+
+def _published(figures: Sequence[Published], groups: Sequence[Group]) -> str:
+    lines = [PUBLISHED]
+    for one in figures:
+        pixels = f" ({one.resolution} px)" if one.resolution else ""
+        deviation = "" if math.isnan(one.std) else f" ± {number(one.std)}"
+        cells = [
+            one.dataset, f"{one.target}{pixels}", one.attack, f"{one.metric} {one.variant}".strip(),
+            f"{number(one.value)}{deviation} {one.unit}".strip(), f"{one.source_bib}, {one.read}", "",
+        ]  # fmt: skip
+        if (found := ours(one, groups)) is not None:
+            cells[-1] = f"{number(found[1].score.value)} ({protocol(found[0])})"
+        lines.append(f"| {' | '.join(map(_plain, cells))} |")
+    return "\n".join([*lines, ""])
 
 
 def number(value: float, signed: bool = False) -> str:
