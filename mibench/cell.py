@@ -35,7 +35,7 @@ from mibench.composition import (
     target_block,
     version_of,
 )
-from mibench.data import Examples, Population, Split
+from mibench.data import Examples, Population, Split, shared_rows
 from mibench.datasets.base import COINCIDE
 from mibench.errors import IncompatibleCellError, NotGrantedError, QueryRefused, UserError
 from mibench.knowledge import Knowledge
@@ -146,6 +146,7 @@ class Cell:
         split: Split = build(self.config["dataset"]).load()
         if self.config["control"] == "none":
             split = without_control(split)
+        refuse_private_images(split)
         name, count, classes = self.plan.cards.dataset.name, len(split.private.train), split.spec.classes
         log.info("dataset   %s: %d private training examples of %d classes", name, count, classes)
         return split
@@ -602,6 +603,21 @@ def refuse_retraining(plan: Plan) -> None:
             f"Incompatible: defense '{plan.cards.defense.name}' acts on {', '.join(hooks)}, so it would need the "
             "model trained again, but target.weights is a finished one; leave target.weights out to train its "
             "architecture under the defense."
+        )
+
+
+def refuse_private_images(split: Split) -> None:
+    """Refuses a split whose public images, of which priors are made, hold a private one.
+
+    Raises:
+        UserError: Saying how many there are.
+    """
+    if split.spec.modality != "image" or split.public is None:
+        return
+    if rows := shared_rows(split.public.x, split.private.train.x, split.private.test.x):
+        raise UserError(
+            f"{len(rows)} of the {len(split.public)} public images (the first is number {rows[0]}) are private ones "
+            "too, so the attacker would own what is to be protected; take them out of the public data."
         )
 
 

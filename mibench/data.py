@@ -84,6 +84,16 @@ class Examples:
         return sha.hexdigest()
 
 
+def shared_rows(public: Tensor, *seen: Tensor) -> list[int]:
+    """Returns the rows of ``public`` that are, bit for bit, rows of a tensor in ``seen``."""
+
+    def digests(x: Tensor) -> list[bytes]:
+        return [hashlib.sha256(row.contiguous().numpy()).digest() for row in x.cpu()]
+
+    theirs = {digest for x in seen for digest in digests(x)}
+    return [row for row, digest in enumerate(digests(public)) if digest in theirs]
+
+
 @dataclass(frozen=True)
 class Population:
     """Examples of the same classes, parted into what a model is trained on and what it is tested on."""

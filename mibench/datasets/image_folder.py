@@ -19,7 +19,7 @@ from PIL import Image, ImageOps
 from torch import Tensor
 
 from mibench.card import DatasetCard
-from mibench.data import Split
+from mibench.data import Split, shared_rows
 from mibench.datasets.base import Dataset, class_split, resize
 from mibench.errors import UserError
 from mibench.options import Share
@@ -111,6 +111,7 @@ class ImageFolder(Dataset):
         files = [self._images_of(folder) for folder in folders]
         x = read_images([file for of_class in files for file in of_class], self.channels, self.size)
         y = torch.arange(len(folders)).repeat_interleave(torch.tensor([len(of_class) for of_class in files]))
+        self._refuse_copies(x, [file for of_class in files for file in of_class], y, len(private), len(public))
         ids = torch.arange(len(folders)).split([len(private), len(public), len(held_out)])
         control = ids[2].tolist() if held_out else ([] if len(public) < 2 else None)
         return class_split(
@@ -125,6 +126,16 @@ class ImageFolder(Dataset):
             mirrored=self.mirrored,
             notes=() if control or control is None else ("There are no control classes: see dataset.held_out_root.",),
         )
+
+    def _refuse_copies(self, x: Tensor, files: Sequence[Path], y: Tensor, private: int, public: int) -> None:
+        """Raises where a public image is, pixel for pixel, a private one."""
+        own, others = x[y < private], x[(y >= private) & (y < private + public)]
+        for row in shared_rows(others, own):
+            twin = next(file for file, image in zip(files, own, strict=False) if torch.equal(image, others[row]))
+            raise UserError(
+                f"{files[len(own) + row]} is the same picture as {twin}, which is private; public images must show "
+                "other people or things: take it out."
+            )
 
     def _images_of(self, folder: Path) -> list[Path]:
         files = (entry for entry in sorted(folder.iterdir()) if entry.is_file() and entry.name[0] != ".")

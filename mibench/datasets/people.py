@@ -20,7 +20,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from mibench.data import Examples, InputSpec, Population, Split
+from mibench.data import Examples, InputSpec, Population, Split, shared_rows
 from mibench.datasets.base import Dataset, holdout, resize
 from mibench.datasets.image_folder import ENDINGS, read_image
 from mibench.errors import DatasetNotFoundError, UserError
@@ -142,11 +142,14 @@ class People(Dataset):
         notes += [UNCHECKED] if self.public_root is not None else []
         with Image.open(seen[0]) as first:
             if self.frame is not None and first.size != self.frame:
-                notes.append(f"The pictures are copies of {first.width}x{first.height} pixels, cropped beforehand.")
+                notes.append(f"Public pictures left out as private ones under another name: {len(copies)}.")
+            kept = torch.ones(len(public), dtype=torch.bool)
+            kept[copies] = False
+            public = public[kept]
         return Split(
             spec=InputSpec("image", (self.channels, self.size, self.size), len(private), mirrored=True),
-            private=self._population(people, private, "private"),
-            public=self._public(files) if files else None,
+            private=own,
+            public=public,
             held_out=self._population(people, held_out, "held_out") if held_out else None,
             class_names=tuple(private),
             notes=tuple(notes),

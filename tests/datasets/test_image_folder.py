@@ -247,3 +247,12 @@ def test_pixels_of_unknown_range_are_refused(tmp_path, pixels):
     Image.fromarray(pixels).save(tmp_path / "scan.tif")
     with pytest.raises(UserError, match=r"scan\.tif .*no known range"):
         read_image(tmp_path / "scan.tif", None)
+
+
+def test_a_private_image_among_the_public_ones_is_refused_by_name(people, strangers):
+    Image.open(people / "carl" / "2.png").save(strangers / "yuri" / "copy.bmp")  # the same pixels in another file
+    with pytest.raises(UserError, match=r"yuri/copy\.bmp is the same picture as .*carl/2\.png, which is private"):
+        ImageFolder(root=people, public_root=strangers).load()
+    with pytest.raises(UserError, match=r"carl/2\.png is the same picture as .*anna/0\.png"):
+        Image.open(people / "carl" / "2.png").save(people / "anna" / "0.png")
+        ImageFolder(root=people, public_classes=2).load()

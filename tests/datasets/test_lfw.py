@@ -1,5 +1,7 @@
 """LFW, and what it shares with the other datasets of people: roles, crops, the attacker's own folder."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -201,3 +203,20 @@ def test_the_real_people(data_root):
         min(50, len(people[name])) for name in split.class_names
     ]
     assert 0.3 < float(split.private.train.x.mean()) < 0.6
+
+
+def test_a_private_picture_under_another_name_is_not_the_attackers(tmp_path):
+    """The official list has such pictures; a user's own folder with one is refused, whatever the file."""
+    write_people(tmp_path / "lfw-deepfunneled")
+    before = load(tmp_path)
+    private = Image.open(tmp_path / "lfw-deepfunneled" / "Ann_A" / "Ann_A_0001.jpg")
+    (tmp_path / "lfw-deepfunneled" / "Gus" / "Gus_0002.jpg").write_bytes(Path(private.filename).read_bytes())
+    split = load(tmp_path)
+    assert torch.equal(split.public.x, before.public.x) and len(split.public) == len(split.public.y)
+    assert any(note == "Public pictures left out as private ones under another name: 1." for note in split.notes)
+    assert not any("left out" in note for note in before.notes)
+    own = tmp_path / "own"
+    own.mkdir()
+    private.crop((69, 69, 181, 181)).save(own / "copy.png")
+    with pytest.raises(UserError, match=r"copy\.png shows, pixel for pixel, a private picture"):
+        load(tmp_path, public_root=own)
