@@ -217,6 +217,6 @@ def test_a_private_picture_under_another_name_is_not_the_attackers(tmp_path):
     assert not any("left out" in note for note in before.notes)
     own = tmp_path / "own"
     own.mkdir()
-    private.crop((69, 69, 181, 181)).save(own / "copy.png")
+    private.crop((69, 64, 181, 176)).save(own / "copy.png")
     with pytest.raises(UserError, match=r"copy\.png shows, pixel for pixel, a private picture"):
         load(tmp_path, public_root=own)
