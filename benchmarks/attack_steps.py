@@ -28,6 +28,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from mibench.access import Ledger, WhiteBoxView
 from mibench.attacks.base import Attack
 from mibench.attacks.deepinversion import DeepInversion
+from mibench.attacks.dmmia import Dmmia
+from mibench.attacks.emi import Emi
 from mibench.attacks.gmi import Gmi
 from mibench.attacks.ifgmi import Ifgmi
 from mibench.attacks.kedmi import Kedmi
@@ -73,12 +75,14 @@ class Case:
         loop: The same by hand.
         prior: Name of its prior.
         classes: Classes attacked at once; each has as many images as make up ``IMAGES``.
+        companions: Further victims that the attacker holds.
     """
 
     attack: Callable[[int], Attack[Any, Any]]
     loop: Loop
     prior: str | None = None
     classes: int = IMAGES
+    companions: int = 0
 
 
 def vmi(family: Any, draw: Callable[..., tuple[Tensor, Tensor]]) -> Case:
@@ -97,12 +101,16 @@ CASES = {
     "plgmi": Case(lambda n: PlgMi(iterations=n), by_hand.plgmi, "projection_cgan"),
     "lomma on gmi": Case(lambda n: Lomma(base=Gmi(iterations=n, restarts=1)), by_hand.lomma, "wgan_gp"),
     "ppa": Case(lambda n: Ppa(iterations=n, candidates=1, rounds=0, **STYLES), by_hand.ppa, "style_gan"),
+    "dmmia": Case(lambda n: Dmmia(iterations=n, candidates=1, rounds=0, **STYLES), by_hand.dmmia, "style_gan"),
     "mirror_white": Case(lambda n: MirrorWhite(iterations=n, **STYLES), by_hand.mirror_white, "style_gan"),
     "ifgmi": Case(lambda n: Ifgmi(stages=2, first_steps=1, later_steps=n - 1, **STYLES), by_hand.ifgmi, "style_gan"),
     "patchmi": Case(
         lambda n: PatchMi(iterations=n, batch_size=4, generator_width=16, discriminator_width=64),
         by_hand.patchmi,
         classes=2,
+    ),
+    "emi": Case(
+        lambda n: Emi(iterations=n, batch_size=IMAGES, candidates=1, width=16), by_hand.emi, classes=2, companions=1
     ),
     "deepinversion": Case(lambda n: DeepInversion(iterations=n, batch=IMAGES), by_hand.deepinversion),
     "mi_face": Case(lambda n: MiFace(iterations=n), by_hand.mi_face),
@@ -125,12 +133,15 @@ class Run:
         targets, samples = torch.arange(classes), max(1, images // case.classes)
         prior = None if case.prior is None else PRIORS[case.prior].network(SPEC).eval().requires_grad_(False)
         public = Examples(torch.rand(32, *SPEC.shape), torch.zeros(32, dtype=torch.long))
-        self.knowledge = Knowledge(public_data=public, latent_prior=prior)
-        self.view = WhiteBoxView.of(ResNet18(spec=SPEC).eval(), SPEC, Ledger(), torch.device("cpu"))
+        self.view, *others = (
+            WhiteBoxView.of(ResNet18(spec=SPEC).eval(), SPEC, Ledger(), torch.device("cpu"))
+            for _ in range(1 + case.companions)
+        )
+        self.knowledge = Knowledge(public_data=public, latent_prior=prior, ensemble=lambda _: tuple(others))
         self.attack = case.attack(steps)
         self.own = self.attack.untrained(self.view, self.knowledge, 0).eval()
         self.goal = ClassGoal(targets, samples)
-        given = Given(self.attack, self.view, prior, self.own, public.x, targets, samples)
+        given = Given(self.attack, self.view, prior, self.own, public.x, targets, samples, others)
         self.by_hand = case.loop(given)
 
     def go(self, after: Callable[[], None]) -> None:

@@ -21,10 +21,12 @@ from torch.nn.functional import cross_entropy
 from torchvision.models import resnet18
 
 from mibench.access import WhiteBoxView
+from mibench.attacks.emi import Networks
 from mibench.attacks.patchmi import PatchDiscriminator, PatchGenerator
 from mibench.model import StyleState
 from mibench.optim.denoising import nl_means, sharpen
 from mibench.optim.style_search import best_styles, random_styles
+from mibench.seeding import seeded
 
 
 @dataclass(frozen=True)
@@ -39,6 +41,7 @@ class Given:
         public: Public images.
         targets: Class ids.
         samples: Images per class.
+        companions: Views of further victims.
     """
 
     attack: Any
@@ -48,6 +51,7 @@ class Given:
     public: Tensor
     targets: Tensor
     samples: int
+    companions: Sequence[WhiteBoxView] = ()
 
     @property
     def labels(self) -> Tensor:
@@ -67,9 +71,14 @@ def loaded(ours: nn.Module, theirs: Sequence[nn.Module]) -> nn.Module:
     return ours.eval().requires_grad_(False)
 
 
-def victim(g: Given) -> nn.Module:
-    model = g.view.model
+def victim(g: Given, view: WhiteBoxView | None = None) -> nn.Module:
+    model = (view or g.view).model
     return loaded(resnet18(num_classes=g.view.spec.classes), [model.stages, model.head])
+
+
+def below_head(model: nn.Module) -> nn.Module:
+    """Returns what computes the features that the last layer of a ResNet sees."""
+    return nn.Sequential(*list(model.children())[:-1], nn.Flatten())
 
 
 def dcgan(g: Given, wide: Sequence[int] = (512, 256, 128, 64)) -> nn.Module:
@@ -133,7 +142,7 @@ def gmi(g: Given) -> Iterator[Tensor]:
 
 def lomma(g: Given) -> Iterator[Tensor]:
     target, generate, judge, labels = victim(g), dcgan(g), critic(g), g.labels
-    below = nn.Sequential(*list(target.children())[:-1], nn.Flatten())
+    below = below_head(target)
     students, mean = list(g.own["students"]), g.own["reference"].mean
     z = torch.randn(len(labels), 100, generator=g.draws("latents"))
     velocity = torch.zeros_like(z)
@@ -267,6 +276,38 @@ def ppa(g: Given) -> Iterator[Tensor]:
         yield images.detach()
 
 
+def dmmia(g: Given) -> Iterator[Tensor]:
+    target, labels, draws, synthesis = victim(g), g.labels, g.draws("views"), g.prior.synthesis
+    below, classes = below_head(target), range(len(g.targets))
+    w = styles(g)[1].requires_grad_(True)
+    adam = torch.optim.Adam([w], lr=0.005, betas=(0.1, 0.1))
+    starts = [torch.randn(800, 512, generator=g.draws("prototypes", label)) for label in g.targets.tolist()]
+    centres = (0.01 * torch.stack(starts)).requires_grad_(True)
+    sgd = torch.optim.SGD([centres], lr=1e-5, momentum=0.9, weight_decay=5e-4)
+    place, memory = torch.tensor(classes).repeat_interleave(g.samples), None
+
+    def scattered(hidden: Tensor, centres: Tensor) -> Tensor:
+        near = hidden.reshape(len(centres), -1, 512) @ centres.transpose(1, 2) / 0.1
+        return near.logsumexp(2) - near.amax(2)
+
+    while True:
+        state = synthesis(w[:, None].expand(-1, g.prior.num_ws, -1), None, 0, g.prior.num_blocks)
+        images = moved(0.5 + state.image / 2, draws, 0.9)
+        features = below(seen(images))
+        hidden = functional.normalize(features, dim=1)
+        sgd.zero_grad()
+        scattered(hidden.detach(), centres).mean(1).sum().backward()
+        sgd.step()
+        met = hidden.detach().reshape(len(centres), -1, 512).mean(1)
+        memory = met if memory is None else 0.7 * memory + 0.3 * met
+        loss = poincare(target.fc(features), labels) + 0.1 * scattered(hidden, centres.detach()).flatten()
+        loss = loss + 0.1 * cross_entropy(hidden @ memory.T / 0.1, place, reduction="none")
+        adam.zero_grad()
+        loss.sum().backward()
+        adam.step()
+        yield images.detach()
+
+
 def mirror_white(g: Given) -> Iterator[Tensor]:
     target, labels, draws, synthesis = victim(g), g.labels, g.draws("views"), g.prior.synthesis
     pool, w = styles(g)
@@ -353,6 +394,36 @@ def patchmi(g: Given) -> Iterator[Tensor]:
             adam_g.step()
             shown.append(both.detach())
         yield torch.cat(shown)
+
+
+def emi(g: Given) -> Iterator[Tensor]:
+    attack, draws = g.attack, g.draws("training")
+    targets = [victim(g, view) for view in (g.view, *g.companions)]
+    below = [below_head(target) for target in targets]
+    with seeded(attack._seed):
+        made = Networks(g.view.spec.shape, 100, attack.width, len(g.targets)).train()
+    adam_g = torch.optim.Adam(made.makers.parameters(), lr=1e-3, betas=(0.5, 0.999))
+    adam_d = torch.optim.Adam(made.judge.parameters(), lr=1e-3, betas=(0.5, 0.999))
+    while True:
+        z = torch.randn(attack.batch_size, 100, generator=draws)
+        entities = torch.randint(len(g.targets), (attack.batch_size,), generator=draws)
+        images = made.paint(z, entities)
+        real, fake = g.public[torch.randint(len(g.public), (len(z),), generator=draws)], images.detach()
+        alpha = torch.rand(len(z), 1, 1, 1, generator=draws)
+        between = (alpha * real + (1 - alpha) * fake).requires_grad_(True)
+        (slope,) = torch.autograd.grad(made.critic(between.clone()).sum(), between, create_graph=True)
+        steep = (slope.flatten(1).norm(dim=1) - 1).square().mean()
+        adam_d.zero_grad()
+        (made.critic(fake).mean() - made.critic(real).mean() + 10 * steep).backward()
+        adam_d.step()
+        features = [one(seen(images)) for one in below]
+        said = [target.fc(one) for target, one in zip(targets, features, strict=True)]
+        loss = torch.stack([cross_entropy(one, g.targets[entities]) for one in said]).mean()
+        loss = loss - 0.1 * torch.stack([one.abs().mean() for one in features]).mean() - made.critic(images).mean()
+        adam_g.zero_grad()
+        loss.backward(inputs=list(made.makers.parameters()))
+        adam_g.step()
+        yield images.detach()
 
 
 def deepinversion(g: Given) -> Iterator[Tensor]:
