@@ -30,7 +30,7 @@ from mibench.attacks.base import Attack
 from mibench.attacks.deepinversion import DeepInversion
 from mibench.attacks.dmmia import Dmmia
 from mibench.attacks.emi import Emi
-from mibench.attacks.gmi import Gmi
+from mibench.attacks.gmi import Gmi, GmiMasked
 from mibench.attacks.ifgmi import Ifgmi
 from mibench.attacks.kedmi import Kedmi
 from mibench.attacks.lomma import Lomma
@@ -39,16 +39,19 @@ from mibench.attacks.mirror_white import MirrorWhite
 from mibench.attacks.patchmi import PatchMi
 from mibench.attacks.plgmi import PlgMi
 from mibench.attacks.ppa import Ppa
+from mibench.attacks.secretgen import SecretGen
 from mibench.attacks.vmi import Vmi
 from mibench.catalogue import entries
 from mibench.data import Examples, InputSpec
 from mibench.knowledge import Knowledge
+from mibench.priors.inpainting_gan import InpaintingGan
 from mibench.priors.inversion_gan import InversionGan
 from mibench.priors.projection_cgan import ProjectionCgan
 from mibench.priors.style_gan import StyleGan
 from mibench.priors.wgan_gp import WganGp
 from mibench.targets.resnet18 import ResNet18
 from mibench.tasks.class_ import ClassGoal
+from mibench.tasks.completion import CompletionGoal, hole_mask
 
 SPEC = InputSpec("image", (3, 64, 64), classes=16, mirrored=True)
 IMAGES = 8
@@ -61,6 +64,7 @@ STYLES = {"latents": 64}
 PRIORS = {
     "wgan_gp": WganGp(),
     "inversion_gan": InversionGan(),
+    "inpainting_gan": InpaintingGan(width=16),
     "projection_cgan": ProjectionCgan(width=16),
     "style_gan": StyleGan(base=2048, width=128),
 }
@@ -76,6 +80,7 @@ class Case:
         prior: Name of its prior.
         classes: Classes attacked at once; each has as many images as make up ``IMAGES``.
         companions: Further victims that the attacker holds.
+        masked: Whether it completes masked images instead.
     """
 
     attack: Callable[[int], Attack[Any, Any]]
@@ -83,6 +88,7 @@ class Case:
     prior: str | None = None
     classes: int = IMAGES
     companions: int = 0
+    masked: bool = False
 
 
 def vmi(family: Any, draw: Callable[..., tuple[Tensor, Tensor]]) -> Case:
@@ -94,6 +100,12 @@ def vmi(family: Any, draw: Callable[..., tuple[Tensor, Tensor]]) -> Case:
 
 CASES = {
     "gmi": Case(lambda n: Gmi(iterations=n, restarts=1), by_hand.gmi, "wgan_gp"),
+    "gmi_masked": Case(
+        lambda n: GmiMasked(iterations=n, restarts=1), by_hand.gmi_masked, "inpainting_gan", masked=True
+    ),
+    "secretgen": Case(
+        lambda n: SecretGen(iterations=n, candidates=2, grid=2), by_hand.secretgen, "inpainting_gan", masked=True
+    ),
     "kedmi": Case(lambda n: Kedmi(iterations=n), by_hand.kedmi, "inversion_gan"),
     "vmi, gaussian": vmi("gaussian", by_hand.gaussian),
     "vmi, mixture": vmi("mixture", by_hand.mixture),
@@ -137,11 +149,18 @@ class Run:
             WhiteBoxView.of(ResNet18(spec=SPEC).eval(), SPEC, Ledger(), torch.device("cpu"))
             for _ in range(1 + case.companions)
         )
-        self.knowledge = Knowledge(public_data=public, latent_prior=prior, ensemble=lambda _: tuple(others))
+        self.knowledge = Knowledge(
+            public_data=public,
+            latent_prior=prior,
+            facts={"labels": targets} if case.masked else {},
+            ensemble=lambda _: tuple(others),
+        )
         self.attack = case.attack(steps)
         self.own = self.attack.untrained(self.view, self.knowledge, 0).eval()
-        self.goal = ClassGoal(targets, samples)
-        given = Given(self.attack, self.view, prior, self.own, public.x, targets, samples, others)
+        hole = hole_mask("centre", *SPEC.shape[1:])
+        masked = CompletionGoal(public.x[:classes].masked_fill(hole, 0.0), hole) if case.masked else None
+        self.goal = masked or ClassGoal(targets, samples)
+        given = Given(self.attack, self.view, prior, self.own, public.x, targets, samples, others, masked)
         self.by_hand = case.loop(given)
 
     def go(self, after: Callable[[], None]) -> None:
@@ -152,7 +171,8 @@ class Run:
         def watched(count: int, what: str = "") -> Iterator[int]:
             for step in steps(count, what):
                 yield step
-                after()
+                if what != "candidates":  # looked at before the first step
+                    after()
 
         stepping.steps = watched
         self.attack(self.view, self.knowledge, self.goal, seed=0, networks=self.own)
@@ -218,7 +238,9 @@ def measure(names: list[str] | None = None) -> list[Figure]:
     missing = {
         entry.name
         for entry in entries("attack")
-        if entry.card.task == "class" and "white_box" in entry.card.access and "image" in entry.card.modalities
+        if entry.card.task in ("class", "completion")
+        and "white_box" in entry.card.access
+        and "image" in entry.card.modalities
     } - {name.split()[0].strip(",") for name in CASES}
     figures = [
         Figure(" ".join(["white-box attacks on images without a loop by hand:", *sorted(missing)]), len(missing), "", 0)

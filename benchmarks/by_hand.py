@@ -23,10 +23,12 @@ from torchvision.models import resnet18
 from mibench.access import WhiteBoxView
 from mibench.attacks.emi import Networks
 from mibench.attacks.patchmi import PatchDiscriminator, PatchGenerator
+from mibench.attacks.secretgen import pseudo_label, selected
 from mibench.model import StyleState
 from mibench.optim.denoising import nl_means, sharpen
 from mibench.optim.style_search import best_styles, random_styles
 from mibench.seeding import seeded
+from mibench.tasks.completion import CompletionGoal
 
 
 @dataclass(frozen=True)
@@ -42,6 +44,7 @@ class Given:
         targets: Class ids.
         samples: Images per class.
         companions: Views of further victims.
+        masked: Masked images that are to be completed; None where classes are attacked.
     """
 
     attack: Any
@@ -52,6 +55,7 @@ class Given:
     targets: Tensor
     samples: int
     companions: Sequence[WhiteBoxView] = ()
+    masked: CompletionGoal | None = None
 
     @property
     def labels(self) -> Tensor:
@@ -123,8 +127,8 @@ def poincare(logits: Tensor, labels: Tensor) -> Tensor:
     return torch.arccosh(1 + 2 * (u - v).square().sum(1) / inside)
 
 
-def momentum_step(z: Tensor, velocity: Tensor) -> tuple[Tensor, Tensor]:
-    ahead = 0.9 * velocity - 0.02 * z.grad
+def momentum_step(z: Tensor, velocity: Tensor, lr: float = 0.02) -> tuple[Tensor, Tensor]:
+    ahead = 0.9 * velocity - lr * z.grad
     return (z.detach() - 0.9 * velocity + 1.9 * ahead).clamp(-1, 1), ahead
 
 
@@ -138,6 +142,29 @@ def gmi(g: Given) -> Iterator[Tensor]:
         (loss / 100).backward()
         z, velocity = momentum_step(z, velocity)
         yield images.detach()
+
+
+def completion(g: Given, z: Tensor, labels: Tensor, lr: float, batch: int) -> Iterator[Tensor]:
+    target, windows = victim(g), g.draws("windows")
+    velocity = torch.zeros_like(z)
+    while True:
+        images = g.prior.fill(g.masked.images, g.masked.hole, z.requires_grad_(True))
+        loss = 100 * cross_entropy(target(seen(images)), labels, reduction="sum")
+        ((loss - g.prior.realism(images, windows).sum()) / batch).backward()
+        z, velocity = momentum_step(z, velocity, lr)
+        yield images.detach()
+
+
+def gmi_masked(g: Given) -> Iterator[Tensor]:
+    z = torch.randn(len(g.labels), 100, generator=g.draws("latents"))
+    yield from completion(g, z, g.labels, 0.02, 100)
+
+
+def secretgen(g: Given) -> Iterator[Tensor]:
+    said = g.attack.candidates_of(g.view.narrow(), g.prior, g.masked, g.public.mean((0, 2, 3), keepdim=True))
+    latents, plain, mean = said
+    labels = pseudo_label(plain, mean)
+    yield from completion(g, selected(latents, plain, labels, 1), labels, 0.01, 64)
 
 
 def lomma(g: Given) -> Iterator[Tensor]:
