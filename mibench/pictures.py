@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -55,7 +55,8 @@ def draw_sheet(path: Path, headings: Sequence[str], rows: Sequence[SheetRow], ca
         left += width
     for number, row in enumerate(rows):
         top = 2 * LABEL + 2 * GAP + number * (TILE + GAP)
-        pen.text((2 * GAP, top + TILE // 2 - 8), row.title, fill=INK, font=font)
+        title = wrapped(row.title, lambda text: pen.textlength(text, font=font) <= MARGIN - 3 * GAP)
+        pen.multiline_text((2 * GAP, top + TILE // 2), title, fill=INK, font=font, anchor="lm")
         left = MARGIN
         for images, width in zip(row.pictures, widths, strict=True):
             for position, image in enumerate(images if images is not None else []):
@@ -64,6 +65,24 @@ def draw_sheet(path: Path, headings: Sequence[str], rows: Sequence[SheetRow], ca
     path.parent.mkdir(parents=True, exist_ok=True)
     sheet.save(path)
     return path
+
+
+def wrapped(title: str, fits: Callable[[str], bool]) -> str:
+    """Returns a title in lines that fit, broken at spaces and underscores; a word that does not fit is cut short.
+
+    >>> wrapped("Silvio_Berlusconi", lambda text: len(text) <= 9)
+    'Silvio\\nBerlusco…'
+    """
+    lines: list[str] = []
+    for word in title.replace("_", " ").split():
+        if lines and fits(f"{lines[-1]} {word}"):
+            lines[-1] += f" {word}"
+            continue
+        whole = word
+        while not fits(word):
+            word = f"{whole[: len(word) - 2]}…"
+        lines.append(word)
+    return "\n".join(lines)
 
 
 def _tile(image: Tensor) -> Image.Image:
