@@ -68,10 +68,10 @@ def draw_sheet(path: Path, headings: Sequence[str], rows: Sequence[SheetRow], ca
 
 
 def wrapped(title: str, fits: Callable[[str], bool]) -> str:
-    """Returns a title in lines that fit, broken at spaces and underscores; a word that does not fit is cut short.
+    r"""Returns a title in lines that fit, broken at spaces and underscores; a word that does not fit is cut short.
 
     >>> wrapped("Silvio_Berlusconi", lambda text: len(text) <= 9)
-    'Silvio\\nBerlusco…'
+    'Silvio\nBerlusco…'
     """
     lines: list[str] = []
     for word in title.replace("_", " ").split():
