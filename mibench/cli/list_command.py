@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mibench.card import AttackCard, Card, DatasetCard, DefenseCard, MetricCard, SettingCard
+from mibench.card import AttackCard, Card, DatasetCard, DefenseCard, MetricCard, PriorCard, SettingCard, TargetCard
 from mibench.catalogue import AXES, entries
 from mibench.errors import UnknownNameError, UserError
 
@@ -43,6 +43,8 @@ def describe(card: Card) -> list[str]:
     if isinstance(card, AttackCard):
         parts += [f"task {card.task}", f"access {' or '.join(card.access)}", card.family]
         parts += [f"needs {', '.join(card.needs)}"] if card.needs else []
+        parts += [f"may use {', '.join(card.uses)}"] if card.uses else []
+        parts += [f"searches {card.space}"] if "prior" in card.needs else []
     elif isinstance(card, DefenseCard):
         parts += [f"hooks {', '.join(card.hooks)}" if card.hooks else "no hook"]
         parts += [f"affects {', '.join(card.affects)}"] if card.affects else []
@@ -53,4 +55,9 @@ def describe(card: Card) -> list[str]:
         parts += [f"tasks {', '.join(card.tasks)}", card.licence, "embedded" if card.embedded else "to be downloaded"]
     elif isinstance(card, SettingCard):
         parts += [f"access {', '.join(card.access)}"]
+    elif isinstance(card, PriorCard) and card.name != "none":
+        parts += [f"for search in {', '.join(card.spaces)}"]
+        parts += [f"asks the victim ({card.asks})"] if card.asks else []
+    elif isinstance(card, TargetCard):
+        parts += [f"family {card.family}"] if card.family else []
     return parts
