@@ -42,7 +42,7 @@ def test_poisoned_private_data_change_no_answer(name, make_cell, tmp_path, reque
     def refuse(*_args, **_options):
         raise AssertionError("an attack asked for an evaluation model")
 
-    monkeypatch.setattr("mibench.cell.train_evaluator", refuse)
+    monkeypatch.setattr("mibench.stage.train_evaluator", refuse)
     poisoned = answer(cell_for(name, make_cell, tmp_path, request), poison=True)
     assert torch.equal(clean.values, poisoned.values)
     assert (clean.labels is None) == (poisoned.labels is None)

@@ -1,0 +1,244 @@
+"""What stands before an attacker comes: the dataset and every model that mibench trains on its own account.
+
+These are the victim, further victims of the same people (companions) and the evaluation models.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+
+from mibench.card import Card, TargetCard, family_of
+from mibench.catalogue import entry
+from mibench.composition import Plan, build, component_of, content_of, folder, target_block, version_of
+from mibench.data import Examples, Population, Split, shared_rows
+from mibench.datasets.base import COINCIDE
+from mibench.errors import IncompatibleCellError, UserError
+from mibench.options import check_types
+from mibench.scoring import near_chance
+from mibench.seeding import derive
+from mibench.settings.base import Scene, Setting
+from mibench.store import Store
+from mibench.tasks.base import Evaluator
+from mibench.training import Recipe, is_correct
+from mibench.victim import Blueprint, Victim, Workshop, train_evaluator
+
+log = logging.getLogger("mibench")
+
+#: What a user is told of a model that hardly knows the data.
+MISFIT = (
+    "The model is near chance on the private test data, as with a wrong target.mean, target.std or target.size, or "
+    "with class folders in another order than its labels; a misread model looks safe, so set this right first."
+)
+
+
+class Stage:
+    """Dataset and models of one cell, each made once and when it is needed.
+
+    Args:
+        plan: The planned cell, found compatible.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.config = plan.config
+        self.seed = int(self.config["seed"])
+        self.workshop = Workshop(
+            Store(folder(plan, "store")), choose_device(self.config["device"]), self.config["precision"]
+        )
+
+    @cached_property
+    def split(self) -> Split:
+        """The dataset, parted."""
+        split: Split = build(self.config["dataset"]).load()
+        if self.config["control"] == "none":
+            split = without_control(split)
+        refuse_private_images(split)
+        name, count, classes = self.plan.cards.dataset.name, len(split.private.train), split.spec.classes
+        log.info("dataset   %s: %d private training examples of %d classes", name, count, classes)
+        return split
+
+    @cached_property
+    def setting(self) -> Setting:
+        """How the target is trained and observed."""
+        setting: Setting = build(self.config["setting"])
+        return setting
+
+    def scene(self, control: bool = False) -> Scene:
+        """The parts of one victim, with a defense of its own, whose state is not shared with another victim's.
+
+        Args:
+            control: Whether it is for the control victim, which takes no weights from a file.
+        """
+        block, target = self.config["defense"], self.config["target"]
+        if control and "weights" in target:
+            target = {**target, "weights": None}
+        takes_part = {"data", "input", "architecture", "training", *self.setting.card.training_hooks}
+        trains = bool(takes_part & set(self.plan.cards.defense.hooks))
+        key = {"config": block, "revision": self.plan.version("defense")} if trains else {}
+        return Scene(
+            split=self.split,
+            blueprint=blueprint(target),
+            defense=build(block),
+            defense_key=key,
+            workshop=self.workshop,
+            seed=self.seed,
+        )
+
+    def scene_of(self, victim: Victim) -> Scene:
+        """Returns the scene that ``victim`` belongs to."""
+        return dataclasses.replace(self.scene(), defense=victim.defense)
+
+    @cached_property
+    def victim(self) -> Victim:
+        """The defended target, trained on private data; of a user's own model, its accuracy is said at once."""
+        scene = self.scene()
+        victim = self.setting.train(scene, self.split.private, "victim")
+        if scene.blueprint.pretrained:
+            test = self.split.private.test
+            accuracy, chance = accuracy_of(victim, test), chance_of(test)
+            log.info(
+                "model     right on %.0f %% of the private test data (chance %.0f %%)", 100 * accuracy, 100 * chance
+            )
+            if near_chance(accuracy, chance):
+                log.warning("%s", MISFIT)
+        return victim
+
+    @property
+    def companions(self) -> Sequence[str]:
+        """The architectures of the further models that the attacker holds; none where its attack takes none."""
+        named: Sequence[str] = self.config["knowledge"]["companions"]
+        return named if "companions" in self.plan.cards.attack.uses else ()
+
+    def trained_companions(self, population: Population) -> list[Victim]:
+        """Returns the further models, trained on ``population`` as the victim is, each with a seed of its own."""
+        return [
+            self.setting.train(
+                dataclasses.replace(
+                    self.scene(),
+                    blueprint=blueprint(target_block(self.plan, name)),
+                    seed=derive(self.seed, "companion", position),
+                ),
+                population,
+                f"companion {name}",
+            )
+            for position, name in enumerate(self.companions)
+        ]
+
+    @property
+    def judges(self) -> list[Card]:
+        """The architectures of the evaluation models: neither the victim's nor a companion's.
+
+        Raises:
+            UserError: If companions leave none.
+        """
+        options, modality = self.config["evaluation"], self.plan.cards.dataset.modalities[0]
+        holds = {self.config["target"]["name"], *(architecture(name) for name in self.companions)}
+        cards = [entry("target", name).card for name in options["models"] if not holds & {name, architecture(name)}]
+        suited = [card for card in cards if modality in card.modalities]
+        if options["count"] and self.companions and not suited:
+            raise UserError(
+                f"evaluation.models=[{', '.join(options['models'])}] names no architecture that the attacker does not "
+                f"hold (the victim's, and knowledge.companions=[{', '.join(self.companions)}]); add another one to "
+                "evaluation.models or leave one out of knowledge.companions."
+            )
+        return suited[: options["count"]]
+
+    def evaluators(self) -> Sequence[Evaluator]:
+        """Returns the evaluation models: other architectures and seeds than the victim's, on raw private data."""
+        ready = []
+        for card in self.judges:
+            name, plans = card.name, blueprint(self.evaluator_block(card.name))
+            model, accuracy = train_evaluator(plans, self.split, self.workshop, self.config["evaluation"]["seed"])
+            ready.append(Evaluator(name, model, accuracy))
+        return ready
+
+    def evaluator_block(self, name: str) -> dict[str, Any]:
+        """Returns the target block of an evaluation model, trained at least as long as the cell says."""
+        block, least = target_block(self.plan, name), self.config["evaluation"]["min_steps"]
+        if least is not None:
+            block["recipe"] = {**block["recipe"], "min_steps": max(least, block["recipe"].get("min_steps", 0))}
+        return block
+
+
+def blueprint(block: dict[str, Any]) -> Blueprint:
+    """Returns how the classifier of a resolved target block is made."""
+    component_of(block)
+    check_types("target.recipe", Recipe, block.get("recipe"))
+    recipe = Recipe(**block["recipe"])
+    key = {"config": content_of(block), "revision": version_of(block)}
+    return Blueprint(block["name"], lambda spec: build(block, spec=spec), recipe, key, bool(block.get("weights")))
+
+
+def architecture(name: str) -> str:
+    """Returns the name of a target's architecture: its own, or that of the entry it is a variant of."""
+    return entry("target", name).card.variant_of or name
+
+
+def evaluator_family(plan: Plan, name: str) -> str:
+    """Returns the family of an evaluation model's architecture."""
+    card = entry("target", name).card
+    assert isinstance(card, TargetCard)
+    return family_of(card, target_block(plan, name))
+
+
+def refuse_retraining(plan: Plan) -> None:
+    """Refuses a defense that takes part in training for a model that comes with its weights.
+
+    Raises:
+        IncompatibleCellError: In one sentence.
+    """
+    hooks = [hook for hook in plan.cards.defense.hooks if hook in ("data", "input", "architecture", "training")]
+    if plan.config["target"].get("weights") and hooks:
+        raise IncompatibleCellError(
+            f"Incompatible: defense '{plan.cards.defense.name}' acts on {', '.join(hooks)}, so it would need the "
+            "model trained again, but target.weights is a finished one; leave target.weights out to train its "
+            "architecture under the defense."
+        )
+
+
+def refuse_private_images(split: Split) -> None:
+    """Refuses a split whose public images, of which priors are made, hold a private one.
+
+    Raises:
+        UserError: Saying how many there are.
+    """
+    if split.spec.modality != "image" or split.public is None:
+        return
+    if rows := shared_rows(split.public.x, split.private.train.x, split.private.test.x):
+        raise UserError(
+            f"{len(rows)} of the {len(split.public)} public images (the first is number {rows[0]}) are private ones "
+            "too, so the attacker would own what is to be protected; take them out of the public data."
+        )
+
+
+def without_control(split: Split) -> Split:
+    """Returns the split without data for a control victim."""
+    notes = tuple(note for note in split.notes if note != COINCIDE)
+    return dataclasses.replace(split, held_out=None, held_out_is_public=False, notes=notes)
+
+
+def accuracy_of(victim: Victim, data: Examples) -> float:
+    """Returns the share of examples that the defended victim is right on."""
+    return float(is_correct(victim.predict_proba, data).double().mean())
+
+
+def chance_of(data: Examples) -> float:
+    """Returns the accuracy of always naming the most frequent class."""
+    return float(data.y.bincount().max()) / len(data)
+
+
+def choose_device(name: str) -> torch.device:
+    """Returns the device for ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        UserError: If CUDA is asked for and absent.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda was asked for, but torch sees no CUDA device here; use device=auto or device=cpu.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
