@@ -1,10 +1,11 @@
 #!/usr/bin/env bash
-# Builds the committed pages afresh from the committed studies; fails where a byte differs.
+# Builds the committed pages and the tables of docs/findings.md afresh from the committed studies; fails where a byte
+# differs.
 set -euo pipefail
 python=${1:-python}
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-cp -r results/studies "$folder/"
+cp -r results/studies results/reference "$folder/"
 "$python" -m mibench leaderboard "paths.results='$folder'"
 status=0
 for file in leaderboard.parquet README.md index.html; do
@@ -13,4 +14,5 @@ for file in leaderboard.parquet README.md index.html; do
     status=1
   fi
 done
+PYTHONPATH=. "$python" scripts/findings_tables.py --check || status=1
 exit $status
