@@ -148,6 +148,7 @@ def test_a_full_disk_costs_the_checkpoint_only(often, tmp_path, caplog):
         ("inversion_gan", "kedmi"),
         ("projection_cgan", "plgmi"),
         ("inpainting_gan", "secretgen"),
+        ("flow", "random_prior"),
     ],
 )
 def test_every_prior_survives_a_kill(prior, attack, make_cell, tmp_path, often, monkeypatch):
