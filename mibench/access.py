@@ -6,6 +6,7 @@ Stronger views narrow to weaker ones (``white_box -> scores -> labels``) and nev
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from mibench.data import InputSpec
-from mibench.errors import BudgetExhausted
+from mibench.errors import BudgetExhausted, NotGrantedError
 from mibench.model import Classifier
 
 PHASES = ("prepare", "initialise", "optimise", "select")
@@ -189,19 +190,67 @@ class WhiteBoxView(View):
 
 
 @dataclass(frozen=True)
+class LocalTraining:
+    """How a client makes its update: gradient steps of size ``lr`` over its examples in their order, epoch after epoch.
+
+    Attributes:
+        epochs: Passes over the examples.
+        batch_size: Examples of one step; 0 for all of them.
+        lr: Step size; of no effect where there is one step, whose gradient is shared itself.
+    """
+
+    epochs: int = 1
+    batch_size: int = 0
+    lr: float = 0.1
+
+    def steps(self, examples: int) -> int:
+        """Returns the number of steps over ``examples`` examples."""
+        return self.epochs * math.ceil(examples / (self.batch_size or examples))
+
+    def batches(self, examples: int) -> list[slice]:
+        """Returns the examples of every step in turn."""
+        size = self.batch_size or examples
+        return [slice(first, first + size) for first in range(0, examples, size)] * self.epochs
+
+
+@dataclass(frozen=True)
+class Transcript:
+    """What an eavesdropper on all uploads has gathered before the attacked round.
+
+    Attributes:
+        start: The model as it was broadcast before round 0.
+        rounds: Of every round the clients' messages (parameter name -> tensor), as they were sent.
+        lr: The server's step size along their mean.
+    """
+
+    start: Classifier
+    rounds: Sequence[Sequence[Mapping[str, Tensor]]]
+    lr: float
+
+
+@dataclass(frozen=True)
 class GradientsView(View):
     """Access ``gradients``: the updates the server receives, and the global model that produced them.
 
     Attributes:
         model: The global model before the attacked round; its parameters accept gradients of the second order and
             must be differentiated with :func:`torch.autograd.grad` only.
-        messages: One mapping of parameter name to tensor per observed client update.
+        messages: One mapping of parameter name to tensor per observed update: the gradient of a client's mean
+            cross-entropy, or, where clients take several local steps, the parameters before minus those after.
         batch_size: Number of examples behind each message.
+        local: How a client makes its update; None where the attacker does not know.
+        deltas: Whether the messages are differences of parameters rather than gradients.
+        buffers: Per message the batch-norm buffers that came with it; empty mappings where none did.
+        transcript: Returns what was sent in earlier rounds; None where the attacker did not listen.
     """
 
     model: Classifier
     messages: Sequence[Mapping[str, Tensor]]
     batch_size: int
+    local: LocalTraining | None = LocalTraining()
+    deltas: bool = False
+    buffers: Sequence[Mapping[str, Tensor]] = ()
+    transcript: Callable[[], Transcript] | None = None
 
     @classmethod
     def of(
@@ -212,10 +261,11 @@ class GradientsView(View):
         spec: InputSpec,
         ledger: Ledger,
         device: torch.device,
+        **more: Any,
     ) -> GradientsView:
-        """Returns a view on a copy of ``model`` in evaluation mode."""
+        """Returns a view on a copy of ``model`` in evaluation mode; ``more`` are the further attributes."""
         messages = [{name: tensor.to(device) for name, tensor in message.items()} for message in messages]
-        return cls(spec, ledger, device, _counted_copy(model, ledger, device), messages, batch_size)
+        return cls(spec, ledger, device, _counted_copy(model, ledger, device), messages, batch_size, **more)
 
     @property
     def parameters(self) -> dict[str, Tensor]:
@@ -231,6 +281,82 @@ class GradientsView(View):
         parameters = self.parameters
         values = torch.autograd.grad(self.loss(x, y), list(parameters.values()), create_graph=True)
         return dict(zip(parameters, values, strict=True))
+
+    def gradients(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """Returns the gradients of several clients at once, differentiable in ``x`` and ``y``.
+
+        Args:
+            x: Inputs of ``n`` clients, shape ``(n, batch, ...)``.
+            y: Class ids ``(n, batch)`` or distributions ``(n, batch, classes)``.
+
+        Returns:
+            Parameter name -> shape ``(n, ...)``.
+        """
+        if len(x) == 1:  # plain autograd is faster there
+            return {name: value[None] for name, value in self.gradient(x[0], y[0]).items()}
+        return self._of_each(self._gradient, x, y, 1)
+
+    def updates(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """Returns what each of several clients would have sent: see :meth:`gradients`.
+
+        Where clients take several local steps they are unrolled, each differentiable in ``x`` and ``y``.
+
+        Raises:
+            NotGrantedError: If clients take several steps and the attacker does not know which.
+        """
+        if not self.deltas:
+            return self.gradients(x, y)
+        local = self.known_local
+        return self._of_each(lambda parameters, x, y: self._delta(local, parameters, x, y), x, y, local.epochs)
+
+    @property
+    def known_local(self) -> LocalTraining:
+        """How a client makes its update.
+
+        Raises:
+            NotGrantedError: If the attacker does not know.
+        """
+        if self.local is None:
+            raise NotGrantedError(
+                "This attack repeats the client's local steps and the cell does not grant their number, size and "
+                "learning rate; set knowledge.local_training=true."
+            )
+        return self.local
+
+    def as_gradients(self) -> list[dict[str, Tensor]]:
+        """Returns the messages as gradients: a difference of parameters is divided by steps and step size if known."""
+        if not self.deltas or self.local is None:
+            return [dict(message) for message in self.messages]
+        scale = 1 / (self.local.lr * self.local.steps(self.batch_size))
+        return [{name: value * scale for name, value in message.items()} for message in self.messages]
+
+    def _of_each(
+        self, function: Callable[..., dict[str, Tensor]], x: Tensor, y: Tensor, passes: int
+    ) -> dict[str, Tensor]:
+        """Returns ``function(parameters, x, y)`` of every client, stacked; charges the ledger once for all."""
+        self.ledger.charge(x.shape[0] * x.shape[1] * passes, gradient=True)
+        start = {name: value.detach() for name, value in self.parameters.items()}
+        with _uncounted(self.ledger):
+            if len(x) == 1:
+                return {name: value[None] for name, value in function(start, x[0], y[0]).items()}
+            found: dict[str, Tensor] = torch.func.vmap(function, in_dims=(None, 0, 0), randomness="different")(
+                start, x, y
+            )
+        return found
+
+    def _gradient(self, parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        def loss(parameters: dict[str, Tensor]) -> Tensor:
+            return nn.functional.cross_entropy(torch.func.functional_call(self.model, parameters, (x,)), y)
+
+        found: dict[str, Tensor] = torch.func.grad(loss)(parameters)
+        return found
+
+    def _delta(self, local: LocalTraining, start: dict[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        now = start
+        for rows in local.batches(len(x)):
+            step = self._gradient(now, x[rows], y[rows])
+            now = {name: value - local.lr * step[name] for name, value in now.items()}
+        return {name: value - now[name] for name, value in start.items()}
 
 
 @dataclass(frozen=True)
@@ -250,8 +376,6 @@ class FeaturesView(View):
         Raises:
             NotGrantedError: If the cell does not grant queries to the client's encoder.
         """
-        from mibench.errors import NotGrantedError
-
         if self._ask is None:
             raise NotGrantedError(
                 "The attack queries the client's encoder, which this cell does not grant; set knowledge.encoder=query."

@@ -156,8 +156,9 @@ class AttackCard(Card):
         family: The family of the surveys: ``generative``, ``gradient matching``, ``output matching``, or ``floor``.
         task: What it reconstructs.
         access: The access levels it can work with, the one it is usually reported with first.
-        needs: What the attacker must own: ``public`` (data), ``prior``, ``marginals``.
-        uses: What it takes when the threat model grants it: ``labels``, ``confusion``, ``companions``.
+        needs: What the attacker must own: ``public`` (data), ``prior``, ``marginals``, ``transcript`` (of all uploads).
+        uses: What it takes when the threat model grants it: ``labels``, ``confusion``, ``companions``,
+            ``local_training`` (how clients train), ``buffers`` (their batch-norm statistics).
         largest_batch: The largest client batch it is defined for; 0 means any.
         space: Which space of its prior it searches.
         plants: Whether it changes the model before the victim trains or answers (a malicious server).
@@ -303,7 +304,7 @@ class CellCards:
     Attributes:
         prior: The prior's card; None where the cell has none.
         access: The access the attack is run with.
-        batch_size: The client's batch in a federated cell, 0 elsewhere.
+        batch_size: Examples behind one message in a federated cell, 0 elsewhere.
     """
 
     dataset: DatasetCard
@@ -347,7 +348,7 @@ def compatible(cell: CellCards) -> str:
     if attack.largest_batch and cell.batch_size > attack.largest_batch:
         return (
             f"Incompatible: attack '{attack.name}' is defined for client batches of at most {attack.largest_batch}, "
-            f"but setting.batch_size is {cell.batch_size}."
+            f"but here a message has {cell.batch_size} behind it (setting.batch_size, setting.clients_per_message)."
         )
     if "prior" in attack.needs:
         if cell.prior is None:

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from mibench.access import Ledger, View, WhiteBoxView
+from mibench.access import GradientsView, Ledger, View, WhiteBoxView
 from mibench.attacks.base import Attack, AttackResult
 from mibench.card import family_of
 from mibench.catalogue import entry
@@ -141,7 +141,24 @@ class Cell(Stage):
         """Returns a fresh view of a victim, with an account of its own."""
         ledger = Ledger(self.config["query_budget"])
         count = self.task.messages(self.goal)
-        return self.setting.observe(self.scene_of(victim), victim, population, self.plan.access, count, ledger)
+        seen = self.setting.observe(self.scene_of(victim), victim, population, self.plan.access, count, ledger)
+        if isinstance(seen.view, GradientsView):
+            seen = dataclasses.replace(seen, view=self.granted(seen.view))
+        return seen
+
+    def granted(self, view: GradientsView) -> GradientsView:
+        """Returns the view without what the cell does not grant, or its attack does not use."""
+        card, grants = self.plan.cards.attack, self.config["knowledge"]
+
+        def may(fact: str) -> bool:
+            return bool(grants[fact]) and fact in card.uses
+
+        return dataclasses.replace(
+            view,
+            local=view.local if may("local_training") else None,
+            buffers=view.buffers if may("buffers") else (),
+            transcript=view.transcript if "transcript" in card.needs else None,
+        )
 
     # 5. The attack
 
@@ -171,6 +188,12 @@ class Cell(Stage):
                 prior = trained_prior(*self.prior_options, data, self.workshop, self.config["prior"]["seed"])
             described.append(f"prior:{self.config['prior']['name']}")
         described += [f"companions:{'+'.join(self.companions)}"] if self.companions else []
+        view = self.observation.view if self.plan.access == "gradients" else None
+        if isinstance(view, GradientsView):
+            described.append(f"points:{view.batch_size}")
+            described += ["local_training"] if view.deltas and view.local is not None else []
+            described += ["buffers"] if any(view.buffers) else []
+            described += ["transcript"] if view.transcript is not None else []
         if "labels" in wanted and grants["labels"]:
             labels = self.task.labels(self.case(self.observation.secret, utility={}))
             facts |= {} if labels is None else {"labels": labels.clone()}
@@ -338,7 +361,7 @@ class Cell(Stage):
             split=self.split,
             budget=self.budget,
             seed=self.seed,
-            batch_size=max(1, self.setting.batch_size),
+            batch_size=max(1, self.setting.message_size),
             known_columns=self.config["knowledge"]["known_columns"],
             masked_image=self.config["knowledge"]["masked_image"],
             secret=secret,

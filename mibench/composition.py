@@ -52,6 +52,8 @@ TOP_KEYS: Mapping[str, Any] = {
     "time_limit": Positive | None,
     "verbose": bool,
     "knowledge.labels": bool,
+    "knowledge.local_training": bool,
+    "knowledge.buffers": bool,
     "knowledge.marginals": bool,
     "knowledge.confusion": bool,
     "knowledge.companions": list[str],
@@ -73,7 +75,7 @@ TOP_KEYS: Mapping[str, Any] = {
 
 #: Grants that are part of a cell only where its attack uses them (its task, of a masked image), so that a new grant
 #: changes no other cell.
-GRANTS_ON_USE = ("companions", "masked_image")
+GRANTS_ON_USE = ("companions", "masked_image", "local_training", "buffers")
 
 #: Options of the evaluation models that are part of a cell only where they are set, for the same reason.
 EVALUATION_WHEN_SET = ("min_steps",)
@@ -331,8 +333,10 @@ def plan_cell(cfg: DictConfig) -> Plan:
                             "with metric=[NAME,NAME].")  # fmt: skip
         card_of_axis("metric", node)
     attack = cast(AttackCard, card["attack"])
-    batch_size = config["setting"].get("batch_size", 0)
-    check_value("setting.batch_size", CountOrNone, batch_size)
+    batch_size = 1
+    for key in ("batch_size", "clients_per_message"):
+        check_value(f"setting.{key}", CountOrNone, config["setting"].get(key, 0))
+        batch_size *= config["setting"].get(key, int(key != "batch_size"))
     cards = CellCards(
         dataset=cast(DatasetCard, card["dataset"]),
         setting=cast(SettingCard, card["setting"]),

@@ -48,7 +48,7 @@ def test_a_cell_whose_parts_meet_has_no_reason():
         ({"prior": replace(PRIOR, asks="white_box")}, ["Incompatible", "trained with access 'white_box'", "'scores'"]),
         (
             {"attack": replace(ATTACK, largest_batch=1), "batch_size": 2},
-            ["batches of at most 1", "setting.batch_size is 2"],
+            ["batches of at most 1", "a message has 2"],
         ),
     ],
 )

@@ -12,16 +12,19 @@ from typing import Any, ClassVar, Generic, TypeVar, final
 import torch
 from torch import Tensor, nn
 
-from mibench.access import View, WhiteBoxView
+from mibench.access import GradientsView, View, WhiteBoxView
 from mibench.card import AttackCard
 from mibench.errors import QueryRefused
 from mibench.knowledge import Knowledge
+from mibench.optim.gradient_matching import Found, Pixels, Problems, at_once
 from mibench.optim.identity import IdentityLoss, identity_loss
+from mibench.optim.label_recovery import LABEL_RULES
 from mibench.progress import progress
 from mibench.seeding import derive, generator, seeded
 from mibench.tasks import get_task
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassGoal
+from mibench.tasks.instance import InstanceGoal
 
 log = logging.getLogger("mibench")
 
@@ -179,6 +182,57 @@ class ClassSearch(Attack[WhiteBoxView, ClassGoal]):
         if self.replaced is not None:
             return self.replaced(view, images, labels)
         return identity_loss(self.identity)(view.logits(images) if logits is None else logits, labels)
+
+
+class GradientSearch(Attack[GradientsView, InstanceGoal]):
+    """An instance attack that searches inputs whose update is the one that was sent, from several starts per message.
+
+    Inputs are searched in the space of the model's own inputs (:class:`mibench.optim.gradient_matching.Pixels`).
+
+    Attributes:
+        restarts: Starts per message; the one of the lowest score is returned.
+        label_rule: How labels are read off a message where they are not granted; empty where they are searched.
+    """
+
+    restarts: int = 1
+    label_rule: str = ""
+
+    def labels(self, view: GradientsView, knowledge: Knowledge) -> Tensor | None:
+        """Returns the class ids behind the messages, shape ``(messages, batch)``; None where they are searched."""
+        if knowledge.granted("labels"):
+            granted: Tensor = knowledge.fact("labels")
+            return granted.reshape(-1, view.batch_size).to(view.device)
+        if not self.label_rule:
+            return None
+        rule = LABEL_RULES[self.label_rule]
+        return torch.stack([rule(message, view.batch_size) for message in view.as_gradients()])
+
+    def problems(self, view: GradientsView) -> Problems:
+        """Returns the rows of the search."""
+        return Problems(len(view.messages), self.restarts, at_once(view))
+
+    def noise(self, view: GradientsView, problems: Problems, what: str, *shape: int) -> Tensor:
+        """Returns a standard-normal start for every problem, each from a draw of its own, shape ``(problems, ...)``."""
+        return torch.stack([
+            torch.randn(shape, generator=self.draws(view.device, what, message, restart), device=view.device)
+            for message in range(problems.messages)
+            for restart in range(problems.restarts)
+        ])  # fmt: skip
+
+    def answer(
+        self, view: GradientsView, goal: InstanceGoal, found: Found, labels: Tensor | None, pixels: Pixels
+    ) -> Reconstruction:
+        """Returns the best start of every message; those for which no finite score was met are missing.
+
+        The first variable found is the inputs; where ``labels`` is None the second is the labels' logits.
+        """
+        if not found.values:
+            return get_task(self.card.task).blank(goal, view.spec)
+        values, scores = found.of_messages()
+        images = pixels.images(values[0]).clamp(0, 1).flatten(0, 1)
+        chosen = values[1].argmax(-1) if labels is None else labels
+        valid = scores.isfinite().repeat_interleave(view.batch_size)
+        return Reconstruction(images, goal.target.to(view.device), chosen.flatten(), valid)
 
 
 def failures_blanked(answer: Reconstruction, blank: Reconstruction) -> Reconstruction:

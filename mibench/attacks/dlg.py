@@ -9,41 +9,38 @@ given, and moves both until it is the client's:
 with L-BFGS of step 1 and no line search. Returned are :math:`x'`, clamped to [0, 1], and the class of the largest
 :math:`y'`. The model must be twice differentiable (sigmoid rather than ReLU), and labels of a batch that holds a class
 twice are ambiguous. Official code: https://github.com/mit-han-lab/dlg. Deviations: that descent diverges for some
-starts, so the attack makes up to ``restarts`` of them until one has ``matched``, and returns the point of lowest
-distance (the script runs one start to its last iterate). Where ``knowledge.labels`` is granted, only the input is
-searched.
+starts, so the attack makes ``restarts`` of them side by side, until one has ``matched``, and returns the point of
+lowest distance (the script runs one start to its last iterate); ``line_search`` makes every start descend. Where
+``knowledge.labels`` is granted, only the input is searched; a client's several local steps are unrolled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
-import torch
 from torch import Tensor, nn
 
 from mibench.access import GradientsView
-from mibench.attacks.base import Attack
+from mibench.attacks.base import GradientSearch
 from mibench.card import AttackCard
-from mibench.errors import UserError
 from mibench.knowledge import Knowledge
-from mibench.optim.gradient_matching import Lbfgs, squared_distance
-from mibench.optim.selection import Best
+from mibench.optim.gradient_distance import squared
+from mibench.optim.gradient_matching import Dropping, Found, Lbfgs, Pixels, Sent
 from mibench.options import Count, NonNegative, Positive
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.instance import InstanceGoal
 
 
-class Dlg(Attack[GradientsView, InstanceGoal]):
+class Dlg(GradientSearch):
     """Joint search of inputs and labels by the squared distance of gradients.
 
     Args:
-        iterations: Outer L-BFGS steps of one start.
-        inner: L-BFGS iterations inside each.
+        iterations: Outer L-BFGS steps.
+        inner: L-BFGS moves inside each.
         lr: Step length.
         history: Pairs of differences that L-BFGS remembers.
-        restarts: Starts per message at the most.
-        matched: Squared gradient distance below which a message needs no further start.
-        tolerance: Squared gradient distance that ends a descent.
+        line_search: Whether a step is halved until the distance falls.
+        restarts: Starts per message.
+        matched: Squared gradient distance below which a message goes on with that start alone.
+        tolerance: Squared gradient distance below which it is done.
     """
 
     card = AttackCard(
@@ -57,7 +54,8 @@ class Dlg(Attack[GradientsView, InstanceGoal]):
         family="gradient matching",
         task="instance",
         access=("gradients",),
-        uses=("labels",),
+        uses=("labels", "local_training"),
+        revision=2,
     )
 
     def __init__(
@@ -67,65 +65,34 @@ class Dlg(Attack[GradientsView, InstanceGoal]):
         inner: Count = 20,
         lr: Positive = 1.0,
         history: Count = 100,
+        line_search: bool = False,
         restarts: Count = 4,
         matched: NonNegative = 1e-6,
         tolerance: NonNegative = 1e-10,
     ) -> None:
-        if restarts < 1:
-            raise UserError(f"Expected attack.restarts to be at least 1, but got {restarts}.")
-        self.descent = Lbfgs(iterations, inner, lr, history, tolerance)
+        self.descent = Lbfgs(iterations, inner, lr, history, line_search)
         self.restarts = restarts
-        self.matched = matched
-
-    def labels(self, view: GradientsView, knowledge: Knowledge, message: int) -> Tensor | None:
-        """Returns the class ids of one message's batch where the attacker has them, None where they are searched."""
-        if not knowledge.granted("labels"):
-            return None
-        granted: Tensor = knowledge.fact("labels")
-        return granted.reshape(-1, view.batch_size)[message].to(view.device)
+        self.dropping = Dropping(tolerance=tolerance, settled=matched)
 
     def reconstruct(
         self, view: GradientsView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
         """Returns the inputs and labels behind every message."""
-        found = [Best() for _ in range(goal.messages)]
-        known = [self.labels(view, knowledge, message) for message in range(goal.messages)]
-        self.keep(lambda: self._answer(view, goal, found, known))
-        for message in self.steps(goal.messages):
-            for restart in range(self.restarts):
-                draws = self.draws(view.device, "latents", message, restart)
-                self._match(view, message, known[message], draws, found[message])
-                if float(found[message].loss) < self.matched:
-                    break
-        return self._answer(view, goal, found, known)
+        labels, pixels, problems = self.labels(view, knowledge), Pixels.of(view), self.problems(view)
+        sent, found = Sent(view.messages, problems), Found(problems)
+        self.keep(lambda: self.answer(view, goal, found, labels, pixels))
 
-    def _match(
-        self, view: GradientsView, message: int, labels: Tensor | None, draws: torch.Generator, best: Best
-    ) -> None:
-        """Descends from one start."""
+        def distance(rows: Tensor, u: Tensor, logits: Tensor | None = None) -> tuple[Tensor, Tensor]:
+            y = labels[problems.message(rows)] if labels is not None else None
+            if logits is not None:
+                y = logits.softmax(-1)
+            assert y is not None
+            apart = squared(view.updates(pixels.images(u), y), sent.of(rows))
+            return apart, apart
 
-        def start(*shape: int) -> Tensor:
-            return torch.randn(shape, generator=draws, device=view.device).requires_grad_(True)
-
-        sent = view.messages[message]
-        x = start(view.batch_size, *view.spec.shape)
-        if labels is not None:
-            self.descent.minimise(lambda: squared_distance(view.gradient(x, labels), sent), [x], best)
-            return
-        y = start(view.batch_size, view.spec.classes)
-        self.descent.minimise(lambda: squared_distance(view.gradient(x, y.softmax(1)), sent), [x, y], best)
-
-    def _answer(
-        self, view: GradientsView, goal: InstanceGoal, found: Sequence[Best], known: Sequence[Tensor | None]
-    ) -> Reconstruction:
-        """Returns the best of every message; those that no finite distance was met for are missing."""
-        nothing = torch.full((view.batch_size, *view.spec.shape), 0.5, device=view.device)
-        inputs, labels, valid = [], [], []
-        for best, given in zip(found, known, strict=True):
-            x = best.values[0] if best.values else nothing
-            searched = best.values[1].argmax(1) if len(best.values) > 1 else None
-            y = given if given is not None else searched
-            inputs.append(x.clamp(0, 1))
-            labels.append(y if y is not None else torch.zeros(view.batch_size, dtype=torch.long, device=view.device))
-            valid.append(best.loss.isfinite().to(view.device).expand(view.batch_size))
-        return Reconstruction(torch.cat(inputs), goal.target, torch.cat(labels), torch.cat(valid))
+        starts = [self.noise(view, problems, "inputs", view.batch_size, *view.spec.shape)]
+        if labels is None:
+            starts.append(self.noise(view, problems, "labels", view.batch_size, view.spec.classes))
+        steps = self.steps(self.descent.iterations)
+        self.descent.minimise(distance, starts, found, steps, dropping=self.dropping)
+        return self.answer(view, goal, found, labels, pixels)

@@ -14,14 +14,9 @@ met).
 
 from __future__ import annotations
 
-from torch import Tensor
-
-from mibench.access import GradientsView
 from mibench.attacks.dlg import Dlg
 from mibench.card import AttackCard
-from mibench.errors import UserError
-from mibench.knowledge import Knowledge
-from mibench.optim.label_recovery import LABEL_RULES
+from mibench.optim.label_recovery import check_label_rule
 from mibench.options import Count, NonNegative, Positive
 
 
@@ -30,13 +25,14 @@ class Idlg(Dlg):
 
     Args:
         label_rule: ``row_sum`` (the authors' code), ``bias_sign`` or ``inner_product``.
-        iterations: Outer L-BFGS steps of one start.
-        inner: L-BFGS iterations inside each.
+        iterations: Outer L-BFGS steps.
+        inner: L-BFGS moves inside each.
         lr: Step length.
         history: Pairs of differences that L-BFGS remembers.
-        restarts: Starts per message at the most.
-        matched: Squared gradient distance below which a message needs no further start.
-        tolerance: Squared gradient distance that ends a descent.
+        line_search: Whether a step is halved until the distance falls.
+        restarts: Starts per message.
+        matched: Squared gradient distance below which a message goes on with that start alone.
+        tolerance: Squared gradient distance below which it is done.
     """
 
     card = AttackCard(
@@ -50,8 +46,9 @@ class Idlg(Dlg):
         family="gradient matching",
         task="instance",
         access=("gradients",),
-        uses=("labels",),
+        uses=("labels", "local_training"),
         largest_batch=1,
+        revision=2,
     )
 
     def __init__(
@@ -62,6 +59,7 @@ class Idlg(Dlg):
         inner: Count = 20,
         lr: Positive = 1.0,
         history: Count = 100,
+        line_search: bool = False,
         restarts: Count = 4,
         matched: NonNegative = 1e-6,
         tolerance: NonNegative = 1e-10,
@@ -71,17 +69,9 @@ class Idlg(Dlg):
             inner=inner,
             lr=lr,
             history=history,
+            line_search=line_search,
             restarts=restarts,
             matched=matched,
             tolerance=tolerance,
         )
-        if label_rule not in LABEL_RULES:
-            raise UserError(
-                f"Expected attack.label_rule to be one of {', '.join(LABEL_RULES)}, but got '{label_rule}'."
-            )
-        self.label_rule = label_rule
-
-    def labels(self, view: GradientsView, knowledge: Knowledge, message: int) -> Tensor:
-        """Returns the class id behind one message: granted, or read off the gradient."""
-        granted = super().labels(view, knowledge, message)
-        return LABEL_RULES[self.label_rule](view.messages[message]) if granted is None else granted
+        self.label_rule = check_label_rule(label_rule)

@@ -60,6 +60,7 @@ class Client:
         model: The global model it started from.
         batch: The examples behind the update, after the defense's ``data`` hook.
         seed: Seed of this client in this round.
+        deltas: Whether its update is a difference of parameters after several steps rather than a gradient.
         state: What the defense keeps for this client from round to round (error feedback); the setting stores it.
     """
 
@@ -69,6 +70,7 @@ class Client:
     model: Classifier
     batch: Examples
     seed: int
+    deltas: bool = False
     state: dict[str, Tensor] = field(default_factory=dict)
 
 

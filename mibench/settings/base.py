@@ -49,14 +49,14 @@ class Scene:
 
 
 class Setting(ABC):
-    """A setting: trains the victim and grants a view of it.
-
-    Attributes:
-        batch_size: Inputs behind one observed message; 0 where no messages are sent.
-    """
+    """A setting: trains the victim and grants a view of it."""
 
     card: ClassVar[SettingCard]
-    batch_size: int = 0
+
+    @property
+    def message_size(self) -> int:
+        """Inputs behind one observed message; 0 where no messages are sent."""
+        return 0
 
     @abstractmethod
     def train(self, scene: Scene, population: Population, label: str) -> Victim:

@@ -1,89 +1,119 @@
-"""Setting ``federated``: FedSGD, seen by the server (or by an eavesdropper on the clients' uploads).
+"""Setting ``federated``: clients' updates, seen by the server (or by an eavesdropper on the uploads).
 
-In every round each client computes the gradient of the mean cross-entropy on one batch of its own data (McMahan et al.,
-Communication-Efficient Learning, AISTATS 2017, FedSGD), the defense's ``update`` hook turns it into what is shared, the
-``protocol`` hook into what arrives, and the server takes a step of size ``lr`` along the mean. The attacked round is
-the one after ``rounds``: the global model is then ``rounds`` rounds old, and update defenses are in the state they have
-then.
+In every round each client computes an update on its own data, the defense's ``update`` hook turns it into what is
+shared, the ``protocol`` hook into what arrives, and the server takes a step along the mean (McMahan et al.,
+Communication-Efficient Learning, AISTATS 2017). With one local step the update is the gradient of the mean
+cross-entropy (FedSGD); with several it is the difference of the parameters before and after them (FedAvg).
+
+The attacked round is the one after ``rounds``: the global model is then ``rounds`` rounds old, and update defenses are
+in the state they have then. ``pooled_epochs`` puts a training on all clients' data together before the first round, the
+cheap stand-in for the many rounds that would bring a model as far; update defenses have no part in it.
 """
 
 from __future__ import annotations
 
 import copy
 import dataclasses
+from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor
 
-from mibench.access import GradientsView, Ledger
+from mibench.access import GradientsView, Ledger, LocalTraining, Transcript
 from mibench.card import SettingCard
 from mibench.data import Examples, Population
 from mibench.defenses.base import Client, Defense, DefenseContext, Update
 from mibench.errors import UserError
 from mibench.model import Classifier
-from mibench.options import Positive
+from mibench.nn.batch_norm import norms, running_buffers, use_batch_statistics
+from mibench.options import Count, CountOrNone, Positive
 from mibench.progress import progress
-from mibench.seeding import derive, generator
+from mibench.seeding import derive, generator, seeded
 from mibench.settings.base import Observation, Scene, Setting
 from mibench.store import Payload
-from mibench.training import Batch
+from mibench.training import Batch, Training
 from mibench.victim import Victim, defender_context, initial_model, restore_victim, victim_tensors
+
+#: The names of running statistics among what a client sends.
+BUFFERS = ("running_mean", "running_var")
 
 
 class Federated(Setting):
-    """FedSGD with equal clients.
+    """FedSGD and FedAvg with equal clients.
 
     Args:
-        rounds: Rounds trained before the attacked one; 0 attacks the untrained global model.
-        clients: Clients in every round; the first ones are attacked, one update each.
-        batch_size: Examples behind one update.
-        lr: The server's step size.
+        rounds: Rounds trained before the attacked one; 0 attacks the global model as it was broadcast first.
+        pooled_epochs: Epochs of training on all clients' data together before the first round; None for as many as
+            the target's recipe has.
+        clients: Clients in every round; the first ones are attacked.
+        batch_size: Examples behind one client's update.
+        clients_per_message: Clients whose true mean is one message; 1 where the server sees every update.
+        lr: The server's step size along a mean gradient; a mean difference of parameters is subtracted whole.
+        local_epochs: Passes of a client over its examples.
+        local_batch_size: Examples of one local step; None for all of them.
+        local_lr: The clients' step size, where they take several steps.
+        batch_norm: Whether clients normalise by their batch's own statistics (``train``) or by the global model's
+            running ones (``eval``).
+        share_buffers: Whether clients in mode ``train`` share the running statistics that their batches leave.
         unique_labels: Whether the classes of one batch all differ.
     """
 
     card = SettingCard(
         name="federated",
-        title="Federated learning (FedSGD)",
+        title="Federated learning (FedSGD, FedAvg)",
         modalities=("image", "tabular"),
         access=("gradients",),
         training_hooks=("update", "protocol"),
+        revision=2,
     )
 
     def __init__(
         self,
         *,
-        rounds: int = 0,
+        rounds: CountOrNone = 0,
+        pooled_epochs: CountOrNone | None = 0,
         clients: int = 8,
-        batch_size: int = 1,
+        batch_size: Count = 1,
+        clients_per_message: Count = 1,
         lr: Positive = 0.1,
+        local_epochs: Count = 1,
+        local_batch_size: Count | None = None,
+        local_lr: Positive = 0.01,
+        batch_norm: Literal["train", "eval"] = "train",
+        share_buffers: bool = False,
         unique_labels: bool = False,
     ) -> None:
-        if rounds < 0 or clients < 2 or batch_size < 1:
+        if clients < 2:
+            raise UserError(f"Expected setting.clients >= 2, but got clients={clients}.")
+        if share_buffers and batch_norm == "eval":
             raise UserError(
-                "Expected setting.rounds >= 0, setting.clients >= 2 and setting.batch_size >= 1, but got "
-                f"rounds={rounds}, clients={clients}, batch_size={batch_size}."
+                "setting.share_buffers=true needs setting.batch_norm=train: in mode eval a client changes no buffer."
             )
         self.rounds = rounds
+        self.pooled_epochs = pooled_epochs
         self.clients = clients
         self.batch_size = batch_size
+        self.clients_per_message = clients_per_message
         self.lr = lr
+        self.local = LocalTraining(local_epochs, min(local_batch_size or batch_size, batch_size), local_lr)
+        self.deltas = self.local.steps(batch_size) > 1
+        self.batch_norm = batch_norm
+        self.share_buffers = share_buffers
         self.unique_labels = unique_labels
 
+    @property
+    def message_size(self) -> int:
+        """Inputs behind one observed message."""
+        return self.batch_size * self.clients_per_message
+
     def train(self, scene: Scene, population: Population, label: str) -> Victim:
-        """Returns the global model after ``rounds`` rounds, with the clients' defense states."""
+        """Returns the global model before the attacked round, with the clients' defense states."""
         spec = dataclasses.replace(scene.split.spec, classes=int(population.train.y.max()) + 1)
         context = defender_context(scene.split, population.train, scene.workshop, scene.seed)
         key = {
             "role": "victim",
-            "setting": [
-                self.card.name,
-                self.card.revision,
-                self.rounds,
-                self.clients,
-                self.batch_size,
-                self.lr,
-                self.unique_labels,
-            ],
+            "setting": [self.card.name, self.card.revision, self.pooled_epochs, self._course()],
             "defense": dict(scene.defense_key),
             "target": scene.blueprint.key,
             "data": population.train.digest(),
@@ -91,13 +121,10 @@ class Federated(Setting):
         }
 
         def build() -> Payload:
-            model = initial_model(scene.blueprint, spec, scene.defense, context).eval()
+            model = self._broadcast(scene, population, label)
             states: dict[int, dict[str, Tensor]] = {client: {} for client in range(self.clients)}
             for number in progress(range(self.rounds), label):
-                sent = self._round(scene, context, model, population, number, states)
-                with torch.no_grad():
-                    for name, parameter in model.named_parameters():
-                        parameter.sub_(self.lr * torch.stack([update[name] for update in sent]).mean(0))
+                self._step(model, self._round(scene, context, model, population, number, states))
             tensors = victim_tensors(model, scene.defense)
             for client, state in states.items():
                 tensors |= {f"client.{client}.{name}": value for name, value in state.items()}
@@ -116,20 +143,62 @@ class Federated(Setting):
     def observe(
         self, scene: Scene, victim: Victim, population: Population, access: str, count: int, ledger: Ledger
     ) -> Observation:
-        """Returns the updates of the first ``count`` clients in the attacked round, and their batches as the secret."""
-        if count > self.clients:
+        """Returns the first ``count`` messages of the attacked round, and the batches behind them as the secret."""
+        wanted = count * self.clients_per_message
+        if wanted > self.clients:
             raise UserError(
-                f"The budget attacks {count} clients, but setting.clients is {self.clients}; raise setting.clients or "
+                f"The budget attacks {wanted} clients, but setting.clients is {self.clients}; raise setting.clients or "
                 "lower budget.targets."
             )
-        states = copy.deepcopy(victim.states)
         device = scene.workshop.device
         context = defender_context(scene.split, population.train, scene.workshop, scene.seed)
-        sent = self._round(scene, context, victim.module, population, self.rounds, states)[:count]
-        view = GradientsView.of(victim.module, sent, self.batch_size, victim.spec, ledger, device)
-        batches = [self._batch(scene, population, self.rounds, client) for client in range(count)]
+        model = copy.deepcopy(victim.module)
+        sent = self._round(scene, context, model, population, self.rounds, copy.deepcopy(victim.states))
+        groups = [
+            sent[first : first + self.clients_per_message] for first in range(0, wanted, self.clients_per_message)
+        ]
+        messages = [mean_update(group) for group in groups]
+        if self.batch_norm == "train":
+            use_batch_statistics(model)
+        view = GradientsView.of(
+            model,
+            [{name: value for name, value in one.items() if not is_buffer(name)} for one in messages],
+            self.message_size,
+            victim.spec,
+            ledger,
+            device,
+            local=self.local,
+            deltas=self.deltas,
+            buffers=[{name: value.to(device) for name, value in one.items() if is_buffer(name)} for one in messages],
+            transcript=lambda: self._transcript(scene, population),
+        )
+        batches = [self._batch(scene, population, self.rounds, client) for client in range(wanted)]
         secret = Examples(torch.cat([batch.x for batch in batches]), torch.cat([batch.y for batch in batches]))
         return Observation(view, secret)
+
+    def _course(self) -> list[object]:
+        """Returns what identifies the rounds before the attacked one; nothing where there are none."""
+        if not self.rounds:
+            return []
+        local = dataclasses.astuple(self.local) if self.deltas else ()
+        modes = (self.batch_norm, self.share_buffers, self.unique_labels)
+        return [self.rounds, self.clients, self.batch_size, self.lr, *local, *modes]
+
+    def _broadcast(self, scene: Scene, population: Population, label: str) -> Classifier:
+        """Returns the global model before round 0."""
+        spec = dataclasses.replace(scene.split.spec, classes=int(population.train.y.max()) + 1)
+        context = defender_context(scene.split, population.train, scene.workshop, scene.seed)
+        model = initial_model(scene.blueprint, spec, scene.defense, context).eval()
+        if self.pooled_epochs == 0:
+            return model
+        recipe = scene.blueprint.recipe
+        if self.pooled_epochs is not None:
+            recipe = dataclasses.replace(recipe, epochs=self.pooled_epochs, min_steps=0)
+        workshop, data = scene.workshop, scene.defense.data(context.data.train, context)
+        pooled = Training(
+            model, data, recipe, derive(scene.seed, "pooled"), workshop.device, workshop.precision, f"{label} (pooled)"
+        )
+        return pooled.run(scene.defense.loss)
 
     def _round(
         self,
@@ -145,11 +214,36 @@ class Federated(Setting):
         for client in range(self.clients):
             own = self._batch(scene, population, number, client).to(scene.workshop.device)
             batch = scene.defense.data(own, context)
-            gradient = client_gradient(model, batch, scene.defense)
             seed = derive(scene.seed, "client", number, client)
-            who = Client(client, number, self.clients, model, batch, seed, states[client])
-            shared.append(scene.defense.update(gradient, who))
+            with seeded(seed):
+                update, buffers = client_update(model, batch, scene.defense, self.local, self.batch_norm == "train")
+            who = Client(client, number, self.clients, model, batch, seed, self.deltas, states[client])
+            sent = dict(scene.defense.update(update, who))
+            shared.append(sent | buffers if self.share_buffers else sent)
         return list(scene.defense.protocol(shared))
+
+    def _step(self, model: Classifier, sent: Sequence[Update]) -> None:
+        """Moves the global model by the mean of what the clients sent."""
+        mean = mean_update(sent)
+        with torch.no_grad():
+            for name, parameter in model.named_parameters():
+                if name in mean:
+                    parameter.sub_(mean[name] * (1 if self.deltas else self.lr))
+            for name, buffer in model.named_buffers():
+                if is_buffer(name) and name in mean:
+                    buffer.copy_(mean[name])
+
+    def _transcript(self, scene: Scene, population: Population) -> Transcript:
+        """Returns what an eavesdropper has gathered before the attacked round, by running the rounds again."""
+        start = self._broadcast(scene, population, "eavesdropping")
+        context = defender_context(scene.split, population.train, scene.workshop, scene.seed)
+        model, rounds = copy.deepcopy(start), []
+        states: dict[int, dict[str, Tensor]] = {client: {} for client in range(self.clients)}
+        for number in range(self.rounds):
+            sent = self._round(scene, context, model, population, number, states)
+            self._step(model, sent)
+            rounds.append(sent)
+        return Transcript(start, rounds, 1.0 if self.deltas else self.lr)
 
     def _batch(self, scene: Scene, population: Population, number: int, client: int) -> Examples:
         """Returns the batch of one client in one round; clients own disjoint shares of the training data."""
@@ -168,9 +262,46 @@ class Federated(Setting):
         return train[order[: self.batch_size]]
 
 
-def client_gradient(model: Classifier, batch: Examples, defense: Defense) -> dict[str, Tensor]:
-    """Returns the gradient of the defense's loss on ``batch`` by parameter name, in evaluation mode, detached."""
-    parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    loss = defense.loss(Batch(model, batch.x, batch.y))
-    values = torch.autograd.grad(loss, list(parameters.values()))
-    return {name: value.detach() for name, value in zip(parameters, values, strict=True)}
+def client_update(
+    model: Classifier, batch: Examples, defense: Defense, local: LocalTraining, own_statistics: bool
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Returns what one client has learned, and the running statistics that its batches leave.
+
+    Args:
+        model: The global model, which stays as it is.
+        batch: The client's examples.
+        defense: Its loss is the client's.
+        local: How the client trains.
+        own_statistics: Whether batch norm uses the batch's own statistics, and remembers them.
+
+    Returns:
+        The gradient by parameter name, or after several steps the parameters before minus those after; and buffers by
+        name, none where ``own_statistics`` is off.
+    """
+    model = copy.deepcopy(model)
+    for layer in norms(model).values():
+        layer.train(own_statistics)
+    steps = local.batches(len(batch))
+    before = {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
+    moving = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    update: dict[str, Tensor] = {}
+    for rows in steps:
+        loss = defense.loss(Batch(model, batch.x[rows], batch.y[rows]))
+        gradient = torch.autograd.grad(loss, list(moving.values()))
+        update = dict(zip(moving, gradient, strict=True))
+        with torch.no_grad():
+            for name, value in update.items():
+                moving[name].sub_(local.lr * value)
+    if len(steps) > 1:
+        update = {name: value - moving[name].detach() for name, value in before.items()}
+    return update, running_buffers(model) if own_statistics else {}
+
+
+def mean_update(updates: Sequence[Update]) -> dict[str, Tensor]:
+    """Returns the true mean of several clients' messages."""
+    return {name: torch.stack([one[name] for one in updates]).mean(0) for name in updates[0]}
+
+
+def is_buffer(name: str) -> bool:
+    """Whether a tensor of a message is a batch-norm buffer rather than a parameter."""
+    return name.endswith(BUFFERS)

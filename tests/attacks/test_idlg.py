@@ -41,7 +41,7 @@ def labels_right(split, recover):
 @pytest.mark.parametrize("rule", sorted(LABEL_RULES))
 def test_every_rule_reads_every_label(digits8, rule):
     read = Idlg(label_rule=rule)
-    assert labels_right(digits8, lambda view: read.labels(view, Knowledge(), 0)) == 50
+    assert labels_right(digits8, lambda view: read.labels(view, Knowledge())) == 50
 
 
 def test_guessing_does_not_pass_the_label_check(digits8):
@@ -61,7 +61,7 @@ def test_single_images_come_back_to_the_pixel(digits8):
 
 
 def test_a_wrong_label_does_not_pass_the_check(digits8, monkeypatch):
-    monkeypatch.setitem(LABEL_RULES, "row_sum", lambda message: message["head.weight"].sum(1).argmax().reshape(1))
+    monkeypatch.setitem(LABEL_RULES, "row_sum", lambda message, size: message["head.weight"].sum(1).argmax().reshape(1))
     view, secret = observe(digits8, torch.arange(0, 600, 150))
     assert exact(attack(view, iterations=80, restarts=1).reconstruction, secret) == 0
 
@@ -69,7 +69,7 @@ def test_a_wrong_label_does_not_pass_the_check(digits8, monkeypatch):
 def test_granted_labels_go_before_the_rule(digits8):
     view, secret = observe(digits8, torch.tensor([5]))
     other = (secret.y + 1) % 5
-    assert torch.equal(Idlg().labels(view, Knowledge(facts={"labels": other}), 0), other)
+    assert torch.equal(Idlg().labels(view, Knowledge(facts={"labels": other})), other[None])
 
 
 def test_larger_batches_are_refused(make_cell):

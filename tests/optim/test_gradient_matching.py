@@ -1,56 +1,171 @@
 import torch
 
-from mibench.optim.gradient_matching import Lbfgs, squared_distance
-from mibench.optim.selection import Best
+from mibench.access import GradientsView, Ledger
+from mibench.optim.gradient_distance import squared
+from mibench.optim.gradient_matching import Adam, Dropping, Found, Lbfgs, Pixels, Problems, Sent, at_once
+from mibench.targets.lenet import LeNet
+from mibench.targets.resnet18 import ResNet18
 
-DESCENT = Lbfgs(iterations=50, inner=20, lr=1.0, history=100, tolerance=1e-10)
-
-
-def test_squared_distance_sums_over_all_entries_of_all_tensors():
-    ours = {"a": torch.tensor([1.0, 2.0]), "b": torch.tensor([[3.0]]), "unsent": torch.tensor(9.0)}
-    theirs = {"a": torch.tensor([0.0, 0.0]), "b": torch.tensor([[1.0]])}
-    assert float(squared_distance(ours, theirs)) == 1 + 4 + 4
+CPU = torch.device("cpu")
+GOALS = torch.tensor([[3.0, -1.0], [0.5, 2.0], [-2.0, 0.0]])
 
 
-def test_best_keeps_the_lowest_and_never_a_nan():
-    best = Best()
-    for value, loss in ((1.0, torch.nan), (2.0, 5.0), (3.0, torch.nan), (4.0, 3.0), (5.0, 4.0)):
-        best.offer([torch.tensor([value])], torch.tensor(loss))
-    assert best.values[0].item() == 4.0
-    assert best.loss.item() == 3.0
+def bowl(rows, x):
+    """A quartic with its minimum of 0 at the goal of each row."""
+    value = ((x - GOALS[rows]) ** 4).sum(1) + ((x - GOALS[rows]) ** 2).sum(1)
+    return value, value
 
 
-def test_descent_finds_a_minimum_and_stops_at_the_tolerance():
-    goal = torch.tensor([3.0, -1.0])
+def minimise(descent, objective=bowl, problems=None, dropping=None, steps=None):
+    problems = problems or Problems(3, 1, 2)
+    found = Found(problems)
+    start = torch.zeros(len(problems.rows), 2)
+    descent.minimise(objective, [start], found, range(steps or descent.iterations), dropping=dropping or Dropping())
+    return found
+
+
+LBFGS = Lbfgs(iterations=10, inner=10, lr=1.0, history=5)
+ADAM = Adam(iterations=600, lr=0.1, decay_at=(0.8,))
+
+
+def test_every_row_reaches_its_own_minimum():
+    for descent in (LBFGS, Lbfgs(10, 10, 1.0, 5, line_search=True), ADAM):
+        found = minimise(descent)
+        torch.testing.assert_close(found.values[0], GOALS, atol=5e-3, rtol=0)
+
+
+def test_batched_lbfgs_goes_where_torchs_own_does():
+    def rosenbrock(rows, x):
+        value = (1 - x[:, 0]) ** 2 + 20 * (x[:, 1] - x[:, 0] ** 2) ** 2
+        return value, value
+
+    found = minimise(Lbfgs(1, 12, 0.5, 4), rosenbrock, Problems(1, 1, 1))
     x = torch.zeros(2, requires_grad=True)
-    evaluations = []
+    theirs = torch.optim.LBFGS([x], lr=0.5, max_iter=13, max_eval=100, history_size=4)
+    met = []
 
-    def objective():
-        evaluations.append(1)
-        return ((x - goal) ** 4).sum() + ((x - goal) ** 2).sum()
+    def closure():
+        loss = rosenbrock(None, x[None])[0].sum()
+        met.append(loss.item())
+        (x.grad,) = torch.autograd.grad(loss, x)
+        return loss
 
-    best = Best()
-    DESCENT.minimise(objective, [x], best)
-    torch.testing.assert_close(best.values[0], goal, atol=1e-4, rtol=0)
-    assert len(evaluations) < 60
-
-
-def test_descent_ends_where_the_objective_is_not_finite():
-    x = torch.ones(1, requires_grad=True)
-    evaluations = []
-
-    def objective():
-        evaluations.append(1)
-        return (x * torch.nan).sum()
-
-    best = Best()
-    DESCENT.minimise(objective, [x], best)
-    assert len(evaluations) <= DESCENT.inner
-    assert not bool(best.loss.isfinite())
+    theirs.step(closure)
+    torch.testing.assert_close(float(found.scores), min(met), rtol=1e-3, atol=1e-7)
+    assert min(met) < 0.2
 
 
-def test_only_the_variables_get_gradients():
-    weight = torch.ones(2, requires_grad=True)
-    x = torch.zeros(2, requires_grad=True)
-    DESCENT.minimise(lambda: ((weight * x - 1) ** 2).sum(), [x], Best())
-    assert weight.grad is None
+def test_the_best_is_kept_and_never_a_nan():
+    met = iter([torch.nan, 5.0, torch.nan, 3.0, 4.0, 6.0, 7.0])
+
+    def noisy(rows, x):
+        score = torch.full((1,), next(met))
+        return x.sum(1), score
+
+    problems = Problems(1, 1, 1)
+    found = Found(problems)
+    Adam(6, lr=1.0).minimise(noisy, [torch.zeros(1, 2)], found, range(6))
+    assert float(found.scores) == 3.0
+    assert found.values[0].tolist() == [[-3.0, -3.0]] or float(found.values[0][0, 0]) < -2
+
+
+def test_a_row_that_is_no_longer_finite_ends_and_the_others_go_on():
+    asked = []
+
+    def objective(rows, x):
+        asked.append(rows.tolist())
+        value = bowl(rows, x)[0] + torch.where(rows == 1, torch.nan, 0.0)
+        return value, value
+
+    found = minimise(LBFGS, objective, Problems(3, 1, 3))
+    assert not bool(found.scores[1].isfinite())
+    torch.testing.assert_close(found.values[0][[0, 2]], GOALS[[0, 2]], atol=5e-3, rtol=0)
+    assert [0, 1, 2] in asked and asked[-1] in ([0, 2], [0], [2])
+
+
+def test_a_matched_message_ends_and_a_settled_one_goes_on_with_one_start():
+    asked = []
+
+    def objective(rows, x):
+        asked.append(rows.tolist())
+        value = ((x - GOALS[rows // 2]) ** 2).sum(1)
+        return value, value
+
+    problems = Problems(2, 2, 4)
+    for dropping, last in ((Dropping(tolerance=0.5, look=10), []), (Dropping(settled=0.5, look=10), [0, 2])):
+        asked.clear()
+        found = Found(problems)
+        start = torch.tensor([[2.0, -1.0], [0.0, 0.0], [1.5, 2.0], [0.0, 0.0]])
+        Adam(200, lr=0.05).minimise(objective, [start], found, range(200), dropping=dropping)
+        assert asked[0] == [0, 1, 2, 3]
+        assert asked[-1] == last or (not last and len(asked) < 100)
+
+
+def test_halving_keeps_the_better_half_of_every_message():
+    asked = []
+
+    def objective(rows, x):
+        asked.append(rows.tolist())
+        value = (x.sum(1) - torch.tensor([0.0, 3, 2, 1, 5, 6, 7, 4])[rows]) ** 2 + rows % 4
+        return value, (rows % 4).float()
+
+    problems = Problems(2, 4, 8)
+    found = Found(problems)
+    Adam(40, lr=0.01).minimise(
+        objective, [torch.zeros(8, 1)], found, range(40), dropping=Dropping(halve_at=(0.25, 0.5))
+    )
+    assert asked[0] == list(range(8))
+    assert asked[15] == [0, 1, 4, 5]
+    assert asked[-1] == [0, 4]
+
+
+def test_schedules():
+    decayed = Adam(100, lr=1.0, decay_at=(0.5, 0.9))
+    assert [round(decayed.rate(step), 4) for step in (0, 49, 50, 90)] == [1.0, 1.0, 0.1, 0.01]
+    warm = Adam(100, lr=1.0, warmup=10, cosine=True)
+    assert warm.rate(0) == 0.1 and warm.rate(9) == 1.0 and warm.rate(55) == 0.5 and warm.rate(99) < 0.001
+
+
+def observe(model, split, count=2, batch_size=2):
+    secret = split.private.train[torch.arange(count * batch_size)]
+    view = GradientsView.of(model, [], batch_size, split.spec, Ledger(), CPU)
+    batches = zip(secret.x.split(batch_size), secret.y.split(batch_size), strict=True)
+    messages = [{name: value.detach() for name, value in view.gradient(x, y).items()} for x, y in batches]
+    return GradientsView.of(model, messages, batch_size, split.spec, Ledger(), CPU), secret
+
+
+def test_several_problems_at_once_are_those_one_by_one(digits8):
+    torch.manual_seed(0)
+    view, _ = observe(LeNet(spec=digits8.spec, channels=4), digits8)
+    problems = Problems(2, 2, 4)
+    sent = Sent(view.messages, problems)
+    x = torch.rand(4, 2, *digits8.spec.shape).requires_grad_(True)
+    y = torch.tensor([[0, 1], [2, 3], [4, 0], [1, 1]])
+    together = squared(view.gradients(x, y), sent.of(problems.rows))
+    alone = torch.cat(
+        [squared(view.gradients(x[i : i + 1], y[i : i + 1]), sent.of(torch.tensor([i]))) for i in range(4)]
+    )
+    torch.testing.assert_close(together, alone)
+    for one, other in zip(torch.autograd.grad(together.sum(), x), torch.autograd.grad(alone.sum(), x), strict=True):
+        torch.testing.assert_close(one, other)
+    assert view.ledger.queries == view.ledger.gradient_evals == 16
+
+
+def test_small_models_are_batched_and_large_ones_are_not_and_asking_costs_nothing(digits8):
+    small, _ = observe(LeNet(spec=digits8.spec, channels=4), digits8)
+    assert at_once(small) > 1
+    assert small.ledger.queries == 0
+    large = GradientsView.of(ResNet18(spec=digits8.spec), [], 64, digits8.spec, Ledger(budget=1), CPU)
+    assert at_once(large) == 1
+    assert large.ledger.queries == 0 and large.ledger.budget == 1
+
+
+def test_pixels_are_the_models_own_inputs(digits8):
+    view, _ = observe(ResNet18(spec=digits8.spec), digits8)
+    view.model.normalise.mean = torch.full((1, 1, 1, 1), 0.5)
+    view.model.normalise.std = torch.full((1, 1, 1, 1), 0.25)
+    pixels = Pixels.of(view)
+    u = torch.tensor([[-3.0, 0.0, 3.0]]).reshape(1, 1, 1, 3)
+    assert pixels.images(pixels.boxed(u)).flatten().tolist() == [0.0, 0.5, 1.0]
+    plain = Pixels.of(observe(LeNet(spec=digits8.spec), digits8)[0])
+    assert plain.images(plain.boxed(u)).flatten().tolist() == [0.0, 0.0, 1.0]

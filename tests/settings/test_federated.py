@@ -1,13 +1,18 @@
+import copy
+import dataclasses
+
 import pytest
 import torch
+from torch import nn
 from torch.nn.functional import cross_entropy
 
 from mibench.access import GradientsView, Ledger
-from mibench.card import DefenseCard
+from mibench.card import DefenseCard, TargetCard
 from mibench.defenses.base import Defense
-from mibench.errors import UserError
+from mibench.errors import NotGrantedError, UserError
 from mibench.settings.base import Scene
 from mibench.settings.federated import Federated
+from mibench.targets.base import Target
 from mibench.targets.lenet import LeNet
 from mibench.targets.mlp import Mlp
 from mibench.tasks.base import Budget, Case, Reconstruction
@@ -55,6 +60,19 @@ def observe(setting, scene, count=3):
     population = scene.split.private
     victim = setting.train(scene, population, "victim")
     return victim, setting.observe(scene, victim, population, "gradients", count, Ledger())
+
+
+class Normed(Target):
+    """A small network with batch norm."""
+
+    card = TargetCard(name="normed", title="Normed", modalities=("image",))
+
+    def __init__(self, *, spec):
+        super().__init__(spec=spec)
+        self.normalise = nn.Identity()
+        layers = (nn.Conv2d(1, 4, 3, padding=1), nn.BatchNorm2d(4), nn.Sigmoid(), nn.AvgPool2d(2), nn.Flatten())
+        self.stages = nn.ModuleList([nn.Sequential(*layers)])
+        self.head = nn.Linear(64, spec.classes)
 
 
 def by_hand(model, x, y):
@@ -143,6 +161,114 @@ def test_the_attacked_model_is_the_one_behind_the_messages(make_scene):
     torch.testing.assert_close(view.messages[0]["head.bias"], expected["head.bias"])
 
 
+def test_several_local_steps_are_the_sgd_they_say_and_the_attacker_can_repeat_them(make_scene):
+    setting = Federated(batch_size=6, local_epochs=2, local_batch_size=4, local_lr=0.05)
+    victim, observation = observe(setting, make_scene(), 2)
+    view, secret = observation.view, observation.secret
+    assert view.deltas and view.local.steps(6) == 4
+    model = copy.deepcopy(victim.module)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.05)
+    for rows in (slice(0, 4), slice(4, 6)) * 2:
+        optimizer.zero_grad()
+        cross_entropy(model(secret.x[rows]), secret.y[rows]).backward()
+        optimizer.step()
+    after = dict(model.named_parameters())
+    updates = view.updates(secret.x.reshape(2, 6, *secret.x.shape[1:]), secret.y.reshape(2, 6))
+    for name, before in victim.module.named_parameters():
+        torch.testing.assert_close(view.messages[0][name], before - after[name], atol=1e-6, rtol=1e-4)
+        for message, update in zip(view.messages, updates[name], strict=True):
+            torch.testing.assert_close(update, message[name], atol=1e-6, rtol=1e-4)
+    x = secret.x[None, :6].clone().requires_grad_(True)
+    (gradient,) = torch.autograd.grad(view.updates(x, secret.y[None, :6])["head.weight"].square().sum(), x)
+    assert float(gradient.abs().min(0).values.max()) > 0
+
+
+def test_a_difference_of_parameters_becomes_a_gradient_by_steps_and_step_size(make_scene):
+    def apart(local_lr):
+        setting = Federated(batch_size=4, local_epochs=2, local_batch_size=2, local_lr=local_lr)
+        victim, observation = observe(setting, make_scene(), 1)
+        expected = by_hand(victim.module, observation.secret.x, observation.secret.y)
+        found = observation.view.as_gradients()[0]
+        return max(float((found[name] - expected[name]).abs().max()) for name in expected)
+
+    assert apart(1e-4) < 1e-2 < apart(0.5)
+    _, observation = observe(Federated(batch_size=4, local_epochs=2), make_scene(), 1)
+    blind = dataclasses.replace(observation.view, local=None)
+    assert torch.equal(blind.as_gradients()[0]["head.bias"], blind.messages[0]["head.bias"])
+    with pytest.raises(NotGrantedError, match=r"knowledge\.local_training=true"):
+        blind.updates(observation.secret.x[None], observation.secret.y[None])
+
+
+def test_a_message_may_be_the_true_mean_over_several_clients(make_scene):
+    setting = Federated(batch_size=2, clients_per_message=3, clients=6)
+    victim, observation = observe(setting, make_scene(), 2)
+    view, secret = observation.view, observation.secret
+    assert view.batch_size == setting.message_size == 6 and len(view.messages) == 2 and len(secret) == 12
+    expected = by_hand(victim.module, secret.x[6:], secret.y[6:])
+    for name, value in view.messages[1].items():
+        torch.testing.assert_close(value, expected[name])
+
+
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_batch_norm_runs_as_the_setting_says_for_client_and_attacker_alike(make_scene, mode):
+    victim, observation = observe(Federated(batch_size=4, batch_norm=mode), make_scene(Normed), 1)
+    view, secret = observation.view, observation.secret
+    expected = by_hand(copy.deepcopy(victim.module).train(mode == "train"), secret.x, secret.y)
+    other = by_hand(copy.deepcopy(victim.module).train(mode == "eval"), secret.x, secret.y)
+    several = view.gradients(torch.stack([secret.x, secret.x.flip(-1)]), torch.stack([secret.y] * 2))
+    for name, value in view.gradient(secret.x, secret.y).items():
+        torch.testing.assert_close(view.messages[0][name], expected[name], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(value, expected[name], atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(several[name][0], expected[name], atol=1e-5, rtol=1e-4)
+    assert not torch.allclose(view.messages[0]["head.weight"], other["head.weight"], rtol=1e-2)
+    assert view.buffers == [{}]
+
+
+def test_shared_buffers_say_what_the_batch_statistics_were(make_scene):
+    setting = Federated(batch_size=4, share_buffers=True)
+    victim, observation = observe(setting, make_scene(Normed), 1)
+    sent = observation.view.buffers[0]
+    assert sent.keys() == {"stages.0.1.running_mean", "stages.0.1.running_var"}
+    batch = victim.module.stages[0][0](victim.module.normalise(observation.secret.x))
+    torch.testing.assert_close(sent["stages.0.1.running_mean"], 0.1 * batch.mean((0, 2, 3)), atol=1e-5, rtol=1e-4)
+    assert not any("running" in name for name in observation.view.messages[0])
+    later, _ = observe(Federated(batch_size=4, share_buffers=True, rounds=3), make_scene(Normed), 1)
+    alone, _ = observe(Federated(batch_size=4, rounds=3), make_scene(Normed), 1)
+    assert float(later.module.stages[0][1].running_mean.abs().sum()) > 0
+    assert float(alone.module.stages[0][1].running_mean.abs().sum()) == 0
+
+
+def test_pooled_training_stands_before_the_first_round(make_scene):
+    scene = make_scene(Mlp)
+    test = scene.split.private.test
+
+    def accuracy(**options):
+        victim = Federated(**options).train(scene, scene.split.private, "victim")
+        return float((victim.predict_proba(test.x).argmax(1) == test.y).float().mean())
+
+    assert accuracy(pooled_epochs=0) < 0.5
+    assert accuracy(pooled_epochs=3) > 0.7
+    assert accuracy(pooled_epochs=None) > 0.85
+
+
+def test_what_does_not_change_the_model_does_not_train_another(make_scene):
+    scene = make_scene()
+    keys = [
+        Federated(**options).train(scene, scene.split.private, "victim").key
+        for options in ({}, {"batch_size": 4, "batch_norm": "eval", "clients_per_message": 2}, {"rounds": 1})
+    ]
+    assert keys[0] == keys[1] != keys[2]
+
+
+def test_a_transcript_lets_the_eavesdropper_rebuild_the_model(make_scene):
+    _, observation = observe(Federated(rounds=3, clients=2, batch_size=2), make_scene(Mlp), 2)
+    transcript = observation.view.transcript()
+    assert len(transcript.rounds) == 3 and all(len(sent) == 2 for sent in transcript.rounds)
+    for name, parameter in transcript.start.named_parameters():
+        walked = sum((sent[0][name] + sent[1][name]) / 2 for sent in transcript.rounds)
+        torch.testing.assert_close(observation.view.parameters[name], parameter - transcript.lr * walked)
+
+
 def test_impossible_numbers_are_refused(make_scene):
     with pytest.raises(UserError, match=r"A client has \d+ examples, fewer than setting\.batch_size=400"):
         observe(Federated(batch_size=400), make_scene())
@@ -150,5 +276,9 @@ def test_impossible_numbers_are_refused(make_scene):
         observe(Federated(batch_size=6, unique_labels=True), make_scene())
     with pytest.raises(UserError, match=r"attacks 9 clients, but setting\.clients is 8"):
         observe(Federated(), make_scene(), 9)
+    with pytest.raises(UserError, match=r"attacks 9 clients, but setting\.clients is 8"):
+        observe(Federated(clients_per_message=3), make_scene())
     with pytest.raises(UserError, match=r"setting\.clients >= 2"):
         Federated(clients=1)
+    with pytest.raises(UserError, match=r"share_buffers=true needs setting\.batch_norm=train"):
+        Federated(share_buffers=True, batch_norm="eval")
