@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from torch import Tensor, nn
-from torchvision.models.resnet import BasicBlock, ResNet
+from torchvision.models.resnet import ResNet
 
 from mibench.card import TargetCard
 from mibench.data import InputSpec
+from mibench.nn.basic_block import BasicBlock
 from mibench.targets.base import Target, centred
 
 
@@ -25,7 +26,7 @@ class ResNet18(Target):
 
     def __init__(self, *, spec: InputSpec) -> None:
         super().__init__(spec=spec)
-        net = ResNet(_Block, [2, 2, 2, 2], num_classes=spec.classes)
+        net = ResNet(BasicBlock, [2, 2, 2, 2], num_classes=spec.classes)
         small = min(spec.shape[1:]) < 64
         if small:
             stem: nn.Module = nn.Conv2d(spec.shape[0], 64, 3, padding=1, bias=False)
@@ -42,13 +43,3 @@ class ResNet18(Target):
     def pool(self, last: Tensor) -> Tensor:
         """Returns the spatial mean of the last block."""
         return last.mean((2, 3))
-
-
-class _Block(BasicBlock):  # type: ignore[misc]
-    """torchvision's block without the in-place addition, which per-example gradients forbid."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        identity = x if self.downsample is None else self.downsample(x)
-        inner = self.relu(self.bn1(self.conv1(x)))
-        result: Tensor = self.relu(self.bn2(self.conv2(inner)) + identity)
-        return result
