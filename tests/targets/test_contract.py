@@ -53,6 +53,21 @@ def test_weights_depend_on_the_seed_alone(one):
     assert not torch.equal(next(first.parameters()), next(other.parameters()))
 
 
+def derivatives(model, x, y, create_graph=False):
+    loss = torch.nn.functional.cross_entropy(model(x), y)
+    return torch.autograd.grad(loss, list(model.parameters()), create_graph=create_graph)
+
+
+@pytest.mark.parametrize("one", IMAGES, ids=lambda one: one.name)
+def test_a_gradient_can_be_matched(one):
+    """Its distance to a client's has a derivative in the input, which gradient inversion descends."""
+    spec = InputSpec("image", (1, 16, 16), 4)
+    model, x, y = make(one, spec), torch.rand(2, *spec.shape, requires_grad=True), torch.tensor([1, 3])
+    norm = sum(part.square().sum() for part in derivatives(model, x, y, create_graph=True))
+    (second,) = torch.autograd.grad(norm, x)
+    assert bool(second.isfinite().all()) and bool((second.flatten(1).abs().sum(1) > 0).all())
+
+
 def test_images_are_centred_inside_the_model():
     normalise = centred(InputSpec("image", (3, 4, 4), 2))
     x = torch.tensor([0.0, 0.5, 1.0]).reshape(1, 3, 1, 1).expand(1, 3, 4, 4)
@@ -92,6 +107,23 @@ def test_a_table_target_takes_raw_records():
 
 #: Per-example gradients of these take minutes on a CPU; torchvision's ResNets add in place, which they forbid.
 LARGE = ("vgg16", "vgg16_64", "facenet64", "ir152", "torchvision_model")
+
+
+@pytest.mark.parametrize("one", [one for one in IMAGES if one.name not in LARGE], ids=lambda one: one.name)
+def test_per_example_gradients_are_those_of_a_loop(one):
+    spec = InputSpec("image", (1, 16, 16), 4)
+    model, x, y = make(one, spec), torch.rand(3, *spec.shape), torch.tensor([0, 1, 3])
+
+    def loss(parameters, image, label):
+        logits = torch.func.functional_call(model, parameters, (image[None],))
+        return torch.nn.functional.cross_entropy(logits, label[None])
+
+    parameters = {name: value.detach() for name, value in model.named_parameters()}
+    at_once = torch.func.vmap(torch.func.grad(loss), (None, 0, 0))(parameters, x, y)
+    for index in range(len(x)):
+        own = derivatives(model, x[index : index + 1], y[index : index + 1])
+        for (name, part), expected in zip(at_once.items(), own, strict=True):
+            assert torch.allclose(part[index], expected, rtol=1e-3, atol=1e-5), name
 
 
 @pytest.mark.parametrize("name", [one.name for one in IMAGES if one.name not in LARGE])
