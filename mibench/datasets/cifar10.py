@@ -203,6 +203,8 @@ class Cifar10(Dataset):
 def _listed(folders: Sequence[Path]) -> Pictures:
     """Returns the PNG files of class folders, in the order of classes and names."""
     files = [(label, file) for label, folder in enumerate(folders) for file in sorted(folder.glob("[!.]*.png"))]
+    if empty := {*folders} - {file.parent for _, file in files}:
+        raise UserError(f"{min(empty)} holds no PNG files; each class needs some.")
 
     def one(row: int) -> Tensor:
         image = read_image(files[row][1], 3)

@@ -218,6 +218,8 @@ def test_what_is_missing_is_named(archive, folders):
         Cifar100(data_root=archive).load()
     for file in (folders / "cifar10" / "test" / "ship").iterdir():
         file.unlink()
+    with pytest.raises(UserError, match="test/ship holds no PNG files"):
+        Cifar10(data_root=folders).load()
     (folders / "cifar10" / "test" / "ship").rmdir()
     with pytest.raises(UserError, match="the same 10 class folders"):
         Cifar10(data_root=folders).load()
