@@ -39,6 +39,9 @@ NonNegative = Annotated[float, Range("of at least 0", lambda value: 0 <= value <
 #: A share that leaves something on both sides.
 Share = Annotated[float, Range("between 0 and 1", lambda value: 0 < value < 1)]
 
+#: A share that may be the whole.
+Portion = Annotated[float, Range("above 0 and at most 1", lambda value: 0 < value <= 1)]
+
 #: A factor by which something decays.
 Decay = Annotated[float, Range("from 0 to below 1", lambda value: 0 <= value < 1)]
 
