@@ -22,17 +22,13 @@ no :math:`\epsilon` is reported there.
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import math
-import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
 from mibench.card import DefenseCard
@@ -40,11 +36,11 @@ from mibench.data import Examples
 from mibench.defenses.base import Client, Defense, DefenseContext, Update
 from mibench.errors import UserError
 from mibench.model import Classifier
+from mibench.optim.differential_privacy import LEAST_PRV_NOISE, clipped_sum, quiet, with_gaussian
 from mibench.seeding import derive, generator
 from mibench.training import Training
 
-#: Below this noise (above this budget) PRV's grid takes minutes or does not fit the memory; RDP accounts instead.
-LEAST_PRV_NOISE = 0.3
+#: Above this budget PRV's grid takes minutes or does not fit the memory; RDP accounts instead.
 LARGEST_PRV_EPSILON = 100.0
 
 
@@ -102,7 +98,7 @@ class DpSgd(Defense):
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
         """Returns the module with group norm in the place of batch norm, and without in-place activations."""
-        with _quiet():
+        with quiet():
             from opacus.validators import ModuleValidator
 
             fixed: Classifier = ModuleValidator.fix(model)
@@ -113,7 +109,7 @@ class DpSgd(Defense):
 
     def fit(self, training: Training) -> Classifier:
         """Trains the target under Opacus, and takes Opacus' hooks off it again."""
-        with _quiet():
+        with quiet():
             from opacus import PrivacyEngine
 
             engine = PrivacyEngine(accountant=self._mechanism())
@@ -143,17 +139,10 @@ class DpSgd(Defense):
                 "defense.target_epsilon needs a whole training to be spent on; in setting=federated set "
                 "defense.noise_multiplier and leave defense.target_epsilon null."
             )
-        total = {name: torch.zeros_like(value) for name, value in gradient.items()}
-        for index in range(len(client.batch)):
-            for name, value in self._clipped(client.model, client.batch[torch.tensor([index])]).items():
-                total[name] += value
-        device = next(iter(total.values())).device
-        draws = generator(derive(client.seed, "noise"), device)
-        deviation = self.noise_multiplier * self.max_grad_norm
-        return {
-            name: (value + deviation * torch.randn(value.shape, generator=draws, device=device)) / len(client.batch)
-            for name, value in total.items()
-        }
+        total = clipped_sum(client.model, client.batch, self.max_grad_norm)
+        draws = generator(derive(client.seed, "noise"), next(iter(total.values())).device)
+        noisy = with_gaussian(total, self.noise_multiplier * self.max_grad_norm, draws)
+        return {name: value / len(client.batch) for name, value in noisy.items()}
 
     def facts(self) -> dict[str, float | str]:
         """Returns epsilon and delta of the training, the noise, the clipping norm and the accountant."""
@@ -200,13 +189,6 @@ class DpSgd(Defense):
             stepper=stepper,
         )
 
-    def _clipped(self, model: Classifier, example: Examples) -> dict[str, Tensor]:
-        parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
-        values = torch.autograd.grad(cross_entropy(model(example.x), example.y), list(parameters.values()))
-        norm = torch.stack([value.norm() for value in values]).norm()
-        factor = (self.max_grad_norm / norm.clamp_min(1e-12)).clamp_max(1)
-        return {name: value * factor for name, value in zip(parameters, values, strict=True)}
-
 
 @dataclass(kw_only=True)
 class _PrivateTraining(Training):
@@ -233,20 +215,3 @@ def _epsilon(engine: Any, noise: float, delta: float) -> float:
     if not noise:
         return math.inf
     return float(engine.get_epsilon(delta)) if len(engine.accountant) else 0.0
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silences what Opacus says on every use and no user can act on."""
-    logger = logging.getLogger("opacus")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", message="Secure RNG turned off")
-            warnings.filterwarnings("ignore", message="Full backward hook is firing")
-            warnings.filterwarnings("ignore", message="Optimal order is the")
-            warnings.filterwarnings("ignore", category=RuntimeWarning, module="opacus.accountants")
-            yield
-    finally:
-        logger.setLevel(level)
