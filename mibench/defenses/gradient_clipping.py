@@ -1,0 +1,65 @@
+r"""Gradient clipping: each example's gradient is bounded before the mean (Abadi et al., Deep Learning with DP, 2016).
+
+The client takes the gradient :math:`g_i` of every one of its :math:`b` examples, in evaluation mode, over all
+parameters jointly, and shares
+
+.. math:: \tilde g = \frac1b \sum_i g_i \min(1, C / \|g_i\|_2) + \mathcal N(0, \sigma^2 C^2 I).
+
+Without noise (:math:`\sigma = 0`, the default) this guarantees nothing: a batch of one tells its direction exactly,
+and only the length is hidden. With noise, :math:`\|\tilde g\|` had a bound of :math:`C` before it, so that any other
+batch would have moved it by at most :math:`2 C`: one message is :math:`(\epsilon, \delta)`-locally private for all
+that is behind it. That ``local_epsilon`` is reported, by Opacus' accountant for a multiplier of :math:`\sigma / 2`. It
+is that of one message; several of one client compose. The scales of a table's numeric columns are taken from the
+training records without noise, and :math:`\epsilon` does not cover them.
+
+It differs from ``defense=dp_sgd`` in a federated cell: there the noise lies on the sum, so that its share of the mean
+falls with :math:`b`, what is private is one example against the published sum, and batch norm is replaced. This
+is the standard definition and no paper's own method; there is no official code.
+"""
+
+from __future__ import annotations
+
+from mibench.card import DefenseCard
+from mibench.defenses.base import Client, Defense, Update
+from mibench.optim.differential_privacy import clipped_mean, local_guarantee, with_gaussian
+from mibench.options import NonNegative, Positive, Share
+from mibench.seeding import derive, generator
+
+
+class GradientClipping(Defense):
+    """The mean of clipped per-example gradients, with optional noise.
+
+    Args:
+        max_norm: l2 norm C to which each example's gradient is clipped.
+        noise_multiplier: Standard deviation of the Gaussian noise on the mean over ``max_norm`` (sigma); 0 for none.
+        delta: The delta of the guarantee.
+    """
+
+    card = DefenseCard(
+        name="gradient_clipping",
+        title="Gradient clipping",
+        modalities=("image", "tabular"),
+        year=2016,
+        bib="dp_sgd",
+        fidelity="paper",
+        hooks=("update",),
+        affects=("gradients",),
+        strength="noise_multiplier",
+    )
+
+    def __init__(self, *, max_norm: Positive = 1.0, noise_multiplier: NonNegative = 0.0, delta: Share = 1e-5) -> None:
+        self.max_norm = max_norm
+        self.noise_multiplier = noise_multiplier
+        self.delta = delta
+
+    def update(self, gradient: Update, client: Client) -> Update:
+        """Returns the mean of the clipped gradients of ``client.batch``, with noise drawn from the client's seed."""
+        mean = clipped_mean(client.model, client.batch, self.max_norm)
+        if not self.noise_multiplier:
+            return mean
+        draws = generator(derive(client.seed, "noise"), next(iter(mean.values())).device)
+        return with_gaussian(mean, self.noise_multiplier * self.max_norm, draws)
+
+    def facts(self) -> dict[str, float | str]:
+        """Returns the local epsilon of one message where there is noise."""
+        return local_guarantee(self.noise_multiplier * self.max_norm, self.max_norm, self.delta)
