@@ -64,5 +64,6 @@ class GradientPruning(Defense):
 def largest(values: Tensor, keep: float) -> Tensor:
     """Returns ``values`` of n entries, zero but for the ``ceil(n * keep)`` of largest magnitude."""
     flat = values.flatten()
-    index = flat.abs().topk(math.ceil(len(flat) * keep)).indices
+    count = math.ceil(len(flat) * keep - 1e-9)  # 100 * 0.07 is a little more than 7
+    index = flat.abs().topk(max(1, count)).indices
     return torch.zeros_like(flat).scatter(0, index, flat[index]).reshape(values.shape)

@@ -62,6 +62,10 @@ def test_exactly_the_share_of_all_is_sent(gradient):
     assert found["conv"] == found["bias"] == 0  # the head's entries are a hundred times as large
 
 
+def test_a_share_that_floating_point_puts_just_above_a_whole_number():
+    assert counts(sent(GradientPruning(keep=0.07), {"weight": torch.linspace(1, 2, 100)})) == {"weight": 7}
+
+
 @pytest.mark.parametrize("scope", ["tensor", "all"])
 def test_what_is_sent_is_exact_and_the_largest(gradient, scope):
     def holds(defense):
