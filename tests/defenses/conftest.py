@@ -8,34 +8,52 @@ from mibench.attacks.dlg import Dlg
 from mibench.defenses.base import Client
 from mibench.knowledge import Knowledge
 from mibench.metrics.mse import squared_errors
-from mibench.settings.federated import client_gradient
+from mibench.seeding import seeded
 from mibench.targets.lenet import LeNet
 from mibench.tasks.instance import InstanceGoal
+from mibench.training import Batch
 
 MESSAGES = 4
 
 
 @pytest.fixture(scope="session")
-def share():
-    """What one client shares: ``share(defense, model, batch)``, with ``seed`` and ``state`` of the client."""
+def gradient_of():
+    """The gradient of a defense's loss: ``gradient_of(defense, model, batch)``, with the ``seed`` of its draws."""
 
-    def make(defense, model, batch, seed=0, state=None):
-        client = Client(0, 0, 2, model, batch, seed, {} if state is None else state)
-        return defense.update(client_gradient(model, batch, defense), client)
+    def make(defense, model, batch, seed=0):
+        parameters = dict(model.named_parameters())
+        with seeded(seed):
+            loss = defense.loss(Batch(model, batch.x, batch.y))
+        return dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def share(gradient_of):
+    """What one client shares: ``share(defense, model, batch)``, with the client's ``seed``."""
+
+    def make(defense, model, batch, seed=0):
+        return defense.update(gradient_of(defense, model, batch, seed), Client(0, 0, 2, model, batch, seed))
 
     return make
 
 
 @pytest.fixture(scope="session")
 def dlg_psnr(digits8, share):
-    """Mean decibels of what DLG makes of four single images behind a defense, labels granted: ``dlg_psnr(defense)``."""
+    """Mean decibels of what DLG makes of four single images behind a defense, labels granted: ``dlg_psnr(defense)``.
 
-    def measure(defense):
+    With ``without`` the attacker leaves the tensors out of the distance whose names begin so.
+    """
+
+    def measure(defense, without=None):
         torch.manual_seed(0)
-        model = LeNet(spec=digits8.spec, channels=8).eval()
+        model = defense.architecture(LeNet(spec=digits8.spec, channels=8), None).eval()
         rows = torch.randperm(len(digits8.private.train), generator=torch.Generator().manual_seed(1))[:MESSAGES]
         secret = digits8.private.train[rows]
         sent = [share(defense, model, secret[torch.tensor([i])], seed=i) for i in range(MESSAGES)]
+        if without is not None:
+            sent = [{name: value for name, value in one.items() if not name.startswith(without)} for one in sent]
         view = GradientsView.of(model, sent, 1, digits8.spec, Ledger(), torch.device("cpu"))
         granted = Knowledge(facts={"labels": secret.y}, described=("labels",))
         attack = Dlg(iterations=40, restarts=1)

@@ -11,7 +11,6 @@ from mibench.defenses.base import Client, Defense
 from mibench.defenses.gradient_clipping import GradientClipping
 from mibench.errors import UserError
 from mibench.options import check_types
-from mibench.settings.federated import client_gradient
 from mibench.targets.cnn import Cnn
 from mibench.targets.mlp import Mlp
 
@@ -32,9 +31,9 @@ def batch(digits8):
 
 
 @pytest.fixture(scope="module")
-def each(model, batch):
+def each(gradient_of, model, batch):
     """Every example's gradient by itself, one row each."""
-    return torch.stack([flat(client_gradient(model, batch[torch.tensor([i])], Defense())) for i in range(len(batch))])
+    return torch.stack([flat(gradient_of(Defense(), model, batch[torch.tensor([i])])) for i in range(len(batch))])
 
 
 class OfTheMean(GradientClipping):

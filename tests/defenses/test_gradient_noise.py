@@ -8,7 +8,6 @@ from mibench.defenses.gradient_clipping import GradientClipping
 from mibench.defenses.gradient_noise import GradientNoise
 from mibench.errors import UserError
 from mibench.options import check_types
-from mibench.settings.federated import client_gradient
 from mibench.targets.mlp import Mlp
 
 GRADIENT = {"weight": torch.linspace(-1, 1, 200_000).reshape(400, 500), "bias": torch.ones(400)}
@@ -69,11 +68,11 @@ def test_only_clipped_gaussian_noise_guarantees_anything():
     assert guarantee["local_epsilon"] > 0
 
 
-def test_clipping_comes_before_the_noise(digits8):
+def test_clipping_comes_before_the_noise(gradient_of, digits8):
     torch.manual_seed(0)
     model, batch = Mlp(spec=digits8.spec, hidden=(16,)).eval(), digits8.private.train[torch.arange(6)]
     client = Client(0, 0, 2, model, batch, seed=3)
-    sent = GradientNoise(std=4.0, max_norm=2.0).update(client_gradient(model, batch, Defense()), client)
+    sent = GradientNoise(std=4.0, max_norm=2.0).update(gradient_of(Defense(), model, batch), client)
     alike = GradientClipping(max_norm=2.0, noise_multiplier=2.0).update({}, client)
     assert all(torch.equal(sent[name], value) for name, value in alike.items())
 
