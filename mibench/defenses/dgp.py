@@ -1,0 +1,87 @@
+r"""DGP: dual gradient pruning (Xue et al., Revisiting Gradient Pruning, AAAI 2024).
+
+The largest entries of a gradient tell most of the data, the smallest are not worth their upload: a client sends the
+middle. Per layer, with its gradient :math:`g_t` and what it has not sent so far, :math:`e_t` (:math:`e_0 = 0`),
+
+.. math:: p_t = g_t + e_t, \qquad \tilde g_t = p_t \, [\, k_2 < \mathrm{rank}(|p_t|) \le 1 - k_1 \,], \qquad
+    e_{t+1} = p_t - \tilde g_t,
+
+where the rank runs from 0 (smallest) to 1 (largest): the top share :math:`k_1` and the bottom share :math:`k_2` are
+zeros in the message and wait. Error feedback lets an entry through once others have outgrown it; one that
+is by far the largest in every round only grows, and is never sent. It is a heuristic, not a privacy mechanism: what is
+sent is exact.
+
+There is no official code. Inferred: the defaults 5 % and 75 %; that a layer is one module's weight and bias together;
+that of :math:`n` entries :math:`\lfloor k_1 n \rfloor` and :math:`\lfloor k_2 n \rfloor` are pruned, so that small
+layers send something. The paper adds :math:`\eta g_t` with the step size, which here the server applies: a constant one
+scales everything alike. The variant ADGP, whose users prune at the same places, is left out.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import defaultdict
+
+import torch
+from torch import Tensor
+
+from mibench.card import DefenseCard
+from mibench.defenses.base import Client, Defense, Update
+from mibench.errors import UserError
+from mibench.options import Decay
+
+
+class Dgp(Defense):
+    """The middle of every layer's gradient, with error feedback.
+
+    Args:
+        top: Share of the entries of largest magnitude that is pruned (k1).
+        bottom: Share of the entries of smallest magnitude that is pruned (k2).
+    """
+
+    card = DefenseCard(
+        name="dgp",
+        title="Dual gradient pruning",
+        modalities=("image", "text", "tabular", "audio", "graph"),
+        year=2024,
+        bib="dgp",
+        fidelity="reconstruction",
+        hooks=("update",),
+        affects=("gradients",),
+        strength="top",
+    )
+
+    def __init__(self, *, top: Decay = 0.05, bottom: Decay = 0.75) -> None:
+        if not top + bottom < 1:
+            raise UserError(
+                f"Expected defense.top and defense.bottom to be less than 1 together, but got {top} and {bottom}."
+            )
+        self.top = top
+        self.bottom = bottom
+
+    def update(self, gradient: Update, client: Client) -> Update:
+        """Returns the pruned update; ``client.state`` keeps ``error.<name>``."""
+        layers: dict[str, list[str]] = defaultdict(list)
+        for name in gradient:
+            layers[name.rpartition(".")[0]].append(name)
+        sent: dict[str, Tensor] = {}
+        for names in layers.values():
+            waiting = [gradient[name] + client.state.get(f"error.{name}", 0) for name in names]
+            kept = self._middle(torch.cat([value.flatten() for value in waiting]).abs())
+            for name, value, part in zip(names, waiting, kept.split([one.numel() for one in waiting]), strict=True):
+                sent[name] = value * part.reshape(value.shape)
+                client.state[f"error.{name}"] = value - sent[name]
+        return {name: sent[name] for name in gradient}
+
+    def _middle(self, magnitudes: Tensor) -> Tensor:
+        """Returns where the entries stand that are sent, a mask like ``magnitudes``."""
+        count = len(magnitudes)
+        order = magnitudes.argsort(stable=True)
+        mask = torch.zeros_like(magnitudes, dtype=torch.bool)
+        mask[order[whole(self.bottom * count) : count - whole(self.top * count)]] = True
+        return mask
+
+
+def whole(product: float) -> int:
+    """Returns the whole part of a share of a number, which floating point may have put just below it."""
+    return math.floor(product + 1e-9)
