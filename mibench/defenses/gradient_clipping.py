@@ -9,8 +9,9 @@ Without noise (:math:`\sigma = 0`, the default) this guarantees nothing: a batch
 and only the length is hidden. With noise, :math:`\|\tilde g\|` had a bound of :math:`C` before it, so that any other
 batch would have moved it by at most :math:`2 C`: one message is :math:`(\epsilon, \delta)`-locally private for all
 that is behind it. That ``local_epsilon`` is reported, by Opacus' accountant for a multiplier of :math:`\sigma / 2`. It
-is that of one message; several of one client compose. The scales of a table's numeric columns are taken from the
-training records without noise, and :math:`\epsilon` does not cover them.
+is that of one message, given the global model; several of one client compose. It covers neither what the global model
+already holds of the client, nor batch-norm buffers sent along, nor the scales of a table's numeric columns, which are
+taken from the training records without noise.
 
 It differs from ``defense=dp_sgd`` in a federated cell: there the noise lies on the sum, so that its share of the mean
 falls with :math:`b`, what is private is one example against the published sum, and batch norm is replaced. This
