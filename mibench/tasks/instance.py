@@ -5,13 +5,15 @@ Control: the same attack on another client's update, scored on this client's inp
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mibench.data import InputSpec
+from mibench.data import Examples, InputSpec, Population
 from mibench.knowledge import Knowledge
+from mibench.model import Classifier
 from mibench.tasks.base import Assignment, Case, Reconstruction, Task, Truth
 
 
@@ -41,11 +43,17 @@ class InstanceTruth(Truth):
         x: Inputs of shape ``(messages * batch_size, ...)``, those of one message side by side.
         y: Their class ids.
         target: The message of each.
+        private: What the victim was trained and tested on: the inputs and all they could be mistaken for.
+        public: The attacker's data, from which an input can be guessed without any message; None where there are none.
+        victim: Hands out the victim's module.
     """
 
     x: Tensor
     y: Tensor
     target: Tensor
+    private: Population | None = None
+    public: Examples | None = None
+    victim: Callable[[], Classifier] | None = None
 
 
 class InstanceTask(Task[InstanceGoal, InstanceTruth]):
@@ -72,9 +80,17 @@ class InstanceTask(Task[InstanceGoal, InstanceTruth]):
         )
 
     def truth(self, case: Case, goal: InstanceGoal) -> InstanceTruth:
-        """Returns the clients' batches."""
+        """Returns the clients' batches, with the data they are part of, the public data and the victim."""
         assert case.secret is not None, "an instance cell's setting gives the secret behind its observation"
-        return InstanceTruth(x=case.secret.x, y=case.secret.y, target=goal.target, **case.utility)
+        return InstanceTruth(
+            x=case.secret.x,
+            y=case.secret.y,
+            target=goal.target,
+            private=case.split.private,
+            public=case.split.public,
+            victim=case.victim,
+            **case.utility,
+        )
 
     def control(self, case: Case, goal: InstanceGoal, knowledge: Knowledge, result: Reconstruction) -> Reconstruction:
         """Returns what the attack made of the *next* client's update, put in this client's place."""

@@ -145,6 +145,12 @@ def test_the_truth_is_the_secret_batch(case, truth):
     assert isinstance(case.secret, Examples)
 
 
+def test_the_data_around_the_batch_and_the_victim_are_the_truths_alone(digits8, case, truth):
+    assert truth.private is digits8.private and truth.public is digits8.public
+    assert truth.victim is case.victim
+    assert vars(TASK.goal(case)) == {"messages": MESSAGES, "batch_size": BATCH}
+
+
 def test_a_blank_answer_is_missing_and_scores_no_exact_image(case, truth, digits8):
     goal = TASK.goal(case)
     blank = TASK.blank(goal, digits8.spec)
