@@ -19,6 +19,7 @@ from collections.abc import Sequence
 from importlib.metadata import version
 
 import torch
+from torch import Tensor
 
 from mibench.card import MetricCard
 from mibench.metrics.base import Measurement, Metric, regions
@@ -44,18 +45,26 @@ class Ssim(Metric[InstanceTruth]):
 
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> Sequence[Measurement]:
         """Returns one value per image, shape ``(N,)``, and one per box around a hole."""
-        import piq
-
-        measured = []
-        for region, made, true in regions(result, truth, CompletionTruth.cropped):
-            smallest = min(true.shape[-2:])
-            window = min(WINDOW, smallest - 1 + smallest % 2)
-            pairs = zip(made.double().split(256), true.double().split(256), strict=True)
-            values = [piq.ssim(x, y, kernel_size=window, downsample=False, reduction="none") for x, y in pairs]
-            variant = f"{region}_window{window}".lstrip("_")
-            measured.append(
-                Measurement(
-                    values=torch.cat(values), groups=truth.target, variant=variant, evaluator=f"piq:{version('piq')}"
-                )
+        return [
+            Measurement(
+                values=similarities(made, true),
+                groups=truth.target,
+                variant=f"{region}_window{window_of(true)}".lstrip("_"),
+                evaluator=f"piq:{version('piq')}",
             )
-        return measured
+            for region, made, true in regions(result, truth, CompletionTruth.cropped)
+        ]
+
+
+def similarities(x: Tensor, y: Tensor) -> Tensor:
+    """Returns the structural similarity of every pair of images ``(N, C, H, W)``, shape ``(N,)``, in doubles."""
+    import piq
+
+    pairs, window = zip(x.double().split(256), y.double().split(256), strict=True), window_of(y)
+    return torch.cat([piq.ssim(a, b, kernel_size=window, downsample=False, reduction="none") for a, b in pairs])
+
+
+def window_of(images: Tensor) -> int:
+    """Returns the side of the window: the largest odd one that fits, at most ``WINDOW``."""
+    smallest = min(images.shape[-2:])
+    return min(WINDOW, smallest - 1 + smallest % 2)
