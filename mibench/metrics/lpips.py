@@ -21,10 +21,10 @@ import warnings
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mibench.card import MetricCard
@@ -80,7 +80,7 @@ class Lpips(Metric[InstanceTruth]):
         Raises:
             WeightsMissingError: If the backbone's file is not there, or is another than the published one.
         """
-        network, checksum = self._network
+        network, _ = self._network
         measured = []
         for region, made, true in regions(result, truth, CompletionTruth.cropped):
             enlarged = f"upsampled{SMALLEST_SIDE}" if min(true.shape[-2:]) < SMALLEST_SIDE else ""
@@ -92,13 +92,41 @@ class Lpips(Metric[InstanceTruth]):
                     values=values,
                     groups=truth.target,
                     variant="_".join(filter(None, (region, enlarged))),
-                    evaluator=f"{self.net}:{checksum[:12]}",
+                    evaluator=self.evaluator,
                 )
             )
         return measured
 
+    @torch.no_grad()
+    def embeddings(self, images: Tensor) -> Tensor:
+        """Returns vectors ``(N, F)`` of images ``(N, C, H, W)`` whose squared Euclidean distances are LPIPS.
+
+        Each layer's unit vectors, times the root of the weights, over the root of the number of positions.
+        """
+        import lpips
+
+        network, _ = self._network
+        embedded = []
+        for part in images.split(32):
+            layers = network.net(network.scaling_layer(_prepared(part)))
+            parts = [
+                (lpips.normalize_tensor(layer) * head.model[-1].weight.sqrt()).flatten(1) / layer[0, 0].numel() ** 0.5
+                for layer, head in zip(layers, network.lins, strict=True)
+            ]
+            embedded.append(torch.cat(parts, 1))
+        return torch.cat(embedded)
+
+    @property
+    def evaluator(self) -> str:
+        """The network, with the beginning of its file's checksum.
+
+        Raises:
+            WeightsMissingError: If the backbone's file is not there, or is another than the published one.
+        """
+        return f"{self.net}:{self._network[1][:12]}"
+
     @cached_property
-    def _network(self) -> tuple[nn.Module, str]:
+    def _network(self) -> tuple[Any, str]:
         """The network with the checked backbone, and the SHA-256 of the backbone's file."""
         import lpips
 

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 from pathlib import Path
 
 import pytest
 import torch
+import torchvision
 from torch import nn
 from torch.nn.functional import normalize
 
 from mibench.data import Examples, Population
 from mibench.datasets.lfw import Lfw
 from mibench.errors import DatasetNotFoundError, WeightsMissingError
+from mibench.metrics.lpips import BACKBONES
 from mibench.model import Classifier
 from mibench.nn import mobilefacenet
 from mibench.seeding import seeded
@@ -141,6 +144,19 @@ def drawn_faces(monkeypatch):
         return torch.stack([turn.cos(), turn.sin(), 0 * turn, 0 * turn], 1).reshape(-1, 1, 2, 2).float()
 
     return make
+
+
+@pytest.fixture
+def backbone(tmp_path, monkeypatch):
+    """An AlexNet that nobody trained, under a name that promises its checksum: it tests the loading, not the values."""
+    torch.manual_seed(3)
+    network = torchvision.models.alexnet(weights=None)
+    state = {f"features.{name}": value for name, value in network.features.state_dict().items()}
+    torch.save({**state, "classifier.6.bias": torch.zeros(1000)}, tmp_path / "file")
+    checksum = hashlib.sha256((tmp_path / "file").read_bytes()).hexdigest()
+    path = (tmp_path / "file").rename(tmp_path / f"alexnet-{checksum[:8]}.pth")
+    monkeypatch.setitem(BACKBONES, "alex", path.name)
+    return path, network.features.eval()
 
 
 @pytest.fixture(scope="session")

@@ -1,3 +1,4 @@
+import dataclasses
 import hashlib
 from importlib.resources import files
 
@@ -17,19 +18,6 @@ def two(paired):
     """Two different colour images of 64 pixels, guessed wrongly, as a reconstruction with its truth."""
     x, guess = torch.rand(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     return paired(x, guess)
-
-
-@pytest.fixture
-def backbone(tmp_path, monkeypatch):
-    """An AlexNet that nobody trained, under a name that promises its checksum: it tests the loading, not the values."""
-    torch.manual_seed(3)
-    network = torchvision.models.alexnet(weights=None)
-    state = {f"features.{name}": value for name, value in network.features.state_dict().items()}
-    torch.save({**state, "classifier.6.bias": torch.zeros(1000)}, tmp_path / "file")
-    checksum = hashlib.sha256((tmp_path / "file").read_bytes()).hexdigest()
-    path = (tmp_path / "file").rename(tmp_path / f"alexnet-{checksum[:8]}.pth")
-    monkeypatch.setitem(BACKBONES, "alex", path.name)
-    return path, network.features.eval()
 
 
 LAYERS = (1, 4, 7, 9, 11)  # AlexNet's five rectified layers
@@ -62,6 +50,16 @@ def test_loads_the_checked_file_itself_and_follows_the_formula(backbone, two):
     assert (
         abs(lpips_by_hand(another, result.values, truth.x) / expected - 1).max() > 1e-3
     )  # the check tells files apart
+
+
+def test_distances_of_embeddings_are_lpips(backbone, two):
+    result, truth = two
+    metric = Lpips(weights=backbone[0].parent)
+    (one,) = metric.measure(result, truth)
+    between = torch.cdist(metric.embeddings(result.values), metric.embeddings(truth.x)).square()
+    assert between.diag().numpy() == pytest.approx(one.values.numpy(), rel=1e-4)
+    (other,) = metric.measure(dataclasses.replace(result, values=result.values.flip(0)), truth)
+    assert between.flip(0).diag().numpy() == pytest.approx(other.values.numpy(), rel=1e-4)
 
 
 def test_records_the_checksum_of_the_file(backbone, two):
