@@ -10,9 +10,10 @@ backbone does not, and is read from ``weights``. Without the published backbone,
 there is no LPIPS: nothing is downloaded and no random network takes its place, because the number would look
 right and mean nothing. The checksum's first twelve digits are recorded (``alex:7be5be791159``).
 
-Grey images are repeated to three channels. Images with a side under 64 pixels are enlarged bilinearly until
-that side has 64, which the variant ``upsampled64`` says; otherwise alex's last layers would see one or no
-position. Where part of the image was known, the box around what was hidden is compared too (``hole``).
+Grey images are repeated to three channels. Images with a side under 32 pixels are enlarged bilinearly until
+that side has 64, which the variant ``upsampled64`` says; otherwise alex's last layers would see next to nothing. Those
+of 32 pixels, of which most published figures are, stay as they are. Where part of the image was known, the box around
+what was hidden is compared too (``hole``).
 """
 
 from __future__ import annotations
@@ -40,7 +41,10 @@ BACKBONES = {"alex": "alexnet-owt-7be5be79.pth", "vgg": "vgg16-397923af.pth"}
 
 SOURCE = "https://download.pytorch.org/models/"
 
-SMALLEST_SIDE = 64
+#: Images with a smaller side are enlarged, so that it becomes ``ENLARGED_SIDE``.
+SMALLEST_SIDE = 32
+
+ENLARGED_SIDE = 64
 
 
 class Lpips(Metric[InstanceTruth]):
@@ -61,6 +65,7 @@ class Lpips(Metric[InstanceTruth]):
         fidelity="official",
         tasks=("instance", "completion"),
         higher_is_leakier=False,
+        revision=2,
     )
     downloads = (
         Download(
@@ -83,7 +88,7 @@ class Lpips(Metric[InstanceTruth]):
         network, _ = self._network
         measured = []
         for region, made, true in regions(result, truth, CompletionTruth.cropped):
-            enlarged = f"upsampled{SMALLEST_SIDE}" if min(true.shape[-2:]) < SMALLEST_SIDE else ""
+            enlarged = f"upsampled{ENLARGED_SIDE}" if min(true.shape[-2:]) < SMALLEST_SIDE else ""
             pairs = zip(made.split(32), true.split(32), strict=True)
             with torch.no_grad():
                 values = torch.cat([network(_prepared(x), _prepared(y)).flatten() for x, y in pairs])
@@ -142,10 +147,10 @@ class Lpips(Metric[InstanceTruth]):
 
 
 def _prepared(images: Tensor) -> Tensor:
-    """Returns images in [-1, 1], in colour, with no side under 64 pixels."""
+    """Returns images in [-1, 1], in colour, with no side under 32 pixels."""
     colour = images.float().expand(-1, 3, -1, -1) if images.shape[1] == 1 else images.float()
     smallest = min(images.shape[-2:])
     if smallest < SMALLEST_SIDE:
-        height, width = (round(side * SMALLEST_SIDE / smallest) for side in images.shape[-2:])
+        height, width = (round(side * ENLARGED_SIDE / smallest) for side in images.shape[-2:])
         colour = interpolate(colour, (height, width), mode="bilinear", align_corners=False)
     return 2 * colour - 1

@@ -29,7 +29,7 @@ def lpips_by_hand(features, x, y):
     shift, scale = torch.tensor([-0.030, -0.088, -0.188]), torch.tensor([0.458, 0.448, 0.450])
     a, b = (((2 * t - 1) - shift[:, None, None]) / scale[:, None, None] for t in (x, y))
     total = torch.zeros(len(x))
-    for index, layer in enumerate(features):
+    for index, layer in enumerate(features[: LAYERS[-1] + 1]):
         a, b = layer(a), layer(b)
         if index in LAYERS:
             weight = heads[f"lin{LAYERS.index(index)}.model.1.weight"]
@@ -84,6 +84,14 @@ def test_small_grey_images_are_enlarged_and_repeated(backbone, paired):
     assert one.variant == "upsampled64"
 
 
+def test_images_of_32_pixels_are_seen_as_they_are(backbone, paired):
+    path, features = backbone
+    x, guess = torch.rand(2, 2, 3, 32, 40, generator=torch.Generator().manual_seed(0))
+    (one,) = Lpips(weights=path.parent).measure(*paired(x, guess))
+    assert one.values.numpy() == pytest.approx(lpips_by_hand(features, guess, x).numpy(), rel=1e-4)
+    assert one.variant == ""
+
+
 def test_measuring_leaves_the_random_state_alone(backbone, two):
     torch.manual_seed(0)
     before = torch.random.get_rng_state()
@@ -134,8 +142,8 @@ def test_the_box_around_a_hole_is_compared_as_an_image_of_its_own(backbone, comp
     metric = Lpips(weights=backbone[0].parent)
     x, guess = torch.rand(2, 2, 3, 64, 64, generator=torch.Generator().manual_seed(0))
     hole = torch.zeros(1, 1, 64, 64, dtype=torch.bool)
-    hole[..., 16:48, 8:48] = True
+    hole[..., 16:40, 8:48] = True
     whole, inside = metric.measure(*completed(x, guess, hole))
-    (expected,) = metric.measure(*paired(x[..., 16:48, 8:48], guess[..., 16:48, 8:48]))
+    (expected,) = metric.measure(*paired(x[..., 16:40, 8:48], guess[..., 16:40, 8:48]))
     assert torch.equal(inside.values, expected.values) and not torch.equal(whole.values, inside.values)
     assert (whole.variant, inside.variant) == ("", "hole_upsampled64")
