@@ -11,6 +11,7 @@ from torch import Tensor
 
 from mibench.card import HOOKS, DefenseCard
 from mibench.data import Examples, InputSpec
+from mibench.errors import UserError
 from mibench.model import Classifier
 from mibench.training import Batch, Training, cross_entropy
 
@@ -61,6 +62,7 @@ class Client:
         batch: The examples behind the update, after the defense's ``data`` hook.
         seed: Seed of this client in this round.
         deltas: Whether its update is a difference of parameters after several steps rather than a gradient.
+        own_statistics: Whether its model's batch norm used the batch's own statistics.
         state: What the defense keeps for this client from round to round (error feedback); the setting stores it.
     """
 
@@ -71,7 +73,25 @@ class Client:
     batch: Examples
     seed: int
     deltas: bool = False
+    own_statistics: bool = False
     state: dict[str, Tensor] = field(default_factory=dict)
+
+    def check_per_example(self, defense: str) -> None:
+        """Refuses a defense that takes the gradient of every example by itself where the update is not made of those.
+
+        Raises:
+            UserError: Naming ``defense`` and the setting's key.
+        """
+        if self.deltas:
+            raise UserError(
+                f"Defense '{defense}' clips the gradient of every example, but clients share the outcome of several "
+                "steps; set setting.local_epochs=1 and setting.local_batch_size=null."
+            )
+        if self.own_statistics:
+            raise UserError(
+                f"Defense '{defense}' clips the gradient of every example, which none has by itself where batch norm "
+                "uses the batch's statistics; set setting.batch_norm=eval or another target."
+            )
 
 
 class Defense:

@@ -139,6 +139,7 @@ class DpSgd(Defense):
                 "defense.target_epsilon needs a whole training to be spent on; in setting=federated set "
                 "defense.noise_multiplier and leave defense.target_epsilon null."
             )
+        client.check_per_example(self.card.name)
         total = clipped_sum(client.model, client.batch, self.max_grad_norm)
         draws = generator(derive(client.seed, "noise"), next(iter(total.values())).device)
         noisy = with_gaussian(total, self.noise_multiplier * self.max_grad_norm, draws)

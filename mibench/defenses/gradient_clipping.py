@@ -55,6 +55,7 @@ class GradientClipping(Defense):
 
     def update(self, gradient: Update, client: Client) -> Update:
         """Returns the mean of the clipped gradients of ``client.batch``, with noise drawn from the client's seed."""
+        client.check_per_example(self.card.name)
         mean = clipped_mean(client.model, client.batch, self.max_norm)
         if not self.noise_multiplier:
             return mean

@@ -67,6 +67,7 @@ class GradientNoise(Defense):
     def update(self, gradient: Update, client: Client) -> Update:
         """Returns the gradient, clipped where that is asked for, with noise drawn from the client's seed."""
         if self.max_norm is not None:
+            client.check_per_example(self.card.name)
             gradient = clipped_mean(client.model, client.batch, self.max_norm)
         if not self.std:
             return gradient

@@ -212,12 +212,13 @@ class Federated(Setting):
         """Returns the messages that the server sees in round ``number``; changes ``states``."""
         shared: list[Update] = []
         for client in range(self.clients):
-            own = self._batch(scene, population, number, client).to(scene.workshop.device)
-            batch = scene.defense.data(own, context)
+            drawn = self._batch(scene, population, number, client).to(scene.workshop.device)
+            batch = scene.defense.data(drawn, context)
             seed = derive(scene.seed, "client", number, client)
+            own = self.batch_norm == "train" and bool(norms(model))
             with seeded(seed):
-                update, buffers = client_update(model, batch, scene.defense, self.local, self.batch_norm == "train")
-            who = Client(client, number, self.clients, model, batch, seed, self.deltas, states[client])
+                update, buffers = client_update(model, batch, scene.defense, self.local, own)
+            who = Client(client, number, self.clients, model, batch, seed, self.deltas, own, states[client])
             sent = dict(scene.defense.update(update, who))
             shared.append(sent | buffers if self.share_buffers else sent)
         return list(scene.defense.protocol(shared))

@@ -1,11 +1,12 @@
 import pytest
 import torch
 
+from mibench.access import LocalTraining
 from mibench.defenses.base import Defense
 from mibench.defenses.bido import Bido
 from mibench.errors import UserError
 from mibench.model import Classifier
-from mibench.settings.federated import client_gradient
+from mibench.settings.federated import client_update
 from mibench.targets.mlp import Mlp
 from mibench.training import Batch, Recipe, Training, cross_entropy, is_correct
 
@@ -124,8 +125,8 @@ def test_a_client_with_one_example_shares_the_plain_gradient(measure, trained_cn
 
     def gap(count):
         batch = digits8.private.train[torch.arange(count)]
-        defended = client_gradient(trained_cnn, batch, Bido(measure=measure, a1=1.0, a2=5.0))
-        plain = client_gradient(trained_cnn, batch, Defense())
+        defended = client_update(trained_cnn, batch, Bido(measure=measure, a1=1.0, a2=5.0), LocalTraining(), False)[0]
+        plain = client_update(trained_cnn, batch, Defense(), LocalTraining(), False)[0]
         return max(float((defended[name] - plain[name]).abs().max()) for name in plain)
 
     assert gap(1) == pytest.approx(0, abs=1e-6)

@@ -7,11 +7,12 @@ from scipy.optimize import brentq
 from scipy.stats import norm
 from torch import nn
 
+from mibench.access import LocalTraining
 from mibench.defenses.base import Client, Defense
 from mibench.defenses.dp_sgd import DpSgd
 from mibench.errors import UserError
 from mibench.model import Classifier
-from mibench.settings.federated import client_gradient
+from mibench.settings.federated import client_update
 from mibench.targets.cnn import Cnn
 from mibench.targets.mlp import Mlp
 from mibench.training import Recipe, Training
@@ -44,7 +45,7 @@ def step(defense, model, train):
 
 def shared(defense, model, batch, seed=0):
     """The sum over examples behind what a client shares, as one vector."""
-    gradient = client_gradient(model, batch, defense)
+    gradient = client_update(model, batch, defense, LocalTraining(), False)[0]
     update = defense.update(gradient, Client(0, 0, 2, model, batch, seed))
     return len(batch) * torch.cat([value.flatten() for value in update.values()])
 
@@ -203,7 +204,7 @@ def test_empty_batches_are_survived(model, train):
 
 
 def test_an_update_without_noise_and_with_a_huge_norm_is_the_gradient(model, train):
-    gradient = client_gradient(model, train, Defense())
+    gradient = client_update(model, train, Defense(), LocalTraining(), False)[0]
     plain = len(train) * torch.cat([value.flatten() for value in gradient.values()])
     assert torch.allclose(shared(DpSgd(noise_multiplier=0.0, max_grad_norm=1e6), model, train), plain, atol=1e-4)
     assert not torch.allclose(shared(DpSgd(noise_multiplier=0.0), model, train), plain, atol=1e-2)

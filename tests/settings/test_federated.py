@@ -9,6 +9,7 @@ from torch.nn.functional import cross_entropy
 from mibench.access import GradientsView, Ledger
 from mibench.card import DefenseCard, TargetCard
 from mibench.defenses.base import Defense
+from mibench.defenses.gradient_clipping import GradientClipping
 from mibench.errors import NotGrantedError, UserError
 from mibench.settings.base import Scene
 from mibench.settings.federated import Federated
@@ -267,6 +268,29 @@ def test_a_transcript_lets_the_eavesdropper_rebuild_the_model(make_scene):
     for name, parameter in transcript.start.named_parameters():
         walked = sum((sent[0][name] + sent[1][name]) / 2 for sent in transcript.rounds)
         torch.testing.assert_close(observation.view.parameters[name], parameter - transcript.lr * walked)
+
+
+def test_what_a_client_draws_at_random_is_the_same_again(make_scene):
+    class Noisy(Defense):
+        card = DefenseCard(name="noisy", title="Noisy", modalities=("image",), hooks=("training",), affects=())
+
+        def loss(self, batch):
+            return super().loss(batch) * (1 + torch.rand(()))
+
+    first, second = (observe(Federated(), make_scene(defense=Noisy()))[1].view.messages for _ in range(2))
+    assert torch.equal(first[0]["head.bias"], second[0]["head.bias"])
+
+
+@pytest.mark.parametrize(
+    ("options", "target", "words"),
+    [
+        ({"local_epochs": 2}, LeNet, r"several steps; set setting\.local_epochs=1"),
+        ({}, Normed, r"set setting\.batch_norm=eval"),
+    ],
+)
+def test_clipping_every_example_is_refused_where_updates_are_not_made_of_examples(make_scene, options, target, words):
+    with pytest.raises(UserError, match=words):
+        observe(Federated(**options), make_scene(target, defense=GradientClipping()))
 
 
 def test_impossible_numbers_are_refused(make_scene):
