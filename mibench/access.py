@@ -346,7 +346,8 @@ class GradientsView(View):
 
     def _gradient(self, parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
         def loss(parameters: dict[str, Tensor]) -> Tensor:
-            return nn.functional.cross_entropy(torch.func.functional_call(self.model, parameters, (x,)), y)
+            logits = torch.func.functional_call(self.model, parameters, (x,), tie_weights=_tied(self.model))
+            return nn.functional.cross_entropy(logits, y)
 
         found: dict[str, Tensor] = torch.func.grad(loss)(parameters)
         return found
@@ -383,6 +384,19 @@ class FeaturesView(View):
         self.ledger.charge(len(x), gradient=False)
         with torch.no_grad():
             return self._ask(x.detach().to(self.device))
+
+
+def _tied(model: nn.Module) -> bool:
+    """Whether two modules share a tensor; a module that has two names (a head of a foreign model) is still one.
+
+    With ties :func:`torch.func.functional_call` swaps a tensor under all its names, which for a module of two names
+    leaves the swapped one behind.
+    """
+    owners: dict[int, set[int]] = {}
+    for module in model.modules():
+        for value in module.parameters(recurse=False):
+            owners.setdefault(id(value), set()).add(id(module))
+    return any(len(found) > 1 for found in owners.values())
 
 
 def _counted_copy(model: Classifier, ledger: Ledger, device: torch.device) -> Classifier:

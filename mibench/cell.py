@@ -194,8 +194,9 @@ class Cell(Stage):
             described += ["local_training"] if view.deltas and view.local is not None else []
             described += ["buffers"] if any(view.buffers) else []
             described += ["transcript"] if view.transcript is not None else []
-        if "labels" in wanted and grants["labels"]:
-            labels = self.task.labels(self.case(self.observation.secret, utility={}))
+        said = None if split.captured is None else split.captured.labels
+        if "labels" in wanted and (grants["labels"] or said is not None):
+            labels = said if said is not None else self.task.labels(self.case(self.observation.secret, utility={}))
             facts |= {} if labels is None else {"labels": labels.clone()}
         if card.task == "completion":
             described.append(f"masked_image:{grants['masked_image']}")
@@ -313,6 +314,7 @@ class Cell(Stage):
                 "" if self.split.public is None else self.split.public.digest(),
                 "" if self.split.held_out is None else self.split.held_out.digest(),  # its classes bound the targets
                 self.split.sensitive,
+                *([] if self.split.captured is None else [self.split.captured.digest()]),
                 *self.task.held(goal),
             ],
             "knowledge": self.knowledge.names(),
@@ -361,7 +363,10 @@ class Cell(Stage):
             split=self.split,
             budget=self.budget,
             seed=self.seed,
-            batch_size=max(1, self.setting.message_size),
+            batch_size=max(1, self.setting.message_size)
+            if self.split.captured is None
+            else self.split.captured.batch_size,
+            messages=0 if self.split.captured is None else 1,
             known_columns=self.config["knowledge"]["known_columns"],
             masked_image=self.config["knowledge"]["masked_image"],
             secret=secret,
@@ -375,8 +380,11 @@ class Cell(Stage):
     def full_case(self) -> Case:
         """The case with the secret and the victim's utility."""
         test = self.split.private.test
-        correct = is_correct(self.victim.predict_proba, test.to(self.workshop.device))
-        utility = {"correct": correct, "chance": chance_of(test), "facts": self.victim.reported}
+        correct, chance = torch.zeros(0, dtype=torch.bool), NAN
+        if len(test):
+            correct = is_correct(self.victim.predict_proba, test.to(self.workshop.device))
+            chance = chance_of(test)
+        utility = {"correct": correct, "chance": chance, "facts": self.victim.reported}
         return self.case(self.observation.secret, utility)
 
     @cached_property

@@ -92,7 +92,7 @@ AXIS_OF: Mapping[type, str] = {
 }
 
 #: Options that name the user's own folders, files and modules.
-OWN = re.compile(r"(?!data_root)(\w+_)?(root|file)|weights|factory")
+OWN = re.compile(r"(?!data_root)(\w+_)?(root|file)|weights|factory|truth")
 
 #: Keys of a component's block that describe it and are no arguments of its class.
 DESCRIPTIONS = ("name", "variant_of", "recipe", "access")
@@ -337,6 +337,9 @@ def plan_cell(cfg: DictConfig) -> Plan:
     for key in ("batch_size", "clients_per_message"):
         check_value(f"setting.{key}", CountOrNone, config["setting"].get(key, 0))
         batch_size *= config["setting"].get(key, int(key != "batch_size"))
+    if "batch_size" in config["dataset"]:  # a captured update brings its own
+        batch_size = config["dataset"]["batch_size"]
+        check_value("dataset.batch_size", Count, batch_size)
     cards = CellCards(
         dataset=cast(DatasetCard, card["dataset"]),
         setting=cast(SettingCard, card["setting"]),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -107,6 +108,38 @@ class Population:
 
 
 @dataclass(frozen=True)
+class Captured:
+    """A client update that came from elsewhere, in the place of private data.
+
+    Attributes:
+        update: Parameter name (as the user's model calls it) -> tensor.
+        delta: Whether it is a difference of parameters rather than a gradient.
+        batch_size: Examples behind it.
+        labels: Their class ids where the user knows them, shape ``(batch,)``.
+        local: Full-batch steps and step size of a delta, where known.
+        mean: What the model's training subtracted from images in [0, 1], per channel; None leaves it to the target.
+        std: What it then divided by.
+        secret: The images behind the update, where known; unknown class ids are -1.
+    """
+
+    update: Mapping[str, Tensor]
+    delta: bool
+    batch_size: int
+    labels: Tensor | None
+    local: tuple[int, float] | None
+    mean: Sequence[float] | None
+    std: Sequence[float] | None
+    secret: Examples | None
+
+    def digest(self) -> str:
+        """Returns the SHA-256 of what an attack sees."""
+        sha = hashlib.sha256(f"{self.delta}{self.batch_size}{self.local}{self.labels}".encode())
+        for name, value in sorted(self.update.items()):
+            sha.update(name.encode() + value.contiguous().numpy().tobytes())
+        return sha.hexdigest()
+
+
+@dataclass(frozen=True)
 class Split:
     """A dataset as mibench uses it.
 
@@ -121,6 +154,7 @@ class Split:
         sensitive: Name of the sensitive column (tables only).
         notes: Sentences on the classes and their control that a reader of class-level results must know.
         subject: What the images show, where a metric has to know: ``face``; empty where nobody said.
+        captured: A client update from elsewhere; ``private`` is empty then.
     """
 
     spec: InputSpec
@@ -132,3 +166,4 @@ class Split:
     sensitive: str = ""
     notes: tuple[str, ...] = field(default=())
     subject: str = ""
+    captured: Captured | None = None

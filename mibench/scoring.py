@@ -107,6 +107,8 @@ def score(
         One score per variant and evaluator; skipped ones carry their reason.
     """
     card = metric.card
+    if truth.unknown and not metric.needs_no_truth:
+        return [Score(metric=card.name, status="skipped", reason=truth.unknown, unit=card.unit)]
     try:
         measured = metric.measure(result, truth)
         control_measured: Sequence[Measurement | None] = [None] * len(measured)

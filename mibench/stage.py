@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
@@ -60,6 +60,16 @@ class Stage:
             split = without_control(split)
         refuse_private_images(split)
         name, count, classes = self.plan.cards.dataset.name, len(split.private.train), split.spec.classes
+        if split.captured is not None:
+            shape = "x".join(map(str, split.spec.shape))
+            log.info(
+                "dataset   %s: an update of %d images of %s, %d classes",
+                name,
+                split.captured.batch_size,
+                shape,
+                classes,
+            )
+            return split
         log.info("dataset   %s: %d private training examples of %d classes", name, count, classes)
         return split
 
@@ -78,6 +88,7 @@ class Stage:
         block, target = self.config["defense"], self.config["target"]
         if control and "weights" in target:
             target = {**target, "weights": None}
+        target = {**target, **normalisation(self.split, target)}
         takes_part = {"data", "input", "architecture", "training", *self.setting.card.training_hooks}
         trains = bool(takes_part & set(self.plan.cards.defense.hooks))
         key = {"config": block, "revision": self.plan.version("defense")} if trains else {}
@@ -99,7 +110,7 @@ class Stage:
         """The defended target, trained on private data; of a user's own model, its accuracy is said at once."""
         scene = self.scene()
         victim = self.setting.train(scene, self.split.private, "victim")
-        if scene.blueprint.pretrained:
+        if scene.blueprint.pretrained and self.split.captured is None:
             test = self.split.private.test
             accuracy, chance = accuracy_of(victim, test), chance_of(test)
             log.info(
@@ -173,6 +184,22 @@ def blueprint(block: dict[str, Any]) -> Blueprint:
     recipe = Recipe(**block["recipe"])
     key = {"config": content_of(block), "revision": version_of(block)}
     return Blueprint(block["name"], lambda spec: build(block, spec=spec), recipe, key, bool(block.get("weights")))
+
+
+def normalisation(split: Split, target: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns mean and standard deviation of the inputs where a captured update came with them.
+
+    Raises:
+        UserError: If the target takes none.
+    """
+    said = {} if split.captured is None else {"mean": split.captured.mean, "std": split.captured.std}
+    given = {key: list(value) for key, value in said.items() if value is not None}
+    if given and "mean" not in target:
+        raise UserError(
+            "dataset.mean and dataset.std are those of a model of your own; set target=checkpoint with target.factory "
+            f"and target.weights (target={target['name']} normalises by itself)."
+        )
+    return given
 
 
 def architecture(name: str) -> str:

@@ -3,10 +3,25 @@ import torch
 
 from mibench.access import FeaturesView, GradientsView, LabelsView, Ledger, ScoresView, View, WhiteBoxView
 from mibench.errors import BudgetExhausted, NotGrantedError, QueryRefused
+from mibench.targets.lenet import LeNet
 
 
 def images(digits8, n=4):
     return digits8.private.test.x[:n].clone()
+
+
+def test_a_head_of_two_names_is_batched_like_any_other(digits8):
+    class Twice(LeNet):
+        def __init__(self, *, spec):
+            super().__init__(spec=spec, channels=4)
+            self.again = self.head
+
+    view = GradientsView.of(Twice(spec=digits8.spec), [], 2, digits8.spec, Ledger(), torch.device("cpu"))
+    x, y = torch.rand(3, 2, *digits8.spec.shape), torch.tensor([[0, 1], [2, 3], [4, 0]])
+    together = view.gradients(x, y)
+    for row in range(3):  # and the model is as it was
+        for name, value in view.gradient(x[row], y[row]).items():
+            torch.testing.assert_close(together[name][row], value)
 
 
 def test_every_path_through_a_white_box_is_counted(trained_cnn, digits8, white_box):

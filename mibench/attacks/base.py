@@ -231,8 +231,8 @@ class GradientSearch(Attack[GradientsView, InstanceGoal]):
         values, scores = found.of_messages()
         images = pixels.images(values[0]).clamp(0, 1).flatten(0, 1)
         chosen = values[1].argmax(-1) if labels is None else labels
-        valid = scores.isfinite().repeat_interleave(view.batch_size)
-        return Reconstruction(images, goal.target.to(view.device), chosen.flatten(), valid)
+        loss = scores.repeat_interleave(view.batch_size)
+        return Reconstruction(images, goal.target.to(view.device), chosen.flatten(), loss.isfinite(), loss)
 
 
 def failures_blanked(answer: Reconstruction, blank: Reconstruction) -> Reconstruction:
@@ -243,7 +243,8 @@ def failures_blanked(answer: Reconstruction, blank: Reconstruction) -> Reconstru
     labels = answer.labels
     if labels is not None and blank.labels is not None:
         labels = torch.where(answer.valid, labels, blank.labels)
-    return Reconstruction(torch.where(keep, answer.values, blank.values), answer.target, labels, answer.valid)
+    values = torch.where(keep, answer.values, blank.values)
+    return Reconstruction(values, answer.target, labels, answer.valid, answer.loss)
 
 
 def _peak_memory_mb(device: torch.device) -> float:

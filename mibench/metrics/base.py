@@ -59,11 +59,13 @@ class Metric(ABC, Generic[TruthT]):
 
     Attributes:
         of_victim: Whether it measures the victim rather than the reconstruction; it has no control then.
+        needs_no_truth: Whether it measures where nobody knows what was reconstructed (a captured update).
         downloads: Files of pre-trained networks, a literal like the card; they lie in ``paths.weights``.
     """
 
     card: ClassVar[MetricCard]
     of_victim: ClassVar[bool] = False
+    needs_no_truth: ClassVar[bool] = False
     downloads: ClassVar[Sequence[Download]] = ()
 
     @abstractmethod

@@ -41,6 +41,10 @@ class LabelAccuracy(Metric[InstanceTruth]):
         """
         if result.labels is None:
             raise NotMeasurableError("The attack returned no class ids with its inputs, so none can be compared.")
+        if int(truth.y.min()) < 0:
+            raise NotMeasurableError(
+                "Nobody said which classes are behind the update; put 'labels' into dataset.truth."
+            )
         messages = truth.target.unique()
         classes = int(torch.cat([result.labels, truth.y]).max()) + 1
         overlaps = []

@@ -12,6 +12,7 @@ from typing import ClassVar
 import torch
 
 from mibench.card import MetricCard
+from mibench.errors import NotMeasurableError
 from mibench.metrics.base import Measurement, Metric
 from mibench.tasks.base import Reconstruction, Truth
 
@@ -27,9 +28,16 @@ class TargetAccuracy(Metric[Truth]):
         higher_is_leakier=False,
     )
     of_victim: ClassVar[bool] = True
+    needs_no_truth: ClassVar[bool] = True
 
     def measure(self, result: Reconstruction, truth: Truth) -> Sequence[Measurement]:
-        """Returns, per private test example, whether the victim is right; one number per evaluation model; chance."""
+        """Returns, per private test example, whether the victim is right; one number per evaluation model; chance.
+
+        Raises:
+            NotMeasurableError: If the cell has no data to test on.
+        """
+        if not len(truth.correct):
+            raise NotMeasurableError("The dataset has no test data of the model's, so its accuracy is not known.")
         one = torch.zeros(1, dtype=torch.long)
         victim = Measurement(values=truth.correct.double(), groups=torch.arange(len(truth.correct)), variant="victim")
         others = [

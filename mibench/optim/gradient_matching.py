@@ -471,7 +471,9 @@ class Pixels:
     @classmethod
     def of(cls, view: GradientsView) -> Pixels:
         """Returns the input space of the view's model."""
-        normalise = getattr(view.model.normalise, "inner", view.model.normalise)
+        normalise = view.model.normalise
+        for inside in ("inner", "scale"):  # behind a defense's input hook, or of a model of one's own
+            normalise = getattr(normalise, inside, normalise)
         if isinstance(normalise, Normalise):
             return cls(normalise.mean[0], normalise.std[0])
         return cls(torch.zeros((), device=view.device), torch.ones((), device=view.device))

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import torch
@@ -22,7 +22,7 @@ from torch import Tensor
 
 from mibench.access import GradientsView, Ledger, LocalTraining, Transcript
 from mibench.card import SettingCard
-from mibench.data import Examples, Population
+from mibench.data import Captured, Examples, Population
 from mibench.defenses.base import Client, Defense, DefenseContext, Update
 from mibench.errors import UserError
 from mibench.model import Classifier
@@ -109,6 +109,8 @@ class Federated(Setting):
 
     def train(self, scene: Scene, population: Population, label: str) -> Victim:
         """Returns the global model before the attacked round, with the clients' defense states."""
+        if scene.split.captured is not None:
+            return self._captured_model(scene)
         spec = dataclasses.replace(scene.split.spec, classes=int(population.train.y.max()) + 1)
         context = defender_context(scene.split, population.train, scene.workshop, scene.seed)
         key = {
@@ -144,6 +146,8 @@ class Federated(Setting):
         self, scene: Scene, victim: Victim, population: Population, access: str, count: int, ledger: Ledger
     ) -> Observation:
         """Returns the first ``count`` messages of the attacked round, and the batches behind them as the secret."""
+        if scene.split.captured is not None:
+            return self._captured_message(scene, victim, scene.split.captured, ledger)
         wanted = count * self.clients_per_message
         if wanted > self.clients:
             raise UserError(
@@ -175,6 +179,47 @@ class Federated(Setting):
         batches = [self._batch(scene, population, self.rounds, client) for client in range(wanted)]
         secret = Examples(torch.cat([batch.x for batch in batches]), torch.cat([batch.y for batch in batches]))
         return Observation(view, secret)
+
+    def _captured_model(self, scene: Scene) -> Victim:
+        """Returns the user's model, which is not trained.
+
+        Raises:
+            UserError: If the target has no weights, or the defense would have had a part in the update.
+        """
+        if not scene.blueprint.pretrained:
+            raise UserError(
+                "dataset=captured_update needs the model that the client started from; set target=checkpoint, "
+                "target.factory=PACKAGE.MODULE:FUNCTION and target.weights=FILE."
+            )
+        if scene.defense.card.name != "none":
+            raise UserError(
+                "A captured update is as its client sent it; set defense=none (what a defense buys is measured where "
+                "mibench makes the update itself)."
+            )
+        context = defender_context(scene.split, scene.split.private.train, scene.workshop, scene.seed)
+        model = initial_model(scene.blueprint, scene.split.spec, scene.defense, context).eval()
+        key = {"role": "victim", "setting": [self.card.name, "captured"], "target": scene.blueprint.key}
+        return Victim(model, scene.defense, scene.split.spec, key)
+
+    def _captured_message(self, scene: Scene, victim: Victim, captured: Captured, ledger: Ledger) -> Observation:
+        """Returns the captured update as the one message."""
+        model = copy.deepcopy(victim.module)
+        message = named_as_the_model(captured.update, model)
+        if self.batch_norm == "train":
+            use_batch_statistics(model)
+        local = LocalTraining() if captured.local is None else LocalTraining(captured.local[0], 0, captured.local[1])
+        view = GradientsView.of(
+            model,
+            [message],
+            captured.batch_size,
+            victim.spec,
+            ledger,
+            scene.workshop.device,
+            local=None if captured.delta and captured.local is None else local,
+            deltas=captured.delta,
+            buffers=[{}],
+        )
+        return Observation(view, captured.secret)
 
     def _course(self) -> list[object]:
         """Returns what identifies the rounds before the attacked one; nothing where there are none."""
@@ -296,6 +341,31 @@ def client_update(
     if len(steps) > 1:
         update = {name: value - moving[name].detach() for name, value in before.items()}
     return update, running_buffers(model) if own_statistics else {}
+
+
+def named_as_the_model(update: Mapping[str, Tensor], model: Classifier) -> dict[str, Tensor]:
+    """Returns a captured update by the names that ``model`` has for its parameters, in its order.
+
+    Raises:
+        UserError: If a tensor is missing, unknown or of another shape.
+    """
+    own = {id(value): name for name, value in model.named_parameters() if value.requires_grad}
+    foreign = getattr(model, "foreign", model)
+    called = {name: (own[id(value)], value) for name, value in foreign.named_parameters() if id(value) in own}
+    given = {name: value for name, value in update.items() if name in called}
+    if missing := [name for name in called if name not in update]:
+        shown = ", ".join(sorted(update)[:4])
+        raise UserError(
+            f"The captured update has no tensor '{missing[0]}' for the parameter of that name ({len(missing)} of "
+            f"{len(called)} are missing; it holds {shown} ...); name its tensors as model.named_parameters() does."
+        )
+    for name, value in given.items():
+        if value.shape != called[name][1].shape:
+            raise UserError(
+                f"Expected the captured update's '{name}' to have the parameter's shape "
+                f"{tuple(called[name][1].shape)}, but got {tuple(value.shape)}; it is of another model."
+            )
+    return {called[name][0]: given[name] for name in called}
 
 
 def mean_update(updates: Sequence[Update]) -> dict[str, Tensor]:

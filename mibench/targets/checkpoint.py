@@ -94,6 +94,11 @@ class Checkpoint(Target):
         """The only stage."""
         return cast(_Trunk, self.stages[0])
 
+    @property
+    def foreign(self) -> nn.Module:
+        """The module as the user built it."""
+        return self.trunk.inner
+
     def forward(self, x: Tensor) -> Tensor:
         """Returns the foreign module's own output for the normalised input."""
         logits: Tensor = self.trunk.inner(self.normalise(x))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any, Generic, TypeVar
 
 import torch
@@ -26,12 +26,14 @@ class Reconstruction:
         labels: The class ids that an attack recovered with the inputs, shape ``(N,)``; None where the task or the
             attack has no such answer.
         valid: False where the attack has nothing (budget spent, query refused): such entries count as failures.
+        loss: The attack's own final objective for each entry, shape ``(N,)``; None where it has none.
     """
 
     values: Tensor
     target: Tensor
     labels: Tensor | None = None
     valid: Tensor | None = None
+    loss: Tensor | None = None
 
     def __len__(self) -> int:
         return len(self.values)
@@ -45,14 +47,17 @@ class Reconstruction:
 
     def cpu(self) -> Reconstruction:
         """Returns the same on the CPU, detached."""
-        move = [None if t is None else t.detach().cpu() for t in (self.values, self.target, self.labels, self.valid)]
-        assert move[0] is not None and move[1] is not None
-        return Reconstruction(move[0], move[1], move[2], move[3])
+        return Reconstruction(**{name: tensor.detach().cpu() for name, tensor in self.tensors().items()})
 
     def tensors(self) -> dict[str, Tensor]:
         """Returns the tensors that are there, by name, for the store."""
-        named = {"values": self.values, "target": self.target, "labels": self.labels, "valid": self.valid}
+        named = {one.name: getattr(self, one.name) for one in fields(self)}
         return {name: tensor for name, tensor in named.items() if tensor is not None}
+
+    def reordered(self, order: Tensor) -> Reconstruction:
+        """Returns the entries in another order, with the targets as they stand."""
+        moved = {name: tensor[order] for name, tensor in self.tensors().items() if name != "target"}
+        return Reconstruction(target=self.target, **moved)
 
 
 @dataclass(frozen=True)
@@ -79,12 +84,14 @@ class Truth:
         chance: The accuracy of always naming the most frequent private class.
         facts: What the defense reports of itself (epsilon, delta, accountant ...).
         evaluators: Evaluation models, empty for tasks that need none.
+        unknown: Why nobody knows what was reconstructed; empty where it is known.
     """
 
     correct: Tensor
     chance: float
     facts: Mapping[str, float | str] = field(default_factory=dict)
     evaluators: Sequence[Evaluator] = ()
+    unknown: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +120,7 @@ class Assignment:
         budget: How much is attacked.
         seed: The cell's seed.
         batch_size: Inputs behind one observed message (settings that send any).
+        messages: Number of observed messages; 0 where the budget decides.
         known_columns: Columns of a record that the attacker knows; None for all but the sensitive one.
         masked_image: Which part of an image is hidden (task completion).
     """
@@ -121,6 +129,7 @@ class Assignment:
     budget: Budget
     seed: int
     batch_size: int = 1
+    messages: int = 0
     known_columns: Sequence[str] | None = None
     masked_image: str = "centre"
 

@@ -16,6 +16,9 @@ from mibench.knowledge import Knowledge
 from mibench.model import Classifier
 from mibench.tasks.base import Assignment, Case, Reconstruction, Task, Truth
 
+#: What stands in the rows of a captured update without truth.
+UNKNOWN = "Nobody said which inputs are behind the update, so there is nothing to compare with; set dataset.truth."
+
 
 @dataclass(frozen=True)
 class InstanceGoal:
@@ -41,7 +44,7 @@ class InstanceTruth(Truth):
 
     Attributes:
         x: Inputs of shape ``(messages * batch_size, ...)``, those of one message side by side.
-        y: Their class ids.
+        y: Their class ids; negative where nobody knows them.
         target: The message of each.
         private: What the victim was trained and tested on: the inputs and all they could be mistaken for.
         public: The attacker's data, from which an input can be guessed without any message; None where there are none.
@@ -63,7 +66,7 @@ class InstanceTask(Task[InstanceGoal, InstanceTruth]):
 
     def goal(self, assignment: Assignment) -> InstanceGoal:
         """Returns as many messages as the budget has targets, at least two so that each has a control."""
-        return InstanceGoal(max(2, assignment.budget.targets), assignment.batch_size)
+        return InstanceGoal(assignment.messages or max(2, assignment.budget.targets), assignment.batch_size)
 
     def messages(self, goal: InstanceGoal) -> int:
         """Returns the number of observed messages."""
@@ -81,40 +84,37 @@ class InstanceTask(Task[InstanceGoal, InstanceTruth]):
 
     def truth(self, case: Case, goal: InstanceGoal) -> InstanceTruth:
         """Returns the clients' batches, with the data they are part of, the public data and the victim."""
-        assert case.secret is not None, "an instance cell's setting gives the secret behind its observation"
+        nothing = self.blank(goal, case.split.spec)
+        assert nothing.labels is not None
         return InstanceTruth(
-            x=case.secret.x,
-            y=case.secret.y,
+            x=nothing.values if case.secret is None else case.secret.x,
+            y=nothing.labels - 1 if case.secret is None else case.secret.y,
             target=goal.target,
+            unknown=UNKNOWN if case.secret is None else "",
             private=case.split.private,
             public=case.split.public,
             victim=case.victim,
             **case.utility,
         )
 
-    def control(self, case: Case, goal: InstanceGoal, knowledge: Knowledge, result: Reconstruction) -> Reconstruction:
-        """Returns what the attack made of the *next* client's update, put in this client's place."""
-
-        def next_client(tensor: Tensor | None) -> Tensor | None:
-            return None if tensor is None else tensor.roll(-goal.batch_size, dims=0)
-
-        values = next_client(result.values)
-        assert values is not None
-        return Reconstruction(values, result.target, next_client(result.labels), next_client(result.valid))
+    def control(
+        self, case: Case, goal: InstanceGoal, knowledge: Knowledge, result: Reconstruction
+    ) -> Reconstruction | None:
+        """Returns what the attack made of the *next* client's update, put in this client's place; None of one alone."""
+        if goal.messages < 2:
+            return None
+        return result.reordered(torch.arange(len(result)).roll(-goal.batch_size))
 
     def align(self, result: Reconstruction, truth: InstanceTruth) -> Reconstruction:
         """Matches the inputs of each message to the true ones by least total squared error (Hungarian algorithm)."""
         from scipy.optimize import linear_sum_assignment
 
+        if truth.unknown:
+            return result
         order = torch.arange(len(result))
         for message in truth.target.unique():
             rows = torch.nonzero(truth.target == message).flatten()
             cost = torch.cdist(truth.x[rows].flatten(1).double(), result.values[rows].flatten(1).double()) ** 2
             _, columns = linear_sum_assignment(cost.numpy())
             order[rows] = rows[torch.from_numpy(columns)]
-        return Reconstruction(
-            result.values[order],
-            result.target,
-            None if result.labels is None else result.labels[order],
-            None if result.valid is None else result.valid[order],
-        )
+        return result.reordered(order)

@@ -1,0 +1,193 @@
+"""A client's update that somebody saved from a real federated run, to be inverted (``dataset=captured_update``).
+
+``file`` is a safetensors file of one update, tensors named as the model's parameters: the gradient of the mean
+cross-entropy (``kind=gradient``), or the parameters before minus those after ``steps`` full-batch steps of size ``lr``
+(``kind=delta``). The model goes beside it: ``target=checkpoint target.factory=... target.weights=...`` with the weights
+that the client started from. ``truth`` (tensor ``images``, shape ``(N, C, H, W)`` in [0, 1], and optionally ``labels``)
+is what the reconstruction is scored on; without it the pictures and the matching loss are the result.
+
+There are no private data here, so there is no utility and no control: those rows say so.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from mibench.card import DatasetCard
+from mibench.data import Captured, Examples, InputSpec, Population, Split
+from mibench.datasets.base import Dataset
+from mibench.errors import UserError
+from mibench.options import Count, Positive
+
+
+class CapturedUpdate(Dataset):
+    """One client update from a file.
+
+    Args:
+        data_root: Unused; the files are named by their own paths.
+        seed: Unused.
+        file: The update, a safetensors file.
+        kind: ``gradient``, or ``delta`` of the parameters.
+        batch_size: Examples behind the update.
+        labels: Their class ids, where they are known; None leaves them to the attack.
+        lr: Of a delta: the client's step size; None where it is not known.
+        steps: Of a delta: the client's full-batch steps; None where their number is not known.
+        mean: What the model's training subtracted from pixels in [0, 1], per channel; None leaves ``target.mean``.
+        std: What it then divided by, likewise.
+        shape: Shape of one image, ``[C, H, W]``; None takes the truth's, or 32 pixels per side and the channels of
+            the first convolution.
+        classes: Number of classes; None takes those of the last linear layer, where it can be told.
+        truth: Safetensors file with the images behind the update; None where they are not known.
+    """
+
+    card = DatasetCard(
+        name="captured_update",
+        title="A captured client update",
+        modalities=("image",),
+        licence="your own",
+        may_show=False,
+        tasks=("instance",),
+    )
+
+    def __init__(
+        self,
+        *,
+        data_root: Path | str,
+        seed: int = 0,
+        file: Path | str | None = None,
+        kind: Literal["gradient", "delta"] = "gradient",
+        batch_size: Count = 1,
+        labels: Sequence[int] | None = None,
+        lr: Positive | None = None,
+        steps: Count | None = None,
+        mean: Sequence[float] | None = None,
+        std: Sequence[float] | None = None,
+        shape: Sequence[int] | None = None,
+        classes: Count | None = None,
+        truth: Path | str | None = None,
+    ) -> None:
+        super().__init__(data_root=data_root, seed=seed)
+        if file is None:
+            raise UserError("dataset=captured_update needs the client's update; set dataset.file=FILE.safetensors.")
+        if labels is not None and len(labels) != batch_size:
+            raise UserError(
+                f"Expected dataset.labels to name the {batch_size} examples of dataset.batch_size, but it holds "
+                f"{len(labels)}."
+            )
+        if kind == "gradient" and (lr is not None or steps is not None):
+            raise UserError("dataset.lr and dataset.steps say how a delta came about; set dataset.kind=delta.")
+        if shape is not None and (len(shape) != 3 or min(shape) < 1):
+            raise UserError(f"Expected dataset.shape to be [channels,height,width], but got {list(shape)}.")
+        self.file = Path(file)
+        self.kind = kind
+        self.batch_size = batch_size
+        self.labels = labels
+        self.lr = lr
+        self.steps = steps
+        self.mean = mean
+        self.std = std
+        self.shape = shape
+        self.classes = classes
+        self.truth = None if truth is None else Path(truth)
+
+    def load(self) -> Split:
+        """Reads the update, and the truth where there is one."""
+        update = read_tensors(self.file, "dataset.file")
+        if bad := [name for name, value in update.items() if not bool(value.isfinite().all())]:
+            raise UserError(
+                f"The update in dataset.file={self.file} holds NaN or infinite values, first in '{bad[0]}', so nothing "
+                "can be matched with it; save it again before it is scaled or cast."
+            )
+        classes = self.classes or classes_of(update, self.file)
+        images, labels = self._truth(classes)
+        shape = tuple(self.shape or (images.shape[1:] if images is not None else (_channels(update), 32, 32)))
+        known = torch.tensor(list(self.labels)) if self.labels is not None else None
+        for what, ids in (("dataset.labels", known), ("dataset.truth", labels)):
+            if ids is not None and (int(ids.min()) < 0 or int(ids.max()) >= classes):
+                raise UserError(f"Expected the class ids of {what} to lie in 0..{classes - 1}, but got {ids.tolist()}.")
+        nothing = Examples(torch.zeros(0, *shape), torch.zeros(0, dtype=torch.long))
+        secret = None
+        if images is not None:
+            given = labels if labels is not None else known
+            secret = Examples(images, given if given is not None else torch.full((len(images),), -1))
+        captured = Captured(
+            update=update,
+            delta=self.kind == "delta",
+            batch_size=self.batch_size,
+            labels=known,
+            local=None if self.lr is None or self.steps is None else (self.steps, self.lr),
+            mean=self.mean,
+            std=self.std,
+            secret=secret,
+        )
+        return Split(
+            spec=InputSpec("image", shape, classes),
+            private=Population(nothing, nothing),
+            class_names=tuple(map(str, range(classes))),
+            captured=captured,
+        )
+
+    def _truth(self, classes: int) -> tuple[Tensor | None, Tensor | None]:
+        if self.truth is None:
+            return None, None
+        held = read_tensors(self.truth, "dataset.truth")
+        if "images" not in held:
+            raise UserError(f"dataset.truth={self.truth} holds no tensor 'images' of shape (N, C, H, W) in [0, 1].")
+        images = held["images"].float()
+        if images.dim() != 4 or len(images) != self.batch_size:
+            raise UserError(
+                f"Expected the images of dataset.truth to have shape ({self.batch_size}, C, H, W), as "
+                f"dataset.batch_size says, but got {tuple(images.shape)}."
+            )
+        if float(images.min()) < 0 or float(images.max()) > 1:
+            raise UserError(
+                f"Expected the images of dataset.truth in [0, 1], but they go from {float(images.min()):.3g} to "
+                f"{float(images.max()):.3g}; save them before they are normalised."
+            )
+        return images, held["labels"].long() if "labels" in held else None
+
+
+def read_tensors(path: Path, key: str) -> dict[str, Tensor]:
+    """Returns the tensors of a safetensors file, floating ones as float32.
+
+    Raises:
+        UserError: If it is not there, or is none.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    if not path.is_file():
+        raise UserError(f"There is no file {path} ({key}); save the tensors with safetensors.torch.save_file.")
+    try:
+        held = load_file(path)
+    except (SafetensorError, ValueError) as error:
+        raise UserError(f"{key}={path} is no safetensors file ({error}).") from error
+    if not held:
+        raise UserError(f"{key}={path} holds no tensors.")
+    return {name: value.float() if value.is_floating_point() else value for name, value in held.items()}
+
+
+def classes_of(update: Mapping[str, Tensor], file: Path) -> int:
+    """Returns the number of classes: the outputs of the one linear layer that feeds no other.
+
+    Raises:
+        UserError: If there is not one such layer.
+    """
+    linear = [value.shape for value in update.values() if value.dim() == 2]
+    inputs = {shape[1] for shape in linear}
+    last = {shape[0] for shape in linear if shape[0] not in inputs}
+    if len(last) != 1:
+        raise UserError(
+            f"The number of classes cannot be told from the tensors of dataset.file={file}; set dataset.classes."
+        )
+    return int(last.pop())
+
+
+def _channels(update: Mapping[str, Tensor]) -> int:
+    """Returns the input channels of the convolution with the fewest: the first one's."""
+    return min((int(value.shape[1]) for value in update.values() if value.dim() == 4), default=3)

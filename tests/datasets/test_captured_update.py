@@ -1,0 +1,132 @@
+import pytest
+import torch
+from safetensors.torch import save_file
+from torch import nn
+
+from mibench.composition import compose, plan_cell
+from mibench.errors import UserError
+from mibench.stage import Stage
+
+CLASSES, SIZE = 4, 8
+MEAN, STD = 0.5, 0.25
+
+
+class Client(nn.Module):
+    """Somebody's own model: its layers have names of their own, and it takes normalised inputs."""
+
+    def __init__(self):
+        super().__init__()
+        self.conv = nn.Conv2d(1, 6, 3, 2, 1)
+        self.out = nn.Linear(6 * 16, CLASSES)
+
+    def forward(self, x):
+        return self.out(torch.sigmoid(self.conv(x)).flatten(1))
+
+
+@pytest.fixture
+def client(tmp_path):
+    """Saves a client's model, its update (gradient and delta) and the images behind it; returns the words for it."""
+    torch.manual_seed(0)
+    model = Client()
+    for value in model.parameters():
+        nn.init.uniform_(value, -0.5, 0.5)
+    images, labels = torch.rand(2, 1, SIZE, SIZE), torch.tensor([1, 3])
+    loss = nn.functional.cross_entropy(model((images - MEAN) / STD), labels)
+    gradient = torch.autograd.grad(loss, list(model.parameters()))
+    update = dict(zip(dict(model.named_parameters()), gradient, strict=True))
+    save_file({name: value.contiguous() for name, value in update.items()}, tmp_path / "update.safetensors")
+    save_file({name: 0.1 * value for name, value in update.items()}, tmp_path / "delta.safetensors")
+    save_file(model.state_dict(), tmp_path / "weights.safetensors")
+    save_file({"images": images, "labels": labels}, tmp_path / "truth.safetensors")
+    return [
+        "attack=dlg", "dataset=captured_update", f"dataset.file={tmp_path}/update.safetensors", "dataset.batch_size=2",
+        f"dataset.mean=[{MEAN}]", f"dataset.std=[{STD}]", f"dataset.shape=[1,{SIZE},{SIZE}]",
+        "target=checkpoint", f"target.factory={__name__}:Client", f"target.weights={tmp_path}/weights.safetensors",
+        "attack.iterations=60", "attack.line_search=true", "attack.restarts=4",
+        f"paths.store={tmp_path}/store", f"paths.results={tmp_path}/results",
+    ]  # fmt: skip
+
+
+def rows(words):
+    import mibench
+
+    frame = mibench.run(words)
+    return {(one.metric, one.variant): one for one in frame.itertuples()}
+
+
+def test_what_a_real_client_saved_comes_back_and_is_scored(client, tmp_path):
+    found = rows([*client, f"dataset.truth={tmp_path}/truth.safetensors"])
+    assert found["psnr", ""].value > 40
+    assert found["label_accuracy", ""].value == 1
+    assert found["target_accuracy", ""].status == "skipped" and "no test data" in found["target_accuracy", ""].reason
+    assert found["psnr", ""].control != found["psnr", ""].control, "one update has no other to be compared with"
+
+
+def test_another_image_than_the_truth_does_not_score(client, tmp_path):
+    save_file({"images": torch.rand(2, 1, SIZE, SIZE)}, tmp_path / "other.safetensors")
+    found = rows([*client, f"dataset.truth={tmp_path}/other.safetensors"])
+    assert found["psnr", ""].value < 15
+    assert found["label_accuracy", ""].status == "skipped" and "labels" in found["label_accuracy", ""].reason
+
+
+def test_without_truth_the_pictures_and_the_matching_loss_are_the_result(client, tmp_path):
+    found = rows(client)
+    assert found["matching_loss", ""].value < 1e-4
+    assert found["psnr", ""].status == "skipped" and "dataset.truth" in found["psnr", ""].reason
+    assert len(list((tmp_path / "results" / "pictures").glob("*.png"))) == 1
+
+
+def test_a_delta_with_step_size_is_the_same_update_and_known_labels_are_taken(client, tmp_path):
+    delta = [word for word in client if not word.startswith("dataset.file")]
+    delta += [f"dataset.file={tmp_path}/delta.safetensors", "dataset.kind=delta", "dataset.lr=0.1", "dataset.steps=1"]
+    found = rows([*delta, "dataset.labels=[1,3]", f"dataset.truth={tmp_path}/truth.safetensors", "attack.matched=1e-8",
+                  "attack.tolerance=1e-12"])  # fmt: skip
+    assert found["psnr", ""].value > 30
+    assert "labels" in found["psnr", ""].knowledge and "local_training" in found["psnr", ""].knowledge
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        (lambda update: update.pop("conv.bias"), r"no tensor 'conv\.bias'.*1 of 4 are missing"),
+        (lambda update: update.update({"conv.bias": torch.zeros(5)}), r"'conv\.bias' to have the parameter's shape"),
+        (lambda update: update["conv.bias"].fill_(torch.nan), r"NaN or infinite values, first in 'conv\.bias'"),
+        (lambda update: update["out.weight"].fill_(torch.inf), r"NaN or infinite values, first in 'out\.weight'"),
+    ],
+)
+def test_an_update_that_does_not_fit_is_said_in_one_sentence(client, tmp_path, change, words):
+    from safetensors.torch import load_file
+
+    update = load_file(tmp_path / "update.safetensors")
+    change(update)
+    save_file(update, tmp_path / "bad.safetensors")
+    with pytest.raises(UserError, match=words) as caught:
+        rows([*client, f"dataset.file={tmp_path}/bad.safetensors"])
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["dataset.file=nowhere.safetensors"], r"no file nowhere\.safetensors \(dataset\.file\)"),
+        (["dataset.labels=[1]"], r"name the 2 examples"),
+        (["dataset.labels=[1,9]"], r"lie in 0\.\.3"),
+        (["dataset.lr=0.1"], r"dataset\.kind=delta"),
+        (["dataset.shape=[8,8]"], r"\[channels,height,width\]"),
+        (["defense=gradient_noise"], r"as its client sent it"),
+        (["target.weights=null"], r"needs the model that the client started from"),
+        (["target=lenet"], r"target=checkpoint"),
+        (["attack=idlg", "attack.restarts=1"], r"at most 1"),
+    ],
+)
+def test_mistakes_are_said_in_one_sentence(client, words, said):
+    kept = [word for word in client if not (words == ["target=lenet"] and word.startswith("target"))]
+    with pytest.raises(UserError, match=said) as caught:
+        rows([*kept, *words])
+    assert "\n" not in str(caught.value)
+
+
+def test_the_truth_never_reaches_the_attack(client, tmp_path):
+    stage = Stage(plan_cell(compose([*client, f"dataset.truth={tmp_path}/truth.safetensors"])))
+    assert len(stage.split.private.train) == len(stage.split.private.test) == 0
+    assert stage.split.public is None
