@@ -32,6 +32,7 @@ from mibench.composition import (
     metric_blocks,
 )
 from mibench.data import Population, Split
+from mibench.defenses.base import Defense
 from mibench.errors import NotGrantedError, QueryRefused, UserError
 from mibench.knowledge import Knowledge
 from mibench.leaderboard.rows import CellFacts, make_row
@@ -39,7 +40,7 @@ from mibench.leaderboard.shards import write_shard
 from mibench.options import check_value
 from mibench.priors.base import Prior, PriorData, loaded_prior, prior_key, show_prior, train_prior, trained_prior
 from mibench.scoring import NAN, Score, facts_as_scores, near_chance, score
-from mibench.settings.base import Observation
+from mibench.settings.base import Observation, Setting
 from mibench.stage import (
     MISFIT,
     Stage,
@@ -374,7 +375,24 @@ class Cell(Stage):
             evaluators=self.evaluators,
             attack_held_out=self.attack_held_out,
             victim=lambda: self.victim.module,
+            trained=self.trained if self.plan.access == "gradients" and self.split.captured is None else None,
         )
+
+    def trained(self, options: Mapping[str, Any], defended: bool) -> Tensor:
+        """Returns whether a global model is right on each private test example, trained as the setting would do it.
+
+        Args:
+            options: Options of the setting to be used instead of the cell's.
+            defended: Whether the cell's defense takes part.
+        """
+        block = self.config["setting"]
+        shared = block["batch_norm"] == "train"  # or the server could not test what it trains
+        setting: Setting = build({**block, "pooled_epochs": 0, "share_buffers": shared, **options})
+        scene = self.scene()
+        if not defended:
+            scene = dataclasses.replace(scene, defense=Defense(), defense_key={})
+        victim = setting.train(scene, self.split.private, "federated training")
+        return is_correct(victim.predict_proba, self.split.private.test.to(self.workshop.device))
 
     @cached_property
     def full_case(self) -> Case:

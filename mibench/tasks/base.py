@@ -144,6 +144,8 @@ class Case(Assignment):
         evaluators: Builds the evaluation models when a task asks.
         attack_held_out: Runs the same attack on a control victim trained on held-out data.
         victim: Hands out the victim's module, for metrics that audit the evaluation models with it.
+        trained: Trains the global model of a federated setting, with other options of the setting and with or without
+            the defense, and returns whether it is right on each private test example; None in other settings.
     """
 
     secret: Examples | None
@@ -151,6 +153,7 @@ class Case(Assignment):
     evaluators: Callable[[], Sequence[Evaluator]]
     attack_held_out: Callable[[Population], Reconstruction]
     victim: Callable[[], Classifier]
+    trained: Callable[[Mapping[str, Any], bool], Tensor] | None = None
 
 
 GoalT = TypeVar("GoalT")

@@ -5,8 +5,9 @@ Control: the same attack on another client's update, scored on this client's inp
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -49,6 +50,8 @@ class InstanceTruth(Truth):
         private: What the victim was trained and tested on: the inputs and all they could be mistaken for.
         public: The attacker's data, from which an input can be guessed without any message; None where there are none.
         victim: Hands out the victim's module.
+        trained: Trains the global model with other options of the setting, with or without the defense, and returns
+            whether it is right on each private test example; None where it cannot be trained.
     """
 
     x: Tensor
@@ -57,6 +60,7 @@ class InstanceTruth(Truth):
     private: Population | None = None
     public: Examples | None = None
     victim: Callable[[], Classifier] | None = None
+    trained: Callable[[Mapping[str, Any], bool], Tensor] | None = None
 
 
 class InstanceTask(Task[InstanceGoal, InstanceTruth]):
@@ -94,6 +98,7 @@ class InstanceTask(Task[InstanceGoal, InstanceTruth]):
             private=case.split.private,
             public=case.split.public,
             victim=case.victim,
+            trained=case.trained,
             **case.utility,
         )
 
