@@ -8,7 +8,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from figures import measured, report
 
-NAMES = ("startup", "overhead", "attack_steps", "store", "leaderboard")
+NAMES = ("startup", "overhead", "attack_steps", "gradient_matching", "store", "leaderboard")
 
 
 def main() -> int:
