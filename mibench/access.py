@@ -218,7 +218,7 @@ class Transcript:
     """What an eavesdropper on all uploads has gathered before the attacked round.
 
     Attributes:
-        start: The model as it was broadcast before round 0.
+        start: The model as it was broadcast before round 0, with batch norm as clients use it.
         rounds: Of every round the clients' messages (parameter name -> tensor), as they were sent.
         lr: The server's step size along their mean.
     """

@@ -289,6 +289,8 @@ class Federated(Setting):
             sent = self._round(scene, context, model, population, number, states)
             self._step(model, sent)
             rounds.append(sent)
+        if self.batch_norm == "train":
+            use_batch_statistics(start)
         return Transcript(start, rounds, 1.0 if self.deltas else self.lr)
 
     def _batch(self, scene: Scene, population: Population, number: int, client: int) -> Examples:

@@ -270,6 +270,14 @@ def test_a_transcript_lets_the_eavesdropper_rebuild_the_model(make_scene):
         torch.testing.assert_close(observation.view.parameters[name], parameter - transcript.lr * walked)
 
 
+@pytest.mark.parametrize("mode", ["train", "eval"])
+def test_the_broadcast_model_normalises_as_clients_do(make_scene, mode):
+    _, observation = observe(Federated(batch_size=4, batch_norm=mode), make_scene(Normed), 1)
+    start, x = observation.view.transcript().start, observation.secret.x
+    torch.testing.assert_close(start(x), observation.view.model(x))
+    assert torch.allclose(start(x)[:1], start(x[:1])) == (mode == "eval")
+
+
 def test_what_a_client_draws_at_random_is_the_same_again(make_scene):
     class Noisy(Defense):
         card = DefenseCard(name="noisy", title="Noisy", modalities=("image",), hooks=("training",), affects=())
