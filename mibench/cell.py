@@ -154,11 +154,12 @@ class Cell(Stage):
         def may(fact: str) -> bool:
             return bool(grants[fact]) and fact in card.uses
 
+        heard = view.transcript() if view.transcript is not None and "transcript" in card.needs else None
         return dataclasses.replace(
             view,
             local=view.local if may("local_training") else None,
             buffers=view.buffers if may("buffers") else (),
-            transcript=view.transcript if "transcript" in card.needs else None,
+            transcript=None if heard is None else lambda: heard,
         )
 
     # 5. The attack
