@@ -85,6 +85,88 @@ def bias_corrected(message: Message, batch_size: int) -> Tensor:
     return torch.stack(found).sort().values
 
 
+def steadiest_ranks(features: Tensor, keep: int) -> tuple[Tensor, Tensor]:
+    """Returns the ranks at which images' sorted features vary least, in proportion to their mean, and those means.
+
+    Args:
+        features: Penultimate features of some images, never negative, shape ``(images, F)``.
+        keep: Number of ranks; a rank at which all are zero counts last.
+
+    Returns:
+        Positions in an ascending order, shape ``(keep,)``, and the mean feature at each.
+    """
+    ranked = features.sort(1).values
+    mean = ranked.mean(0)
+    variation = torch.where(mean > 0, ranked.std(0) / mean, torch.inf)
+    ranks = variation.topk(min(keep, len(mean)), largest=False).indices
+    return ranks, mean[ranks]
+
+
+def evolved_counts(
+    message: Message,
+    batch_size: int,
+    ranks: Tensor,
+    means: Tensor,
+    draws: torch.Generator,
+    population: int = 20,
+    generations: int = 200,
+) -> Tensor:
+    r"""Returns the classes that are there, each as often as an evolutionary search says, shape ``(batch,)``.
+
+    A class is there where the mean of its row of the weight gradient is negative, which holds where there are many
+    more classes than examples. Its row is about :math:`n_c / B` times the mean feature, so counts are searched for
+    which the steadiest features, scaled by them, point where the sorted rows :math:`v_c` do (Ye et al., AAAI 2024):
+
+    .. math:: \max_n \cos(n \otimes \bar h, v), \qquad n_c \geq 1, \quad \textstyle\sum_c n_c = B.
+
+    Args:
+        message: The gradient.
+        batch_size: Examples behind it.
+        ranks: Ranks of the sorted features that are compared (:func:`steadiest_ranks`).
+        means: The mean feature at each.
+        draws: Random generator on the CPU.
+        population: Count vectors that are bred.
+        generations: Times that each has a child, of its own counts and a partner's, which takes its place if fitter.
+    """
+    rows = _of_head(message, "head.weight", "bias_corrected")
+    sums = rows.mean(1)
+    there = min(batch_size, max(1, int((sums < 0).sum())))
+    present = sums.topk(there, largest=False).indices.sort().values
+    # cos(n x h, v) is (n . a) / |n| but for a factor, with a_c the inner product of the mean feature and v_c
+    pull = (rows[present].abs().sort(1).values[:, ranks] * means).sum(1).cpu().double()
+
+    def fit(counts: Tensor) -> Tensor:
+        fitness: Tensor = (counts @ pull) / counts.norm(dim=1)
+        return fitness.where((counts >= 1).all(1), -torch.inf)
+
+    def scaled(counts: Tensor) -> Tensor:
+        first = (counts * batch_size / counts.sum(1, keepdim=True)).floor().clamp_min(1)[:, :-1]
+        return torch.cat([first, batch_size - first.sum(1, keepdim=True)], 1)
+
+    shape = (population, there)
+    alive = scaled(torch.randint(1, batch_size - there + 2, shape, generator=draws).double())
+    alive[0] = 1.0  # one that is surely allowed
+    alive[0, 0] += batch_size - there
+    for _ in range(generations):
+        partners = alive[torch.randperm(population, generator=draws)]
+        child = scaled(torch.where(torch.rand(shape, generator=draws) < 0.5, alive, partners))
+        child = _mutated(child, draws)
+        alive = torch.where((fit(child) > fit(alive))[:, None], child, alive)
+    best = alive[fit(alive).argmax()].long().to(present.device)
+    return present.repeat_interleave(best)
+
+
+def _mutated(counts: Tensor, draws: torch.Generator) -> Tensor:
+    """Returns counts of which one random class above 1 has given one to another class."""
+    if counts.shape[1] == 1:
+        return counts
+    chances, others = (torch.rand(counts.shape, generator=draws) for _ in range(2))
+    giver = chances.where(counts > 1, -1.0).argmax(1, keepdim=True)
+    taker = others.scatter(1, giver, -1.0).argmax(1, keepdim=True)
+    given = (counts.gather(1, giver) > 1).double()
+    return counts.scatter_add(1, giver, -given).scatter_add(1, taker, given)
+
+
 #: The rules by their name in the configuration.
 LABEL_RULES: dict[str, Callable[[Message, int], Tensor]] = {
     "bias_sign": bias_sign,

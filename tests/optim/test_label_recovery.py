@@ -2,7 +2,16 @@ import pytest
 import torch
 
 from mibench.errors import UserError
-from mibench.optim.label_recovery import LABEL_RULES, bias_corrected, bias_sign, inner_product, lowest_rows, row_sum
+from mibench.optim.label_recovery import (
+    LABEL_RULES,
+    bias_corrected,
+    bias_sign,
+    evolved_counts,
+    inner_product,
+    lowest_rows,
+    row_sum,
+    steadiest_ranks,
+)
 
 SINGLE = [bias_sign, row_sum, inner_product]
 
@@ -75,3 +84,42 @@ def test_rules_for_one_example_refuse_a_batch(rule):
 def test_more_examples_than_classes_cannot_all_differ():
     with pytest.raises(UserError, match="batch of 6 over 5 classes"):
         lowest_rows(message(features(6), [0, 1, 2, 3, 4, 0]), 6)
+
+
+def evolved(counts, seed=0, **options):
+    """Returns the class ids found among 100 where class 10 c is there ``counts[c]`` times, and the true ones."""
+    labels = [10 * position for position, count in enumerate(counts) for _ in range(count)]
+    sent = message(features(len(labels), seed=seed), labels, classes=100, seed=seed)
+    ranks, means = steadiest_ranks(features(40, seed=100 + seed), 20)
+    return evolved_counts(sent, len(labels), ranks, means, torch.Generator().manual_seed(seed), **options), labels
+
+
+def test_evolution_counts_repeated_classes_among_many():
+    found = [evolved((5, 3, 3, 1), seed) for seed in range(10)]
+    assert sum(one.tolist() == labels for one, labels in found) >= 8
+    blind = [evolved((5, 3, 3, 1), seed, population=1, generations=1) for seed in range(10)]  # the stub: no selection
+    assert sum(one.tolist() == labels for one, labels in blind) <= 2
+
+
+@pytest.mark.parametrize("counts", [(1,), (7,), (1, 1, 1)])
+def test_evolution_is_exact_where_there_is_nothing_to_choose(counts):
+    found, labels = evolved(counts)
+    assert found.tolist() == labels
+
+
+def test_evolution_names_no_more_classes_than_examples():
+    sent = message(features(2), [0, 1], classes=100)
+    turned = {name: -value for name, value in sent.items()}  # nearly all rows are negative
+    ranks, means = steadiest_ranks(features(40), 20)
+    found = evolved_counts(turned, 2, ranks, means, torch.Generator().manual_seed(0))
+    assert found.shape == (2,) and len(found.unique()) == 2
+
+
+def test_the_steadiest_ranks_vary_least_and_are_not_always_zero():
+    one = features(40)
+    one[:, :10] = 0
+    ranks, means = steadiest_ranks(one, 5)
+    ranked = one.sort(1).values
+    variation = ranked.std(0) / ranked.mean(0)
+    assert float(means.min()) > 0
+    assert float(variation[ranks].max()) <= float(variation[10:].sort().values[4])

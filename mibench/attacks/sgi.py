@@ -1,0 +1,192 @@
+r"""SGI: stepwise gradient inversion (Ye et al., High-Fidelity Gradient Inversion in Distributed Learning, AAAI 2024).
+
+**Labels.** A few public images give the penultimate features' statistics: sorted, each image's features at some ranks
+hardly differ from image to image. An evolutionary search finds how often each class occurs
+(:func:`mibench.optim.label_recovery.evolved_counts`), repeated classes included. It needs many more classes than
+examples; with few, set ``label_rule`` to another rule.
+
+**Images.** Gradients of late layers are matched first, and earlier ones join step by step: at step :math:`t` the
+distance is
+
+.. math:: 1 - \cos\big(\{m_l \odot \nabla_{\theta_l} L(x, y)\}_{l \geq s_t}, \{m_l \odot g_l\}_{l \geq s_t}\big)
+
+over parameter tensors from the :math:`s_t`-th on, with a fresh random mask :math:`m` in each step that keeps a share of
+the entries; total variation is added later. Adam sees a quantised gradient,
+
+.. math:: 0.8 \, \mathrm{clip}(\mathrm{round}(2 g / \mathrm{median}|g|) / 2, -1, 1) + 0.2 \, \mathrm{sign}(g),
+
+twice that in the first steps; inputs stay in the pixels' box.
+
+Official code: https://github.com/MiLab-HITSZ/2023YeHFGradInv, whose :math:`s_t` for ResNet-34's 110 tensors (100, 90,
+... 30, 25) are shares of the depth here; the last two tensors, a classifier's, always count. Deviations: kept is the
+iterate of the lowest cosine distance over *all* tensors without a mask, which can be compared from step to step (the
+code forgets its record at each change); all starts share a step's mask; count vectors without one of the classes never
+survive; and the term of batch-norm statistics is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import torch
+from torch import Tensor, nn
+
+from mibench.access import GradientsView
+from mibench.attacks.base import GradientSearch
+from mibench.card import AttackCard
+from mibench.knowledge import Knowledge
+from mibench.optim.gradient_distance import Gradients, cosine
+from mibench.optim.gradient_matching import Adam, Found, Pixels, Sent
+from mibench.optim.label_recovery import check_label_rule, evolved_counts, steadiest_ranks
+from mibench.optim.regularisers import total_variation
+from mibench.options import Count, CountOrNone, Decay, NonNegative, Portion, Positive, Share
+from mibench.tasks.base import Reconstruction
+from mibench.tasks.instance import InstanceGoal
+
+#: The label rule that is this method's own.
+EVOLUTION = "evolution"
+
+
+class Sgi(GradientSearch):
+    """Evolved label counts, then layers joined step by step, under random masks and a quantised gradient.
+
+    Args:
+        label_rule: ``evolution``, or another rule's name; where labels are granted, none.
+        proxies: Public images whose features are looked at.
+        ranks: Ranks of the sorted features that are compared.
+        population: Count vectors that are bred.
+        generations: Generations of them.
+        iterations: Steps.
+        lr: Step size, in the model's own input space.
+        decay_at: Shares of the steps after which the step size is divided by ten.
+        begin: Share of the parameter tensors that is left out at first.
+        end: Share that is left out to the last.
+        stride: Share that joins at a time.
+        period: Steps after which it does.
+        keep_prob: Share of the entries that a mask keeps.
+        tv: Weight of the total variation.
+        tv_after: Steps after which it counts.
+        boost: First steps in which the quantised gradient is doubled.
+        restarts: Starts per message.
+    """
+
+    card = AttackCard(
+        name="sgi",
+        title="Stepwise gradient inversion",
+        modalities=("image",),
+        year=2024,
+        bib="sgi",
+        code="https://github.com/MiLab-HITSZ/2023YeHFGradInv",
+        fidelity="official",
+        family="gradient matching",
+        task="instance",
+        access=("gradients",),
+        needs=("public",),
+        uses=("labels", "local_training"),
+    )
+
+    def __init__(
+        self,
+        *,
+        label_rule: str = EVOLUTION,
+        proxies: Count = 40,
+        ranks: Count = 20,
+        population: Count = 20,
+        generations: Count = 200,
+        iterations: Count = 15000,
+        lr: Positive = 0.1,
+        decay_at: Sequence[Share] = (3 / 8, 5 / 8, 7 / 8),
+        begin: Decay = 0.9091,
+        end: Decay = 0.2273,
+        stride: Positive = 0.0909,
+        period: Count = 500,
+        keep_prob: Portion = 0.7,
+        tv: NonNegative = 5e-3,
+        tv_after: CountOrNone = 3000,
+        boost: CountOrNone = 100,
+        restarts: Count = 1,
+    ) -> None:
+        self.label_rule = label_rule if label_rule == EVOLUTION else check_label_rule(label_rule)
+        self.proxies, self.ranks = proxies, ranks
+        self.population, self.generations = population, generations
+        self.descent = Adam(iterations, lr, decay_at=decay_at)
+        self.begin, self.end, self.stride, self.period = begin, end, stride, period
+        self.keep_prob = keep_prob
+        self.tv, self.tv_after = tv, tv_after
+        self.boost = boost
+        self.restarts = restarts
+
+    def labels(self, view: GradientsView, knowledge: Knowledge) -> Tensor | None:
+        """Returns the class ids behind the messages, shape ``(messages, batch)``."""
+        if self.label_rule != EVOLUTION or knowledge.granted("labels"):
+            return super().labels(view, knowledge)
+        cpu, public = torch.device("cpu"), knowledge.public.x
+        chosen = torch.randperm(len(public), generator=self.draws(cpu, "proxies"))[: self.proxies]
+        with torch.no_grad(), view.phase("initialise"):
+            features = view.model.features(public[chosen.to(public.device)].to(view.device))
+        ranks, means = steadiest_ranks(features, self.ranks)
+        bred = {"population": self.population, "generations": self.generations}
+        return torch.stack([
+            evolved_counts(message, view.batch_size, ranks, means, self.draws(cpu, "counts", number), **bred)
+            for number, message in enumerate(view.as_gradients())
+        ])  # fmt: skip
+
+    def first(self, step: int, tensors: int) -> int:
+        """Returns the first of ``tensors`` parameter tensors that counts at ``step``."""
+        share = max(self.end, self.begin - self.stride * (step // self.period))
+        return max(0, min(tensors - 2, round(share * tensors)))
+
+    def mask(self, step: int, message: Gradients, draws: torch.Generator) -> dict[str, Tensor]:
+        """Returns of every tensor that counts at ``step`` the entries that do, as ones and zeros."""
+        counting = list(message.items())[self.first(step, len(message)) :]
+        return {
+            name: (torch.rand(value.shape, generator=draws, device=value.device) < self.keep_prob).to(value.dtype)
+            for name, value in counting
+        }
+
+    def reconstruct(
+        self, view: GradientsView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict
+    ) -> Reconstruction:
+        """Returns the inputs and labels behind every message."""
+        labels, pixels, problems = self.labels(view, knowledge), Pixels.of(view), self.problems(view)
+        assert labels is not None
+        sent, found = Sent(view.messages, problems), Found(problems)
+        self.keep(lambda: self.answer(view, goal, found, labels, pixels))
+        step, mask, draws = 0, dict[str, Tensor](), self.draws(view.device, "masks")
+
+        def steps() -> Iterator[int]:
+            nonlocal step, mask
+            for step in self.steps(self.descent.iterations):
+                mask = self.mask(step, view.messages[0], draws)
+                yield step
+
+        def masked(gradients: Gradients) -> Gradients:
+            return {name: gradients[name] * kept for name, kept in mask.items()}
+
+        def objective(rows: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+            ours, theirs = view.updates(pixels.images(u), labels[problems.message(rows)]), sent.of(rows)
+            loss = cosine(masked(ours), masked(theirs))
+            if step >= self.tv_after:
+                loss = loss + self.tv * total_variation(u.flatten(0, 1)).reshape(len(u), -1).mean(1)
+            return loss, cosine(ours, theirs)
+
+        def reshape(gradients: list[Tensor]) -> list[Tensor]:
+            return [(2 if step < self.boost else 1) * quantised(gradient) for gradient in gradients]
+
+        start = self.noise(view, problems, "inputs", view.batch_size, *view.spec.shape)
+        self.descent.minimise(
+            objective,
+            [start],
+            found,
+            steps(),
+            project=lambda rows, moving: [pixels.boxed(moving[0])],
+            reshape=reshape,
+        )
+        return self.answer(view, goal, found, labels, pixels)
+
+
+def quantised(gradient: Tensor) -> Tensor:
+    """Returns every row's gradient in halves of its median size, cut at one, mixed with its sign."""
+    size = gradient.flatten(1).abs().median(1).values.reshape(-1, *[1] * (gradient.dim() - 1))
+    halves = (2 * gradient / size.clamp_min(torch.finfo(size.dtype).tiny)).round() / 2
+    return 0.8 * halves.clamp(-1, 1) + 0.2 * gradient.sign()

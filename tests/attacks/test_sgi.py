@@ -1,0 +1,127 @@
+import dataclasses
+
+import pytest
+import torch
+
+from mibench.access import GradientsView, Ledger
+from mibench.attacks.sgi import Sgi, quantised
+from mibench.errors import NotGrantedError, UserError
+from mibench.knowledge import Knowledge
+from mibench.targets.lenet import LeNet
+from mibench.targets.mlp import Mlp
+from mibench.tasks.instance import InstanceGoal
+
+CPU = torch.device("cpu")
+COUNTS = (5, 3, 3, 1)
+
+
+def watch(model, batches, spec):
+    """Returns a view of the messages that ``batches`` of images and class ids give."""
+    size = len(batches[0][1])
+    view = GradientsView.of(model, [], size, spec, Ledger(), CPU)
+    messages = [{name: value.detach() for name, value in view.gradient(x, y).items()} for x, y in batches]
+    return GradientsView.of(model, messages, size, spec, Ledger(), CPU)
+
+
+def crowd(split, seed):
+    """Returns a view of a batch of 12 digits, whose four classes are four of 100 ids, 5, 3, 3 and 1 times there."""
+    spec = dataclasses.replace(split.spec, classes=100)
+    torch.manual_seed(seed)
+    model = Mlp(spec=spec, hidden=[64])
+    ids, digits = torch.randperm(100)[:4], torch.randperm(5)[:4]
+    private = split.private.train
+    rows = [torch.nonzero(private.y == digit).flatten() for digit in digits]
+    rows = [one[torch.randperm(len(one))[:count]] for one, count in zip(rows, COUNTS, strict=True)]
+    y = ids.repeat_interleave(torch.tensor(COUNTS))
+    return watch(model, [(private.x[torch.cat(rows)], y)], spec), y.sort().values
+
+
+def named(split, seed, **options):
+    view, truth = crowd(split, seed)
+    goal, found = InstanceGoal(1, 12), Sgi(generations=60, iterations=1, **options)
+    return found(view, Knowledge(public_data=split.public), goal, seed=seed).reconstruction.labels, truth
+
+
+def score(split, **options):
+    """Returns of how many of ten batches the set of classes, and their counts, are right."""
+    found = [named(split, seed, **options) for seed in range(10)]
+    sets = sum(set(one.tolist()) == set(truth.tolist()) for one, truth in found)
+    return sets, sum(torch.equal(one.sort().values, truth) for one, truth in found)
+
+
+def test_repeated_labels_are_counted_where_rules_without_repeats_must_fail(digits8):
+    sets, exact = score(digits8)
+    assert sets >= 9
+    assert exact >= 6
+    assert score(digits8, label_rule="lowest_rows")[1] == 0
+
+
+def test_the_label_rule_looks_at_public_images_and_is_charged_for_them(digits8):
+    view, _ = crowd(digits8, 0)
+    attack, goal = Sgi(generations=5, iterations=1, proxies=30), InstanceGoal(1, 12)
+    result = attack(view, Knowledge(public_data=digits8.public), goal, seed=0)
+    assert result.ledger["queries"]["initialise"] == 30
+    with pytest.raises(NotGrantedError, match="needs public data"):
+        attack(view, Knowledge(), goal, seed=0)
+    with pytest.raises(UserError, match=r"attack\.label_rule"):
+        Sgi(label_rule="guess")
+
+
+def test_layers_join_as_they_do_in_a_resnet34():
+    attack = Sgi()
+    starts = [attack.first(step, 110) for step in range(0, 6000, 500)]
+    assert starts == [100, 90, 80, 70, 60, 50, 40, 30, 25, 25, 25, 25]
+    assert attack.first(499, 110) == 100
+    assert attack.first(0, 8) == 6  # the classifier's two tensors always count
+    assert Sgi(end=0.0).first(10**6, 110) == 0
+
+
+def test_masks_keep_their_share_of_the_entries_that_count_and_are_fresh():
+    message = {f"layer{number}": torch.ones(20, 500) for number in range(11)}
+    attack, draws = Sgi(), torch.Generator().manual_seed(0)
+    first, second = (attack.mask(step, message, draws) for step in (3000, 3001))
+    assert list(first) == [f"layer{number}" for number in range(4, 11)]
+    for one in (first, second):
+        assert 0.68 < float(torch.stack(list(one.values())).mean()) < 0.72
+    assert not torch.equal(first["layer10"], second["layer10"])
+    assert float(torch.stack(list(Sgi(keep_prob=1.0).mask(0, message, draws).values())).min()) == 1
+
+
+def test_gradients_are_quantised_by_their_own_rows_median():
+    gradient = torch.tensor([[-8.0, -1.0, 0.1, 0.6, 2.0]])
+    torch.testing.assert_close(quantised(gradient), torch.tensor([[-1.0, -1.0, 0.2, 0.6, 1.0]]))
+    both = quantised(torch.cat([gradient, 1e-6 * gradient]))
+    torch.testing.assert_close(both[0], both[1])
+    assert torch.equal(quantised(torch.zeros(1, 4)), torch.zeros(1, 4))
+
+
+def two(split):
+    """Returns a view of two single images on an untrained LeNet, and the images."""
+    torch.manual_seed(0)
+    model = LeNet(spec=split.spec, channels=8)
+    secret = split.private.train[torch.randperm(len(split.private.train))[:2]]
+    return watch(model, [(secret.x[:1], secret.y[:1]), (secret.x[1:], secret.y[1:])], split.spec), secret
+
+
+def searched(view, split, **options):
+    attack = Sgi(**{"iterations": 300, "period": 10, "tv_after": 100, "boost": 5, **options})
+    return attack(view, Knowledge(public_data=split.public), InstanceGoal(2, 1), seed=0).reconstruction
+
+
+def test_images_come_back_once_all_layers_have_joined(digits8):
+    view, secret = two(digits8)
+    result = searched(view, digits8)
+    assert torch.equal(result.labels, secret.y)
+    error = (result.values - secret.x).square().flatten(1).mean(1)
+    late = searched(view, digits8, stride=1e-6, iterations=100)  # the stub: earlier layers never join
+    assert float(error.max()) < 0.05
+    assert float((late.values - secret.x).square().flatten(1).mean(1).min()) > 0.1
+
+
+def test_a_message_comes_out_the_same_whoever_else_is_attacked(digits8):
+    view, _ = two(digits8)
+    together = searched(view, digits8, iterations=15)
+    attack = Sgi(iterations=15, period=10, tv_after=100, boost=5)
+    alone = dataclasses.replace(view, messages=view.messages[:1])
+    single = attack(alone, Knowledge(public_data=digits8.public), InstanceGoal(1, 1), seed=0).reconstruction
+    torch.testing.assert_close(together.values[:1], single.values, atol=2e-3, rtol=0)
