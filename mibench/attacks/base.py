@@ -220,16 +220,17 @@ class GradientSearch(Attack[GradientsView, InstanceGoal]):
         ])  # fmt: skip
 
     def answer(
-        self, view: GradientsView, goal: InstanceGoal, found: Found, labels: Tensor | None, pixels: Pixels
+        self, view: GradientsView, goal: InstanceGoal, found: Found, labels: Tensor | None, pixels: Pixels | None = None
     ) -> Reconstruction:
         """Returns the best start of every message; those for which no finite score was met are missing.
 
-        The first variable found is the inputs; where ``labels`` is None the second is the labels' logits.
+        The first variable found is the model's own inputs, or the images where ``pixels`` is None; where ``labels`` is
+        None the second is the labels' logits.
         """
         if not found.values:
             return get_task(self.card.task).blank(goal, view.spec)
         values, scores = found.of_messages()
-        images = pixels.images(values[0]).clamp(0, 1).flatten(0, 1)
+        images = (values[0] if pixels is None else pixels.images(values[0])).clamp(0, 1).flatten(0, 1)
         chosen = values[1].argmax(-1) if labels is None else labels
         loss = scores.repeat_interleave(view.batch_size)
         return Reconstruction(images, goal.target.to(view.device), chosen.flatten(), loss.isfinite(), loss)

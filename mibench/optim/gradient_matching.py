@@ -23,8 +23,9 @@ from mibench.optim.gradient_distance import Gradients
 from mibench.optim.selection import take_best
 
 #: Returns of some problems the objective that is descended, and the score by which results are compared (lower is
-#: better), each of shape ``(n,)``, from the problems and their rows of the variables.
-Objective = Callable[..., tuple[Tensor, Tensor]]
+#: better), each of shape ``(n,)``, from the problems and their rows of the variables. What may follow, each of shape
+#: ``(n, ...)``, is kept as the result in place of the variables (images in place of a generator's weights).
+Objective = Callable[..., tuple[Tensor, ...]]
 
 #: Floating point operations of one problem's forward pass up to which problems are batched on a CPU.
 SMALL = 4e7
@@ -100,7 +101,7 @@ class Found:
 
     Attributes:
         problems: The rows.
-        values: Copies of the variables, each of shape ``(problems, ...)``.
+        values: Copies of the variables, or of what the objective keeps of them, each of shape ``(problems, ...)``.
         scores: Their scores, shape ``(problems,)``; infinite until a finite one was met.
     """
 
@@ -172,20 +173,22 @@ class Dropping:
 
 def evaluate(
     objective: Objective, rows: Tensor, variables: Sequence[Tensor], at_once: int
-) -> tuple[Tensor, Tensor, list[Tensor]]:
-    """Returns objective, score and the gradient of every row, ``at_once`` rows at a time."""
-    losses, scores = [], []
+) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
+    """Returns objective, score, gradients and what is to be kept of every row, ``at_once`` rows at a time."""
+    losses, scores, kept = [], [], []
     gradients: list[list[Tensor]] = [[] for _ in variables]
     first = 0
     for part in rows.split(at_once):
         own = [one.detach()[first : first + len(part)].requires_grad_(True) for one in variables]
         first += len(part)
-        loss, score = objective(part, *own)
+        loss, score, *result = objective(part, *own)
         for collected, gradient in zip(gradients, torch.autograd.grad(loss.sum(), own), strict=True):
             collected.append(gradient)
         losses.append(loss.detach())
         scores.append(score.detach())
-    return torch.cat(losses), torch.cat(scores), [torch.cat(one) for one in gradients]
+        kept.append([one.detach() for one in result])
+    results = [torch.cat(one) for one in zip(*kept, strict=True)] or list(variables)
+    return torch.cat(losses), torch.cat(scores), [torch.cat(one) for one in gradients], results
 
 
 @dataclass(frozen=True)
@@ -253,8 +256,8 @@ class Adam:
         moving = [variable.clone() for variable in last]
         moments = [[torch.zeros_like(one) for one in moving] for _ in range(2)]
         for step in steps:
-            _, scores, gradients = evaluate(objective, rows, moving, found.problems.at_once)
-            found.offer(rows, moving, scores)
+            _, scores, gradients, kept = evaluate(objective, rows, moving, found.problems.at_once)
+            found.offer(rows, kept, scores)
             rate = self.rate(step)
             if self.langevin and draws is not None:
                 gradients = [
@@ -269,23 +272,21 @@ class Adam:
                 moving = list(project(rows, moving))
             going = dropping.survivors(found, rows, step + 1, self.iterations)
             if not bool(going.all()):
-                kept = going.to(moving[0].device)
+                here = going.to(moving[0].device)
                 for whole, part in zip(last, moving, strict=True):
                     whole[rows.to(whole.device)] = part
-                moving = [one[kept] for one in moving]
-                moments = [[one[kept] for one in each] for each in moments]
+                moving = [one[here] for one in moving]
+                moments = [[one[here] for one in each] for each in moments]
                 rows = rows[going]
             if not len(rows):
                 return last
         for whole, part in zip(last, moving, strict=True):
             whole[rows.to(whole.device)] = part
         final = [whole[rows.to(whole.device)] for whole in last]
-        with torch.no_grad():
-            scores = torch.cat([
-                _scores(objective, part, [one[first : first + len(part)] for one in final])
-                for first, part in _parts(rows, found.problems.at_once)
-            ])  # fmt: skip
-        found.offer(rows, final, scores)
+        for first, part in _parts(rows, found.problems.at_once):
+            own = [one[first : first + len(part)].requires_grad_(True) for one in final]
+            _, scores, *result = objective(part, *own)
+            found.offer(part, result or own, scores.detach())
         return last
 
     def _move(
@@ -301,12 +302,6 @@ class Adam:
 
 def _parts(rows: Tensor, size: int) -> list[tuple[int, Tensor]]:
     return [(first, rows[first : first + size]) for first in range(0, len(rows), size)]
-
-
-def _scores(objective: Objective, rows: Tensor, variables: Sequence[Tensor]) -> Tensor:
-    with torch.enable_grad():
-        _, scores = objective(rows, *[variable.requires_grad_(True) for variable in variables])
-    return scores.detach()
 
 
 @dataclass(frozen=True)
@@ -349,8 +344,8 @@ class Lbfgs:
 
         def look_at(rows: Tensor, x: Tensor) -> tuple[Tensor, Tensor]:
             parts = [part.reshape(-1, *shape) for part, shape in zip(x.split(sizes, 1), shapes, strict=True)]
-            losses, scores, gradients = evaluate(objective, rows, parts, found.problems.at_once)
-            found.offer(rows, parts, scores)
+            losses, scores, gradients, kept = evaluate(objective, rows, parts, found.problems.at_once)
+            found.offer(rows, kept, scores)
             return losses, torch.cat([gradient.flatten(1) for gradient in gradients], 1)
 
         loss, gradient = look_at(rows, x)

@@ -69,6 +69,17 @@ def test_the_best_is_kept_and_never_a_nan():
     assert found.values[0].tolist() == [[-3.0, -3.0]] or float(found.values[0][0, 0]) < -2
 
 
+def test_what_an_objective_keeps_of_the_variables_is_the_result():
+    def objective(rows, x):
+        value, _ = bowl(rows, x)
+        return value, value, x.sum(1), rows
+
+    for descent in (LBFGS, ADAM):
+        totals, rows = minimise(descent, objective).values
+        torch.testing.assert_close(totals, GOALS.sum(1), atol=1e-2, rtol=0)
+        assert rows.tolist() == [0, 1, 2]
+
+
 def test_a_row_that_is_no_longer_finite_ends_and_the_others_go_on():
     asked = []
 
