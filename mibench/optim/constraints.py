@@ -31,3 +31,10 @@ def l1_ball(values: Tensor, centre: Tensor, radius: float) -> Tensor:
 def box(values: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
     """Returns ``values`` clipped to ``[low, high]`` on both sides; the bounds broadcast."""
     return torch.maximum(torch.minimum(values, torch.as_tensor(high).to(values)), torch.as_tensor(low).to(values))
+
+
+def sphere(values: Tensor, like: Tensor) -> Tensor:
+    """Returns vectors ``(..., D)`` brought to the lengths of those in ``like``, their directions kept."""
+    wanted: Tensor = like.norm(dim=-1, keepdim=True)
+    actual: Tensor = values.norm(dim=-1, keepdim=True)
+    return values * (wanted / actual.clamp_min(1e-9))

@@ -52,6 +52,19 @@ def layer_cosine(ours: Gradients, theirs: Gradients) -> Tensor:
     return (each * there).sum(0) / there.sum(0).clamp_min(1)
 
 
+def on_sent(distance: Distance) -> Distance:
+    """Returns ``distance`` on the entries alone that were sent as other than zero, which our gradients have too.
+
+    What a client pruned away then tells nothing, rather than that the gradient is zero there (the adaptive attacker of
+    Fang et al., GIFD, ICCV 2023).
+    """
+
+    def apart(ours: Gradients, theirs: Gradients) -> Tensor:
+        return distance({name: ours[name] * (sent != 0) for name, sent in theirs.items()}, theirs)
+
+    return apart
+
+
 def _moments(ours: Gradients, theirs: Gradients) -> tuple[Tensor, Tensor, Tensor]:
     """Returns inner products and both squared norms of every tensor, each of shape ``(tensors, n)``."""
     products, own, sent = [], [], []

@@ -202,6 +202,8 @@ class Adam:
         decay_at: Shares of the steps after which the step size falls to a tenth.
         warmup: First steps over which it rises from 0.
         cosine: Whether it falls along a half cosine to 0 after the warm-up.
+        rise: Share of the steps over which it rises from 0.
+        fall: Share of the steps over which it falls to 0 at the end, along a half cosine.
         langevin: Standard deviation, in step sizes, of the noise added to the gradient (Yin et al., 2021).
         betas: Adam's decay rates.
     """
@@ -212,6 +214,8 @@ class Adam:
     decay_at: Sequence[float] = ()
     warmup: int = 0
     cosine: bool = False
+    rise: float = 0.0
+    fall: float = 0.0
     langevin: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
 
@@ -222,6 +226,11 @@ class Adam:
             rate *= (step + 1) / self.warmup
         elif self.cosine:
             rate *= 0.5 * (1 + math.cos(math.pi * (step - self.warmup) / max(1, self.iterations - self.warmup)))
+        done = step / self.iterations
+        if done < self.rise:
+            rate *= done / self.rise
+        if 1 - done < self.fall:
+            rate *= 0.5 * (1 - math.cos(math.pi * (1 - done) / self.fall))
         return rate
 
     def minimise(
@@ -476,6 +485,10 @@ class Pixels:
     def images(self, u: Tensor) -> Tensor:
         """Returns the images of inputs ``(..., C, H, W)``."""
         return u * self.std + self.mean
+
+    def inputs(self, images: Tensor) -> Tensor:
+        """Returns the inputs of images ``(..., C, H, W)``."""
+        return (images - self.mean) / self.std
 
     def boxed(self, u: Tensor) -> Tensor:
         """Returns inputs clamped to what images in [0, 1] can give."""

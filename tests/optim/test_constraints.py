@@ -2,7 +2,7 @@ import pytest
 import torch
 from scipy.optimize import minimize
 
-from mibench.optim.constraints import box, l1_ball
+from mibench.optim.constraints import box, l1_ball, sphere
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -34,3 +34,12 @@ def test_a_box_holds_on_both_sides():
     held = box(torch.tensor([[-3.0, 2.0], [3.0, -2.0], [0.5, 0.2]]), low, high)
     assert torch.equal(held, torch.tensor([[-1.0, 0.5], [1.0, 0.0], [0.5, 0.2]]))
     assert torch.equal(box(torch.tensor([-3.0, 3.0]), -1, 1), torch.tensor([-1.0, 1.0]))
+
+
+def test_a_vector_comes_back_to_its_own_sphere():
+    start = torch.randn(3, 2, 5, generator=torch.Generator().manual_seed(0))
+    moved = start + 1
+    back = sphere(moved, start)
+    torch.testing.assert_close(back.norm(dim=-1), start.norm(dim=-1))
+    torch.testing.assert_close(torch.cosine_similarity(back, moved, dim=-1), torch.ones(3, 2))
+    assert torch.equal(sphere(torch.zeros(1, 5), torch.ones(1, 5)), torch.zeros(1, 5))

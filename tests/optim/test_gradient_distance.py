@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mibench.optim.gradient_distance import cosine, layer_cosine, squared
+from mibench.optim.gradient_distance import cosine, layer_cosine, on_sent, squared
 
 
 def gradients(n, seed):
@@ -64,3 +64,17 @@ def test_zeros_have_no_direction_and_a_finite_derivative():
         found = distance(ours, theirs)
         assert found.item() == expected
         assert all(bool(g.isfinite().all()) for g in torch.autograd.grad(found.sum(), list(ours.values())))
+
+
+@pytest.mark.parametrize("sent", [1, 3])
+def test_what_was_pruned_away_can_be_left_out(sent):
+    ours = gradients(3, 0)
+    theirs = {name: value[:sent] * (value[:sent].abs() > 0.7) for name, value in ours.items()}
+    other = {name: value.where(theirs[name] != 0, 5.0) for name, value in ours.items()}
+    for distance in (squared, cosine):
+        assert float(distance(ours, theirs)[0]) > 0.01
+        assert float(on_sent(distance)(ours, theirs)[0]) < 1e-6
+        torch.testing.assert_close(on_sent(distance)(other, theirs), on_sent(distance)(ours, theirs))
+        assert float((distance(other, theirs) - distance(ours, theirs)).abs().min()) > 0.01
+    full = gradients(3, 1)
+    torch.testing.assert_close(on_sent(cosine)(ours, full), cosine(ours, full))

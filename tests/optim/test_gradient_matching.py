@@ -135,6 +135,9 @@ def test_schedules():
     assert [round(decayed.rate(step), 4) for step in (0, 49, 50, 90)] == [1.0, 1.0, 0.1, 0.01]
     warm = Adam(100, lr=1.0, warmup=10, cosine=True)
     assert warm.rate(0) == 0.1 and warm.rate(9) == 1.0 and warm.rate(55) == 0.5 and warm.rate(99) < 0.001
+    ramps = Adam(100, lr=1.0, rise=0.05, fall=0.75)
+    rates = [round(ramps.rate(step), 6) for step in (0, 4, 5, 25, 62, 63, 99)]
+    assert rates[:4] == [0.0, 0.8, 1.0, 1.0] and rates[4] > 0.5 > rates[5] and 0 < rates[6] < 0.001
 
 
 def observe(model, split, count=2, batch_size=2):
@@ -178,5 +181,6 @@ def test_pixels_are_the_models_own_inputs(digits8):
     pixels = Pixels.of(view)
     u = torch.tensor([[-3.0, 0.0, 3.0]]).reshape(1, 1, 1, 3)
     assert pixels.images(pixels.boxed(u)).flatten().tolist() == [0.0, 0.5, 1.0]
+    torch.testing.assert_close(pixels.inputs(pixels.images(u)), u)
     plain = Pixels.of(observe(LeNet(spec=digits8.spec), digits8)[0])
     assert plain.images(plain.boxed(u)).flatten().tolist() == [0.0, 0.0, 1.0]
