@@ -16,7 +16,7 @@ from mibench.access import GradientsView, View, WhiteBoxView
 from mibench.card import AttackCard
 from mibench.errors import QueryRefused
 from mibench.knowledge import Knowledge
-from mibench.optim.gradient_matching import Found, Pixels, Problems, at_once
+from mibench.optim.gradient_matching import Found, InputSpace, Problems, at_once
 from mibench.optim.identity import IdentityLoss, identity_loss
 from mibench.optim.label_recovery import LABEL_RULES
 from mibench.progress import progress
@@ -187,7 +187,8 @@ class ClassSearch(Attack[WhiteBoxView, ClassGoal]):
 class GradientSearch(Attack[GradientsView, InstanceGoal]):
     """An instance attack that searches inputs whose update is the one that was sent, from several starts per message.
 
-    Inputs are searched in the space of the model's own inputs (:class:`mibench.optim.gradient_matching.Pixels`).
+    Inputs are searched in the space of the model's own inputs (:class:`mibench.optim.gradient_matching.Pixels`), or in
+    a space of a generator.
 
     Attributes:
         restarts: Starts per message; the one of the lowest score is returned.
@@ -220,17 +221,22 @@ class GradientSearch(Attack[GradientsView, InstanceGoal]):
         ])  # fmt: skip
 
     def answer(
-        self, view: GradientsView, goal: InstanceGoal, found: Found, labels: Tensor | None, pixels: Pixels | None = None
+        self,
+        view: GradientsView,
+        goal: InstanceGoal,
+        found: Found,
+        labels: Tensor | None,
+        space: InputSpace | None = None,
     ) -> Reconstruction:
         """Returns the best start of every message; those for which no finite score was met are missing.
 
-        The first variable found is the model's own inputs, or the images where ``pixels`` is None; where ``labels`` is
-        None the second is the labels' logits.
+        The first variable found is the points of ``space``, or the images where it is None; where ``labels`` is None
+        the second is the labels' logits.
         """
         if not found.values:
             return get_task(self.card.task).blank(goal, view.spec)
         values, scores = found.of_messages()
-        images = (values[0] if pixels is None else pixels.images(values[0])).clamp(0, 1).flatten(0, 1)
+        images = (values[0] if space is None else space.images(values[0])).clamp(0, 1).flatten(0, 1)
         chosen = values[1].argmax(-1) if labels is None else labels
         loss = scores.repeat_interleave(view.batch_size)
         return Reconstruction(images, goal.target.to(view.device), chosen.flatten(), loss.isfinite(), loss)

@@ -16,7 +16,7 @@ def l1_ball(values: Tensor, centre: Tensor, radius: float) -> Tensor:
     Args:
         values: Shape ``(N, ...)``.
         centre: What the ball lies around, of the same shape.
-        radius: Its radius, above 0, in the sum of absolute deviations of one sample.
+        radius: Its radius, at least 0, in the sum of absolute deviations of one sample.
     """
     away = (values - centre).flatten(1)
     sizes = away.abs()

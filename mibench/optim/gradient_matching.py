@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -458,6 +459,13 @@ class _Memory:
 def _grown(square: Tensor) -> Tensor:
     """Returns a square matrix per row with one row and one column of zeros more."""
     return torch.nn.functional.pad(square, (0, 1, 0, 1))
+
+
+class InputSpace(Protocol):
+    """What is searched in place of images."""
+
+    def images(self, u: Tensor, /) -> Tensor:
+        """Returns the images ``(n, batch, C, H, W)`` of points ``(n, batch, ...)``."""
 
 
 @dataclass(frozen=True)
