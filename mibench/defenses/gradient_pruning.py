@@ -15,14 +15,13 @@ many are kept as make :math:`k`.
 
 from __future__ import annotations
 
-import math
 from typing import Literal
 
 import torch
-from torch import Tensor
 
 from mibench.card import DefenseCard
 from mibench.defenses.base import Client, Defense, Update
+from mibench.optim.compression import largest
 from mibench.options import Portion
 
 
@@ -55,15 +54,7 @@ class GradientPruning(Defense):
         if self.keep == 1:
             return gradient
         if self.scope == "tensor":
-            return {name: largest(value, self.keep) for name, value in gradient.items()}
+            return {name: largest(value.flatten(), self.keep).reshape(value.shape) for name, value in gradient.items()}
         sizes = [value.numel() for value in gradient.values()]
         kept = largest(torch.cat([value.flatten() for value in gradient.values()]), self.keep).split(sizes)
         return {name: part.reshape(value.shape) for (name, value), part in zip(gradient.items(), kept, strict=True)}
-
-
-def largest(values: Tensor, keep: float) -> Tensor:
-    """Returns ``values`` of n entries, zero but for the ``ceil(n * keep)`` of largest magnitude."""
-    flat = values.flatten()
-    count = math.ceil(len(flat) * keep - 1e-9)  # 100 * 0.07 is a little more than 7
-    index = flat.abs().topk(max(1, count)).indices
-    return torch.zeros_like(flat).scatter(0, index, flat[index]).reshape(values.shape)
