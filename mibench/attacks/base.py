@@ -200,13 +200,7 @@ class GradientSearch(Attack[GradientsView, InstanceGoal]):
 
     def labels(self, view: GradientsView, knowledge: Knowledge) -> Tensor | None:
         """Returns the class ids behind the messages, shape ``(messages, batch)``; None where they are searched."""
-        if knowledge.granted("labels"):
-            granted: Tensor = knowledge.fact("labels")
-            return granted.reshape(-1, view.batch_size).to(view.device)
-        if not self.label_rule:
-            return None
-        rule = LABEL_RULES[self.label_rule]
-        return torch.stack([rule(message, view.batch_size) for message in view.as_gradients()])
+        return message_labels(view, knowledge, self.label_rule)
 
     def problems(self, view: GradientsView) -> Problems:
         """Returns the rows of the search."""
@@ -240,6 +234,19 @@ class GradientSearch(Attack[GradientsView, InstanceGoal]):
         chosen = values[1].argmax(-1) if labels is None else labels
         loss = scores.repeat_interleave(view.batch_size)
         return Reconstruction(images, goal.target.to(view.device), chosen.flatten(), loss.isfinite(), loss)
+
+
+def message_labels(view: GradientsView, knowledge: Knowledge, rule: str) -> Tensor | None:
+    """Returns the class ids behind the messages, granted or read off by ``rule``, shape ``(messages, batch)``.
+
+    None where they are neither: where they are not granted and ``rule`` is empty.
+    """
+    if knowledge.granted("labels"):
+        granted: Tensor = knowledge.fact("labels")
+        return granted.reshape(-1, view.batch_size).to(view.device)
+    if not rule:
+        return None
+    return torch.stack([LABEL_RULES[rule](message, view.batch_size) for message in view.as_gradients()])
 
 
 def failures_blanked(answer: Reconstruction, blank: Reconstruction) -> Reconstruction:

@@ -24,6 +24,11 @@ def use_batch_statistics(model: nn.Module) -> None:
         layer.__class__ = _OwnStatistics2d if isinstance(layer, nn.BatchNorm2d) else _OwnStatistics1d
 
 
+def uses_batch_statistics(model: nn.Module) -> bool:
+    """Whether an example's output depends on the others of its batch, by :func:`use_batch_statistics`."""
+    return any(isinstance(layer, _OwnStatistics1d | _OwnStatistics2d) for layer in model.modules())
+
+
 def norms(model: nn.Module) -> dict[str, nn.BatchNorm1d | nn.BatchNorm2d]:
     """Returns the batch-norm layers that remember statistics, by name, in the model's order."""
     return {
