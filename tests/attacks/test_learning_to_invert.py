@@ -1,0 +1,163 @@
+import itertools
+
+import pytest
+import torch
+
+from mibench.access import GradientsView, Ledger, LocalTraining
+from mibench.attacks.learning_to_invert import LearningToInvert, Reader, cosine_gaussian, matched_error
+from mibench.data import Examples
+from mibench.defenses.base import Client
+from mibench.defenses.gradient_noise import GradientNoise
+from mibench.defenses.gradient_pruning import GradientPruning
+from mibench.errors import IncompatibleCellError, UserError
+from mibench.knowledge import Knowledge
+from mibench.nn.batch_norm import use_batch_statistics
+from mibench.targets.cnn import Cnn
+from mibench.targets.mlp import Mlp
+from mibench.tasks.instance import InstanceGoal
+
+CPU = torch.device("cpu")
+
+
+class Shuffled(LearningToInvert):
+    """A stub: every public image is paired with the gradient of another one."""
+
+    def gradients(self, view, reader, x, what):
+        found = super().gradients(view, reader, x, what)
+        return found[torch.randperm(len(found), generator=torch.Generator().manual_seed(0))]
+
+
+def sign(gradient, client):
+    return {name: value.sign() for name, value in gradient.items()}
+
+
+def observe(split, count=100, batch_size=1, defend=None, **more):
+    """Returns a view of messages of an untrained network with the images behind them, shape ``(count, batch, 64)``."""
+    torch.manual_seed(0)
+    model = Mlp(spec=split.spec, hidden=[16])
+    rows = torch.randperm(len(split.private.test), generator=torch.Generator().manual_seed(1))[: count * batch_size]
+    secret = split.private.test[rows]
+    view = GradientsView.of(model, [], batch_size, split.spec, Ledger(), CPU)
+    messages = []
+    for number, (x, y) in enumerate(zip(secret.x.split(batch_size), secret.y.split(batch_size), strict=True)):
+        message = {name: value.detach() for name, value in view.gradient(x, y).items()}
+        messages.append(defend(message, Client(number, 0, 2, model, None, seed=number)) if defend else message)
+    view = GradientsView.of(model, messages, batch_size, split.spec, Ledger(), CPU, **more)
+    return view, secret.x.flatten(1).unflatten(0, (-1, batch_size)), secret.y
+
+
+def relative_error(split, observed, method=LearningToInvert, public=None, **options):
+    """Returns the error divided by that of the mean image, in-distribution: the attacker owns 700 private images."""
+    view, secret, _ = observed
+    own = split.private.train[torch.arange(min(700, len(split.private.train)))] if public is None else public
+    options = {"hidden": 128, "epochs": 100, "lr": 2e-3, "batch": 1024, "synthetic": False, **options}
+    goal = InstanceGoal(len(view.messages), view.batch_size)
+    result = method(**options)(view, Knowledge(public_data=own), goal, seed=0).reconstruction
+    made = result.values.flatten(1).unflatten(0, (-1, view.batch_size))
+    return float(matched_error(made, secret) / (own.x.mean(0).flatten() - secret).square().mean())
+
+
+@pytest.mark.parametrize(
+    ("defend", "options", "limit"),
+    [
+        (None, {}, 0.5),
+        (sign, {"leak": "sign"}, 0.5),
+        (GradientNoise(std=0.1).update, {"leak": "gauss", "std": 0.1}, 0.9),
+        (GradientPruning(keep=0.1, scope="all").update, {"leak": "prune", "keep": 0.1}, 0.5),
+    ],
+    ids=["none", "sign", "noise", "pruning"],
+)
+def test_images_come_back_from_defended_gradients(digits8, defend, options, limit):
+    assert relative_error(digits8, observe(digits8, defend=defend), **options) < limit
+
+
+def test_gradients_of_other_images_teach_nothing(digits8):
+    assert relative_error(digits8, observe(digits8), method=Shuffled) > 0.95
+
+
+def test_an_attacker_who_does_not_know_of_the_defense_does_worse(digits8):
+    signs = observe(digits8, defend=sign)
+    assert relative_error(digits8, signs) > 1.5 * relative_error(digits8, signs, leak="sign")
+    noisy = observe(digits8, defend=GradientNoise(std=0.1).update)
+    assert relative_error(digits8, noisy) > 1.2 * relative_error(digits8, noisy, leak="gauss")
+
+
+def test_images_of_other_classes_do_and_synthetic_ones_help(digits8):
+    observed = observe(digits8)
+    helped = relative_error(digits8, observed, public=digits8.public, synthetic=True)
+    assert helped < 0.4
+    assert helped < 0.7 * relative_error(digits8, observed, public=digits8.public)
+
+
+def test_hashed_gradients_say_almost_as_much(digits8):
+    observed = observe(digits8)
+    assert relative_error(digits8, observed, hash_dim=400) < 0.5
+    assert relative_error(digits8, observed, method=Shuffled, hash_dim=400) > 0.95
+
+
+def test_a_batch_comes_back_as_a_set(digits8):
+    observed = observe(digits8, count=40, batch_size=2)
+    options = {"batch": 64, "epochs": 30}
+    assert relative_error(digits8, observed, **options) < 0.75
+    assert relative_error(digits8, observed, method=Shuffled, **options) > 0.9
+
+
+def test_the_matching_is_the_best_of_all_orders():
+    draws = torch.Generator().manual_seed(0)
+    made, truth = torch.rand(5, 4, 7, generator=draws), torch.rand(5, 4, 7, generator=draws)
+    best = [
+        min(float((one[list(order)] - other).square().mean()) for order in itertools.permutations(range(4)))
+        for one, other in zip(made, truth, strict=True)
+    ]
+    torch.testing.assert_close(float(matched_error(made, truth)), sum(best) / 5, rtol=1e-5, atol=0)
+    assert float(matched_error(truth[:, [2, 0, 3, 1]], truth)) == 0
+
+
+def test_noise_of_a_bucket_is_that_of_the_entries_in_it():
+    torch.manual_seed(0)
+    reader = Reader(1000, 10)
+    noise = torch.randn(4000, 1000, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(reader.hashed(noise).std(0), reader.spread, rtol=0.05, atol=0)
+
+
+def test_synthetic_images_have_the_coefficients_moments(digits8):
+    made = cosine_gaussian(digits8.public.x, torch.Generator().manual_seed(0))
+    assert made.shape == digits8.public.x.shape
+    assert float(made.min()) >= 0
+    assert float(made.max()) <= 1
+    assert float((made.mean(0) - digits8.public.x.mean(0)).abs().max()) < 0.2
+
+
+def test_the_answer_depends_on_no_other_message_and_names_the_labels(digits8):
+    view, _, labels = observe(digits8, count=4)
+    alone = GradientsView.of(view.model, view.messages[:1], 1, view.spec, Ledger(), CPU)
+    knowledge, method = Knowledge(public_data=digits8.public), LearningToInvert(hidden=8, epochs=2)
+    whole = method(view, knowledge, InstanceGoal(4, 1), seed=0)
+    assert torch.equal(whole.reconstruction.labels, labels)
+    assert whole.ledger["queries"]["prepare"] > len(digits8.public)  # and as many synthetic ones as train
+    one = method(alone, knowledge, InstanceGoal(1, 1), seed=0).reconstruction
+    torch.testing.assert_close(one.values[0], whole.reconstruction.values[0])
+
+
+def test_what_is_no_mean_of_examples_is_refused(digits8):
+    def prepared(view, **options):
+        LearningToInvert(**options)(view, Knowledge(public_data=digits8.public), InstanceGoal(1, 2), seed=0)
+
+    steps = observe(digits8, count=1, batch_size=2, deltas=True, local=LocalTraining(2))[0]
+    with pytest.raises(IncompatibleCellError, match=r"setting\.batch_size=1"):
+        prepared(steps)
+    torch.manual_seed(0)
+    model = Cnn(spec=digits8.spec, width=4)
+    use_batch_statistics(model)
+    message = {name: value.detach() for name, value in model.named_parameters()}
+    with pytest.raises(IncompatibleCellError, match=r"setting\.batch_norm=eval"):
+        prepared(GradientsView.of(model, [message], 2, digits8.spec, Ledger(), CPU))
+    with pytest.raises(UserError, match=r"attack\.hash_dim=null"):
+        prepared(observe(digits8, count=1, batch_size=2)[0], leak="sign", hash_dim=10)
+
+
+def test_too_few_public_images_are_refused(digits8):
+    view = observe(digits8, count=1, batch_size=4)[0]
+    few = Examples(digits8.public.x[:6], digits8.public.y[:6])
+    with pytest.raises(UserError, match="8 public images"):
+        LearningToInvert()(view, Knowledge(public_data=few), InstanceGoal(1, 4), seed=0)
