@@ -15,8 +15,8 @@ models the gradient's entries are added up, with random signs, in ``hash_dim`` r
 
 The public classes here are never the private ones: every cell is the paper's out-of-distribution case (its table 2),
 and like its code half of the training images are drawn per coefficient from Gaussians fitted to the public images'
-cosine transform (``synthetic``). No public image has a class that the model knows, so that each is given one at random: a
-gradient of the wrong class teaches as much of :math:`g`, and a fixed one would tie the class to what the image shows.
+cosine transform (``synthetic``). No public image has a class that the model knows, so that each is given one at
+random, which teaches as much of :math:`g`; a fixed one would tie the class to what the image shows.
 
 Official code: https://github.com/wrh14/Learning_to_Invert. Deviations: entries are standardised by mean and deviation
 over the training gradients; the best epoch is chosen by public images of its own (the script chooses by the test
