@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -296,6 +297,28 @@ class GradientsView(View):
             return {name: value[None] for name, value in self.gradient(x[0], y[0]).items()}
         return self._of_each(self._gradient, x, y, 1)
 
+    def gradients_and(
+        self, x: Tensor, y: Tensor, read: Callable[[], list[Tensor]]
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+        """Returns :meth:`gradients`, and what ``read`` returned after each client's forward pass: one pass for both.
+
+        Args:
+            x: Inputs of ``n`` clients, shape ``(n, batch, ...)``.
+            y: Class ids ``(n, batch)`` or distributions ``(n, batch, classes)``.
+            read: Returns tensors that hooks on :attr:`model` have taken from the forward pass of one client.
+
+        Returns:
+            Parameter name -> shape ``(n, ...)``, and of every tensor read a stack of shape ``(n, ...)``.
+        """
+        if len(x) == 1:
+            return self.gradients(x, y), [one[None] for one in read()]
+        self.ledger.charge(x.shape[0] * x.shape[1], gradient=True)
+        start = {name: value.detach() for name, value in self.parameters.items()}
+        each = torch.func.vmap(partial(self._gradient_and, read), in_dims=(None, 0, 0), randomness="different")
+        with _uncounted(self.ledger):
+            found: tuple[dict[str, Tensor], list[Tensor]] = each(start, x, y)
+        return found
+
     def updates(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Returns what each of several clients would have sent: see :meth:`gradients`.
 
@@ -345,11 +368,16 @@ class GradientsView(View):
         return found
 
     def _gradient(self, parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        def loss(parameters: dict[str, Tensor]) -> Tensor:
-            logits = torch.func.functional_call(self.model, parameters, (x,), tie_weights=_tied(self.model))
-            return nn.functional.cross_entropy(logits, y)
+        return self._gradient_and(list, parameters, x, y)[0]
 
-        found: dict[str, Tensor] = torch.func.grad(loss)(parameters)
+    def _gradient_and(
+        self, read: Callable[[], list[Tensor]], parameters: dict[str, Tensor], x: Tensor, y: Tensor
+    ) -> tuple[dict[str, Tensor], list[Tensor]]:
+        def loss(parameters: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
+            logits = torch.func.functional_call(self.model, parameters, (x,), tie_weights=_tied(self.model))
+            return nn.functional.cross_entropy(logits, y), read()
+
+        found: tuple[dict[str, Tensor], list[Tensor]] = torch.func.grad(loss, has_aux=True)(parameters)
         return found
 
     def _delta(self, local: LocalTraining, start: dict[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:

@@ -100,6 +100,23 @@ def test_the_gradients_view_gives_the_clients_gradient(trained_cnn, digits8):
     assert all(p.grad is None for p in view.model.parameters())
 
 
+def test_what_hooks_read_comes_with_the_gradients_of_every_client_in_one_pass(trained_cnn, digits8):
+    view = GradientsView.of(trained_cnn, [], 2, digits8.spec, Ledger(), torch.device("cpu"))
+    x = images(digits8, 6).reshape(3, 2, 1, 8, 8).requires_grad_(True)
+    y = digits8.private.test.y[:6].reshape(3, 2)
+    seen = []
+    view.model.stages[1].register_forward_pre_hook(lambda _layer, inputs: seen.append(inputs[0].mean((0, 2, 3))))
+    gradients, (read,) = view.gradients_and(x, y, lambda: seen[-1:])
+    assert view.ledger.queries == view.ledger.gradient_evals == 6
+    for number in range(3):
+        alone, (own,) = view.gradients_and(x[number : number + 1], y[number : number + 1], lambda: seen[-1:])
+        torch.testing.assert_close(read[number], own[0])
+        assert all(torch.allclose(gradients[name][number], alone[name][0], atol=1e-6) for name in alone)
+    (reached,) = torch.autograd.grad(read[1].sum(), x)
+    assert reached[1].abs().sum() > 0
+    assert reached[0].abs().sum() == reached[2].abs().sum() == 0
+
+
 def test_the_encoder_of_a_split_client_answers_only_where_granted(digits8):
     view = FeaturesView(digits8.spec, Ledger(), torch.device("cpu"), torch.zeros(1, 3))
     with pytest.raises(NotGrantedError, match=r"knowledge\.encoder"):

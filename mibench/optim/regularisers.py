@@ -46,18 +46,20 @@ class BatchNormStatistics:
 
     Args:
         model: The model, in evaluation mode.
+        unbiased: Whether variances are divided by one less than the number of values, as the layers remember them.
 
     Attributes:
         count: Number of batch-norm layers.
     """
 
-    def __init__(self, model: nn.Module) -> None:
+    def __init__(self, model: nn.Module, unbiased: bool = False) -> None:
         self.layers = [
             layer
             for layer in model.modules()
             if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and layer.running_mean is not None
         ]
         self.count = len(self.layers)
+        self.unbiased = unbiased
         self._handles: list[RemovableHandle] = []
         self._seen: dict[nn.Module, Tensor] = {}
 
@@ -75,10 +77,17 @@ class BatchNormStatistics:
     def _record(self, layer: nn.Module, inputs: tuple[Tensor, ...]) -> None:
         (x,) = inputs
         over = [dim for dim in range(x.dim()) if dim != 1]
-        mean, variance = x.mean(over), x.var(over, unbiased=False)
-        remembered_mean, remembered_variance = layer.running_mean, layer.running_var
-        assert isinstance(remembered_mean, Tensor) and isinstance(remembered_variance, Tensor)
-        self._seen[layer] = (mean - remembered_mean).norm() + (variance - remembered_variance).norm()
+        values = x.numel() // x.shape[1]
+        correction = int(self.unbiased and values > 1)
+        self._seen[layer] = torch.stack([x.mean(over), x.var(over, correction=correction)])
+
+    def read(self) -> list[Tensor]:
+        """Returns the means and variances of the last forward pass, per layer of shape ``(2, channels)``."""
+        return [self._seen[layer] for layer in self.layers]
+
+    def remembered(self) -> list[Tensor]:
+        """Returns the layers' running means and variances, per layer of shape ``(2, channels)``."""
+        return [torch.stack([layer.running_mean, layer.running_var]) for layer in self.layers]  # type: ignore[list-item]
 
     def mismatch(self, weights: Sequence[float] = ()) -> Tensor:
         """Returns the weighted mismatch of the last forward pass, a scalar.
@@ -86,6 +95,22 @@ class BatchNormStatistics:
         Args:
             weights: Weights of the first layers; all others have 1.
         """
-        terms = [self._seen[layer] for layer in self.layers]
-        scaled = [*weights, *[1.0] * (len(terms) - len(weights))]
-        return torch.stack([weight * term for weight, term in zip(scaled, terms, strict=False)]).sum()
+        return statistics_mismatch(self.read(), self.remembered(), weights)
+
+
+def statistics_mismatch(ours: Sequence[Tensor], theirs: Sequence[Tensor], weights: Sequence[float] = ()) -> Tensor:
+    """Returns the distance of two lists of batch-norm statistics, summed over layers, means and variances.
+
+    Args:
+        ours: Per layer means and variances, shape ``(..., 2, channels)``.
+        theirs: Likewise, of a shape that broadcasts.
+        weights: Weights of the first layers; all others have 1.
+
+    Returns:
+        Shape ``(...)``.
+    """
+    scaled = [*weights, *[1.0] * (len(ours) - len(weights))]
+    terms = [
+        weight * (own - their).norm(dim=-1).sum(-1) for weight, own, their in zip(scaled, ours, theirs, strict=False)
+    ]
+    return torch.stack(terms).sum(0)

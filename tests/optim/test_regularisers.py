@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from mibench.optim.regularisers import BatchNormStatistics, l2_norm, total_variation
+from mibench.optim.regularisers import BatchNormStatistics, l2_norm, statistics_mismatch, total_variation
 
 
 def test_total_variation_of_a_ramp_and_of_a_plane():
@@ -55,3 +55,27 @@ def test_weights_are_of_the_first_layers_and_the_gradient_reaches_the_batch(netw
         (gradient,) = torch.autograd.grad(plain, x)
     assert gradient.abs().sum() > 0
     assert not model[1]._forward_pre_hooks, "nothing is left on the model"
+
+
+def test_unbiased_statistics_are_those_that_the_layers_remember(network):
+    model, _ = network
+    x = torch.rand(2, 1, 8, 8)
+    for layer in (model[1], model[4]):
+        layer.momentum = 1.0
+    with BatchNormStatistics(model, unbiased=True) as statistics:
+        model.train()(x)
+        for own, remembered in zip(statistics.read(), statistics.remembered(), strict=True):
+            torch.testing.assert_close(own, remembered)
+        assert statistics.mismatch().item() < 1e-4
+    with BatchNormStatistics(model) as biased:
+        model.eval()(x)
+        assert float((biased.read()[1][1] - biased.remembered()[1][1]).abs().max()) > 1e-3
+
+
+def test_mismatches_of_several_batches_are_those_of_each():
+    ours, theirs = [torch.rand(3, 2, 4), torch.rand(3, 2, 7)], [torch.rand(1, 2, 4), torch.rand(1, 2, 7)]
+    together = statistics_mismatch(ours, theirs, (10.0,))
+    alone = [statistics_mismatch([one[i] for one in ours], [one[0] for one in theirs], (10.0,)) for i in range(3)]
+    torch.testing.assert_close(together, torch.stack(alone))
+    first = (ours[0][0] - theirs[0][0]).norm(dim=1).sum()
+    torch.testing.assert_close(together[0] - statistics_mismatch(ours, theirs)[0], 9 * first)
