@@ -17,7 +17,7 @@ distance, not the last; ``halve_at`` drops hopeless starts early.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from torch import Tensor, nn
 
@@ -88,9 +88,17 @@ class InvertingGradients(GradientSearch):
         self.restarts = restarts
         self.dropping = Dropping(tolerance=tolerance, halve_at=halve_at)
 
+    def sent(self, view: GradientsView) -> Sequence[Mapping[str, Tensor]]:
+        """Returns of every message what :meth:`apart` compares with, by parameter name."""
+        return view.messages
+
     def apart(self, view: GradientsView, x: Tensor, y: Tensor, sent: dict[str, Tensor]) -> Tensor:
         """Returns the distance of every problem from its message, shape ``(n,)``, for images and class ids."""
         return self.distance(view.updates(x, y), sent)
+
+    def penalty(self, u: Tensor, pixels: Pixels) -> Tensor:
+        """Returns what is added to each problem's distance, shape ``(n,)``, for inputs ``(n, batch, C, H, W)``."""
+        return self.tv * total_variation(u.flatten(0, 1)).reshape(len(u), -1).mean(1)
 
     def reconstruct(
         self, view: GradientsView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict
@@ -98,12 +106,12 @@ class InvertingGradients(GradientSearch):
         """Returns the inputs and labels behind every message."""
         labels, pixels, problems = self.labels(view, knowledge), Pixels.of(view), self.problems(view)
         assert labels is not None
-        sent, found = Sent(view.messages, problems), Found(problems)
+        sent, found = Sent(self.sent(view), problems), Found(problems)
         self.keep(lambda: self.answer(view, goal, found, labels, pixels))
 
         def objective(rows: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
             apart = self.apart(view, pixels.images(u), labels[problems.message(rows)], sent.of(rows))
-            return apart + self.tv * total_variation(u.flatten(0, 1)).reshape(len(u), -1).mean(1), apart
+            return apart + self.penalty(u, pixels), apart
 
         start = self.noise(view, problems, "inputs", view.batch_size, *view.spec.shape)
         self.descent.minimise(
