@@ -1,0 +1,233 @@
+r"""GradInversion: see through gradients (Yin et al., CVPR 2021).
+
+A batch is recovered with priors on images beside its gradient: what enters the batch-norm layers has statistics that
+the attacker knows, and several searches of one batch, each from noise of its own, should agree. The inputs descend
+
+.. math:: L(x) = \alpha_g \sum_l \| g_l(x) - g_l \|_2^2 + \alpha_{tv} \mathrm{TV}(x) + \alpha_2 \overline{x^2}
+    + \alpha_{bn} \sum_l w_l \big( \| \mu_l(x) - \hat\mu_l \|_2 + \| \sigma^2_l(x) - \hat\sigma^2_l \|_2 \big)
+    + \alpha_{group} \overline{(x - E(x_{1 \dots S}))^2}
+
+with Adam (the step size rises over the first steps and then falls along half a cosine), Langevin noise in the gradient
+and inputs clamped to the pixels' box. :math:`\mu_l, \sigma^2_l` are the statistics over batch and pixels of what enters
+batch-norm layer :math:`l`, and :math:`w_1 = 10`. Labels are read off the lowest entry in every class's row of the last
+layer's gradient, which names no class twice. :math:`E` is the mean of a batch's S searches. The search of the lowest
+gradient distance is returned.
+
+Statistics with a hat: where clients share their buffers and the attacker is granted them (``setting.share_buffers``,
+``knowledge.buffers``), those of the client's own batch. A running buffer moves from :math:`r` to :math:`(1 - m) r + m
+s` in a step of momentum m, which is solved for :math:`s`; after several local steps that gives a weighted mean of what
+the steps saw. Otherwise the global model's running statistics; of a model that has not trained yet they are 0 and 1 and
+say nothing, which is refused.
+
+The authors published no code. Weights are those of the re-implementation in breaching
+(https://github.com/JonasGeiping/breaching), which leaves the group term out and whose Langevin noise is 0.01 where the
+paper has 0.2; the group's weight and number of searches are recalled. Inferred, or otherwise than in the paper:
+
+- Averages, not sums, in the total variation, the norm and the group term, as in breaching: weights do not depend on
+  the size of images. That of the gradient depends on the model.
+- Before the mean E is taken, the paper aligns the searches with their plain mean by RANSAC-flow. ``register=phase``
+  aligns them by phase correlation, a substitute that finds shifts by whole pixels alone, with the first of them: in
+  the mean it would find each search's own part, at no shift. ``none`` takes the plain mean.
+- E is that of the searches after the previous step, so that each is a problem of its own within a step.
+- Of each search the iterate of the lowest objective is kept, not the last. Differences of parameters, after several
+  local steps, are compared as one gradient, divided by steps and step size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from mibench.access import GradientsView
+from mibench.attacks.base import GradientSearch
+from mibench.card import AttackCard
+from mibench.errors import IncompatibleCellError
+from mibench.knowledge import Knowledge
+from mibench.nn.batch_norm import norms
+from mibench.optim.gradient_distance import squared
+from mibench.optim.gradient_matching import Adam, Found, Pixels, Sent, evaluate
+from mibench.optim.label_recovery import check_label_rule
+from mibench.optim.regularisers import BatchNormStatistics, statistics_mismatch, total_variation
+from mibench.options import Count, CountOrNone, NonNegative, Positive
+from mibench.tasks.base import Reconstruction
+from mibench.tasks.instance import InstanceGoal
+
+
+class GradInversion(GradientSearch):
+    """Gradient matching with a batch-norm prior and agreement of several searches.
+
+    Args:
+        iterations: Steps.
+        lr: Step size, in the model's own input space.
+        warmup: First steps, over which the step size rises.
+        langevin: Standard deviation, in step sizes, of the noise added to the gradient.
+        gradient: Weight of the squared distance of gradients.
+        tv: Weight of the total variation.
+        l2: Weight of the mean square of the inputs.
+        bn: Weight of the batch-norm statistics' mismatch; 0 does without.
+        first_layer: Factor of the first batch-norm layer's.
+        group: Weight of the mean squared distance from the searches' consensus.
+        register: How searches are aligned for the consensus: ``none``, or ``phase`` correlation.
+        restarts: Searches per message (the paper's seeds).
+        label_rule: How labels are read off where they are not granted.
+    """
+
+    card = AttackCard(
+        name="gradinversion",
+        title="GradInversion",
+        modalities=("image",),
+        year=2021,
+        bib="gradinversion",
+        fidelity="reconstruction",
+        family="gradient matching",
+        task="instance",
+        access=("gradients",),
+        uses=("labels", "local_training", "buffers"),
+    )
+
+    def __init__(
+        self,
+        *,
+        iterations: Count = 20000,
+        lr: Positive = 0.1,
+        warmup: CountOrNone = 50,
+        langevin: NonNegative = 0.01,
+        gradient: Positive = 1e-4,
+        tv: NonNegative = 1e-4,
+        l2: NonNegative = 1e-6,
+        bn: NonNegative = 0.1,
+        first_layer: NonNegative = 10.0,
+        group: NonNegative = 0.01,
+        register: Literal["none", "phase"] = "phase",
+        restarts: Count = 8,
+        label_rule: str = "lowest_rows",
+    ) -> None:
+        self.descent = Adam(iterations, lr, warmup=warmup, cosine=True, langevin=langevin)
+        self.gradient = gradient
+        self.tv = tv
+        self.l2 = l2
+        self.bn = bn
+        self.first_layer = first_layer
+        self.group = group
+        self.register = register
+        self.restarts = restarts
+        self.label_rule = check_label_rule(label_rule)
+
+    def reconstruct(
+        self, view: GradientsView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict
+    ) -> Reconstruction:
+        """Returns the inputs and labels behind every message.
+
+        Raises:
+            IncompatibleCellError: If the batch-norm prior is asked for and the attacker knows no statistics.
+        """
+        labels, pixels, problems = self.labels(view, knowledge), Pixels.of(view), self.problems(view)
+        assert labels is not None
+        sent, found = Sent(as_one_gradient(view), problems), Found(problems)
+        known = known_statistics(view) if self.bn else []
+        self.keep(lambda: self.answer(view, goal, found, labels, pixels))
+        start = self.noise(view, problems, "inputs", view.batch_size, *view.spec.shape)
+        agreed = self.consensus(start)
+
+        def terms(rows: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+            own = problems.message(rows)
+            gradients, seen = view.gradients_and(pixels.images(u), labels[own], statistics.read if self.bn else list)
+            apart = squared(gradients, sent.of(rows))
+            value = self.gradient * apart + self.l2 * u.square().flatten(1).mean(1)
+            value = value + self.tv * total_variation(u.flatten(0, 1)).reshape(len(u), -1).mean(1)
+            value = value + self.group * (u - agreed[own]).square().flatten(1).mean(1)
+            if self.bn:
+                theirs = [layer[own] if len(layer) > 1 else layer for layer in known]
+                value = value + self.bn * statistics_mismatch(seen, theirs, (self.first_layer,))
+            return value, apart
+
+        def objective(rows: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
+            value, _ = terms(rows, u)
+            return value, value
+
+        def project(_rows: Tensor, moving: Sequence[Tensor]) -> list[Tensor]:
+            nonlocal agreed
+            boxed = pixels.boxed(moving[0])
+            agreed = self.consensus(boxed)
+            return [boxed]
+
+        with BatchNormStatistics(view.model, unbiased=True) as statistics:
+            self.descent.minimise(
+                objective,
+                [start],
+                found,
+                self.steps(self.descent.iterations),
+                project=project,
+                draws=self.draws(view.device, "langevin"),
+            )
+            with view.phase("select"):
+                _, apart, _ = evaluate(terms, problems.rows, found.values, problems.at_once)
+        nearest = Found(problems)
+        nearest.offer(problems.rows, found.values, apart)
+        return self.answer(view, goal, nearest, labels, pixels)
+
+    def consensus(self, u: Tensor) -> Tensor:
+        """Returns the group target of every message ``(messages, batch, C, H, W)`` from all searches' inputs."""
+        searches: Tensor = u.unflatten(0, (-1, self.restarts))
+        if self.register == "phase":
+            searches = registered(searches, searches[:, :1])
+        return searches.mean(1)
+
+
+def as_one_gradient(view: GradientsView) -> list[dict[str, Tensor]]:
+    """Returns the messages as gradients.
+
+    Raises:
+        NotGrantedError: If they are differences of parameters, and the attacker does not know how clients train.
+    """
+    if view.deltas:
+        _ = view.known_local
+    return view.as_gradients()
+
+
+def known_statistics(view: GradientsView) -> list[Tensor]:
+    """Returns the statistics to compare with, per batch-norm layer of shape ``(messages or 1, 2, channels)``.
+
+    Raises:
+        IncompatibleCellError: If the model has no batch-norm layer, or one that has not trained and no buffers came.
+    """
+    layers = norms(view.model)
+    before = [torch.stack([layer.running_mean, layer.running_var])[None] for layer in layers.values()]  # type: ignore[list-item]
+    if any(view.buffers):
+        steps = view.known_local.steps(view.batch_size) if view.deltas else 1
+        known = []
+        for (name, layer), old in zip(layers.items(), before, strict=True):
+            kinds = (f"{name}.running_mean", f"{name}.running_var")
+            new = torch.stack([torch.stack([sent[kind] for kind in kinds]) for sent in view.buffers])
+            stays = (1 - (layer.momentum or 0.0)) ** steps
+            known.append((new - stays * old) / (1 - stays))
+        return known
+    fresh = all(bool((layer[:, 0] == 0).all() and (layer[:, 1] == 1).all()) for layer in before)
+    if fresh:  # which a model without such layers is, too
+        raise IncompatibleCellError(
+            "Incompatible: attack 'gradinversion' compares batch-norm statistics, and this cell has none to compare "
+            "with; choose a target with batch norm (target=resnet20) and let clients share their buffers "
+            "(setting.share_buffers=true) or train the model first (setting.pooled_epochs=null), or do without: "
+            "attack.bn=0."
+        )
+    return before
+
+
+def registered(images: Tensor, reference: Tensor) -> Tensor:
+    """Returns images ``(..., C, H, W)`` shifted, around the edges, to where phase correlation with a reference peaks.
+
+    Args:
+        images: The images; each is shifted by whole pixels, all channels alike.
+        reference: Of a shape that broadcasts.
+    """
+    height, width = images.shape[-2:]
+    cross = (torch.fft.fft2(reference) * torch.fft.fft2(images).conj()).sum(-3)
+    peak = torch.fft.ifft2(cross / cross.abs().clamp_min(1e-12)).real.flatten(-2).argmax(-1)[..., None]
+    down = (torch.arange(height, device=images.device) - peak // width) % height
+    right = (torch.arange(width, device=images.device) - peak % width) % width
+    shifted: Tensor = images.gather(-2, down[..., None, :, None].expand_as(images))
+    moved: Tensor = shifted.gather(-1, right[..., None, None, :].expand_as(images))
+    return moved

@@ -1,0 +1,181 @@
+import dataclasses
+
+import pytest
+import torch
+
+from mibench.access import GradientsView, Ledger, LocalTraining
+from mibench.attacks.gradinversion import GradInversion, known_statistics, registered
+from mibench.errors import IncompatibleCellError
+from mibench.knowledge import Knowledge
+from mibench.nn.batch_norm import norms, running_buffers, use_batch_statistics
+from mibench.optim.regularisers import BatchNormStatistics, statistics_mismatch
+from mibench.targets.cnn import Cnn
+from mibench.targets.mlp import Mlp
+from mibench.tasks.instance import InstanceGoal
+
+CPU = torch.device("cpu")
+
+
+def observe(split, count=1, batch_size=4):
+    """Returns a view of clients of a fresh network who share their buffers, with the batches behind the messages."""
+    torch.manual_seed(0)
+    model = Cnn(spec=split.spec, width=4).eval()
+    train = split.private.train
+    of_class = [train[torch.nonzero(train.y == label).flatten()] for label in range(batch_size)]
+    secret = torch.stack([torch.cat([one.x[client : client + 1] for one in of_class]) for client in range(count)])
+    labels = torch.arange(batch_size).expand(count, -1)
+    buffers = []
+    for x in secret:
+        model.train()(x)
+        buffers.append(running_buffers(model))
+        for layer in norms(model).values():
+            layer.reset_running_stats()
+    use_batch_statistics(model.eval())
+    view = GradientsView.of(model, [], batch_size, split.spec, Ledger(), CPU)
+    messages = [
+        {name: value.detach() for name, value in view.gradient(x, y).items()}
+        for x, y in zip(secret, labels, strict=True)
+    ]
+    view = GradientsView.of(model, messages, batch_size, split.spec, Ledger(), CPU, buffers=buffers)
+    return view, secret, labels
+
+
+def attack(view, seed=0, knowledge=None, **options):
+    goal = InstanceGoal(len(view.messages), view.batch_size)
+    options = {"iterations": 250, "warmup": 10, "restarts": 2, **options}
+    return GradInversion(**options)(view, knowledge or Knowledge(), goal, seed=seed).reconstruction
+
+
+def mismatch(view, images, secret):
+    """Returns how far the batch-norm statistics of a batch are from those of the private one."""
+    with torch.no_grad(), BatchNormStatistics(view.model, unbiased=True) as statistics:
+        view.model(secret)
+        theirs = statistics.read()
+        view.model(images)
+        return statistics_mismatch(statistics.read(), theirs).item()
+
+
+def test_labels_of_batches_without_a_repeated_class_are_read(digits8):
+    torch.manual_seed(0)
+    spec = dataclasses.replace(digits8.spec, classes=10)
+    model = Mlp(spec=spec, hidden=[64])
+    right = 0
+    for number in range(20):
+        draws = torch.Generator().manual_seed(number)
+        x = digits8.private.train.x[torch.randperm(len(digits8.private.train), generator=draws)[:4]]
+        y = torch.randperm(10, generator=draws)[:4]
+        view = GradientsView.of(model, [], 4, spec, Ledger(), CPU)
+        message = {name: value.detach() for name, value in view.gradient(x, y).items()}
+        view = dataclasses.replace(view, messages=[message])
+        found = GradInversion().labels(view, Knowledge())
+        right += found[0].tolist() == y.sort().values.tolist()
+    assert right >= 19
+
+
+def test_shared_buffers_give_the_statistics_of_the_clients_batch(digits8):
+    view, secret, _ = observe(digits8, count=2)
+    known = known_statistics(view)
+    with torch.no_grad(), BatchNormStatistics(view.model, unbiased=True) as statistics:
+        for number, x in enumerate(secret):
+            view.model(x)
+            for layer, own in zip(known, statistics.read(), strict=True):
+                torch.testing.assert_close(layer[number], own, atol=1e-5, rtol=1e-4)
+
+
+def test_buffers_of_several_local_steps_are_solved_with_their_number(digits8):
+    view, _, _ = observe(digits8)
+    for layer in norms(view.model).values():
+        layer.running_mean.fill_(5.0)
+    value = 2.0
+    for steps in (1, 3):
+        after = 5.0 * 0.9**steps + value * (1 - 0.9**steps)
+        sent = {name: torch.full_like(tensor, after) for name, tensor in running_buffers(view.model).items()}
+        local = LocalTraining(epochs=steps, batch_size=0, lr=0.1)
+        several = dataclasses.replace(view, buffers=[sent], deltas=steps > 1, local=local)
+        for layer in known_statistics(several):
+            torch.testing.assert_close(layer[0, 0], torch.full_like(layer[0, 0], value))
+
+
+def test_the_batch_norm_prior_brings_the_statistics_of_the_batch(digits8):
+    view, secret, _ = observe(digits8)
+
+    def apart(view, **options):
+        return mismatch(view, attack(view, **options).values, secret[0])
+
+    without, with_prior = apart(view, bn=0.0), apart(view)
+    assert with_prior < 0.2 * without
+    wrong = {name: torch.zeros_like(value) for name, value in view.buffers[0].items()}
+    stub = dataclasses.replace(view, buffers=[wrong])  # a prior that looks at anything but the batch's statistics
+    assert apart(stub) > 0.5 * without
+
+
+def test_the_priors_bring_the_images_nearer(digits8):
+    view, secret, _ = observe(digits8, count=4)
+
+    def errors(**options):
+        found = attack(view, gradient=1e-2, iterations=200, **options).values.unflatten(0, (4, 4))
+        return (found - secret).square().flatten(1).mean(1)
+
+    with_them, without = errors(), errors(bn=0.0, group=0.0)
+    assert bool((with_them < without).all())
+    assert float(with_them.mean()) < 0.9 * float(without.mean())
+
+
+def spread(view, monkeypatch, **options):
+    """Returns the mean variance of a pixel across the searches of a message at the end."""
+    ends = []
+    answer = GradInversion.answer
+
+    def look(self, view, goal, found, labels, pixels):
+        ends.append(found.values[0].unflatten(0, (-1, self.restarts)).var(1).mean())
+        return answer(self, view, goal, found, labels, pixels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(GradInversion, "answer", look)
+        attack(view, restarts=3, iterations=80, **options)
+    return float(ends[-1])
+
+
+@pytest.mark.parametrize("register", ["none", "phase"])
+def test_the_group_term_brings_the_searches_together(digits8, monkeypatch, register):
+    view, _, _ = observe(digits8, batch_size=2)
+    found = [spread(view, monkeypatch, register=register, group=group) for group in (0.0, 0.01, 1.0)]
+    assert found[2] < found[1] < found[0]  # the first is the stub: published code leaves the term out
+    assert found[2] < 0.2 * found[0]
+
+
+def test_the_consensus_is_of_the_searches_of_one_message_alone():
+    u = torch.rand(6, 2, 1, 8, 8)
+    agreed = GradInversion(restarts=3, register="none").consensus(u)
+    torch.testing.assert_close(agreed, torch.stack([u[:3].mean(0), u[3:].mean(0)]))
+
+
+def test_phase_correlation_undoes_a_shift_and_a_plain_mean_blurs(digits8):
+    image = digits8.private.train.x[:3].repeat(1, 2, 1, 1)
+    moved = torch.stack([image.roll((2, -3), (-2, -1)), image.roll((1, 1), (-2, -1)), image])
+    torch.testing.assert_close(registered(moved, image), image.expand(3, -1, -1, -1, -1))
+    assert float((moved.mean(0) - image).abs().mean()) > 0.05
+
+    def consensus(register):
+        return GradInversion(restarts=3, register=register).consensus(moved)[0]
+
+    torch.testing.assert_close(consensus("phase"), moved[0])
+    assert float((consensus("none") - moved[0]).abs().mean()) > 0.05
+
+
+def test_messages_do_not_influence_each_other(digits8):
+    view, _, _ = observe(digits8, count=2, batch_size=2)
+    together = attack(view, langevin=0.0, iterations=8).values
+    first = dataclasses.replace(view, messages=view.messages[:1], buffers=view.buffers[:1])
+    torch.testing.assert_close(attack(first, langevin=0.0, iterations=8).values, together[:2], atol=2e-3, rtol=0)
+
+
+def test_where_no_statistics_are_known_the_cell_is_refused_or_the_prior_left_out(digits8):
+    view, _, _ = observe(digits8)
+    blind = dataclasses.replace(view, buffers=())
+    with pytest.raises(IncompatibleCellError, match=r"setting\.share_buffers=true"):
+        attack(blind)
+    assert attack(blind, bn=0.0, iterations=2).values.isfinite().all()
+    for layer in norms(blind.model).values():
+        layer.running_mean.fill_(0.5)
+    assert all(len(layer) == 1 and (layer[0, 0] == 0.5).all() for layer in known_statistics(blind))
