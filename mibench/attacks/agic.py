@@ -1,0 +1,109 @@
+r"""AGIC: approximate gradient inversion of federated averaging (Xu et al., SRDS 2022).
+
+A client that takes K local steps of size :math:`\eta` sends the difference :math:`\Delta = w_0 - w_K` of its
+parameters. Instead of simulating those steps, whose order of examples the attacker may not even know, AGIC takes
+:math:`\hat g = \Delta / (\eta K)` for *one* gradient, at :math:`w_0`, of all N examples, which holds for small
+:math:`\eta K`. What is searched is, with weights that grow along the network,
+
+.. math:: \min_{x \in [0, 1]^n} 1 - \frac{\sum_l w_l \langle \nabla_{\theta_l} L(x, y), \hat g_l \rangle}
+    {\sqrt{\sum_l w_l \| \nabla_{\theta_l} L(x, y) \|^2 \sum_l w_l \| \hat g_l \|^2}} + \alpha \, \mathrm{TV}(x)
+
+by the loop of Inverting Gradients (:mod:`mibench.attacks.inverting_gradients`): signed Adam, decaying steps, a box. A
+step costs one gradient of second order whatever K is. With one local step and equal weights it is Inverting Gradients.
+
+No official code was found, and the weights' formula is not in the abstract, which says that they increase: inferred is
+that they rise linearly from 1 at the first layer to ``last_layer`` at the last, a layer's weight and bias alike. Left
+out is the sum over updates of several epochs on the same data: the clients of this benchmark hold new batches in every
+round. Where the attacker does not know :math:`\eta K` it changes nothing, since the cosine has no scale.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+
+from torch import Tensor
+
+from mibench.access import GradientsView
+from mibench.attacks.inverting_gradients import InvertingGradients
+from mibench.card import AttackCard
+from mibench.optim.gradient_distance import cosine
+from mibench.options import Count, NonNegative, Positive, Share
+
+
+class Agic(InvertingGradients):
+    """Weighted cosine between one gradient of the whole batch and the client's averaged update.
+
+    Args:
+        iterations: Steps.
+        lr: Step size, in the model's own input space.
+        signed: Whether Adam sees the gradient's sign.
+        boxed: Whether inputs are clamped to the pixels' box after every step.
+        decay_at: Shares of the steps after which the step size is divided by ten.
+        tv: Weight of the total variation.
+        last_layer: Weight of the last layer in the cosine; the first has 1.
+        label_rule: How labels are read off where they are not granted.
+        restarts: Starts per message.
+        halve_at: Shares of the steps after which the worse half of a message's starts is dropped.
+        tolerance: Distance below which a message is done.
+    """
+
+    card = AttackCard(
+        name="agic",
+        title="AGIC",
+        modalities=("image",),
+        year=2022,
+        bib="agic",
+        fidelity="reconstruction",
+        family="gradient matching",
+        task="instance",
+        access=("gradients",),
+        uses=("labels", "local_training"),
+    )
+
+    def __init__(
+        self,
+        *,
+        iterations: Count = 4800,
+        lr: Positive = 0.1,
+        signed: bool = True,
+        boxed: bool = True,
+        decay_at: Sequence[Share] = (3 / 8, 5 / 8, 7 / 8),
+        tv: NonNegative = 0.01,
+        last_layer: Positive = 5.0,
+        label_rule: str = "bias_corrected",
+        restarts: Count = 1,
+        halve_at: Sequence[Share] = (),
+        tolerance: NonNegative = 1e-7,
+    ) -> None:
+        super().__init__(
+            iterations=iterations,
+            lr=lr,
+            signed=signed,
+            boxed=boxed,
+            decay_at=decay_at,
+            tv=tv,
+            label_rule=label_rule,
+            restarts=restarts,
+            halve_at=halve_at,
+            tolerance=tolerance,
+        )
+        self.last_layer = last_layer
+
+    def sent(self, view: GradientsView) -> Sequence[Mapping[str, Tensor]]:
+        """Returns every message as one gradient."""
+        return view.as_gradients()
+
+    def apart(self, view: GradientsView, x: Tensor, y: Tensor, sent: dict[str, Tensor]) -> Tensor:
+        """Returns the weighted cosine distance of every problem's one gradient from its message, shape ``(n,)``."""
+        return cosine(view.gradients(x, y), sent, ramp(sent, self.last_layer))
+
+
+def ramp(names: Iterable[str], last: float) -> list[float]:
+    """Returns a weight per parameter: 1 in the first layer, rising linearly from layer to layer to ``last``.
+
+    >>> ramp(["0.weight", "0.bias", "1.weight", "head.weight", "head.bias"], 5.0)
+    [1.0, 1.0, 3.0, 5.0, 5.0]
+    """
+    layers = [name.rpartition(".")[0] for name in names]
+    order = list(dict.fromkeys(layers))
+    return [1 + (last - 1) * order.index(layer) / max(1, len(order) - 1) for layer in layers]
