@@ -1,0 +1,97 @@
+import torch
+
+from mibench.access import GradientsView, Ledger
+from mibench.attacks.rgcir import Rgcir
+from mibench.knowledge import Knowledge
+from mibench.optim.gradient_matching import Pixels
+from mibench.targets.mlp import Mlp
+from mibench.tasks.instance import InstanceGoal
+
+CPU = torch.device("cpu")
+
+
+def observe(split, count=3, scaled=False):
+    """Returns a view of ``count`` messages, with the images behind them; ``scaled`` changes every tensor's length."""
+    torch.manual_seed(0)
+    model = Mlp(spec=split.spec, hidden=[32])
+    rows = torch.randperm(len(split.private.train), generator=torch.Generator().manual_seed(1))[:count]
+    secret = split.private.train[rows]
+    view = GradientsView.of(model, [], 1, split.spec, Ledger(), CPU)
+    messages = []
+    for x, y in zip(secret.x.split(1), secret.y.split(1), strict=True):
+        sent = view.gradient(x, y)
+        factors = [10.0**-index if scaled else 1.0 for index in range(len(sent))]
+        messages.append({name: f * value.detach() for f, (name, value) in zip(factors, sent.items(), strict=True)})
+    return GradientsView.of(model, messages, 1, split.spec, Ledger(), CPU), secret
+
+
+def attack(view, **options):
+    goal = InstanceGoal(len(view.messages), 1)
+    options = {"iterations": 500, "tv": 0.0, "restarts": 1, "label_rule": "bias_sign", **options}
+    return Rgcir(**options)(view, Knowledge(), goal, seed=0).reconstruction
+
+
+def errors(result, secret):
+    return (result.values - secret.x).square().flatten(1).mean(1)
+
+
+def test_images_come_back_with_their_label(digits8):
+    view, secret = observe(digits8)
+    result = attack(view)
+    assert float(errors(result, secret).max()) < 1e-4
+    assert torch.equal(result.labels, secret.y)
+    assert (
+        float((result.values.roll(1, 0) - secret.x).square().flatten(1).mean(1).min()) > 0.02
+    )  # other clients' do not
+
+
+def test_the_length_of_each_layers_gradient_does_not_matter(digits8):
+    def apart(scaled, **options):
+        view, secret = observe(digits8, scaled=scaled)
+        sent = {name: torch.stack([one[name] for one in view.messages]) for name in view.messages[0]}
+        x = torch.rand(3, 1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+        return Rgcir(**options).apart(view, x, secret.y[:, None], sent).detach()
+
+    torch.testing.assert_close(apart(True), apart(False), atol=1e-5, rtol=0)
+    assert float((apart(True, distance="cosine") - apart(False, distance="cosine")).abs().max()) > 0.05
+
+    def found(scaled, **options):
+        view, secret = observe(digits8, scaled=scaled)
+        return float(errors(attack(view, **options), secret).max())
+
+    assert found(True) < 1e-4 < 1e-2 < found(True, distance="cosine")
+
+
+def outside(view, monkeypatch, **options):
+    """Returns the share of pixels that are out of range by more than a grey level, before the answer is clamped."""
+    seen = []
+    answer = Rgcir.answer
+
+    def look(self, view, goal, found, labels, pixels):
+        images = pixels.images(found.of_messages()[0][0])
+        seen.append(((images < -1 / 255) | (images > 1 + 1 / 255)).float().mean())
+        return answer(self, view, goal, found, labels, pixels)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Rgcir, "answer", look)
+        attack(view, **options)
+    return float(seen[-1])
+
+
+def test_the_input_regularisation_keeps_pixels_in_range(digits8, monkeypatch):
+    view, _ = observe(digits8)
+    with_it, without = outside(view, monkeypatch), outside(view, monkeypatch, in_range=0.0)
+    assert with_it < 0.01
+    assert with_it < 0.5 * without
+
+
+def test_the_penalty_is_of_what_lies_outside(digits8):
+    view, _ = observe(digits8)
+    pixels = Pixels.of(view)
+    u = torch.zeros(2, 1, 1, 8, 8)
+    u[1, 0, 0, 0, 0] = 3.0
+    u[1, 0, 0, 0, 1] = -2.0
+    edge = float(pixels.boxed(u).max()), float(pixels.boxed(u).min())
+    expected = (3 - edge[0]) ** 2 + (-2 - edge[1]) ** 2
+    found = Rgcir(tv=0.0, in_range=0.5, l2=0.0).penalty(u, pixels)
+    assert torch.allclose(found, torch.tensor([0.0, 0.5 * expected]))
