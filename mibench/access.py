@@ -241,6 +241,7 @@ class GradientsView(View):
         batch_size: Number of examples behind each message.
         local: How a client makes its update; None where the attacker does not know.
         deltas: Whether the messages are differences of parameters rather than gradients.
+        clients: Clients whose mean one message is, each with its share of the examples.
         buffers: Per message the batch-norm buffers that came with it; empty mappings where none did.
         transcript: Returns what was sent in earlier rounds; None where the attacker did not listen.
     """
@@ -250,6 +251,7 @@ class GradientsView(View):
     batch_size: int
     local: LocalTraining | None = LocalTraining()
     deltas: bool = False
+    clients: int = 1
     buffers: Sequence[Mapping[str, Tensor]] = ()
     transcript: Callable[[], Transcript] | None = None
 
@@ -350,7 +352,7 @@ class GradientsView(View):
         """Returns the messages as gradients: a difference of parameters is divided by steps and step size if known."""
         if not self.deltas or self.local is None:
             return [dict(message) for message in self.messages]
-        scale = 1 / (self.local.lr * self.local.steps(self.batch_size))
+        scale = 1 / (self.local.lr * self.local.steps(self.batch_size // self.clients))
         return [{name: value * scale for name, value in message.items()} for message in self.messages]
 
     def _of_each(
@@ -381,6 +383,14 @@ class GradientsView(View):
         return found
 
     def _delta(self, local: LocalTraining, start: dict[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
+        """Returns the mean over clients of the difference that each one's steps make; examples are in their order."""
+        if self.clients > 1:
+            parts = zip(x.chunk(self.clients), y.chunk(self.clients), strict=True)
+            each = [self._delta_of_one(local, start, *part) for part in parts]
+            return {name: torch.stack([one[name] for one in each]).mean(0) for name in start}
+        return self._delta_of_one(local, start, x, y)
+
+    def _delta_of_one(self, local: LocalTraining, start: dict[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
         now = start
         for rows in local.batches(len(x)):
             step = self._gradient(now, x[rows], y[rows])

@@ -164,7 +164,7 @@ class GradInversion(GradientSearch):
                 draws=self.draws(view.device, "langevin"),
             )
             with view.phase("select"):
-                _, apart, _ = evaluate(terms, problems.rows, found.values, problems.at_once)
+                _, apart, *_ = evaluate(terms, problems.rows, found.values, problems.at_once)
         nearest = Found(problems)
         nearest.offer(problems.rows, found.values, apart)
         return self.answer(view, goal, nearest, labels, pixels)

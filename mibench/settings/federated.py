@@ -173,6 +173,7 @@ class Federated(Setting):
             device,
             local=self.local,
             deltas=self.deltas,
+            clients=self.clients_per_message,
             buffers=[{name: value.to(device) for name, value in one.items() if is_buffer(name)} for one in messages],
             transcript=lambda: self._transcript(scene, population),
         )

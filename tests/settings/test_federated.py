@@ -210,6 +210,17 @@ def test_a_message_may_be_the_true_mean_over_several_clients(make_scene):
         torch.testing.assert_close(value, expected[name])
 
 
+def test_several_steps_of_several_clients_are_repeated_client_by_client(make_scene):
+    setting = Federated(batch_size=4, clients_per_message=2, clients=4, local_epochs=2, local_batch_size=2)
+    _, observation = observe(setting, make_scene(), 2)
+    view, secret = observation.view, observation.secret
+    updates = view.updates(secret.x.reshape(2, 8, *secret.x.shape[1:]), secret.y.reshape(2, 8))
+    for name, value in updates.items():
+        torch.testing.assert_close(value, torch.stack([one[name] for one in view.messages]), atol=1e-6, rtol=1e-4)
+    found, sent = view.as_gradients()[0]["head.bias"], view.messages[0]["head.bias"]
+    torch.testing.assert_close(found, sent / (4 * setting.local.lr))
+
+
 @pytest.mark.parametrize("mode", ["train", "eval"])
 def test_batch_norm_runs_as_the_setting_says_for_client_and_attacker_alike(make_scene, mode):
     victim, observation = observe(Federated(batch_size=4, batch_norm=mode), make_scene(Normed), 1)
