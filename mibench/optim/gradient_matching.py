@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from mibench.access import GradientsView, Ledger
@@ -486,6 +486,8 @@ class Pixels:
         normalise = view.model.normalise
         for inside in ("inner", "scale"):  # behind a defense's input hook, or of a model of one's own
             normalise = getattr(normalise, inside, normalise)
+        if isinstance(normalise, nn.Sequential):  # of a target that flattens what it has normalised
+            normalise = normalise[0]
         if isinstance(normalise, Normalise):
             return cls(normalise.mean[0], normalise.std[0])
         return cls(torch.zeros((), device=view.device), torch.ones((), device=view.device))

@@ -4,6 +4,7 @@ from mibench.access import GradientsView, Ledger
 from mibench.optim.gradient_distance import squared
 from mibench.optim.gradient_matching import Adam, Dropping, Found, Lbfgs, Pixels, Problems, Sent, at_once
 from mibench.targets.lenet import LeNet
+from mibench.targets.mlp import Mlp
 from mibench.targets.resnet18 import ResNet18
 
 CPU = torch.device("cpu")
@@ -182,5 +183,7 @@ def test_pixels_are_the_models_own_inputs(digits8):
     u = torch.tensor([[-3.0, 0.0, 3.0]]).reshape(1, 1, 1, 3)
     assert pixels.images(pixels.boxed(u)).flatten().tolist() == [0.0, 0.5, 1.0]
     torch.testing.assert_close(pixels.inputs(pixels.images(u)), u)
+    flat = Pixels.of(observe(Mlp(spec=digits8.spec), digits8)[0])
+    assert flat.images(torch.zeros(1, *digits8.spec.shape)).unique().tolist() == [0.5]
     plain = Pixels.of(observe(LeNet(spec=digits8.spec), digits8)[0])
     assert plain.images(plain.boxed(u)).flatten().tolist() == [0.0, 0.0, 1.0]
