@@ -46,7 +46,7 @@ from mibench.attacks.base import GradientSearch
 from mibench.card import AttackCard
 from mibench.errors import IncompatibleCellError
 from mibench.knowledge import Knowledge
-from mibench.nn.batch_norm import norms
+from mibench.optim.batch_norm_prior import known_statistics
 from mibench.optim.gradient_distance import squared
 from mibench.optim.gradient_matching import Adam, Found, Pixels, Sent, evaluate
 from mibench.optim.label_recovery import check_label_rule
@@ -128,6 +128,13 @@ class GradInversion(GradientSearch):
         assert labels is not None
         sent, found = Sent(as_one_gradient(view), problems), Found(problems)
         known = known_statistics(view) if self.bn else []
+        if self.bn and not known:
+            raise IncompatibleCellError(
+                "Incompatible: attack 'gradinversion' compares batch-norm statistics, and this cell has none to "
+                "compare with; choose a target with batch norm (target=resnet20) and let clients share their buffers "
+                "(setting.share_buffers=true) or train the model first (setting.pooled_epochs=null), or do without: "
+                "attack.bn=0."
+            )
         self.keep(lambda: self.answer(view, goal, found, labels, pixels))
         start = self.noise(view, problems, "inputs", view.batch_size, *view.spec.shape)
         agreed = self.consensus(start)
@@ -186,34 +193,6 @@ def as_one_gradient(view: GradientsView) -> list[dict[str, Tensor]]:
     if view.deltas:
         _ = view.known_local
     return view.as_gradients()
-
-
-def known_statistics(view: GradientsView) -> list[Tensor]:
-    """Returns the statistics to compare with, per batch-norm layer of shape ``(messages or 1, 2, channels)``.
-
-    Raises:
-        IncompatibleCellError: If the model has no batch-norm layer, or one that has not trained and no buffers came.
-    """
-    layers = norms(view.model)
-    before = [torch.stack([layer.running_mean, layer.running_var])[None] for layer in layers.values()]  # type: ignore[list-item]
-    if any(view.buffers):
-        steps = view.known_local.steps(view.batch_size) if view.deltas else 1
-        known = []
-        for (name, layer), old in zip(layers.items(), before, strict=True):
-            kinds = (f"{name}.running_mean", f"{name}.running_var")
-            new = torch.stack([torch.stack([sent[kind] for kind in kinds]) for sent in view.buffers])
-            stays = (1 - (layer.momentum or 0.0)) ** steps
-            known.append((new - stays * old) / (1 - stays))
-        return known
-    fresh = all(bool((layer[:, 0] == 0).all() and (layer[:, 1] == 1).all()) for layer in before)
-    if fresh:  # which a model without such layers is, too
-        raise IncompatibleCellError(
-            "Incompatible: attack 'gradinversion' compares batch-norm statistics, and this cell has none to compare "
-            "with; choose a target with batch norm (target=resnet20) and let clients share their buffers "
-            "(setting.share_buffers=true) or train the model first (setting.pooled_epochs=null), or do without: "
-            "attack.bn=0."
-        )
-    return before
 
 
 def registered(images: Tensor, reference: Tensor) -> Tensor:

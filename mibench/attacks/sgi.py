@@ -11,7 +11,8 @@ distance is
 .. math:: 1 - \cos\big(\{m_l \odot \nabla_{\theta_l} L(x, y)\}_{l \geq s_t}, \{m_l \odot g_l\}_{l \geq s_t}\big)
 
 over parameter tensors from the :math:`s_t`-th on, with a fresh random mask :math:`m` in each step that keeps a share of
-the entries; total variation is added later. Adam sees a quantised gradient,
+the entries; total variation is added later, and later still the mismatch of batch-norm statistics, where the attacker
+knows any (:func:`mibench.optim.batch_norm_prior.known_statistics`). Adam sees a quantised gradient,
 
 .. math:: 0.8 \, \mathrm{clip}(\mathrm{round}(2 g / \mathrm{median}|g|) / 2, -1, 1) + 0.2 \, \mathrm{sign}(g),
 
@@ -21,7 +22,7 @@ Official code: https://github.com/MiLab-HITSZ/2023YeHFGradInv, whose :math:`s_t`
 ... 30, 25) are shares of the depth here; the last two tensors, a classifier's, always count. Deviations: kept is the
 iterate of the lowest cosine distance over *all* tensors without a mask, which can be compared from step to step (the
 code forgets its record at each change); all starts share a step's mask; count vectors without one of the classes never
-survive; and the term of batch-norm statistics is left out.
+survive. Of clients that take several steps the batch-norm statistics are not compared.
 """
 
 from __future__ import annotations
@@ -35,13 +36,17 @@ from mibench.access import GradientsView
 from mibench.attacks.base import GradientSearch
 from mibench.card import AttackCard
 from mibench.knowledge import Knowledge
+from mibench.optim.batch_norm_prior import known_statistics
 from mibench.optim.gradient_distance import Gradients, cosine
 from mibench.optim.gradient_matching import Adam, Found, Pixels, Sent
 from mibench.optim.label_recovery import check_label_rule, evolved_counts, steadiest_ranks
-from mibench.optim.regularisers import total_variation
+from mibench.optim.regularisers import BatchNormStatistics, statistics_mismatch, total_variation
 from mibench.options import Count, CountOrNone, Decay, NonNegative, Portion, Positive, Share
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.instance import InstanceGoal
+
+#: Factors of the first batch-norm layers' mismatch.
+FIRST_LAYERS = (1.3, 3.0)
 
 #: The label rule that is this method's own.
 EVOLUTION = "evolution"
@@ -66,6 +71,8 @@ class Sgi(GradientSearch):
         keep_prob: Share of the entries that a mask keeps.
         tv: Weight of the total variation.
         tv_after: Steps after which it counts.
+        bn: Weight of the batch-norm statistics' mismatch.
+        bn_after: Steps after which it counts.
         boost: First steps in which the quantised gradient is doubled.
         restarts: Starts per message.
     """
@@ -82,7 +89,7 @@ class Sgi(GradientSearch):
         task="instance",
         access=("gradients",),
         needs=("public",),
-        uses=("labels", "local_training"),
+        uses=("labels", "local_training", "buffers"),
     )
 
     def __init__(
@@ -103,6 +110,8 @@ class Sgi(GradientSearch):
         keep_prob: Portion = 0.7,
         tv: NonNegative = 5e-3,
         tv_after: CountOrNone = 3000,
+        bn: NonNegative = 1e-4,
+        bn_after: CountOrNone = 5000,
         boost: CountOrNone = 100,
         restarts: Count = 1,
     ) -> None:
@@ -113,6 +122,7 @@ class Sgi(GradientSearch):
         self.begin, self.end, self.stride, self.period = begin, end, stride, period
         self.keep_prob = keep_prob
         self.tv, self.tv_after = tv, tv_after
+        self.bn, self.bn_after = bn, bn_after
         self.boost = boost
         self.restarts = restarts
 
@@ -152,6 +162,7 @@ class Sgi(GradientSearch):
         assert labels is not None
         sent, found = Sent(view.messages, problems), Found(problems)
         self.keep(lambda: self.answer(view, goal, found, labels, pixels))
+        known = known_statistics(view) if self.bn and not view.deltas else []
         step, mask, draws = 0, dict[str, Tensor](), self.draws(view.device, "masks")
 
         def steps() -> Iterator[int]:
@@ -164,24 +175,33 @@ class Sgi(GradientSearch):
             return {name: gradients[name] * kept for name, kept in mask.items()}
 
         def objective(rows: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-            ours, theirs = view.updates(pixels.images(u), labels[problems.message(rows)]), sent.of(rows)
+            own, images, theirs = problems.message(rows), pixels.images(u), sent.of(rows)
+            compared = bool(known) and step >= self.bn_after
+            if compared:
+                ours, seen = view.gradients_and(images, labels[own], statistics.read)
+            else:
+                ours, seen = view.updates(images, labels[own]), []
             loss = cosine(masked(ours), masked(theirs))
             if step >= self.tv_after:
                 loss = loss + self.tv * total_variation(u.flatten(0, 1)).reshape(len(u), -1).mean(1)
+            if compared:
+                layers = [layer[own] if len(layer) > 1 else layer for layer in known]
+                loss = loss + self.bn * statistics_mismatch(seen, layers, FIRST_LAYERS)
             return loss, cosine(ours, theirs)
 
         def reshape(gradients: list[Tensor]) -> list[Tensor]:
             return [(2 if step < self.boost else 1) * quantised(gradient) for gradient in gradients]
 
         start = self.noise(view, problems, "inputs", view.batch_size, *view.spec.shape)
-        self.descent.minimise(
-            objective,
-            [start],
-            found,
-            steps(),
-            project=lambda rows, moving: [pixels.boxed(moving[0])],
-            reshape=reshape,
-        )
+        with BatchNormStatistics(view.model, unbiased=True) as statistics:
+            self.descent.minimise(
+                objective,
+                [start],
+                found,
+                steps(),
+                project=lambda rows, moving: [pixels.boxed(moving[0])],
+                reshape=reshape,
+            )
         return self.answer(view, goal, found, labels, pixels)
 
 

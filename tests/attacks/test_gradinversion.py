@@ -4,10 +4,11 @@ import pytest
 import torch
 
 from mibench.access import GradientsView, Ledger, LocalTraining
-from mibench.attacks.gradinversion import GradInversion, known_statistics, registered
+from mibench.attacks.gradinversion import GradInversion, registered
 from mibench.errors import IncompatibleCellError
 from mibench.knowledge import Knowledge
 from mibench.nn.batch_norm import norms, running_buffers, use_batch_statistics
+from mibench.optim.batch_norm_prior import known_statistics
 from mibench.optim.regularisers import BatchNormStatistics, statistics_mismatch
 from mibench.targets.cnn import Cnn
 from mibench.targets.mlp import Mlp

@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 
 import pytest
@@ -7,6 +8,10 @@ from mibench.access import GradientsView, Ledger
 from mibench.attacks.sgi import Sgi, quantised
 from mibench.errors import NotGrantedError, UserError
 from mibench.knowledge import Knowledge
+from mibench.nn.batch_norm import running_buffers, use_batch_statistics
+from mibench.optim.batch_norm_prior import known_statistics
+from mibench.optim.regularisers import BatchNormStatistics, statistics_mismatch
+from mibench.targets.cnn import Cnn
 from mibench.targets.lenet import LeNet
 from mibench.targets.mlp import Mlp
 from mibench.tasks.instance import InstanceGoal
@@ -125,3 +130,26 @@ def test_a_message_comes_out_the_same_whoever_else_is_attacked(digits8):
     alone = dataclasses.replace(view, messages=view.messages[:1])
     single = attack(alone, Knowledge(public_data=digits8.public), InstanceGoal(1, 1), seed=0).reconstruction
     torch.testing.assert_close(together.values[:1], single.values, atol=2e-3, rtol=0)
+
+
+def test_batch_norm_statistics_count_late_and_where_the_attacker_knows_them(digits8):
+    torch.manual_seed(0)
+    model, secret = Cnn(spec=digits8.spec, width=4).eval(), digits8.private.train[torch.arange(2)]
+    fresh = copy.deepcopy(model)
+    model.train()(secret.x)
+    buffers = [running_buffers(model)]
+    use_batch_statistics(fresh)
+    view = dataclasses.replace(watch(fresh, [(secret.x, secret.y)], digits8.spec), buffers=buffers)
+
+    def apart(view, **options):
+        found = Sgi(label_rule="bias_corrected", iterations=60, tv=0.0, period=5, **options)
+        images = found(view, Knowledge(public_data=digits8.public), InstanceGoal(1, 2), seed=0).reconstruction.values
+        with torch.no_grad(), BatchNormStatistics(fresh, unbiased=True) as statistics:
+            fresh(images)
+            return statistics_mismatch(statistics.read(), [one[0] for one in known_statistics(view)]).item()
+
+    without = apart(view, bn=0.0)
+    assert apart(view, bn=1.0, bn_after=10) < 0.5 * without
+    assert apart(view, bn=1.0, bn_after=60) == without
+    blind = dataclasses.replace(view, buffers=())
+    assert known_statistics(blind) == []

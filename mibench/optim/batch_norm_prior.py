@@ -1,0 +1,31 @@
+"""Batch-norm statistics of a client's batch, as far as the server knows them."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from mibench.access import GradientsView
+from mibench.nn.batch_norm import norms
+
+
+def known_statistics(view: GradientsView) -> list[Tensor]:
+    """Returns the statistics to compare with, per batch-norm layer of shape ``(messages or 1, 2, channels)``.
+
+    Where buffers came with the messages these are the client's own, recovered from the running ones: of momentum
+    :math:`m` after :math:`k` steps, :math:`(new - (1 - m)^k old) / (1 - (1 - m)^k)`. Else they are what the global
+    model remembers. Empty where there is nothing to know: no such layer, or a model that has not trained.
+    """
+    layers = norms(view.model)
+    before = [torch.stack([layer.running_mean, layer.running_var])[None] for layer in layers.values()]  # type: ignore[list-item]
+    if any(view.buffers):
+        steps = view.known_local.steps(view.batch_size // view.clients) if view.deltas else 1
+        known = []
+        for (name, layer), old in zip(layers.items(), before, strict=True):
+            kinds = (f"{name}.running_mean", f"{name}.running_var")
+            new = torch.stack([torch.stack([sent[kind] for kind in kinds]) for sent in view.buffers])
+            stays = (1 - (layer.momentum or 0.0)) ** steps
+            known.append((new - stays * old) / (1 - stays))
+        return known
+    fresh = all(bool((layer[:, 0] == 0).all() and (layer[:, 1] == 1).all()) for layer in before)
+    return [] if fresh else before
