@@ -91,7 +91,8 @@ class Commands:
         if "seed" in config:
             words.append(f"seed={config['seed']}")
         command = " ".join(["python -m mibench", *(shlex.quote(word) for word in [*words, *options])])
-        return Reproduction(command, tuple(options), tuple(changed))
+        wrapped = [word.replace("attack@", "", 1) for word in words if word.startswith("attack@")]
+        return Reproduction(command, (*wrapped, *options), tuple(changed))
 
     def _today(self, config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
         """Returns what the cell's choices compose to today, and the words that choose them.

@@ -30,7 +30,7 @@ class Reproduction:
 
     Attributes:
         command: The command line, empty where there is none.
-        options: The options of it that differ from today's defaults.
+        options: What of it differs from today's defaults, as a reader sees it: options, and the attack that is wrapped.
         changed: What the cell was and no option can bring back.
     """
 
