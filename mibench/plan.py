@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any, cast
@@ -39,24 +39,32 @@ class Grid:
         name: The stem of its yaml; ``none`` for no grid.
         axes: Values of each axis, as on the command line.
         fixed: Overrides that all cells share.
-        exclude: Combinations that are left out: a cell is, where every axis of one entry has (one of) its values.
+        exclude: Combinations that are left out: a cell is, where every axis of one entry has (one of) its values;
+            what was asked for by name on the command line, axis by axis, is not.
+        variants: By name, overrides that change the cell together, one variant at a time; they replace fixed ones.
     """
 
     name: str
     axes: Mapping[str, Sequence[Any]]
     fixed: Sequence[str]
     exclude: Sequence[Mapping[str, Any]]
+    variants: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def cells(self, given: Sequence[str] = ()) -> list[Overrides]:
         """Returns the overrides of every cell; what is ``given`` on the command line wins over the grid."""
-        said = {key_of(override) for override in given}
+        said = {key_of(override): override.partition("=")[2] for override in given}
         axes = {axis: values for axis, values in self.axes.items() if axis not in said}
-        fixed = [override for override in self.fixed if key_of(override) not in said]
         found = []
-        for values in itertools.product(*axes.values()):
-            cell = dict(zip(axes, values, strict=True))
-            if not any(_matches(cell, excluded) for excluded in self.exclude):
-                found.append((*fixed, *(f"{axis}={value}" for axis, value in cell.items()), *given))
+        for values in itertools.product(*axes.values(), self.variants or {"": ()}):
+            *chosen, variant = values
+            cell = dict(zip(axes, chosen, strict=True))
+            named = {"variant": variant, **said, **cell}
+            if any(_matches(named, excluded) and not set(excluded) <= set(said) for excluded in self.exclude):
+                continue
+            changes = [one for one in self.variants.get(variant, ()) if key_of(one) not in {*said, *axes}]
+            changed = {key_of(one) for one in changes}
+            fixed = [one for one in self.fixed if key_of(one) not in {*said, *changed}]
+            found.append((*fixed, *changes, *(f"{axis}={value}" for axis, value in cell.items()), *given))
         return found
 
 
@@ -90,7 +98,15 @@ def read_grid(node: Mapping[str, Any]) -> Grid:
         raise UserError(f"Expected 'fixed' of grid '{node.get('name')}' to be a list of KEY=VALUE, but got {fixed}.")
     if not all(isinstance(one, Mapping) for one in exclude):
         raise UserError(f"Expected 'exclude' of grid '{node.get('name')}' to be a list of blocks, but got {exclude}.")
-    return Grid(str(node.get("name", "none")), axes, fixed, exclude)
+    variants = node.get("variants") or {}
+    if not isinstance(variants, Mapping) or not all(
+        isinstance(words, Sequence) and all(isinstance(one, str) and "=" in one for one in words)
+        for words in variants.values()
+    ):
+        raise UserError(
+            f"Expected 'variants' of grid '{node.get('name')}' to be named lists of KEY=VALUE, but got {variants}."
+        )
+    return Grid(str(node.get("name", "none")), axes, fixed, exclude, variants)
 
 
 class _Groups:
@@ -186,7 +202,7 @@ def _planned(overrides: Overrides) -> PlannedCell:
 
 def _matches(cell: Mapping[str, Any], excluded: Mapping[str, Any]) -> bool:
     return all(
-        axis in cell and (cell[axis] in values if isinstance(values, list | tuple) else cell[axis] == values)
+        axis in cell and str(cell[axis]) in map(str, values if isinstance(values, list | tuple) else [values])
         for axis, values in excluded.items()
     )
 

@@ -57,6 +57,24 @@ def test_the_reason_is_that_of_the_composed_cell(overrides):
     assert planned.reason == said
 
 
+def test_variants_change_a_cell_one_at_a_time_and_replace_what_is_fixed():
+    variants = {"plain": [], "blind": ["knowledge.labels=false", "setting.lr=1"]}
+    grid = Grid("g", {"attack": ["a", "b"]}, ["knowledge.labels=true"], [{"attack": "b", "variant": "blind"}], variants)
+    assert grid.cells() == [
+        ("knowledge.labels=true", "attack=a"),
+        ("knowledge.labels=false", "setting.lr=1", "attack=a"),
+        ("knowledge.labels=true", "attack=b"),
+    ]
+    assert grid.cells(["setting.lr=2", "attack=a"])[1] == ("knowledge.labels=false", "setting.lr=2", "attack=a")
+
+
+def test_what_a_grid_excludes_stays_out_where_the_command_line_narrows_an_axis():
+    grid = Grid("g", {"attack": ["a", "b"], "seed": [0, 1]}, [], [{"attack": "a", "seed": [1]}])
+    assert grid.cells(["attack=a"]) == [("seed=0", "attack=a")]
+    assert grid.cells(["seed=1"]) == [("attack=b", "seed=1")]
+    assert grid.cells(["attack=a", "seed=1"]) == [("attack=a", "seed=1")], "asked for by name"
+
+
 def test_a_grid_is_its_axes_without_what_it_excludes():
     grid = Grid("g", {"attack": ["a", "b"], "defense": ["x", "y"], "seed": [0, 1]}, ["budget=smoke"],
                 [{"attack": "a", "defense": ["y", "z"]}])  # fmt: skip
@@ -75,7 +93,12 @@ def test_the_command_line_wins_over_a_grid():
 
 @pytest.mark.parametrize(
     ("node", "said"),
-    [({"axes": {"attack": 3}}, "axes"), ({"fixed": ["seed"]}, "fixed"), ({"exclude": ["attack=a"]}, "exclude")],
+    [
+        ({"axes": {"attack": 3}}, "axes"),
+        ({"fixed": ["seed"]}, "fixed"),
+        ({"exclude": ["attack=a"]}, "exclude"),
+        ({"variants": {"a": "b"}}, "variants"),
+    ],
 )
 def test_a_malformed_grid_is_said_so(node, said):
     with pytest.raises(UserError, match=said):
