@@ -96,14 +96,6 @@ def _grouped(flat: Tensor, like: Tensor) -> Tensor:
     return flat.reshape(*like.shape[:2], *flat.shape[1:])
 
 
-class Images:
-    """The space of images themselves."""
-
-    def images(self, u: Tensor) -> Tensor:
-        """Returns ``u``."""
-        return u
-
-
 class Gifd(GradientSearch):
     """Search of latents, then of styles and features inside l1 balls, one block after another.
 
@@ -212,9 +204,9 @@ class Gifd(GradientSearch):
         def answer(stage: Stage, found: Found) -> Reconstruction:
             """Returns the best of all finished stages, or where there is none that of the first."""
             if chosen.values or not found.values:
-                return self.answer(view, goal, chosen, labels, Images())
+                return self.answer(view, goal, chosen, labels)
             first = Found(problems, [stage.seen(problems.rows, *found.values)], found.scores)
-            return self.answer(view, goal, first, labels, Images())
+            return self.answer(view, goal, first, labels)
 
         stage = Stage(prior, 0, [self.noise(view, problems, "latents", view.batch_size, prior.latent_dim)])
         for number in range(count):
@@ -230,4 +222,4 @@ class Gifd(GradientSearch):
             chosen.offer(problems.rows, *judged(stage, found))
             if number < count - 1:
                 stage = stage.next(problems.rows, *found.values)
-        return self.answer(view, goal, chosen, labels, Images())
+        return self.answer(view, goal, chosen, labels)
