@@ -110,4 +110,12 @@ def test_a_recipes_keys_are_its_fields(file):
 
 
 def test_every_folder_of_conf_is_looked_at():
-    assert {path.name for path in conf_dir().iterdir()} == {*AXES, "budget", "grid", "logger", "paths", "cell.yaml"}
+    assert {path.name for path in conf_dir().iterdir()} == {
+        *AXES,
+        "budget",
+        "calibration",
+        "grid",
+        "logger",
+        "paths",
+        "cell.yaml",
+    }

@@ -87,6 +87,14 @@ def _known(text: str, words: Sequence[str]) -> str | None:
         return str(UnknownNameError(group, name, choices(group)))
     if unknown := re.search(r"Could not override '([^']+)'", text):
         return _unknown_key(unknown[1], keys_there(words))
+    if "resolving interpolation '${target}__${attack}'" in text:  # by which a calibration is looked up
+        for word in words:
+            if (axis := key_of(word)) in ("target", "attack") and (word[0] in "~+" or "$" in word):
+                got = word.partition("=")[2] or "nothing"
+                return (
+                    f"Expected {axis} to be a block chosen from conf/{axis}, but got '{got}'; choose one with "
+                    f"{axis}=NAME."
+                )
     if several := re.search(r"Ambiguous value for argument '(.+)'", text):
         return (
             f"{several[1]} gives several values to one cell; write -m in front for a cell of each, or KEY=[A,B] for a "

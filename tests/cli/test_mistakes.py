@@ -50,6 +50,7 @@ MISTAKES = [
     ("+attack.iteration=1", "attack has no option 'iteration'; did you mean iterations"),
     ("~seed", "seed was deleted", "seed=VALUE"),
     ("~attack", "attack to be a block", "attack=NAME"),
+    ("target=${nope}", "target to be a block", "nope", "target=NAME"),
     # blocks and values in each other's place
     ("target.recipe=fast", "target.recipe to be a block of options", "'fast'", "target.recipe.OPTION=VALUE"),
     ("knowledge=all", "knowledge to be a block of options", "'all'"),
