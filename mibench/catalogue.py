@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -192,7 +193,7 @@ def _source(module: str) -> Path:
 def _component(axis: str, file: Path) -> dict[str, Any]:
     """Returns the block of ``file`` that holds the component, whatever package the yaml writes to."""
     text = file.read_text(encoding="utf-8")
-    content = yaml.safe_load(text) or {}
+    content = copy.deepcopy(_read(text))
     if axis == "metric":
         content = content.get(file.stem, {})
     elif isinstance(content.get(axis), dict):
@@ -208,9 +209,15 @@ def _component(axis: str, file: Path) -> dict[str, Any]:
     return content if "_target_" in content else {}
 
 
+@cache
+def _read(text: str) -> dict[str, Any]:
+    """Returns the content of a yaml, by libyaml where it is there: ten times as fast."""
+    return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
+
+
 def defaults_of(file: Path) -> dict[str, str]:
     """Returns the named entries of a yaml's defaults list: ``override /prior: wgan_gp``, ``/attack@base: gmi``."""
-    listed = (yaml.safe_load(file.read_text(encoding="utf-8")) or {}).get("defaults", [])
+    listed = _read(file.read_text(encoding="utf-8")).get("defaults", [])
     return {key: name for one in listed if isinstance(one, dict) for key, name in one.items()}
 
 

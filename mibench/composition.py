@@ -99,7 +99,15 @@ DESCRIPTIONS = ("name", "variant_of", "recipe", "access")
 
 
 def register_resolvers() -> None:
-    """Registers ``${by_budget:smoke,standard,paper}``: a method's own lengths, written once per budget."""
+    """Registers ``${by_budget:smoke,standard,paper}``, a method's own lengths once per budget, and the sweeper.
+
+    Hydra looks for plugins in folders, and does not see those of an editable installation from another folder.
+    """
+    from hydra.core.plugins import Plugins
+
+    from hydra_plugins.mibench.sweeper import MibenchSweeper
+
+    Plugins.instance().register(MibenchSweeper)
 
     def by_budget(*values: Any, _root_: DictConfig) -> Any:
         check_value("budget.name", TOP_KEYS["budget.name"], _root_.budget.name)

@@ -1,5 +1,6 @@
 """The wheel carries conf/ and the embedded data, and works outside the checkout."""
 
+import importlib.metadata
 import os
 import shutil
 import subprocess
@@ -75,3 +76,17 @@ def test_an_extra_alone_can_be_resolved(extra):
     if done.returncode and "ResolutionImpossible" not in done.stderr:
         pytest.skip(f"pip reached no package index: {done.stderr[-300:]}")
     assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_an_installation_runs_from_any_folder(tmp_path):
+    try:
+        importlib.metadata.distribution("mibench")
+    except importlib.metadata.PackageNotFoundError:
+        pytest.skip("mibench is not installed here, only on the path")
+    environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
+    done = subprocess.run(
+        [sys.executable, "-m", "mibench", "attack=gmi", "--cfg", "job"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, env=environment,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert "name: gmi" in done.stdout
