@@ -1,9 +1,10 @@
-"""All benchmarks, each in a process of its own, as one table: ``python benchmarks`` or ``make bench``."""
+"""All benchmarks, each in a process of its own: ``python benchmarks`` or ``make bench``; figures are told as they come."""
 
 from __future__ import annotations
 
 import multiprocessing
 import sys
+import traceback
 from concurrent.futures import ProcessPoolExecutor
 
 from figures import measured, report
@@ -12,13 +13,18 @@ NAMES = ("startup", "overhead", "attack_steps", "gradient_matching", "store", "l
 
 
 def main() -> int:
-    """Prints the table and returns 1 where a limit is exceeded."""
-    figures = []
+    """Prints the figures and returns 1 where a limit is exceeded or a benchmark fails."""
+    status = 0
     for name in NAMES:
         print(f"{name} ...", file=sys.stderr)
-        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
-            figures += alone.submit(measured, name).result()
-    return report(figures)
+        try:
+            with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as alone:
+                status |= report(alone.submit(measured, name).result())
+        except Exception:  # the others are measured all the same
+            traceback.print_exc()
+            status = 1
+        sys.stdout.flush()
+    return status
 
 
 if __name__ == "__main__":
