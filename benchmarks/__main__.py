@@ -1,4 +1,4 @@
-"""All benchmarks, each in a process of its own: ``python benchmarks`` or ``make bench``; figures are told as they come."""
+"""All benchmarks, each in a process of its own: ``python benchmarks`` or ``make bench``; figures come one by one."""
 
 from __future__ import annotations
 
