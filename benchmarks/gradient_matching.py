@@ -41,7 +41,7 @@ CASES: tuple[tuple[type[Classifier], int, int, int, float], ...] = (
     (ResNet18, 1, 4, 9, 1.05),
     (ResNet18, 8, 2, 5, 1.0),
     (ConvNet, 1, 1, 5, 1.05),
-    (ConvNet, 8, 1, 3, 1.0),
+    (ConvNet, 8, 2, 5, 1.0),
 )
 
 
