@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -85,8 +86,11 @@ def write_study(results: Path, name: str, cell_ids: Iterable[str]) -> tuple[Path
     if not len(table):
         raise UserError(f"No shard below {results}/shards belongs to study '{name}'; run its cells first.")
     path = results / "studies" / f"{name}.parquet"
-    for column in ("reason", "notes"):
-        told = pc.replace_substring(decoded(table, column), str(Path.home()), "~")  # whose home it was concerns nobody
+    for column in ("reason", "notes"):  # where somebody's folders lie concerns nobody
+        told = decoded(table, column)
+        if weights := os.environ.get("TORCH_HOME"):
+            told = pc.replace_substring(told, weights, "$TORCH_HOME")
+        told = pc.replace_substring(told, str(Path.home()), "~")
         table = table.set_column(table.schema.get_field_index(column), column, told.dictionary_encode())
     write_table(path, table)
     write_pictures(results, path.with_suffix(""), table)

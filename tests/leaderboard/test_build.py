@@ -132,6 +132,13 @@ def test_a_study_does_not_tell_whose_machine_it_was(tmp_path, add_cell):
     assert pd.read_parquet(path)["reason"].tolist() == ["Not found in ~/.cache/torch."]
 
 
+def test_a_study_does_not_tell_where_weights_were_looked_for(tmp_path, add_cell, monkeypatch):
+    monkeypatch.setenv("TORCH_HOME", "/somebody/weights")
+    cell = add_cell(tmp_path, status="skipped", reason="Not found in /somebody/weights/hub.")
+    path, _ = write_study(tmp_path, "first", [cell.cell_id])
+    assert pd.read_parquet(path)["reason"].tolist() == ["Not found in $TORCH_HOME/hub."]
+
+
 def test_a_cell_of_two_studies_stands_once_and_ones_own_shard_wins(tmp_path, three, add_cell):
     write_study(tmp_path, "a", [three[0].cell_id])
     add_cell(tmp_path, "attack=gmi", "seed=0", lift=0.75)
