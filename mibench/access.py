@@ -6,19 +6,23 @@ Stronger views narrow to weaker ones (``white_box -> scores -> labels``) and nev
 from __future__ import annotations
 
 import copy
+import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
-from typing import Any
+from functools import cached_property, partial
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map
 
 from mibench.data import InputSpec
 from mibench.errors import BudgetExhausted, NotGrantedError
 from mibench.model import Classifier
+
+Found = TypeVar("Found")
 
 PHASES = ("prepare", "initialise", "optimise", "select")
 
@@ -183,7 +187,7 @@ class WhiteBoxView(View):
         model, view = self.model, self
 
         def ask(x: Tensor) -> Tensor:
-            with _uncounted(view.ledger):
+            with uncounted(view.ledger):
                 scores: Tensor = model(x).softmax(1)
             return scores
 
@@ -229,6 +233,19 @@ class Transcript:
     lr: float
 
 
+def server_step(model: nn.Module, sent: Sequence[Mapping[str, Tensor]], lr: float) -> None:
+    """Moves parameters against the mean of what the clients sent, and sets buffers that were sent to their mean."""
+    moving = dict(model.named_parameters())
+    tensors = moving | dict(model.named_buffers())
+    with torch.no_grad():
+        for name in sent[0]:
+            mean = torch.stack([one[name] for one in sent]).mean(0).to(tensors[name].device)
+            if name in moving:
+                tensors[name].sub_(mean * lr)
+            else:
+                tensors[name].copy_(mean)
+
+
 @dataclass(frozen=True)
 class GradientsView(View):
     """Access ``gradients``: the updates the server receives, and the global model that produced them.
@@ -269,6 +286,10 @@ class GradientsView(View):
         """Returns a view on a copy of ``model`` in evaluation mode; ``more`` are the further attributes."""
         messages = [{name: tensor.to(device) for name, tensor in message.items()} for message in messages]
         return cls(spec, ledger, device, _counted_copy(model, ledger, device), messages, batch_size, **more)
+
+    def with_model(self, model: Classifier) -> GradientsView:
+        """Returns this view with a copy of ``model``, counted likewise, in place of the global model."""
+        return dataclasses.replace(self, model=_counted_copy(model, self.ledger, self.device))
 
     @property
     def parameters(self) -> dict[str, Tensor]:
@@ -314,12 +335,7 @@ class GradientsView(View):
         """
         if len(x) == 1:
             return self.gradients(x, y), [one[None] for one in read()]
-        self.ledger.charge(x.shape[0] * x.shape[1], gradient=True)
-        start = {name: value.detach() for name, value in self.parameters.items()}
-        each = torch.func.vmap(partial(self._gradient_and, read), in_dims=(None, 0, 0), randomness="different")
-        with _uncounted(self.ledger):
-            found: tuple[dict[str, Tensor], list[Tensor]] = each(start, x, y)
-        return found
+        return self._of_each(partial(self._gradient_and, read), x, y, 1)
 
     def updates(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Returns what each of several clients would have sent: see :meth:`gradients`.
@@ -355,19 +371,21 @@ class GradientsView(View):
         scale = 1 / (self.local.lr * self.local.steps(self.batch_size // self.clients))
         return [{name: value * scale for name, value in message.items()} for message in self.messages]
 
-    def _of_each(
-        self, function: Callable[..., dict[str, Tensor]], x: Tensor, y: Tensor, passes: int
-    ) -> dict[str, Tensor]:
+    def _of_each(self, function: Callable[..., Found], x: Tensor, y: Tensor, passes: int) -> Found:
         """Returns ``function(parameters, x, y)`` of every client, stacked; charges the ledger once for all."""
         self.ledger.charge(x.shape[0] * x.shape[1] * passes, gradient=True)
         start = {name: value.detach() for name, value in self.parameters.items()}
-        with _uncounted(self.ledger):
+        with uncounted(self.ledger):
             if len(x) == 1:
-                return {name: value[None] for name, value in function(start, x[0], y[0]).items()}
-            found: dict[str, Tensor] = torch.func.vmap(function, in_dims=(None, 0, 0), randomness="different")(
-                start, x, y
-            )
+                one: Found = tree_map(lambda value: value[None], function(start, x[0], y[0]))
+                return one
+            each = torch.func.vmap(function, in_dims=(None, 0, 0), randomness="different")
+            found: Found = each(start, x, y)
         return found
+
+    @cached_property
+    def _tied(self) -> bool:
+        return _shares_tensors(self.model)
 
     def _gradient(self, parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
         return self._gradient_and(list, parameters, x, y)[0]
@@ -376,7 +394,7 @@ class GradientsView(View):
         self, read: Callable[[], list[Tensor]], parameters: dict[str, Tensor], x: Tensor, y: Tensor
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         def loss(parameters: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
-            logits = torch.func.functional_call(self.model, parameters, (x,), tie_weights=_tied(self.model))
+            logits = torch.func.functional_call(self.model, parameters, (x,), tie_weights=self._tied)
             return nn.functional.cross_entropy(logits, y), read()
 
         found: tuple[dict[str, Tensor], list[Tensor]] = torch.func.grad(loss, has_aux=True)(parameters)
@@ -424,7 +442,7 @@ class FeaturesView(View):
             return self._ask(x.detach().to(self.device))
 
 
-def _tied(model: nn.Module) -> bool:
+def _shares_tensors(model: nn.Module) -> bool:
     """Whether two modules share a tensor; a module that has two names (a head of a foreign model) is still one.
 
     With ties :func:`torch.func.functional_call` swaps a tensor under all its names, which for a module of two names
@@ -448,8 +466,8 @@ def _counted_copy(model: Classifier, ledger: Ledger, device: torch.device) -> Cl
 
 
 @contextmanager
-def _uncounted(ledger: Ledger) -> Iterator[None]:
-    """Lets a narrowed view, which has charged already, pass through the counted module once."""
+def uncounted(ledger: Ledger) -> Iterator[None]:
+    """Lets what has been charged already, or is no query, pass through the counted module for free."""
     before = ledger.state(), ledger.budget
     ledger.budget = None
     try:

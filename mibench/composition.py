@@ -98,8 +98,12 @@ OWN = re.compile(r"(?!data_root)(\w+_)?(root|file)|weights|factory|truth")
 DESCRIPTIONS = ("name", "variant_of", "recipe", "access")
 
 
-def register_resolvers() -> None:
-    """Registers ``${by_budget:smoke,standard,paper}``, a method's own lengths once per budget, and the sweeper.
+def register_with_hydra() -> None:
+    """Registers the resolvers that yamls may use, and the sweeper.
+
+    - ``${by_budget:smoke,standard,paper}``: a method's own lengths, once per budget.
+    - ``${by_batch:{1:2e-3,4:1e-3}}``: settings calibrated for some sizes of a client's batch; the largest of these that
+      is not above ``setting.batch_size`` counts.
 
     Hydra looks for plugins in folders, and does not see those of an editable installation from another folder.
     """
@@ -113,7 +117,12 @@ def register_resolvers() -> None:
         check_value("budget.name", TOP_KEYS["budget.name"], _root_.budget.name)
         return values[BUDGETS.index(_root_.budget.name)]
 
+    def by_batch(calibrated: Mapping[int, Any], *, _root_: DictConfig) -> Any:
+        size = max(_root_.setting.batch_size, min(calibrated))
+        return calibrated[max(known for known in calibrated if known <= size)]
+
     OmegaConf.register_new_resolver("by_budget", by_budget, replace=True)
+    OmegaConf.register_new_resolver("by_batch", by_batch, replace=True)
 
 
 def compose(overrides: Sequence[str] = ()) -> DictConfig:
@@ -121,7 +130,7 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
-    register_resolvers()
+    register_with_hydra()
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         return hydra_compose(config_name="cell", overrides=[*overrides, *search_path_override()])
 

@@ -9,8 +9,6 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-import yaml
-
 from mibench.card import AttackCard, CellCards, DatasetCard, DefenseCard, PriorCard, SettingCard, TargetCard, compatible
 from mibench.catalogue import (
     AXES,
@@ -22,6 +20,7 @@ from mibench.catalogue import (
     conf_dirs,
     defaults_of,
     entries,
+    read_yaml,
 )
 from mibench.errors import UnknownNameError, UserError
 
@@ -42,6 +41,8 @@ class Grid:
         exclude: Combinations that are left out: a cell is, where every axis of one entry has (one of) its values;
             what was asked for by name on the command line, axis by axis, is not.
         variants: By name, overrides that change the cell together, one variant at a time; they replace fixed ones.
+        adjust: Blocks as those of ``exclude`` with one key more, ``set``: overrides of the cells that a block matches;
+            they replace fixed ones, and a later block's those of an earlier one.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Grid:
     fixed: Sequence[str]
     exclude: Sequence[Mapping[str, Any]]
     variants: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    adjust: Sequence[Mapping[str, Any]] = ()
 
     def cells(self, given: Sequence[str] = ()) -> list[Overrides]:
         """Returns the overrides of every cell; what is ``given`` on the command line wins over the grid."""
@@ -61,10 +63,15 @@ class Grid:
             named = {"variant": variant, **said, **cell}
             if any(_matches(named, excluded) and not set(excluded) <= set(said) for excluded in self.exclude):
                 continue
-            changes = [one for one in self.variants.get(variant, ()) if key_of(one) not in {*said, *axes}]
-            changed = {key_of(one) for one in changes}
-            fixed = [one for one in self.fixed if key_of(one) not in {*said, *changed}]
-            found.append((*fixed, *changes, *(f"{axis}={value}" for axis, value in cell.items()), *given))
+            adjusted = [
+                one
+                for block in self.adjust
+                if _matches(named, {axis: wanted for axis, wanted in block.items() if axis != "set"})
+                for one in block["set"]
+            ]
+            latest = {key_of(one): one for one in (*self.fixed, *adjusted, *self.variants.get(variant, ()))}
+            own = [one for key, one in latest.items() if key not in {*said, *axes}]
+            found.append((*own, *(f"{axis}={value}" for axis, value in cell.items()), *given))
         return found
 
 
@@ -106,7 +113,16 @@ def read_grid(node: Mapping[str, Any]) -> Grid:
         raise UserError(
             f"Expected 'variants' of grid '{node.get('name')}' to be named lists of KEY=VALUE, but got {variants}."
         )
-    return Grid(str(node.get("name", "none")), axes, fixed, exclude, variants)
+    adjust = node.get("adjust") or []
+    if not all(
+        isinstance(block, Mapping) and all(isinstance(one, str) and "=" in one for one in block.get("set", [""]))
+        for block in adjust
+    ):
+        raise UserError(
+            f"Expected 'adjust' of grid '{node.get('name')}' to be a list of blocks with 'set', a list of KEY=VALUE, "
+            f"but got {adjust}."
+        )
+    return Grid(str(node.get("name", "none")), axes, fixed, exclude, variants, adjust)
 
 
 class _Groups:
@@ -222,7 +238,7 @@ def _entry(axis: str, name: str) -> Entry:
 @cache
 def _defaults() -> tuple[tuple[str, ...], dict[str, str]]:
     """Returns the axes in the order of ``cell.yaml`` and their default choices."""
-    listed = yaml.safe_load((conf_dir() / "cell.yaml").read_text(encoding="utf-8"))["defaults"]
+    listed = read_yaml((conf_dir() / "cell.yaml").read_text(encoding="utf-8"))["defaults"]
     chosen = {axis: name for one in listed if isinstance(one, dict) for axis, name in one.items() if axis in AXES}
     return tuple(chosen), chosen
 

@@ -68,6 +68,20 @@ def test_variants_change_a_cell_one_at_a_time_and_replace_what_is_fixed():
     assert grid.cells(["setting.lr=2", "attack=a"])[1] == ("knowledge.labels=false", "setting.lr=2", "attack=a")
 
 
+def test_a_grid_adjusts_the_cells_that_a_block_matches():
+    adjust = [
+        {"attack": ["a", "b"], "set": ["attack.iterations=9", "target=lenet"]},
+        {"attack": "b", "setting.batch_size": [8], "set": ["attack.iterations=3"]},
+    ]
+    grid = Grid("g", {"attack": ["a", "b", "c"], "setting.batch_size": [8]}, ["target=mlp"], [], adjust=adjust)
+    assert grid.cells() == [
+        ("target=lenet", "attack.iterations=9", "attack=a", "setting.batch_size=8"),
+        ("target=lenet", "attack.iterations=3", "attack=b", "setting.batch_size=8"),
+        ("target=mlp", "attack=c", "setting.batch_size=8"),
+    ]
+    assert "attack.iterations=3" not in grid.cells(["attack.iterations=7"])[1], "the command line wins"
+
+
 def test_what_a_grid_excludes_stays_out_where_the_command_line_narrows_an_axis():
     grid = Grid("g", {"attack": ["a", "b"], "seed": [0, 1]}, [], [{"attack": "a", "seed": [1]}])
     assert grid.cells(["attack=a"]) == [("seed=0", "attack=a")]
@@ -98,6 +112,8 @@ def test_the_command_line_wins_over_a_grid():
         ({"fixed": ["seed"]}, "fixed"),
         ({"exclude": ["attack=a"]}, "exclude"),
         ({"variants": {"a": "b"}}, "variants"),
+        ({"adjust": [{"attack": "a"}]}, "adjust"),
+        ({"adjust": [{"attack": "a", "set": "seed=1"}]}, "adjust"),
     ],
 )
 def test_a_malformed_grid_is_said_so(node, said):

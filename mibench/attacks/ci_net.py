@@ -31,7 +31,7 @@ from mibench.nn.upsampling_generator import UpsamplingGenerator, overparameteris
 from mibench.optim.gradient_distance import DISTANCES, DistanceName
 from mibench.optim.gradient_matching import Adam, Dropping, Found, Problems, Sent
 from mibench.optim.label_recovery import check_label_rule
-from mibench.optim.regularisers import total_variation
+from mibench.optim.regularisers import batch_variation
 from mibench.options import Count, NonNegative, Positive
 from mibench.seeding import seeded
 from mibench.tasks.base import Reconstruction
@@ -139,7 +139,7 @@ class CiNet(GradientSearch):
         def objective(rows: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             images = generators(weights, u[rows])
             apart = self.apart(view, images, labels[found.problems.message(rows)], sent.of(rows))
-            rough = total_variation(images.flatten(0, 1)).reshape(len(images), -1).mean(1)
+            rough = batch_variation(images)
             return apart + self.tv * rough, apart, images
 
         self.descent.minimise(objective, generators.weights, found, steps, dropping=self.dropping)

@@ -36,7 +36,7 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
-from mibench.access import GradientsView
+from mibench.access import GradientsView, server_step
 from mibench.attacks.inverting_gradients import InvertingGradients
 from mibench.card import AttackCard
 from mibench.errors import IncompatibleCellError, NotGrantedError
@@ -148,15 +148,9 @@ class Egia(InvertingGradients):
                 for module in model.modules():
                     if callable(reset := getattr(module, "reset_parameters", None)):
                         reset()
-        state = model.state_dict()  # the model's own tensors
-        moving = {name for name, _ in model.named_parameters()}
-        with torch.no_grad():
-            for sent in heard.rounds:
-                for name in sent[0]:
-                    mean = torch.stack([one[name] for one in sent]).mean(0).to(state[name].device)
-                    state[name].copy_(state[name] - heard.lr * mean if name in moving else mean)
-        known = {"local": view.local, "deltas": view.deltas, "buffers": view.buffers}
-        return GradientsView.of(model, view.messages, view.batch_size, view.spec, view.ledger, view.device, **known)
+        for sent in heard.rounds:
+            server_step(model, sent, heard.lr)
+        return view.with_model(model)
 
 
 def first_layer(view: GradientsView) -> tuple[Tensor, Tensor]:

@@ -41,7 +41,7 @@ from mibench.optim.constraints import l1_ball, sphere
 from mibench.optim.gradient_distance import cosine, on_sent
 from mibench.optim.gradient_matching import Adam, Found, Pixels, Sent
 from mibench.optim.label_recovery import check_label_rule
-from mibench.optim.regularisers import l2_norm, total_variation
+from mibench.optim.regularisers import batch_variation, l2_norm
 from mibench.options import Count, NonNegative, Positive
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.instance import InstanceGoal
@@ -189,7 +189,7 @@ class Gifd(GradientSearch):
         def objective(stage: Stage, rows: Tensor, *variables: Tensor) -> tuple[Tensor, Tensor]:
             images = stage.images(rows, *variables)
             inputs, distance = pixels.inputs(images), apart(rows, images)
-            rough = total_variation(inputs.flatten(0, 1)).reshape(len(rows), -1).mean(1)
+            rough = batch_variation(inputs)
             return distance + self.tv * rough + self.l2 * l2_norm(inputs) / images[0, 0, 0].numel(), distance
 
         def judged(stage: Stage, found: Found) -> tuple[list[Tensor], Tensor]:

@@ -36,6 +36,7 @@ paper has 0.2; the group's weight and number of searches are recalled. Inferred,
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from typing import Literal
 
 import torch
@@ -46,11 +47,11 @@ from mibench.attacks.base import GradientSearch
 from mibench.card import AttackCard
 from mibench.errors import IncompatibleCellError
 from mibench.knowledge import Knowledge
-from mibench.optim.batch_norm_prior import known_statistics
+from mibench.optim.batch_norm_prior import known_statistics, of_messages
 from mibench.optim.gradient_distance import squared
 from mibench.optim.gradient_matching import Adam, Found, Pixels, Sent, evaluate
 from mibench.optim.label_recovery import check_label_rule
-from mibench.optim.regularisers import BatchNormStatistics, statistics_mismatch, total_variation
+from mibench.optim.regularisers import BatchNormStatistics, batch_variation, statistics_mismatch
 from mibench.options import Count, CountOrNone, NonNegative, Positive
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.instance import InstanceGoal
@@ -144,11 +145,10 @@ class GradInversion(GradientSearch):
             gradients, seen = view.gradients_and(pixels.images(u), labels[own], statistics.read if self.bn else list)
             apart = squared(gradients, sent.of(rows))
             value = self.gradient * apart + self.l2 * u.square().flatten(1).mean(1)
-            value = value + self.tv * total_variation(u.flatten(0, 1)).reshape(len(u), -1).mean(1)
+            value = value + self.tv * batch_variation(u)
             value = value + self.group * (u - agreed[own]).square().flatten(1).mean(1)
             if self.bn:
-                theirs = [layer[own] if len(layer) > 1 else layer for layer in known]
-                value = value + self.bn * statistics_mismatch(seen, theirs, (self.first_layer,))
+                value = value + self.bn * statistics_mismatch(seen, of_messages(known, own), (self.first_layer,))
             return value, apart
 
         def objective(rows: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
@@ -161,7 +161,8 @@ class GradInversion(GradientSearch):
             agreed = self.consensus(boxed)
             return [boxed]
 
-        with BatchNormStatistics(view.model, unbiased=True) as statistics:
+        statistics = BatchNormStatistics(view.model, unbiased=True)
+        with statistics if self.bn else nullcontext():
             self.descent.minimise(
                 objective,
                 [start],

@@ -28,7 +28,7 @@ from mibench.knowledge import Knowledge
 from mibench.optim.gradient_distance import DISTANCES, DistanceName
 from mibench.optim.gradient_matching import Adam, Dropping, Found, Pixels, Sent
 from mibench.optim.label_recovery import check_label_rule
-from mibench.optim.regularisers import total_variation
+from mibench.optim.regularisers import batch_variation
 from mibench.options import Count, NonNegative, Positive, Share
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.instance import InstanceGoal
@@ -98,7 +98,7 @@ class InvertingGradients(GradientSearch):
 
     def penalty(self, u: Tensor, pixels: Pixels) -> Tensor:
         """Returns what is added to each problem's distance, shape ``(n,)``, for inputs ``(n, batch, C, H, W)``."""
-        return self.tv * total_variation(u.flatten(0, 1)).reshape(len(u), -1).mean(1)
+        return self.tv * batch_variation(u)
 
     def reconstruct(
         self, view: GradientsView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict

@@ -28,6 +28,7 @@ survive. Of clients that take several steps the batch-norm statistics are not co
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -36,11 +37,11 @@ from mibench.access import GradientsView
 from mibench.attacks.base import GradientSearch
 from mibench.card import AttackCard
 from mibench.knowledge import Knowledge
-from mibench.optim.batch_norm_prior import known_statistics
+from mibench.optim.batch_norm_prior import known_statistics, of_messages
 from mibench.optim.gradient_distance import Gradients, cosine
 from mibench.optim.gradient_matching import Adam, Found, Pixels, Sent
 from mibench.optim.label_recovery import check_label_rule, evolved_counts, steadiest_ranks
-from mibench.optim.regularisers import BatchNormStatistics, statistics_mismatch, total_variation
+from mibench.optim.regularisers import BatchNormStatistics, batch_variation, statistics_mismatch
 from mibench.options import Count, CountOrNone, Decay, NonNegative, Portion, Positive, Share
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.instance import InstanceGoal
@@ -183,17 +184,17 @@ class Sgi(GradientSearch):
                 ours, seen = view.updates(images, labels[own]), []
             loss = cosine(masked(ours), masked(theirs))
             if step >= self.tv_after:
-                loss = loss + self.tv * total_variation(u.flatten(0, 1)).reshape(len(u), -1).mean(1)
+                loss = loss + self.tv * batch_variation(u)
             if compared:
-                layers = [layer[own] if len(layer) > 1 else layer for layer in known]
-                loss = loss + self.bn * statistics_mismatch(seen, layers, FIRST_LAYERS)
+                loss = loss + self.bn * statistics_mismatch(seen, of_messages(known, own), FIRST_LAYERS)
             return loss, cosine(ours, theirs)
 
         def reshape(gradients: list[Tensor]) -> list[Tensor]:
             return [(2 if step < self.boost else 1) * quantised(gradient) for gradient in gradients]
 
         start = self.noise(view, problems, "inputs", view.batch_size, *view.spec.shape)
-        with BatchNormStatistics(view.model, unbiased=True) as statistics:
+        statistics = BatchNormStatistics(view.model, unbiased=True)
+        with statistics if known else nullcontext():
             self.descent.minimise(
                 objective,
                 [start],

@@ -6,9 +6,7 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-import yaml
-
-from mibench.catalogue import AXES, choices
+from mibench.catalogue import AXES, choices, read_yaml
 from mibench.composition import TOP_KEYS
 from mibench.errors import UnknownNameError, UserError
 from mibench.plan import SWEEP_KEYS, Overrides, PlannedCell, cells_of, key_of, plan_cells, products_of, read_grid
@@ -51,7 +49,7 @@ def expand(grid: str, given: Sequence[str]) -> list[Overrides]:
     grids = choices("grid")
     if grid not in grids:
         raise UnknownNameError("grid", grid, grids)
-    study = read_grid(yaml.safe_load(grids[grid].read_text(encoding="utf-8")))
+    study = read_grid(read_yaml(grids[grid].read_text(encoding="utf-8")))
     return cells_of(study, products_of(given))
 
 

@@ -26,7 +26,7 @@ from mibench.composition import (
     folder,
     plan_cell,
     refuse_incompatible,
-    register_resolvers,
+    register_with_hydra,
 )
 from mibench.errors import IncompatibleCellError, UserError
 
@@ -44,7 +44,7 @@ mistakes: list[Exception] = []
 #: The words of a sweep that Hydra does not see; see :func:`hold_back`.
 held_back: list[str] = []
 
-register_resolvers()  # on import, because a launcher's workers import this module and nothing else of mibench
+register_with_hydra()  # on import, because a launcher's workers import this module and nothing else of mibench
 
 
 def run(words: Sequence[str]) -> int:

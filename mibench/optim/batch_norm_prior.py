@@ -29,3 +29,8 @@ def known_statistics(view: GradientsView) -> list[Tensor]:
         return known
     fresh = all(bool((layer[:, 0] == 0).all() and (layer[:, 1] == 1).all()) for layer in before)
     return [] if fresh else before
+
+
+def of_messages(known: list[Tensor], messages: Tensor) -> list[Tensor]:
+    """Returns of :func:`known_statistics` what concerns ``messages``, of shape ``(n or 1, 2, channels)`` per layer."""
+    return [layer[messages] if len(layer) > 1 else layer for layer in known]

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from mibench.access import GradientsView, Ledger
+from mibench.access import GradientsView, uncounted
 from mibench.model import Normalise
 from mibench.optim.gradient_distance import Gradients
 from mibench.optim.selection import take_best
@@ -62,13 +62,8 @@ class Problems:
 def at_once(view: GradientsView) -> int:
     """Returns how many problems are computed together: a function of model, batch and kind of device alone."""
     x = torch.zeros(view.batch_size, *view.spec.shape, device=view.device)
-    free = GradientsView(view.spec, Ledger(), view.device, view.model, [], view.batch_size)
-    before = view.ledger.state(), view.ledger.budget
-    view.ledger.budget = None
-    with FlopCounterMode(display=False) as counter, torch.no_grad():
-        free.model(x)
-    view.ledger.restore(before[0])
-    view.ledger.budget = before[1]
+    with uncounted(view.ledger), FlopCounterMode(display=False) as counter, torch.no_grad():
+        view.model(x)
     forward = counter.get_total_flops()
     if view.device.type == "cpu":
         return TOGETHER if forward <= SMALL else 1
@@ -178,10 +173,8 @@ def evaluate(
     """Returns objective, score, gradients and what is to be kept of every row, ``at_once`` rows at a time."""
     losses, scores, kept = [], [], []
     gradients: list[list[Tensor]] = [[] for _ in variables]
-    first = 0
-    for part in rows.split(at_once):
+    for first, part in _parts(rows, at_once):
         own = [one.detach()[first : first + len(part)].requires_grad_(True) for one in variables]
-        first += len(part)
         loss, score, *result = objective(part, *own)
         for collected, gradient in zip(gradients, torch.autograd.grad(loss.sum(), own), strict=True):
             collected.append(gradient)
@@ -292,9 +285,8 @@ class Adam:
                 return last
         for whole, part in zip(last, moving, strict=True):
             whole[rows.to(whole.device)] = part
-        final = [whole[rows.to(whole.device)] for whole in last]
         for first, part in _parts(rows, found.problems.at_once):
-            own = [one[first : first + len(part)].requires_grad_(True) for one in final]
+            own = [one[first : first + len(part)].detach().requires_grad_(True) for one in moving]
             _, scores, *result = objective(part, *own)
             found.offer(part, result or own, scores.detach())
         return last

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
+from mibench.nn.batch_norm import norms
+
 
 def total_variation(images: Tensor, power: Literal[1, 2] = 1, diagonals: bool = False) -> Tensor:
     """Returns the mean absolute (or squared) difference of neighbouring pixels, shape ``(N,)``.
@@ -21,6 +23,11 @@ def total_variation(images: Tensor, power: Literal[1, 2] = 1, diagonals: bool = 
     """
     each = [one.abs().pow(power).flatten(1).mean(1) for one in differences(images, diagonals)]
     return torch.stack(each).sum(0)
+
+
+def batch_variation(batches: Tensor) -> Tensor:
+    """Returns the mean :func:`total_variation` of every batch, shape ``(n,)``, for ``(n, batch, C, H, W)``."""
+    return total_variation(batches.flatten(0, 1)).reshape(len(batches), -1).mean(1)
 
 
 def differences(images: Tensor, diagonals: bool) -> list[Tensor]:
@@ -53,11 +60,7 @@ class BatchNormStatistics:
     """
 
     def __init__(self, model: nn.Module, unbiased: bool = False) -> None:
-        self.layers = [
-            layer
-            for layer in model.modules()
-            if isinstance(layer, nn.BatchNorm1d | nn.BatchNorm2d) and layer.running_mean is not None
-        ]
+        self.layers = list(norms(model).values())
         self.count = len(self.layers)
         self.unbiased = unbiased
         self._handles: list[RemovableHandle] = []

@@ -10,8 +10,8 @@ from typing import Any, ClassVar
 from mibench.access import Ledger, View
 from mibench.card import SettingCard
 from mibench.data import Examples, Population, Split
-from mibench.defenses.base import Defense
-from mibench.victim import Blueprint, Victim, Workshop
+from mibench.defenses.base import Defense, DefenseContext
+from mibench.victim import Blueprint, Victim, Workshop, defender_context
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,10 @@ class Scene:
     defense_key: Mapping[str, Any]
     workshop: Workshop
     seed: int
+
+    def context(self, train: Examples) -> DefenseContext:
+        """Returns what the defense's hooks are given for a victim trained on ``train``."""
+        return defender_context(self.split, train, self.workshop, self.seed)
 
 
 class Setting(ABC):

@@ -20,7 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mibench.access import GradientsView, Ledger, LocalTraining, Transcript
+from mibench.access import GradientsView, Ledger, LocalTraining, Transcript, server_step
 from mibench.card import SettingCard
 from mibench.data import Captured, Examples, Population
 from mibench.defenses.base import Client, Defense, DefenseContext, Update
@@ -33,7 +33,7 @@ from mibench.seeding import derive, generator, seeded
 from mibench.settings.base import Observation, Scene, Setting
 from mibench.store import Payload
 from mibench.training import Batch, Training
-from mibench.victim import Victim, defender_context, initial_model, restore_victim, victim_tensors
+from mibench.victim import Victim, initial_model, restore_victim, victim_tensors
 
 #: The names of running statistics among what a client sends.
 BUFFERS = ("running_mean", "running_var")
@@ -107,12 +107,16 @@ class Federated(Setting):
         """Inputs behind one observed message."""
         return self.batch_size * self.clients_per_message
 
+    @property
+    def _server_lr(self) -> float:
+        return 1.0 if self.deltas else self.lr
+
     def train(self, scene: Scene, population: Population, label: str) -> Victim:
         """Returns the global model before the attacked round, with the clients' defense states."""
         if scene.split.captured is not None:
             return self._captured_model(scene)
         spec = dataclasses.replace(scene.split.spec, classes=int(population.train.y.max()) + 1)
-        context = defender_context(scene.split, population.train, scene.workshop, scene.seed)
+        context = scene.context(population.train)
         key = {
             "role": "victim",
             "setting": [self.card.name, self.card.revision, self.pooled_epochs, self._course()],
@@ -126,7 +130,7 @@ class Federated(Setting):
             model = self._broadcast(scene, population, label)
             states: dict[int, dict[str, Tensor]] = {client: {} for client in range(self.clients)}
             for number in progress(range(self.rounds), label):
-                self._step(model, self._round(scene, context, model, population, number, states))
+                server_step(model, self._round(scene, context, model, population, number, states), self._server_lr)
             tensors = victim_tensors(model, scene.defense)
             for client, state in states.items():
                 tensors |= {f"client.{client}.{name}": value for name, value in state.items()}
@@ -155,7 +159,7 @@ class Federated(Setting):
                 "lower budget.targets."
             )
         device = scene.workshop.device
-        context = defender_context(scene.split, population.train, scene.workshop, scene.seed)
+        context = scene.context(population.train)
         model = copy.deepcopy(victim.module)
         sent = self._round(scene, context, model, population, self.rounds, copy.deepcopy(victim.states))
         groups = [
@@ -197,7 +201,7 @@ class Federated(Setting):
                 "A captured update is as its client sent it; set defense=none (what a defense buys is measured where "
                 "mibench makes the update itself)."
             )
-        context = defender_context(scene.split, scene.split.private.train, scene.workshop, scene.seed)
+        context = scene.context(scene.split.private.train)
         model = initial_model(scene.blueprint, scene.split.spec, scene.defense, context).eval()
         key = {"role": "victim", "setting": [self.card.name, "captured"], "target": scene.blueprint.key}
         return Victim(model, scene.defense, scene.split.spec, key)
@@ -233,7 +237,7 @@ class Federated(Setting):
     def _broadcast(self, scene: Scene, population: Population, label: str) -> Classifier:
         """Returns the global model before round 0."""
         spec = dataclasses.replace(scene.split.spec, classes=int(population.train.y.max()) + 1)
-        context = defender_context(scene.split, population.train, scene.workshop, scene.seed)
+        context = scene.context(population.train)
         model = initial_model(scene.blueprint, spec, scene.defense, context).eval()
         if self.pooled_epochs == 0:
             return model
@@ -269,30 +273,19 @@ class Federated(Setting):
             shared.append(sent | buffers if self.share_buffers else sent)
         return list(scene.defense.protocol(shared))
 
-    def _step(self, model: Classifier, sent: Sequence[Update]) -> None:
-        """Moves the global model by the mean of what the clients sent."""
-        mean = mean_update(sent)
-        with torch.no_grad():
-            for name, parameter in model.named_parameters():
-                if name in mean:
-                    parameter.sub_(mean[name] * (1 if self.deltas else self.lr))
-            for name, buffer in model.named_buffers():
-                if is_buffer(name) and name in mean:
-                    buffer.copy_(mean[name])
-
     def _transcript(self, scene: Scene, population: Population) -> Transcript:
         """Returns what an eavesdropper has gathered before the attacked round, by running the rounds again."""
         start = self._broadcast(scene, population, "eavesdropping")
-        context = defender_context(scene.split, population.train, scene.workshop, scene.seed)
+        context = scene.context(population.train)
         model, rounds = copy.deepcopy(start), []
         states: dict[int, dict[str, Tensor]] = {client: {} for client in range(self.clients)}
         for number in range(self.rounds):
             sent = self._round(scene, context, model, population, number, states)
-            self._step(model, sent)
+            server_step(model, sent, self._server_lr)
             rounds.append(sent)
         if self.batch_norm == "train":
             use_batch_statistics(start)
-        return Transcript(start, rounds, 1.0 if self.deltas else self.lr)
+        return Transcript(start, rounds, self._server_lr)
 
     def _batch(self, scene: Scene, population: Population, number: int, client: int) -> Examples:
         """Returns the batch of one client in one round; clients own disjoint shares of the training data."""
