@@ -29,7 +29,7 @@ from mibench.optim.selection import take_best
 Objective = Callable[..., tuple[Tensor, ...]]
 
 #: Floating point operations of one problem's forward pass up to which problems are batched on a CPU.
-SMALL = 4e7
+SMALL = 2e7
 
 #: Problems that are computed together at the most.
 TOGETHER = 64
