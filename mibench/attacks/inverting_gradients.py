@@ -13,6 +13,10 @@ Official code: https://github.com/JonasGeiping/invertinggradients (labels given)
 0.2). The weight of the total variation (a mean, in the model's own input space) fits one kind of model: 0.1 is made for
 ResNets and stalls a LeNet. Deviations: labels are read off unless they are granted; kept is the iterate of the lowest
 distance, not the last; ``halve_at`` drops hopeless starts early.
+
+Two options are for the attacker who knows the client's defense: ``skip_last`` leaves out the tensors that it changes at
+the model's end (so Balunovic et al., Bayesian Framework for Gradient Leakage, ICLR 2022, undo Soteria), and
+``mask_sent`` what it pruned away.
 """
 
 from __future__ import annotations
@@ -25,11 +29,11 @@ from mibench.access import GradientsView
 from mibench.attacks.base import GradientSearch
 from mibench.card import AttackCard
 from mibench.knowledge import Knowledge
-from mibench.optim.gradient_distance import DISTANCES, DistanceName
+from mibench.optim.gradient_distance import DISTANCES, DistanceName, on_sent
 from mibench.optim.gradient_matching import Adam, Dropping, Found, Pixels, Sent
 from mibench.optim.label_recovery import check_label_rule
 from mibench.optim.regularisers import batch_variation
-from mibench.options import Count, NonNegative, Positive, Share
+from mibench.options import Count, CountOrNone, NonNegative, Positive, Share
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.instance import InstanceGoal
 
@@ -45,6 +49,8 @@ class InvertingGradients(GradientSearch):
         decay_at: Shares of the steps after which the step size is divided by ten.
         tv: Weight of the total variation.
         distance: ``cosine``, ``layer_cosine`` or ``squared``.
+        mask_sent: Whether only entries that were sent as other than zero are compared.
+        skip_last: Parameter tensors at the model's end that are not compared.
         label_rule: How labels are read off where they are not granted.
         restarts: Starts per message.
         halve_at: Shares of the steps after which the worse half of a message's starts is dropped.
@@ -75,6 +81,8 @@ class InvertingGradients(GradientSearch):
         decay_at: Sequence[Share] = (3 / 8, 5 / 8, 7 / 8),
         tv: NonNegative = 0.1,
         distance: DistanceName = "cosine",
+        mask_sent: bool = False,
+        skip_last: CountOrNone = 0,
         label_rule: str = "bias_corrected",
         restarts: Count = 1,
         halve_at: Sequence[Share] = (),
@@ -83,7 +91,8 @@ class InvertingGradients(GradientSearch):
         self.descent = Adam(iterations, lr, signed, decay_at)
         self.boxed = boxed
         self.tv = tv
-        self.distance = DISTANCES[distance]
+        self.distance = on_sent(DISTANCES[distance]) if mask_sent else DISTANCES[distance]
+        self.skip_last = skip_last
         self.label_rule = check_label_rule(label_rule)
         self.restarts = restarts
         self.dropping = Dropping(tolerance=tolerance, halve_at=halve_at)
@@ -94,7 +103,8 @@ class InvertingGradients(GradientSearch):
 
     def apart(self, view: GradientsView, x: Tensor, y: Tensor, sent: dict[str, Tensor]) -> Tensor:
         """Returns the distance of every problem from its message, shape ``(n,)``, for images and class ids."""
-        return self.distance(view.updates(x, y), sent)
+        compared = dict(list(sent.items())[: max(1, len(sent) - self.skip_last)])
+        return self.distance(view.updates(x, y), compared)
 
     def penalty(self, u: Tensor, pixels: Pixels) -> Tensor:
         """Returns what is added to each problem's distance, shape ``(n,)``, for inputs ``(n, batch, C, H, W)``."""

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 
@@ -73,6 +75,26 @@ def test_total_variation_smooths(digits8):
         return float((images[..., 1:] - images[..., :-1]).abs().mean())
 
     assert variation(1.0) < 0.7 * variation(0.0)
+
+
+@pytest.mark.parametrize(
+    ("hide", "known"),
+    [
+        (lambda name, value: value.where(value.abs() > value.abs().quantile(0.7), 0), {"mask_sent": True}),
+        (lambda name, value: torch.randn_like(value) * (5 if name.startswith("head") else 0) + value, {"skip_last": 2}),
+    ],
+    ids=["pruned", "head changed"],
+)
+def test_who_knows_the_defense_compares_what_it_leaves(digits8, hide, known):
+    view, secret = observe(digits8)
+    torch.manual_seed(2)
+    hidden = [{name: hide(name, value) for name, value in message.items()} for message in view.messages]
+    knowledge = Knowledge(facts={"labels": secret.y}, described=("labels",))
+
+    def error(**options):
+        return float(errors(attack(dataclasses.replace(view, messages=hidden), knowledge, **options), secret).mean())
+
+    assert error(**known) < 0.5 * error()
 
 
 def test_a_batch_comes_back_as_a_set_with_its_labels_read_off(digits8):
