@@ -125,6 +125,131 @@ def targets() -> list[Row]:
     return rows
 
 
+DEFENSES = ("none", "gradient_noise", "gradient_pruning", "soteria", "precode", "dgp")
+
+
+def batch(group: Group) -> int:
+    """Returns how many examples stand behind one update."""
+    return int(group.config["setting"]["batch_size"])
+
+
+def gradients(dataset: str) -> list[Row]:
+    """Returns the gradient inversions of undefended updates by batch, the strongest on one example first."""
+    sizes = (1, 4, 8)
+    rows: list[Row] = [
+        ("attack", "target", *(f"PSNR / control, batch {size}" for size in sizes), "label, batch 1", "8", "seconds")
+    ]
+    found: dict[str, dict[int, Group]] = {}
+    for one in study("gradient_inversion"):
+        if one.facts["dataset"] == dataset and one.facts["defense"] == "none":
+            found.setdefault(one.facts["attack"], {})[batch(one)] = one
+    order = sorted(found, key=lambda name: strength(found[name][1], ("psnr", "", "")), reverse=True)
+    for name in order:
+        own = found[name]
+        scores = [beside(own[size], "psnr") if size in own else "" for size in sizes]
+        labels = [value(own[size], "label_accuracy") if size in own else "" for size in (1, 8)]
+        cost = "/".join(f"{own[size].cost['seconds']:.0f}" for size in sizes if size in own)
+        rows.append((f"`{name}`", own[1].facts["target"], *scores, *labels, cost))
+    return rows
+
+
+def value(group: Group, metric: str, variant: str = "") -> str:
+    """Returns a number without its control."""
+    found = group.number(metric, variant)
+    return number(found.score.value) if found is not None and found.score.status == "ok" else ""
+
+
+def defended(dataset: str, size: int) -> list[Row]:
+    """Returns each attack's PSNR under each defense of the update, and first what the defense costs."""
+    rows: list[Row] = [("attack", *(f"`{name}`" for name in DEFENSES))]
+    found: dict[str, dict[str, Group]] = {}
+    for one in study("gradient_inversion"):
+        if one.facts["dataset"] == dataset and batch(one) == size:
+            found.setdefault(one.facts["attack"], {})[one.facts["defense"]] = one
+    if own := found.get("analytic_linear"):
+        costs = [value(own[name], "federated_accuracy") if name in own else "" for name in DEFENSES]
+        rows.append(("*accuracy of the `mlp` after 100 rounds*", *costs))
+    for attack, own in sorted(found.items()):
+        rows.append((f"`{attack}`", *(beside(own[name], "psnr") if name in own else "" for name in DEFENSES)))
+    return rows
+
+
+def distances() -> list[Row]:
+    """Returns two gradient distances on a young and a trained model, by the weight of the total variation."""
+    found = {
+        (one.config["setting"]["pooled_epochs"], one.config["attack"]["distance"], one.config["attack"]["tv"]): one
+        for one in study("gradient_inversion_distances")
+    }
+    weights = sorted({weight for _, _, weight in found})
+    rows: list[Row] = [("model", "distance", *(f"weight {weight:g}" for weight in weights))]
+    for epochs, what in ((0, "untrained"), (None, "trained")):
+        for distance in ("cosine", "squared"):
+            cells = [found.get((epochs, distance, weight)) for weight in weights]
+            rows.append((what, distance, *(beside(one, "psnr") if one else "" for one in cells)))
+    return rows
+
+
+def batch_norm_prior() -> list[Row]:
+    """Returns attacks with and without the comparison of batch-norm statistics."""
+    rows: list[Row] = [("attack", "batch", "with: PSNR / control", "without", "with: SSIM / control", "without")]
+    found: dict[tuple[str, int], dict[bool, Group]] = {}
+    for one in study("gradient_inversion_batch_norm"):
+        found.setdefault((one.facts["attack"], batch(one)), {})[one.config["attack"]["bn"] > 0] = one
+    for (attack, size), both in sorted(found.items()):
+        scores = [
+            beside(both[on], metric, "window" if metric == "ssim" else "")
+            for metric in ("psnr", "ssim")
+            for on in (True, False)
+        ]
+        rows.append((f"`{attack}`", str(size), *scores))
+    return rows
+
+
+def adaptive() -> list[Row]:
+    """Returns each defense before an attacker who does not know of it and one who does."""
+    rows: list[Row] = [("dataset", "defense", "attack", "batch", "unaware: PSNR / control", "aware", "undefended")]
+    bare = {
+        (one.facts["dataset"], one.facts["attack"], batch(one)): one
+        for one in study("gradient_inversion")
+        if one.facts["defense"] == "none"
+    }
+    found: dict[tuple[str, str, str, int], dict[bool, Group]] = {}
+    for one in study("gradient_inversion_adaptive"):
+        options = one.config["attack"]
+        knows = bool(options.get("mask_sent") or options.get("skip_last") or options.get("leak", "none") != "none")
+        key = (one.facts["dataset"], one.facts["defense"], one.facts["attack"], batch(one))
+        found.setdefault(key, {})[knows] = one
+    for (dataset, defense, attack, size), both in sorted(found.items()):
+        scores = [beside(both[knows], "psnr") if knows in both else "" for knows in (False, True)]
+        plain = bare.get((dataset, attack, size))
+        rows.append(
+            (dataset, f"`{defense}`", f"`{attack}`", str(size), *scores, beside(plain, "psnr") if plain else "")
+        )
+    return rows
+
+
+def relaxed() -> list[Row]:
+    """Returns each attack with all it may be granted and with one thing taken away or given at a time."""
+    found: dict[str, dict[str, Group]] = {}
+    for one in study("relax_assumptions"):
+        setting, knowledge = one.config["setting"], one.config["knowledge"]
+        changes = {
+            "labels": not knowledge["labels"],
+            "its batch's norm": setting["batch_norm"] == "train" and not setting["share_buffers"],
+            "and its statistics": setting["share_buffers"],
+            "trained": setting["pooled_epochs"] is None,
+            "local steps": setting["local_epochs"] > 1 and knowledge["local_training"],
+            "unknown ones": not knowledge["local_training"],
+        }
+        named = [name for name, changed in changes.items() if changed]
+        found.setdefault(one.facts["attack"], {})[named[0] if named else "granted"] = one
+    columns = ("granted", "labels", "its batch's norm", "and its statistics", "trained", "local steps", "unknown ones")
+    rows: list[Row] = [("attack", "all granted", "labels unknown", *columns[2:])]
+    for attack, own in sorted(found.items()):
+        rows.append((f"`{attack}`", *(beside(own[name], "psnr") if name in own else "" for name in columns)))
+    return rows
+
+
 TABLES: dict[str, Callable[[], list[Row]]] = {
     "att_faces": lambda: attacks("att_faces"),
     "lfw": lambda: attacks("lfw"),
@@ -132,6 +257,14 @@ TABLES: dict[str, Callable[[], list[Row]]] = {
     "losses": losses,
     "bases": bases,
     "targets": targets,
+    "gradients_cifar10": lambda: gradients("cifar10"),
+    "gradients_lfw": lambda: gradients("lfw"),
+    "defended_cifar10": lambda: defended("cifar10", 1),
+    "defended_lfw": lambda: defended("lfw", 1),
+    "distances": distances,
+    "batch_norm_prior": batch_norm_prior,
+    "adaptive": adaptive,
+    "relaxed": relaxed,
 }
 
 
