@@ -31,6 +31,9 @@ Objective = Callable[..., tuple[Tensor, ...]]
 #: Floating point operations of one problem's forward pass up to which problems are batched on a CPU.
 SMALL = 2e7
 
+#: Trainable parameters up to which they are: of more, a gradient per problem is memory traffic and no arithmetic.
+FEW = 100_000
+
 #: Problems that are computed together at the most.
 TOGETHER = 64
 
@@ -66,7 +69,8 @@ def at_once(view: GradientsView) -> int:
         view.model(x)
     forward = counter.get_total_flops()
     if view.device.type == "cpu":
-        return TOGETHER if forward <= SMALL else 1
+        few = sum(value.numel() for value in view.parameters.values()) <= FEW
+        return TOGETHER if few and forward <= SMALL else 1
     return max(1, min(TOGETHER, int(TOGETHER * 50 * SMALL / max(1, forward))))
 
 
