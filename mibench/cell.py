@@ -445,10 +445,12 @@ class Cell(Stage):
         said = list(self.split.notes) if retrained else []
         said += [NO_CONTROL] if self.config["control"] == "none" and retrained else []
         said += self.remarks
-        if near_chance(accuracy, chance):
+        said += self.setting.described() if self.split.captured is None else []
+        finished = bool(self.config["target"].get("weights"))
+        if near_chance(accuracy, chance) and (finished or self.plan.access != "gradients"):  # which tell at any age
             said.append(
                 MISFIT
-                if self.config["target"].get("weights")
+                if finished
                 else f"The defended victim is right on {accuracy:.0%} of its test data, near the {chance:.0%} of "
                 "naming one class always: it has learned little, so a small leak would be no merit of a defense."
             )

@@ -115,8 +115,8 @@ class Finding:
 
     @property
     def blind(self) -> bool:
-        """Whether the model hardly knows the data, so that nothing can be concluded."""
-        return near_chance(self.accuracy(), self.accuracy("chance"))
+        """Whether the model hardly knows the data, so that nothing can be concluded; gradients tell at any age."""
+        return self.facts["access"] != "gradients" and near_chance(self.accuracy(), self.accuracy("chance"))
 
 
 def findings_of(rows: pd.DataFrame) -> list[Finding]:

@@ -85,6 +85,14 @@ def test_the_heading_is_the_verdict(scores, heading, tone, tmp_path):
     assert heading in words(write_report(frame, tmp_path, "page"))
 
 
+def test_an_untrained_models_gradient_gives_away_what_it_gives_away():
+    psnr = Score(
+        metric="psnr", value=30.0, control=8.0, lift=22.0, lift_low=20.0, n=5, unit="dB", higher_is_leakier=True
+    )
+    facts = {"setting": "federated", "attack": "dlg", "task": "instance", "access": "gradients"}
+    assert conclusion(findings_of(rows((facts, [psnr, *accuracy(0.06)]))))[1] == "bad"
+
+
 def test_the_heading_is_about_the_model_as_it_is():
     undefended, defended = ({}, [NO_LEAK]), ({"defense": "bido"}, [LEAK])
     assert conclusion(findings_of(rows(undefended, defended)))[1] == "calm"

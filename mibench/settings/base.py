@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -61,6 +61,10 @@ class Setting(ABC):
     def message_size(self) -> int:
         """Inputs behind one observed message; 0 where no messages are sent."""
         return 0
+
+    def described(self) -> Sequence[str]:
+        """Returns what a reader must know of how the victim was trained and observed, a sentence each."""
+        return ()
 
     @abstractmethod
     def train(self, scene: Scene, population: Population, label: str) -> Victim:

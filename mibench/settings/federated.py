@@ -107,6 +107,22 @@ class Federated(Setting):
         """Inputs behind one observed message."""
         return self.batch_size * self.clients_per_message
 
+    def described(self) -> Sequence[str]:
+        """Returns a sentence on the messages and the global model's age."""
+        steps = self.local.steps(self.batch_size)
+        what = f"the difference that {steps} local steps make" if self.deltas else "one gradient"
+        shared = f", the mean of {self.clients_per_message} clients" if self.clients_per_message > 1 else ""
+        norm = "its batch's own statistics" if self.batch_norm == "train" else "the model's running statistics"
+        buffers = ", shared" if self.share_buffers else ""
+        known = {0: [], None: ["trained on all clients' data"]}
+        age = known.get(self.pooled_epochs, [f"trained for {self.pooled_epochs} epochs on all clients' data"])
+        age = [*age, *([f"trained for {self.rounds} rounds"] if self.rounds else [])] or ["untrained"]
+        examples = f"{self.message_size} example" + "s" * (self.message_size > 1)
+        return [
+            f"A message is {what} of {examples}{shared}, with batch norm by {norm}{buffers}; the global model is "
+            f"{' and '.join(age)}."
+        ]
+
     @property
     def _server_lr(self) -> float:
         return 1.0 if self.deltas else self.lr

@@ -325,3 +325,21 @@ def test_impossible_numbers_are_refused(make_scene):
         Federated(clients=1)
     with pytest.raises(UserError, match=r"share_buffers=true needs setting\.batch_norm=train"):
         Federated(share_buffers=True, batch_norm="eval")
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        ({}, "one gradient of 1 example, with batch norm by its batch's own statistics; the global model is "
+         "untrained."),
+        ({"batch_size": 4, "rounds": 3, "batch_norm": "eval"},
+         "one gradient of 4 examples, with batch norm by the model's running statistics; the global model is trained "
+         "for 3 rounds."),
+        ({"batch_size": 4, "local_epochs": 2, "local_batch_size": 2, "clients_per_message": 2, "share_buffers": True,
+          "pooled_epochs": None},
+         "the difference that 4 local steps make of 8 examples, the mean of 2 clients, with batch norm by its batch's "
+         "own statistics, shared; the global model is trained on all clients' data."),
+    ],
+)  # fmt: skip
+def test_a_reader_is_told_what_a_message_is_and_how_old_the_model(options, said):
+    assert Federated(**options).described() == [f"A message is {said}"]
