@@ -71,8 +71,17 @@ class Grid:
             ]
             latest = {key_of(one): one for one in (*self.fixed, *adjusted, *self.variants.get(variant, ()))}
             own = [one for key, one in latest.items() if key not in {*said, *axes}]
-            found.append((*own, *(f"{axis}={value}" for axis, value in cell.items()), *given))
+            found.append((*own, *(f"{axis}={written(value)}" for axis, value in cell.items()), *given))
         return found
+
+
+def written(value: Any) -> str:
+    """Returns a grid's value as the command line writes it.
+
+    >>> written(None), written(0.5), written("gmi")
+    ('null', '0.5', 'gmi')
+    """
+    return "null" if value is None else str(value)
 
 
 @dataclass(frozen=True)

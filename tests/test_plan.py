@@ -97,6 +97,10 @@ def test_a_grid_is_its_axes_without_what_it_excludes():
     assert not [cell for cell in cells if "attack=a" in cell and "defense=y" in cell]
 
 
+def test_a_grids_null_is_one_on_the_command_line():
+    assert Grid("g", {"setting.pooled_epochs": [0, None]}, [], []).cells()[1] == ("setting.pooled_epochs=null",)
+
+
 def test_the_command_line_wins_over_a_grid():
     grid = Grid("g", {"attack": ["a", "b"], "seed": [0, 1]}, ["budget=smoke"], [])
     assert grid.cells(["seed=7", "budget=paper"]) == [
