@@ -87,7 +87,7 @@ def write_study(results: Path, name: str, cell_ids: Iterable[str]) -> tuple[Path
         raise UserError(f"No shard below {results}/shards belongs to study '{name}'; run its cells first.")
     path = results / "studies" / f"{name}.parquet"
     for column in ("reason", "notes"):  # where somebody's folders lie concerns nobody
-        told = decoded(table, column)
+        told = pc.replace_substring_regex(decoded(table, column), r" \(log: [^)]*\)", "")
         if weights := os.environ.get("TORCH_HOME"):
             told = pc.replace_substring(told, weights, "$TORCH_HOME")
         told = pc.replace_substring(told, str(Path.home()), "~")

@@ -139,6 +139,12 @@ def test_a_study_does_not_tell_where_weights_were_looked_for(tmp_path, add_cell,
     assert pd.read_parquet(path)["reason"].tolist() == ["Not found in $TORCH_HOME/hub."]
 
 
+def test_a_study_does_not_tell_where_the_log_of_a_failed_cell_lies(tmp_path, add_cell):
+    cell = add_cell(tmp_path, status="failed", reason="It failed. (log: /somebody/results/logs/a.log)")
+    path, _ = write_study(tmp_path, "mine", [cell.cell_id])
+    assert pd.read_parquet(path)["reason"].tolist() == ["It failed."]
+
+
 def test_a_cell_of_two_studies_stands_once_and_ones_own_shard_wins(tmp_path, three, add_cell):
     write_study(tmp_path, "a", [three[0].cell_id])
     add_cell(tmp_path, "attack=gmi", "seed=0", lift=0.75)
