@@ -233,15 +233,19 @@ class Transcript:
     lr: float
 
 
+def mean_update(updates: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Returns the true mean of several clients' messages."""
+    return {name: torch.stack([one[name] for one in updates]).mean(0) for name in updates[0]}
+
+
 def server_step(model: nn.Module, sent: Sequence[Mapping[str, Tensor]], lr: float) -> None:
     """Moves parameters against the mean of what the clients sent, and sets buffers that were sent to their mean."""
     moving = dict(model.named_parameters())
     tensors = moving | dict(model.named_buffers())
     with torch.no_grad():
-        for name in sent[0]:
-            mean = torch.stack([one[name] for one in sent]).mean(0).to(tensors[name].device)
+        for name, mean in mean_update(sent).items():
             if name in moving:
-                tensors[name].sub_(mean * lr)
+                tensors[name].sub_(mean.to(tensors[name].device) * lr)
             else:
                 tensors[name].copy_(mean)
 

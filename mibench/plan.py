@@ -227,7 +227,7 @@ def _planned(overrides: Overrides) -> PlannedCell:
 
 def _matches(cell: Mapping[str, Any], excluded: Mapping[str, Any]) -> bool:
     return all(
-        axis in cell and str(cell[axis]) in map(str, values if isinstance(values, list | tuple) else [values])
+        axis in cell and written(cell[axis]) in map(written, values if isinstance(values, list | tuple) else [values])
         for axis, values in excluded.items()
     )
 

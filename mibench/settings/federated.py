@@ -20,7 +20,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mibench.access import GradientsView, Ledger, LocalTraining, Transcript, server_step
+from mibench.access import GradientsView, Ledger, LocalTraining, Transcript, mean_update, server_step
 from mibench.card import SettingCard
 from mibench.data import Captured, Examples, Population
 from mibench.defenses.base import Client, Defense, DefenseContext, Update
@@ -378,11 +378,6 @@ def named_as_the_model(update: Mapping[str, Tensor], model: Classifier) -> dict[
                 f"{tuple(called[name][1].shape)}, but got {tuple(value.shape)}; it is of another model."
             )
     return {called[name][0]: given[name] for name in called}
-
-
-def mean_update(updates: Sequence[Update]) -> dict[str, Tensor]:
-    """Returns the true mean of several clients' messages."""
-    return {name: torch.stack([one[name] for one in updates]).mean(0) for name in updates[0]}
 
 
 def is_buffer(name: str) -> bool:
