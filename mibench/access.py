@@ -9,7 +9,7 @@ import copy
 import dataclasses
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
 from mibench.data import InputSpec
+from mibench.double_backward import has_large_convolutions, lean_convolutions
 from mibench.errors import BudgetExhausted, NotGrantedError
 from mibench.model import Classifier
 
@@ -307,7 +308,9 @@ class GradientsView(View):
     def gradient(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Returns the gradient that a client holding ``(x, y)`` would compute, differentiable in ``x`` and ``y``."""
         parameters = self.parameters
-        values = torch.autograd.grad(self.loss(x, y), list(parameters.values()), create_graph=True)
+        with lean_convolutions() if self._large else nullcontext():
+            loss = self.loss(x, y)
+        values = torch.autograd.grad(loss, list(parameters.values()), create_graph=True)
         return dict(zip(parameters, values, strict=True))
 
     def gradients(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
@@ -386,6 +389,10 @@ class GradientsView(View):
             each = torch.func.vmap(function, in_dims=(None, 0, 0), randomness="different")
             found: Found = each(start, x, y)
         return found
+
+    @cached_property
+    def _large(self) -> bool:
+        return has_large_convolutions(self.model, self.batch_size * math.prod(self.spec.shape[1:]))
 
     @cached_property
     def _tied(self) -> bool:

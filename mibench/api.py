@@ -19,7 +19,7 @@ from mibench.cell import Cell
 from mibench.cli.explaining import explained
 from mibench.cli.run_command import finished, leave_row
 from mibench.composition import Plan, compose, plan_cell, refuse_incompatible
-from mibench.errors import IncompatibleCellError, MibenchError, UserError
+from mibench.errors import IncompatibleCellError, MibenchError, NotGrantedError, UserError
 from mibench.leaderboard.shards import read_shard
 from mibench.nn.foreign import register
 from mibench.report import report_name, write_report
@@ -166,7 +166,7 @@ def _rows_or_reason(plan: Plan) -> pd.DataFrame:
     try:
         refuse_incompatible(plan)
         return _rows(plan)
-    except IncompatibleCellError as reason:
+    except (IncompatibleCellError, NotGrantedError) as reason:
         log.info("skipped   %s", reason)
         return read_shard(leave_row(plan, "skipped", str(reason)))
 

@@ -28,7 +28,7 @@ from mibench.composition import (
     refuse_incompatible,
     register_with_hydra,
 )
-from mibench.errors import IncompatibleCellError, UserError
+from mibench.errors import IncompatibleCellError, NotGrantedError, UserError
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -115,8 +115,9 @@ def run_pack(cfg: DictConfig) -> None:
 def run_composed(cfg: DictConfig, sweeping: bool = False) -> int:
     """Runs one composed cell, prints its table, and returns 0, or 1 where it failed.
 
-    In a sweep a cell whose parts cannot meet leaves a ``skipped`` row, one that meets any other mistake of the user a
-    ``failed`` one, and the sweep goes on; alone it is refused.
+    In a sweep a cell whose parts cannot meet, or whose attack needs what the threat model does not grant, leaves a
+    ``skipped`` row, one that meets any other mistake of the user a ``failed`` one, and the sweep goes on; alone it is
+    refused.
 
     Raises:
         UserError: If the cell or one of its options is wrong.
@@ -130,7 +131,7 @@ def run_composed(cfg: DictConfig, sweeping: bool = False) -> int:
     except UserError as reason:
         if not sweeping:
             raise
-        skipped = isinstance(reason, IncompatibleCellError)
+        skipped = isinstance(reason, IncompatibleCellError | NotGrantedError)
         status = "skipped" if skipped else "failed"
         log.warning("%s   %s", status, reason)
         leave_row(plan, status, str(reason) if skipped else logged(plan, str(reason)))

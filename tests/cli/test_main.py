@@ -96,6 +96,15 @@ def test_a_sweep_leaves_a_row_for_what_cannot_be_run(tmp_path):
     assert skipped[0]["reason"].item().startswith("Vacuous: defense 'rounding'")
 
 
+def test_a_sweep_skips_an_attack_that_needs_what_the_cell_does_not_grant(tmp_path):
+    words = ["attack=dlg", "attack.iterations=2", "attack.restarts=1", "setting.batch_size=2", "setting.local_epochs=2"]
+    status, _, err = mibench("-m", *words, "knowledge.local_training=true,false", "budget=smoke", folder=tmp_path)
+    assert status == 0, err
+    frames = [read_shard(path) for path in (tmp_path / "results" / "shards").glob("*.parquet")]
+    skipped = [frame for frame in frames if set(frame["status"]) == {"skipped"}]
+    assert len(frames) == 2 and len(skipped) == 1 and "knowledge.local_training=true" in skipped[0]["reason"].item()
+
+
 def test_a_mistake_in_a_sweep_leaves_a_failed_row_and_the_others_run(tmp_path):
     words = ["-m", "attack=mi_face", "attack.start=0.1,2", *TINY[:3], "attack.iterations=2", "target.recipe.epochs=1"]
     status, _, err = mibench(*words, folder=tmp_path)
