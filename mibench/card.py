@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from pathlib import Path
@@ -294,6 +294,18 @@ def wrapped(card: AttackCard, base: AttackCard) -> AttackCard:
         space=base.space,
         largest_batch=base.largest_batch,
         revision=card.revision + base.revision - 1,
+    )
+
+
+def stacked(card: DefenseCard, parts: Sequence[DefenseCard]) -> DefenseCard:
+    """Returns the card of several defenses at once: named after all, and as faithful as the least of them."""
+    return dataclasses.replace(
+        card,
+        name="+".join(part.name for part in parts),
+        modalities=tuple(one for one in card.modalities if all(one in part.modalities for part in parts)),
+        hooks=tuple(sorted({hook for part in parts for hook in part.hooks}, key=HOOKS.index)),
+        affects=tuple(sorted({one for part in parts for one in part.affects}, key=ACCESSES.index)),
+        fidelity=max((part.fidelity for part in parts), key=FIDELITIES.index, default=card.fidelity),
     )
 
 

@@ -12,7 +12,7 @@ from typing import Any, cast
 
 import yaml
 
-from mibench.card import AttackCard, Card, read_card, vary, wrapped
+from mibench.card import AttackCard, Card, DefenseCard, read_card, stacked, vary, wrapped
 from mibench.errors import UnknownNameError, UserError
 
 AXES = ("dataset", "setting", "target", "prior", "attack", "defense", "metric")
@@ -146,16 +146,18 @@ def entry(axis: str, name: str) -> Entry:
     Raises:
         UnknownNameError: If there is none of that name.
     """
-    found = {one.name: one for one in entries(axis)}
-    if name not in found:
-        raise UnknownNameError(axis, name, found)
-    return found[name]
+    file = choices(axis).get(name)
+    node = {} if file is None or name.startswith("_") else _component(axis, file)
+    if file is None or not node:
+        raise UnknownNameError(axis, name, [one.name for one in entries(axis)])
+    return Entry(axis, name, file, node, card_of(node))
 
 
 def card_of(node: Mapping[str, Any]) -> Card:
     """Returns the card of a component's configuration block (``name``, ``_target_``, optional ``variant_of``).
 
-    That of an attack with another one as its ``base`` derives from both.
+    That of an attack with another one as its ``base`` derives from both, that of a defense of several ``parts`` from
+    theirs: it bears all their names where these are blocks, as in a cell, and its own where they are names.
 
     Raises:
         UserError: If the block names no class, or one without a card.
@@ -166,6 +168,11 @@ def card_of(node: Mapping[str, Any]) -> Card:
     card = _card(target)
     if isinstance(base := node.get("base"), Mapping) and isinstance(card, AttackCard):
         card = wrapped(card, cast(AttackCard, card_of(base)))
+    if isinstance(parts := node.get("parts"), Sequence) and isinstance(card, DefenseCard):
+        named = [part for part in parts if isinstance(part, str)]
+        blocks = [entry("defense", part).node for part in named] or parts
+        card = stacked(card, [cast(DefenseCard, card_of(part)) for part in blocks])
+        return card if not named else vary(card, name=node["name"])
     return vary(card, name=node.get("name", card.name), variant_of=node.get("variant_of", ""))
 
 

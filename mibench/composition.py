@@ -125,6 +125,15 @@ def register_with_hydra() -> None:
     OmegaConf.register_new_resolver("by_batch", by_batch, replace=True)
 
 
+def opened(words: Sequence[str]) -> list[str]:
+    """Returns the words of a command line with those that set options of a stack's parts as Hydra takes new keys.
+
+    >>> opened(["defense=stack", "defense.options.bido.a1=0.1"])
+    ['defense=stack', '++defense.options.bido.a1=0.1']
+    """
+    return [f"++{word}" if word.startswith("defense.options.") else word for word in words]
+
+
 def compose(overrides: Sequence[str] = ()) -> DictConfig:
     """Returns the configuration that a command line with these overrides would run."""
     from hydra import compose as hydra_compose
@@ -132,14 +141,14 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
 
     register_with_hydra()
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
-        return hydra_compose(config_name="cell", overrides=[*overrides, *search_path_override()])
+        return hydra_compose(config_name="cell", overrides=[*opened(overrides), *search_path_override()])
 
 
 def compose_within(loader: ConfigLoader, overrides: Sequence[str]) -> DictConfig:
     """Returns one cell as a running Hydra application would compose it, with its search path."""
     from hydra.types import RunMode
 
-    words = [*overrides, *search_path_override()]
+    words = [*opened(overrides), *search_path_override()]
     cfg = loader.load_configuration(config_name="cell", overrides=words, run_mode=RunMode.RUN)
     with open_dict(cfg):
         del cfg["hydra"]
@@ -166,8 +175,39 @@ def block(cfg: DictConfig, axis: str) -> dict[str, Any]:
     return plain(node)
 
 
-def component_of(node: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+def with_parts(node: dict[str, Any], cfg: DictConfig) -> dict[str, Any]:
+    """Returns the block of a stack with its parts' own blocks in place of their names; any other as it is.
+
+    Raises:
+        UserError: If a part does not exist or stands there twice, or options are those of no part.
+    """
+    if "parts" not in node:
+        return node
+    names, options = node["parts"], node.get("options", {})
+    check_value("defense.parts", list[str], names)
+    check_value("defense.options", Mapping, options)
+    if not names or len({*names}) < len(names) or {"none", node["name"]} & {*names}:
+        raise UserError(
+            f"Expected defense.parts to be several different defenses, but got '{shown(names)}'; set for instance "
+            "defense.parts=[bido,rounding]."
+        )
+    if odd := [name for name in options if name not in names]:
+        raise UserError(f"defense.options.{odd[0]} is for no part of this stack; defense.parts has {', '.join(names)}.")
+    parts = []
+    for name in names:
+        own = OmegaConf.create(dict(entry("defense", name).node))
+        own._set_parent(cfg)
+        check_value(f"defense.options.{name}", Mapping, options.get(name, {}))
+        parts.append({**plain(own), **options.get(name, {})})
+    return {key: value for key, value in node.items() if key != "options"} | {"parts": parts}
+
+
+def component_of(node: Mapping[str, Any], key: str = "") -> tuple[Any, dict[str, Any]]:
     """Returns the class that a resolved block names, and its options, which are found to be known and of its types.
+
+    Args:
+        node: The block.
+        key: The key below which its options stand, where that is not its axis.
 
     Raises:
         UserError: If an option is unknown or has a wrong type.
@@ -178,7 +218,10 @@ def component_of(node: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
     component = get_class(node["_target_"])
     if isinstance(base := options.get("base"), Mapping):
         options["base"] = build(base)
-    check_types(key_of_block(node["name"], component), component, options)
+    if "parts" in options:
+        made = [component_of(part, f"defense.options.{part['name']}") for part in options["parts"]]
+        options["parts"] = [part(**own) for part, own in made]
+    check_types(key or key_of_block(node["name"], component), component, options)
     return component, options
 
 
@@ -325,6 +368,8 @@ def version_of(node: Mapping[str, Any]) -> int | list[Any]:
     Whoever writes a method of their own changes it often, and would not raise ``revision`` each time.
     """
     revision = card_of(node).revision
+    if "parts" in node:
+        return [revision, *(version_of(part) for part in node["parts"])]
     module = node["_target_"].rpartition(".")[0]
     return revision if module.startswith("mibench.") else [revision, source_digest(module)]
 
@@ -340,6 +385,7 @@ def plan_cell(cfg: DictConfig) -> Plan:
     check_top(config)
     for axis in ("dataset", "setting", "target", "prior", "attack", "defense", "budget", "logger"):
         config[axis] = block(cfg, axis)
+    config["defense"] = with_parts(config["defense"], cfg)
     card: dict[str, Card] = {
         axis: card_of_axis(axis, config[axis])
         for axis in ("dataset", "setting", "target", "prior", "attack", "defense")

@@ -211,13 +211,17 @@ def _planned(overrides: Overrides) -> PlannedCell:
     if "attack@attack.base" in said and "base" in found["attack"].node:
         base = _entry("attack", said["attack@attack.base"]).node
         attack = cast(AttackCard, card_of({**found["attack"].node, "base": base}))
+    defense = found["defense"].card
+    if "defense.parts" in said and "parts" in found["defense"].node:
+        names = [name.strip() for name in said["defense.parts"].strip("[]").split(",")]
+        defense = card_of({**found["defense"].node, "parts": [_entry("defense", name).node for name in names]})
     batch = said.get("setting.batch_size", found["setting"].node.get("batch_size", 0))
     cards = CellCards(
         dataset=cast(DatasetCard, found["dataset"].card),
         setting=cast(SettingCard, found["setting"].card),
         target=cast(TargetCard, found["target"].card),
         attack=attack,
-        defense=cast(DefenseCard, found["defense"].card),
+        defense=cast(DefenseCard, defense),
         access=said.get("attack.access", found["attack"].node.get("access", attack.access[0])),
         prior=None if choices["prior"] == "none" else cast(PriorCard, found["prior"].card),
         batch_size=int(batch) if str(batch).isdecimal() else 0,

@@ -131,7 +131,7 @@ def initial_model(blueprint: Blueprint, spec: InputSpec, defense: Defense, conte
         target = blueprint.build(spec)
         target.adapt(context.data.train.x.cpu())
         model = defense.architecture(target, context)
-    if type(defense).input is not Defense.input:
+    if "input" in defense.hooks:
         model.normalise = _Guarded(defense.input, model.normalise)
     return model.to(context.device)
 

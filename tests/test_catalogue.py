@@ -50,6 +50,7 @@ def test_a_yaml_holds_every_option_of_its_class(one):
     described = {"name", "variant_of", "_target_", *(["recipe"] if one.axis == "target" else [])}
     described |= {"access"} if one.axis == "attack" else set()
     described |= {"seed"} if one.axis == "prior" else set()
+    described |= {"options"} if "parts" in one.node else set()  # of the parts of a stack
     assert set(one.node) - described == set(parameters) - {"spec"}
     if one.axis == "attack":
         assert one.node["access"] in one.card.access

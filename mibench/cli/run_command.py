@@ -24,6 +24,7 @@ from mibench.composition import (
     build,
     compose_within,
     folder,
+    opened,
     plan_cell,
     refuse_incompatible,
     register_with_hydra,
@@ -59,7 +60,7 @@ def run(words: Sequence[str]) -> int:
     mistakes.clear()
     before = sys.argv
     held_back.clear()
-    words = checked(words)
+    words = opened(checked(words))
     if {"-m", "--multirun"} & {*words}:
         words = hold_back(words)
     sys.argv = ["mibench", *search_path_override(), *words]

@@ -112,6 +112,11 @@ class Defense:
             if any(getattr(cls, name) is not getattr(Defense, name) for name in methods.get(hook, (hook,)))
         )
 
+    @property
+    def hooks(self) -> tuple[str, ...]:
+        """The hooks that this defense changes."""
+        return type(self).overridden()
+
     def data(self, train: Examples, context: DefenseContext) -> Examples:
         """Returns the training data that the target sees."""
         return train

@@ -2,11 +2,10 @@
 
 import pytest
 import torch
-from hydra.utils import get_class
 
 from mibench.card import HOOKS, HOOKS_ON_PATH
 from mibench.catalogue import entries
-from mibench.composition import build, compose, plain
+from mibench.composition import build, compose, plain, with_parts
 from mibench.defenses.base import Defense
 from mibench.targets.cnn import Cnn
 from mibench.training import Recipe, is_correct
@@ -22,13 +21,9 @@ TRAINED = [
 IDLE = {"bido": {"a1": 0.0, "a2": 0.0}, "bido_coco": {"a1": 0.0, "a2": 0.0}}
 
 
-def overrides(name):
-    return get_class(ENTRIES[name].node["_target_"]).overridden()
-
-
 def made(name, **options):
-    block = plain(compose([f"defense={name}", "budget=smoke"]).defense)
-    return build({**block, **options})
+    cfg = compose([f"defense={name}", "budget=smoke"])
+    return build({**with_parts(plain(cfg.defense), cfg), **options})
 
 
 def victim_of(defense, split, workshop, key):
@@ -43,7 +38,7 @@ def unreachable(card):
 
 @pytest.mark.parametrize("name", ENTRIES)
 def test_the_card_declares_the_hooks_that_the_class_overrides(name):
-    assert sorted(ENTRIES[name].card.hooks, key=HOOKS.index) == list(overrides(name))
+    assert sorted(ENTRIES[name].card.hooks, key=HOOKS.index) == list(made(name).hooks)
 
 
 @pytest.mark.parametrize("name", ENTRIES)

@@ -1,0 +1,148 @@
+"""Several defenses at once, each at its own hooks.
+
+The hooks are applied in their order (data, input, architecture, training, output, features, update, protocol), and at
+one hook the parts in the order in which they are listed: ``defense.parts=[bido,rounding]`` trains under BiDO and rounds
+what that model answers. Each part has its options below its name, ``defense.options.bido.a1=0.1``, and otherwise those
+of its own yaml.
+
+Losses add up: every part's loss beyond the cross-entropy is added to it once, so that regularisers of several parts
+act together; each takes its own pass through the model. One part at most may replace the training itself, and then no
+other may have a loss of its own, which that training would not descend.
+
+This is no method of its own; every part cites its source.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from mibench.card import HOOKS, DefenseCard
+from mibench.data import Examples
+from mibench.defenses.base import Client, Defense, DefenseContext, Update
+from mibench.errors import IncompatibleCellError
+from mibench.model import Classifier
+from mibench.training import Batch, Training, cross_entropy
+
+
+class Stack(Defense):
+    """Several defenses, applied in the order of the hooks.
+
+    Args:
+        parts: The defenses.
+
+    Raises:
+        IncompatibleCellError: If two parts cannot both take part in training.
+    """
+
+    card = DefenseCard(
+        name="stack",
+        title="Several defenses",
+        modalities=("image", "text", "tabular", "audio", "graph"),
+        hooks=(),
+        affects=(),
+    )
+
+    def __init__(self, *, parts: Sequence[Defense]) -> None:
+        self.parts = parts
+        self._losses = [part for part in parts if type(part).loss is not Defense.loss]
+        self._fits = [part for part in parts if type(part).fit is not Defense.fit]
+        training = list(dict.fromkeys([*self._fits, *self._losses]))
+        if self._fits and len(training) > 1:
+            first, second = (part.card.name for part in training[:2])
+            raise IncompatibleCellError(
+                f"Incompatible: defense '{first}' replaces the training, so that '{second}' cannot take part in it; "
+                "leave one of them out of defense.parts."
+            )
+
+    @property
+    def hooks(self) -> tuple[str, ...]:
+        """The hooks that some part changes."""
+        return tuple(hook for hook in HOOKS if any(hook in part.hooks for part in self.parts))
+
+    def data(self, train: Examples, context: DefenseContext) -> Examples:
+        """Returns the training data after all parts."""
+        for part in self.parts:
+            train = part.data(train, context)
+        return train
+
+    def input(self, x: Tensor) -> Tensor:
+        """Returns an input after all parts."""
+        for part in self.parts:
+            x = part.input(x)
+        return x
+
+    def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
+        """Returns the module after all parts."""
+        for part in self.parts:
+            model = part.architecture(model, context)
+        return model
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Returns the cross-entropy plus what every part's loss adds to it."""
+        if not self._losses:
+            return cross_entropy(batch)
+        first, *others = (part.loss(batch) for part in self._losses)
+        return first + sum(others) - len(others) * cross_entropy(batch) if others else first
+
+    def fit(self, training: Training) -> Classifier:
+        """Trains as the one part that replaces the training does, or by the common loop with :meth:`loss`."""
+        for part in self._fits:
+            return part.fit(training)
+        return super().fit(training)
+
+    def output(self, probabilities: Tensor) -> Tensor:
+        """Returns the service's answer after all parts."""
+        for part in self.parts:
+            probabilities = part.output(probabilities)
+        return probabilities
+
+    def features(self, features: Tensor) -> Tensor:
+        """Returns what a split client sends after all parts."""
+        for part in self.parts:
+            features = part.features(features)
+        return features
+
+    def update(self, gradient: Update, client: Client) -> Update:
+        """Returns what a client shares after all parts; each keeps its own state of the client."""
+        for number, part in enumerate(self.parts):
+            own = dataclasses.replace(client, state=_under(f"{number}", client.state))
+            gradient = part.update(gradient, own)
+            client.state.update(_above(f"{number}", own.state))
+        return gradient
+
+    def protocol(self, updates: Sequence[Update]) -> Sequence[Update]:
+        """Returns the messages that the server sees after all parts."""
+        for part in self.parts:
+            updates = part.protocol(updates)
+        return updates
+
+    def state(self) -> dict[str, Tensor]:
+        """Returns what the parts learned."""
+        return {
+            key: value
+            for number, part in enumerate(self.parts)
+            for key, value in _above(f"{number}", part.state()).items()
+        }
+
+    def restore(self, state: Mapping[str, Tensor]) -> None:
+        """Gives every part back what it learned."""
+        for number, part in enumerate(self.parts):
+            part.restore(_under(f"{number}", state))
+
+    def facts(self) -> dict[str, float | str]:
+        """Returns what the parts say of themselves; of two that say the same, the later one bears its part's name."""
+        said: dict[str, float | str] = {}
+        for part in self.parts:
+            said |= {f"{part.card.name}.{key}" if key in said else key: value for key, value in part.facts().items()}
+        return said
+
+
+def _above(name: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{name}.{key}": value for key, value in values.items()}
+
+
+def _under(name: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {key.removeprefix(f"{name}."): value for key, value in values.items() if key.startswith(f"{name}.")}

@@ -1,0 +1,144 @@
+import pytest
+import torch
+
+from mibench.card import HOOKS
+from mibench.composition import build, compose, plan_cell
+from mibench.defenses.base import Client, Defense
+from mibench.defenses.bido import Bido
+from mibench.defenses.dgc import Dgc
+from mibench.defenses.dp_sgd import DpSgd
+from mibench.defenses.precode import Precode
+from mibench.defenses.rounding import Rounding
+from mibench.defenses.stack import Stack
+from mibench.errors import IncompatibleCellError, UserError
+from mibench.plan import plan_cells
+from mibench.targets.cnn import Cnn
+from mibench.training import Batch, Recipe, cross_entropy
+from mibench.victim import Blueprint, train_central
+
+
+def victim_of(defense, split, workshop, key):
+    blueprint = Blueprint("cnn", lambda spec: Cnn(spec=spec, width=4), Recipe(epochs=2, batch_size=64), {})
+    return train_central(blueprint, split.private, split, defense, workshop, {"defense": key}, 0, "victim")
+
+
+class Twice(Defense):
+    def output(self, probabilities):
+        return 2 * probabilities
+
+
+class Plus(Defense):
+    def output(self, probabilities):
+        return probabilities + 1
+
+
+def test_training_and_answer_are_those_of_the_parts(digits8, workshop):
+    x = digits8.private.test.x
+    bido = victim_of(Bido(), digits8, workshop, "bido").predict_proba(x)
+    both = victim_of(Stack(parts=[Bido(), Rounding(step=0.1)]), digits8, workshop, "both").predict_proba(x)
+    assert torch.equal(both, Rounding(step=0.1).output(bido)) and not torch.equal(both, bido)
+
+
+def test_a_stack_of_what_leaves_training_alone_leaves_it_alone(digits8, workshop):
+    x = digits8.private.test.x
+    plain = victim_of(Defense(), digits8, workshop, "none").predict_proba(x)
+    stacked = Stack(parts=[Rounding(step=0.0), Dgc()])
+    assert torch.equal(victim_of(stacked, digits8, workshop, "idle").predict_proba(x), plain)
+
+
+def test_parts_act_at_one_hook_in_their_order():
+    x = torch.ones(1, 2)
+    assert Stack(parts=[Twice(), Plus()]).output(x)[0, 0] == 3 and Stack(parts=[Plus(), Twice()]).output(x)[0, 0] == 4
+
+
+def test_losses_beyond_the_cross_entropy_add_up(trained_cnn, digits8):
+    examples = digits8.private.train[torch.arange(32)]
+    batch = Batch(trained_cnn, examples.x, examples.y)
+    first, second = Bido(), Bido(measure="coco", a1=1.0)
+    expected = first.loss(batch) + second.loss(batch) - cross_entropy(batch)
+    torch.testing.assert_close(Stack(parts=[first, Rounding(), second]).loss(batch), expected)
+    assert torch.equal(Stack(parts=[first, Rounding()]).loss(batch), first.loss(batch))
+    assert torch.equal(Stack(parts=[Rounding()]).loss(batch), cross_entropy(batch))
+
+
+def test_each_part_keeps_a_state_of_its_own_for_a_client(trained_cnn, digits8):
+    """Two compressors with error feedback, over three rounds: as if one stood behind the other."""
+    batch = digits8.private.train[torch.arange(4)]
+    draws = torch.Generator().manual_seed(0)
+
+    def client(number, state):
+        return Client(0, number, 1, trained_cnn, batch, 0, state=state)
+
+    parts, together, apart = [Dgc(ratio=0.5, sample=1.0), Dgc(ratio=0.1, sample=1.0)], {}, ({}, {})
+    stack = Stack(parts=parts)
+    for number in range(3):
+        gradient = {"w": torch.randn(10, 10, generator=draws)}
+        expected = parts[1].update(parts[0].update(gradient, client(number, apart[0])), client(number, apart[1]))
+        got = stack.update(gradient, client(number, together))
+        assert torch.equal(got["w"], expected["w"])
+    assert got["w"].count_nonzero() <= 10
+
+
+def test_what_it_learned_comes_back_to_the_parts():
+    class Learned(Defense):
+        def __init__(self):
+            self.value = torch.zeros(())
+
+        def state(self):
+            return {"value": self.value}
+
+        def restore(self, state):
+            self.value = state["value"]
+
+    first, again = (Stack(parts=[Learned(), Rounding(), Learned()]) for _ in range(2))
+    for number, part in ((0.0, first.parts[0]), (1.0, first.parts[2])):
+        part.value = torch.tensor(number)
+    again.restore(first.state())
+    assert [float(part.value) for part in (again.parts[0], again.parts[2])] == [0.0, 1.0]
+
+
+def test_two_that_take_the_training_over_are_refused():
+    for parts in ([DpSgd(), DpSgd()], [Bido(), DpSgd()], [DpSgd(), Precode()]):
+        with pytest.raises(IncompatibleCellError, match=r"'dp_sgd' replaces the training.*defense\.parts"):
+            Stack(parts=parts)
+    assert Stack(parts=[DpSgd(), Rounding()]).hooks == ("architecture", "training", "output", "update")
+
+
+def test_the_cell_names_all_parts_with_their_options():
+    words = ["defense=stack", "defense.parts=[rounding,bido]", "defense.options.bido.a1=0.125"]
+    plan = plan_cell(compose(words))
+    card = plan.cards.defense
+    assert card.name == "rounding+bido" and card.hooks == ("training", "output") and "white_box" in card.affects
+    assert [part["name"] for part in plan.config["defense"]["parts"]] == ["rounding", "bido"]
+    rounding, bido = build(plan.config["defense"]).parts
+    assert (bido.a1, bido.a2, rounding.step) == (0.125, 0.5, 0.05)
+    assert plan.cell_id != plan_cell(compose([*words[:2], "defense.options.bido.a1=0.25"])).cell_id
+
+
+def test_a_part_outside_the_attacks_path_makes_no_cell_vacuous_and_two_do():
+    one, two = (
+        plan_cells([("attack=gmi", "defense=stack", f"defense.parts={parts}")])[0].reason
+        for parts in ("[bido,rounding]", "[rounding,dgc]")
+    )
+    assert not one and two.startswith("Vacuous: defense 'rounding+dgc'")
+
+
+@pytest.mark.parametrize(
+    ("words", "match"),
+    [
+        (["defense.parts=[]"], r"defense\.parts"),
+        (["defense.parts=[bido,bido]"], r"defense\.parts"),
+        (["defense.parts=[bido,stack]"], r"defense\.parts"),
+        (["defense.parts=[bido,roundin]"], "did you mean rounding"),
+        (["defense.options.mid.a1=1"], r"defense\.options\.mid"),
+        (["defense.options.bido.alpha=1"], r"defense\.options\.bido has no option 'alpha'"),
+        (["defense.options.bido.a1=much"], r"defense\.options\.bido\.a1"),
+    ],
+)
+def test_mistakes_name_the_key(words, match):
+    with pytest.raises(UserError, match=match):
+        build(plan_cell(compose(["defense=stack", *words])).config["defense"])
+
+
+def test_every_hook_is_passed_on():
+    assert set(Stack.overridden()) == set(HOOKS)
