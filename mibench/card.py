@@ -188,11 +188,13 @@ class DefenseCard(Card):
         hooks: The hooks it overrides.
         affects: The accesses whose attacker can see any difference at all.
         strength: The one option that sweeps its strength, empty where there is none.
+        levels: Values of it from weak to strong, over which ``grid=utility_sweep`` runs it.
     """
 
     hooks: tuple[Hook, ...]
     affects: tuple[Access, ...]
     strength: str = ""
+    levels: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -41,6 +41,8 @@ class Grid:
         exclude: Combinations that are left out: a cell is, where every axis of one entry has (one of) its values;
             what was asked for by name on the command line, axis by axis, is not.
         variants: By name, overrides that change the cell together, one variant at a time; they replace fixed ones.
+        strengths: Whether a cell is run once for every level of its defense's strength; the axis ``defense`` may then
+            say ``all``: ``none`` and every defense whose card has levels.
         adjust: Blocks as those of ``exclude`` with one key more, ``set``: overrides of the cells that a block matches;
             they replace fixed ones, and a later block's those of an earlier one.
     """
@@ -51,11 +53,14 @@ class Grid:
     exclude: Sequence[Mapping[str, Any]]
     variants: Mapping[str, Sequence[str]] = field(default_factory=dict)
     adjust: Sequence[Mapping[str, Any]] = ()
+    strengths: bool = False
 
     def cells(self, given: Sequence[str] = ()) -> list[Overrides]:
         """Returns the overrides of every cell; what is ``given`` on the command line wins over the grid."""
         said = {key_of(override): override.partition("=")[2] for override in given}
         axes = {axis: values for axis, values in self.axes.items() if axis not in said}
+        if self.strengths and "all" in axes.get("defense", ()):
+            axes["defense"] = ["none", *(one.name for one in entries("defense") if _levels(one))]
         found = []
         for values in itertools.product(*axes.values(), self.variants or {"": ()}):
             *chosen, variant = values
@@ -71,7 +76,10 @@ class Grid:
             ]
             latest = {key_of(one): one for one in (*self.fixed, *adjusted, *self.variants.get(variant, ()))}
             own = [one for key, one in latest.items() if key not in {*said, *axes}]
-            found.append((*own, *(f"{axis}={written(value)}" for axis, value in cell.items()), *given))
+            words = (*own, *(f"{axis}={written(value)}" for axis, value in cell.items()), *given)
+            levels = _levels(_entry("defense", choices_of(words)["defense"])) if self.strengths else []
+            levels = [level for level in levels if key_of(level) not in said]
+            found += [(*words, level) for level in levels] or [words]
         return found
 
 
@@ -131,7 +139,9 @@ def read_grid(node: Mapping[str, Any]) -> Grid:
             f"Expected 'adjust' of grid '{node.get('name')}' to be a list of blocks with 'set', a list of KEY=VALUE, "
             f"but got {adjust}."
         )
-    return Grid(str(node.get("name", "none")), axes, fixed, exclude, variants, adjust)
+    if not isinstance(strengths := node.get("strengths", False), bool):
+        raise UserError(f"Expected 'strengths' of grid '{node.get('name')}' to be true or false, but got {strengths}.")
+    return Grid(str(node.get("name", "none")), axes, fixed, exclude, variants, adjust, strengths)
 
 
 class _Groups:
@@ -201,6 +211,12 @@ def choices_of(overrides: Sequence[str]) -> dict[str, str]:
         if chosen == before:
             break
     return {axis: chosen[axis] for axis in AXES if axis in chosen and axis != "metric"}
+
+
+def _levels(defense: Entry) -> list[str]:
+    """Returns what sets a defense to each level of its strength; nothing for a variant, whose scale is its own."""
+    card = cast(DefenseCard, defense.card)
+    return [] if card.variant_of else [f"defense.{card.strength}={level:g}" for level in card.levels]
 
 
 def _planned(overrides: Overrides) -> PlannedCell:

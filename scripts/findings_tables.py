@@ -174,6 +174,28 @@ def defended(dataset: str, size: int) -> list[Row]:
     return rows
 
 
+def defended_batches(dataset: str) -> list[Row]:
+    """Returns by how many decibels each attack passes its control at four and at eight pictures, under each defense."""
+    rows: list[Row] = [("attack", *(f"`{name}`" for name in DEFENSES))]
+    found: dict[str, dict[tuple[str, int], Group]] = {}
+    for one in study("gradient_inversion"):
+        if one.facts["dataset"] == dataset and batch(one) > 1:
+            found.setdefault(one.facts["attack"], {})[one.facts["defense"], batch(one)] = one
+    for attack, own in sorted(found.items()):
+        lifts = [" / ".join(lift(own.get((name, size)), "psnr") for size in (4, 8)) for name in DEFENSES]
+        rows.append((f"`{attack}`", *lifts))
+    return rows
+
+
+def lift(group: Group | None, metric: str) -> str:
+    """Returns how far a number passes its control, in bold where it is evidence of a leak; a dash where it has none."""
+    found = None if group is None else group.number(metric)
+    if found is None or found.score.status != "ok":
+        return "-"
+    text = f"{found.score.lift:+.1f}"
+    return f"**{text}**" if found.verdict == "leak" else text
+
+
 def distances() -> list[Row]:
     """Returns two gradient distances on a young and a trained model, by the weight of the total variation."""
     found = {
@@ -261,6 +283,8 @@ TABLES: dict[str, Callable[[], list[Row]]] = {
     "gradients_lfw": lambda: gradients("lfw"),
     "defended_cifar10": lambda: defended("cifar10", 1),
     "defended_lfw": lambda: defended("lfw", 1),
+    "batches_cifar10": lambda: defended_batches("cifar10"),
+    "batches_lfw": lambda: defended_batches("lfw"),
     "distances": distances,
     "batch_norm_prior": batch_norm_prior,
     "adaptive": adaptive,

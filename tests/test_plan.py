@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mibench.catalogue import conf_dir, entries
+from mibench.catalogue import conf_dir, entries, entry
 from mibench.composition import compose, plan_cell, refuse_incompatible
 from mibench.errors import IncompatibleCellError, UnknownNameError, UserError
 from mibench.plan import Grid, choices_of, plan_cells, read_grid
@@ -145,3 +145,25 @@ def test_planning_imports_neither_torch_nor_a_method():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
     assert done.returncode == 0 and "to run" in done.stdout
+
+
+def test_a_grid_runs_every_defense_over_the_levels_of_its_strength():
+    node = {"name": "g", "axes": {"defense": ["none", "bido", "bido_coco"], "seed": [0]}, "strengths": True}
+    cells = read_grid(node).cells()
+    levels = entry("defense", "bido").card.levels
+    assert len(levels) > 2 and len(cells) == 2 + len(levels)  # a variant has a scale of its own
+    assert [cell[-1] for cell in cells if "defense=bido" in cell] == [f"defense.a1={level:g}" for level in levels]
+    given = read_grid(node).cells(["defense.a1=0.3"])
+    assert given.count(("defense=bido", "seed=0", "defense.a1=0.3")) == 1 and len(given) == 3
+
+
+def test_all_defenses_of_a_grid_are_those_that_declare_levels():
+    node = {"name": "g", "axes": {"defense": ["all"]}, "strengths": True}
+    chosen = {cell[0] for cell in read_grid(node).cells()}
+    declared = {f"defense={one.name}" for one in entries("defense") if one.card.levels and not one.card.variant_of}
+    assert chosen == {"defense=none"} | declared and {"defense=bido", "defense=rounding"} <= declared
+
+
+def test_the_levels_are_values_of_the_strength():
+    for one in entries("defense"):
+        assert not one.card.levels or (one.card.strength and len(set(one.card.levels)) >= 3), one.name

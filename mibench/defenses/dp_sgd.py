@@ -66,6 +66,7 @@ class DpSgd(Defense):
         hooks=("architecture", "training", "update"),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="noise_multiplier",
+        levels=(0.1, 0.3, 1.0, 3.0),
     )
 
     def __init__(

@@ -59,6 +59,7 @@ class Precode(Defense):
         hooks=("architecture", "training"),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="beta",
+        levels=(1e-4, 1e-3, 1e-2, 1e-1),
     )
 
     def __init__(self, *, dim: Count = 256, beta: NonNegative = 1e-3) -> None:

@@ -40,6 +40,7 @@ class Rounding(Defense):
         hooks=("output",),
         affects=("scores", "explanations"),
         strength="step",
+        levels=(0.001, 0.01, 0.05, 0.2),
     )
 
     def __init__(self, *, step: float = 0.05, renormalise: bool = False) -> None:
