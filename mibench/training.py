@@ -67,11 +67,14 @@ class Batch:
         model: The model in training.
         x: Inputs.
         y: Class ids.
+        progress: Share of the training that lies behind the batch, from 0 to below 1; 1 once the training is over
+            and the model learns on.
     """
 
     model: Classifier
     x: Tensor
     y: Tensor
+    progress: float = 0.0
 
 
 def cross_entropy(batch: Batch) -> Tensor:
@@ -151,7 +154,7 @@ class Training:
             for step, examples in enumerate(progress(self.batches(), self.label, total=steps)):
                 optimizer.zero_grad(set_to_none=True)
                 with self.autocast():
-                    value = loss(Batch(self.model, examples.x, examples.y))
+                    value = loss(Batch(self.model, examples.x, examples.y, step / steps))
                 value.backward()
                 optimizer.step()
                 scheduler.step()

@@ -4,7 +4,7 @@ import torch
 from mibench.data import Examples
 from mibench.errors import UserError
 from mibench.targets.cnn import Cnn
-from mibench.training import Recipe, Training, is_correct
+from mibench.training import Recipe, Training, cross_entropy, is_correct
 
 
 def training(digits8, recipe, seed=0, label="training"):
@@ -31,6 +31,19 @@ def test_small_data_are_passed_over_until_the_least_steps_are_taken(digits8):
     assert all(len(batch) == 50 for batch in plan.batches())
     large = training(digits8, Recipe(epochs=2, batch_size=64, min_steps=7))
     assert len(list(large.batches())) == 2 * (len(digits8.private.train) // 64)
+
+
+def test_a_batch_knows_how_much_of_the_training_lies_behind_it(digits8):
+    seen = []
+
+    def loss(batch):
+        seen.append(batch.progress)
+        return cross_entropy(batch)
+
+    plan = training(digits8, Recipe(epochs=2, batch_size=64))
+    plan.run(loss)
+    steps = 2 * plan.steps_per_epoch
+    assert seen == [step / steps for step in range(steps)]
 
 
 def test_bfloat16_trains_too(digits8):

@@ -283,11 +283,15 @@ class Federated(Setting):
             seed = derive(scene.seed, "client", number, client)
             own = self.batch_norm == "train" and bool(norms(model))
             with seeded(seed):
-                update, buffers = client_update(model, batch, scene.defense, self.local, own)
+                update, buffers = client_update(model, batch, scene.defense, self.local, own, self._progress(number))
             who = Client(client, number, self.clients, model, batch, seed, self.deltas, own, states[client])
             sent = dict(scene.defense.update(update, who))
             shared.append(sent | buffers if self.share_buffers else sent)
         return list(scene.defense.protocol(shared))
+
+    def _progress(self, number: int) -> float:
+        """Returns which share of the training lies behind round ``number``; all of it where it was pooled."""
+        return number / (self.rounds + 1) if self.pooled_epochs == 0 else 1.0
 
     def _transcript(self, scene: Scene, population: Population) -> Transcript:
         """Returns what an eavesdropper has gathered before the attacked round, by running the rounds again."""
@@ -321,7 +325,12 @@ class Federated(Setting):
 
 
 def client_update(
-    model: Classifier, batch: Examples, defense: Defense, local: LocalTraining, own_statistics: bool
+    model: Classifier,
+    batch: Examples,
+    defense: Defense,
+    local: LocalTraining,
+    own_statistics: bool,
+    progress: float = 0.0,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
     """Returns what one client has learned, and the running statistics that its batches leave.
 
@@ -331,6 +340,7 @@ def client_update(
         defense: Its loss is the client's.
         local: How the client trains.
         own_statistics: Whether batch norm uses the batch's own statistics, and remembers them.
+        progress: Share of the training that lies behind this round, for losses with a schedule.
 
     Returns:
         The gradient by parameter name, or after several steps the parameters before minus those after; and buffers by
@@ -344,7 +354,7 @@ def client_update(
     moving = {name: value for name, value in model.named_parameters() if value.requires_grad}
     update: dict[str, Tensor] = {}
     for rows in steps:
-        loss = defense.loss(Batch(model, batch.x[rows], batch.y[rows]))
+        loss = defense.loss(Batch(model, batch.x[rows], batch.y[rows], progress))
         gradient = torch.autograd.grad(loss, list(moving.values()))
         update = dict(zip(moving, gradient, strict=True))
         with torch.no_grad():

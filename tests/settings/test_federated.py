@@ -343,3 +343,26 @@ def test_impossible_numbers_are_refused(make_scene):
 )  # fmt: skip
 def test_a_reader_is_told_what_a_message_is_and_how_old_the_model(options, said):
     assert Federated(**options).described() == [f"A message is {said}"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [({"rounds": 0}, [0.0]), ({"rounds": 3}, [0.0, 0.25, 0.5, 0.75]), ({"pooled_epochs": 1}, [1.0])],
+)
+def test_clients_know_how_old_the_training_is(make_scene, options, expected):
+    class Watching(Defense):
+        seen: list[float] = []
+
+        def loss(self, batch):
+            self.seen.append(batch.progress)
+            return super().loss(batch)
+
+    defense = Watching()
+    defense.seen = []
+    setting = Federated(clients=2, **options)
+    scene = make_scene(defense=defense)
+    victim = setting.train(scene, scene.split.private, "victim")
+    if "pooled_epochs" in options:
+        defense.seen = []
+    setting.observe(scene, victim, scene.split.private, "gradients", 2, Ledger())
+    assert defense.seen == [share for share in expected for _ in range(2)]
