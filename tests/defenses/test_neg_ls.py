@@ -1,0 +1,122 @@
+import pytest
+import torch
+from torch import nn
+
+from mibench.access import LocalTraining
+from mibench.defenses.base import Defense
+from mibench.defenses.neg_ls import NegLs
+from mibench.errors import UserError
+from mibench.options import check_types
+from mibench.settings.federated import client_update
+from mibench.targets.mlp import Mlp
+from mibench.training import Batch, Recipe, Training, cross_entropy, is_correct
+
+
+class Constant(nn.Module):
+    """A model whose answer is given."""
+
+    def __init__(self, logits):
+        super().__init__()
+        self.logits = nn.Parameter(torch.tensor([logits]))
+
+    def forward(self, x):
+        return self.logits
+
+
+def answered(logits, loss, progress=1.0):
+    model = Constant(logits)
+    value = loss(Batch(model, torch.zeros(1, 1), torch.tensor([0]), progress))
+    return value.item(), torch.autograd.grad(value, model.logits)[0][0]
+
+
+def test_the_loss_is_that_of_the_formula():
+    assert answered([2.0, 1.0, 0.0], NegLs(alpha=0.0).loss)[0] == pytest.approx(0.407606, abs=1e-6)
+    assert answered([2.0, 1.0, 0.0], NegLs().loss)[0] == pytest.approx(0.357606, abs=1e-6)
+    positive = nn.functional.cross_entropy(torch.tensor([[2.0, 1, 0]]), torch.tensor([0]), label_smoothing=0.05)
+    assert answered([2.0, 1.0, 0.0], NegLs(alpha=0.05).loss)[0] == pytest.approx(positive.item(), abs=1e-6)
+
+
+def test_a_certain_model_is_pushed_further_where_cross_entropy_has_no_gradient():
+    expected = torch.tensor([-0.0375, 0.0125, 0.0125, 0.0125])
+    assert torch.allclose(answered([50.0, 0, 0, 0], NegLs().loss)[1], expected, atol=1e-6)
+    assert float(answered([50.0, 0, 0, 0], cross_entropy)[1].abs().max()) < 1e-12
+
+
+def test_the_factor_follows_the_authors_epochs():
+    """At the beginning of epoch t of 100, the code's factor is alpha (t + 1 - 50) / 50 from 50 to 74."""
+    defense = NegLs()
+    for epoch in range(100):
+        code = 0 if epoch < 50 else -0.05 * (epoch + 1 - 50) / 50 if epoch < 75 else -0.05
+        assert abs(defense.factor(epoch / 100) - code) <= 0.05 / 50 + 1e-12
+    assert defense.factor(0.5) == 0
+    assert defense.factor(0.7499) == pytest.approx(-0.025, abs=1e-4)
+    assert defense.factor(0.75) == defense.factor(1.0) == -0.05
+
+
+class Immediate(NegLs):
+    """A stub: no schedule."""
+
+    def factor(self, progress):
+        return self.alpha
+
+
+def test_a_factor_without_schedule_is_another():
+    assert Immediate().factor(0.1) != NegLs().factor(0.1)
+
+
+@pytest.fixture(scope="module")
+def trained(digits8):
+    """Trains an MLP under a defense: the mean top logit, the mean range of the logits, and the test accuracy."""
+
+    def train(defense):
+        torch.manual_seed(0)
+        recipe = Recipe(epochs=30, batch_size=64, lr=2e-3, schedule="constant")
+        model = Mlp(spec=digits8.spec, hidden=(64, 32))
+        model = defense.fit(Training(model, digits8.private.train, recipe, 0, torch.device("cpu")))
+        with torch.no_grad():
+            logits = model(digits8.private.test.x)
+        accuracy = is_correct(model.predict_proba, digits8.private.test).float().mean().item()
+        return logits.max(1).values.mean().item(), (logits.max(1).values - logits.min(1).values).mean().item(), accuracy
+
+    return train
+
+
+def test_negative_smoothing_spreads_the_logits_and_positive_gathers_them(trained):
+    """Measured at alpha -0.05, 0 and 0.05: top logit 181, 10.3 and 4.2, range 432, 17.4 and 5.8, accuracy 0.987, 1, 1.
+
+    Without a factor (the stub: a loss that ignores alpha) all three are the middle row.
+    """
+    negative, none, positive = (trained(NegLs(alpha=alpha)) for alpha in (-0.05, 0.0, 0.05))
+    assert negative[1] > 2 * none[1] > 2 * 1.3 * positive[1]
+    assert negative[0] > 2 * none[0] > 2 * 1.3 * positive[0]
+    assert min(negative[2], positive[2]) >= none[2] - 0.05
+
+
+def test_without_a_factor_the_training_is_the_plain_one(digits8):
+    def weights(defense):
+        torch.manual_seed(0)
+        model = Mlp(spec=digits8.spec, hidden=(16,))
+        return defense.fit(Training(model, digits8.private.train, Recipe(epochs=2), 0, torch.device("cpu"))).head.weight
+
+    plain = weights(Defense())
+    assert torch.equal(weights(NegLs(alpha=0.0)), plain)
+    assert not torch.equal(weights(NegLs()), plain)
+
+
+def test_a_clients_gradient_has_the_factor_of_its_round(digits8):
+    torch.manual_seed(0)
+    model, batch = Mlp(spec=digits8.spec), digits8.private.train[torch.arange(4)]
+
+    def shared(defense, progress):
+        return client_update(model, batch, defense, LocalTraining(), False, progress)[0]["head.bias"]
+
+    plain = shared(Defense(), 1.0)
+    assert torch.equal(shared(NegLs(), 0.0), plain)
+    assert not torch.allclose(shared(NegLs(), 1.0), plain, atol=1e-4)
+
+
+@pytest.mark.parametrize("options", [{"alpha": 1.0}, {"warmup": 1.0}, {"full": 0.2}])
+def test_impossible_options_are_refused(options):
+    with pytest.raises(UserError, match=rf"defense\.{next(iter(options))}"):
+        check_types("defense", NegLs, options)
+        NegLs(**options)
