@@ -36,6 +36,8 @@ from mibench.card import DefenseCard
 from mibench.defenses.base import Defense, DefenseContext
 from mibench.errors import UserError
 from mibench.model import Classifier
+from mibench.nn import bottleneck
+from mibench.nn.bottleneck import replace_module
 from mibench.options import Count, NonNegative
 from mibench.training import Batch
 
@@ -75,11 +77,7 @@ class Precode(Defense):
         head = model.head
         if not isinstance(head, nn.Linear):
             raise UserError("defense=precode needs a target whose head is one linear layer; choose another target.")
-        defended = BottleneckHead(head, self.dim)
-        for parent in list(model.modules()):
-            for name, child in list(parent.named_children()):
-                if child is head:
-                    setattr(parent, name, defended)
+        replace_module(model, head, BottleneckHead(head, self.dim))
         return model
 
     def loss(self, batch: Batch) -> Tensor:
@@ -121,5 +119,4 @@ class BottleneckHead(nn.Linear):
 
 def divergence(mean: Tensor, deviation: Tensor) -> Tensor:
     """Returns the divergence of diagonal Gaussians ``(N, dim)`` from the standard normal, in bits, shape ``(N,)``."""
-    nats = (mean.square() + deviation.square() - 1 - 2 * deviation.log()).sum(1) / 2
-    return nats / math.log(2)
+    return bottleneck.divergence(mean, deviation) / math.log(2)
