@@ -94,6 +94,7 @@ class Training:
         device: Where it runs.
         precision: ``float32`` or ``bfloat16`` (autocast).
         label: Name of the progress bar.
+        public: Public data, on ``device``, for a defense that says it learns from them.
         curve: After :meth:`run`: the loss of evenly spaced steps, as pairs (step, loss).
     """
 
@@ -104,6 +105,7 @@ class Training:
     device: torch.device
     precision: str = "float32"
     label: str = "training"
+    public: Examples | None = None
     curve: list[tuple[int, float]] = field(default_factory=list, init=False)
 
     def optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:

@@ -164,6 +164,9 @@ def train_central(
     spec = dataclasses.replace(split.spec, classes=classes)
     context = defender_context(split, population.train, workshop, seed)
     full_key = {**key, "target": blueprint.key, "data": population.train.digest(), "seed": seed}
+    public = context.data.public if defense.learns_from_public else None
+    if public is not None:
+        full_key["public"] = public.digest()
     if blueprint.pretrained:
         return Victim(initial_model(blueprint, spec, defense, context).eval(), defense, spec, full_key)
 
@@ -172,7 +175,7 @@ def train_central(
         data = defense.data(context.data.train, context)
         model = initial_model(blueprint, spec, defense, context)
         training = Training(
-            model, data, blueprint.recipe, derive(seed, "victim"), workshop.device, workshop.precision, label
+            model, data, blueprint.recipe, derive(seed, "victim"), workshop.device, workshop.precision, label, public
         )
         trained = defense.fit(training)
         seconds = time.perf_counter() - start

@@ -98,9 +98,13 @@ class Defense:
     """A defense; this class itself, undisturbed, is the identity.
 
     A subclass has a literal ``card`` that names the hooks it overrides, and keyword-only hyper-parameters.
+
+    Attributes:
+        learns_from_public: Whether its ``fit`` is given the public data, which then are part of what a victim is.
     """
 
     card: ClassVar[DefenseCard]
+    learns_from_public: ClassVar[bool] = False
 
     @classmethod
     def overridden(cls) -> tuple[str, ...]:
