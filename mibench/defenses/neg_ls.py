@@ -76,5 +76,5 @@ class NegLs(Defense):
         if not factor:
             return cross_entropy(batch)
         surprisal = -batch.model(batch.x).log_softmax(1)
-        of_label = surprisal.gather(1, batch.y[:, None]).mean()
-        return (1 - factor) * of_label + factor * surprisal.mean()
+        smoothed: Tensor = (1 - factor) * surprisal.gather(1, batch.y[:, None]).mean() + factor * surprisal.mean()
+        return smoothed

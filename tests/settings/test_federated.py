@@ -351,8 +351,6 @@ def test_a_reader_is_told_what_a_message_is_and_how_old_the_model(options, said)
 )
 def test_clients_know_how_old_the_training_is(make_scene, options, expected):
     class Watching(Defense):
-        seen: list[float] = []
-
         def loss(self, batch):
             self.seen.append(batch.progress)
             return super().loss(batch)
