@@ -1,5 +1,6 @@
 import copy
 import math
+from itertools import pairwise
 from types import SimpleNamespace
 
 import pytest
@@ -118,7 +119,7 @@ def test_the_divergence_falls_with_its_weight_until_nothing_is_left(trained):
     rows = {beta: trained(Mid(beta=beta)) for beta in (0.0, 1e-3, 1e-2, 1e-1, 1.0)}
     plain = trained(Defense())
     nats = [row[0] for row in rows.values()]
-    assert all(after < 0.8 * before for before, after in zip(nats, nats[1:], strict=False))
+    assert all(after < 0.8 * before for before, after in pairwise(nats))
     assert rows[1e-3][1] >= plain[1] - 0.03
     assert rows[1.0][1] < 0.5
     assert rows[1e-2][2] > 10 * rows[0.0][2]

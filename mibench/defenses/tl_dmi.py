@@ -1,0 +1,131 @@
+r"""TL-DMI: transfer learning as a defense (Ho et al., Model Inversion Robustness, CVPR 2024).
+
+The first layers learn from public data and never see a private example; the others and the head are tuned on the
+private ones,
+
+.. math:: \min_{\theta_S} \mathrm{CE}(f_{\theta_C, \theta_S}(x), y), \qquad \theta_C \text{ frozen as the public data
+    left them.}
+
+The paper's Fisher information says why: inversion leans on the early layers, classification on the late ones.
+
+The public data are the split's, with the labels they have; their head is of their own and thrown away. They are the
+very data that the attacker may own: what the frozen layers know, he may know. Frozen are the first layers in the
+order in which the model holds them, the running statistics of their batch norms too; weights that are frozen are not
+given to the optimiser, so that no weight decay moves them. Both trainings follow the target's recipe.
+
+What it does not protect from: the late layers, which tell the classes apart, learn from private data as ever, and an
+attack that needs only them (a low-dimensional prior, few classes) loses little. It hides nothing, so that no attacker
+has to know of it. In setting ``federated`` there is no training it could take part in; such cells are refused.
+
+Official code: https://github.com/hosytuyen/TL-DMI (read for facts, written anew: it has no licence). Deviations: the
+authors begin with ImageNet's weights (VGG16, frozen up to module 26 of 44, which is the default's share) or
+MS-Celeb's, where here the split's public data are all there is; learning rates are the recipe's.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mibench.card import DefenseCard
+from mibench.data import Examples
+from mibench.defenses.base import Defense
+from mibench.errors import UserError
+from mibench.model import Classifier
+from mibench.nn.bottleneck import replace_module
+from mibench.options import Decay
+from mibench.seeding import derive, seeded
+from mibench.training import Batch, Training, cross_entropy
+
+
+class TlDmi(Defense):
+    """Fine-tuning of the late layers of a model pre-trained on public data.
+
+    Args:
+        frozen: Share of the layers below the head that stay as the public data left them, from 0 to below 1; 0 tunes
+            them all.
+    """
+
+    card = DefenseCard(
+        name="tl_dmi",
+        title="TL-DMI",
+        modalities=("image",),
+        year=2024,
+        bib="tl_dmi",
+        code="https://github.com/hosytuyen/TL-DMI",
+        fidelity="official",
+        hooks=("training",),
+        affects=("white_box", "scores", "labels", "explanations", "features"),
+        strength="frozen",
+    )
+    learns_from_public = True
+
+    def __init__(self, *, frozen: Decay = 0.6) -> None:
+        self.frozen = frozen
+        self._trainable = 1.0
+
+    def fit(self, training: Training) -> Classifier:
+        """Trains the target on the public data, then its late layers on the private ones.
+
+        Raises:
+            UserError: If there are no public data with labels, or the target's head is no linear layer.
+        """
+        model = training.model
+        self._learn_public(training, labelled(training.public))
+        still = first_layers(model, self.frozen)
+        parameters = [parameter for layer in still for parameter in layer.parameters(recurse=False)]
+        for parameter in parameters:
+            parameter.requires_grad_(False)
+        self._trainable = 1 - sum(p.numel() for p in parameters) / sum(p.numel() for p in model.parameters())
+
+        def loss(batch: Batch) -> Tensor:
+            for layer in still:  # the loop has put the whole model into training mode
+                layer.eval()
+            return self.loss(batch)
+
+        trained = training.run(loss)
+        for parameter in parameters:
+            parameter.requires_grad_(True)
+        return trained
+
+    def facts(self) -> dict[str, float | str]:
+        """Returns the share of the weights that private data have moved."""
+        return {"trainable_share": self._trainable}
+
+    @staticmethod
+    def _learn_public(training: Training, public: Examples) -> None:
+        """Trains the model on public data under a head of their own, and gives it its head back."""
+        model, head = training.model, training.model.head
+        if not isinstance(head, nn.Linear):
+            raise UserError("defense=tl_dmi needs a target whose head is one linear layer; choose another target.")
+        seed = derive(training.seed, "public")
+        with seeded(seed):
+            own = nn.Linear(head.in_features, int(public.y.max()) + 1).to(training.device)
+        replace_module(model, head, own)
+        label = f"{training.label} (public)"
+        Training(model, public, training.recipe, seed, training.device, training.precision, label).run(cross_entropy)
+        replace_module(model, own, head)
+
+
+def labelled(public: Examples | None) -> Examples:
+    """Returns public data with their class ids counted from 0.
+
+    Raises:
+        UserError: If there are none, or they are not of several known classes.
+    """
+    if public is None or len(public.y.unique()) < 2 or bool((public.y < 0).any()):
+        raise UserError(
+            "defense=tl_dmi pre-trains on public data of several known classes, which this dataset does not have; set "
+            "dataset.public_classes or leave dataset.public_root out, or choose another defense."
+        )
+    return Examples(public.x, torch.unique(public.y, return_inverse=True)[1])
+
+
+def first_layers(model: Classifier, share: float) -> list[nn.Module]:
+    """Returns the first ``share`` of the modules below the head that hold tensors themselves, in the model's order."""
+    holding = [
+        module
+        for module in model.stages.modules()
+        if module is not model.head and (module._parameters or any(True for _ in module.buffers(recurse=False)))
+    ]
+    return holding[: round(share * len(holding))]
