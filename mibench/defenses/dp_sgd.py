@@ -36,7 +36,7 @@ from mibench.data import Examples
 from mibench.defenses.base import Client, Defense, DefenseContext, Update
 from mibench.errors import UserError
 from mibench.model import Classifier
-from mibench.optim.differential_privacy import LEAST_PRV_NOISE, clipped_sum, quiet, with_gaussian
+from mibench.optim.differential_privacy import LEAST_PRV_NOISE, clipped_sum, quiet, with_gaussian, without_batch_norm
 from mibench.seeding import derive, generator
 from mibench.training import Training
 
@@ -99,14 +99,7 @@ class DpSgd(Defense):
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
         """Returns the module with group norm in the place of batch norm, and without in-place activations."""
-        with quiet():
-            from opacus.validators import ModuleValidator
-
-            fixed: Classifier = ModuleValidator.fix(model)
-        for module in fixed.modules():
-            if "inplace" in vars(module):
-                vars(module)["inplace"] = False
-        return fixed
+        return without_batch_norm(model)
 
     def fit(self, training: Training) -> Classifier:
         """Trains the target under Opacus, and takes Opacus' hooks off it again."""

@@ -9,14 +9,16 @@ from __future__ import annotations
 
 import contextlib
 import logging
+import math
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mibench.data import Examples
+from mibench.model import Classifier
 
 #: Below this noise (above this budget) PRV's grid takes minutes or does not fit the memory; RDP accounts instead.
 LEAST_PRV_NOISE = 0.3
@@ -33,9 +35,20 @@ def clipped_sum(model: nn.Module, batch: Examples, norm: float) -> dict[str, Ten
         batch: The examples.
         norm: The l2 norm that no example's gradient exceeds.
     """
+    return sum_of_clipped(model, zip(batch.x.split(1), batch.y.split(1), strict=True), norm)
+
+
+def sum_of_clipped(model: nn.Module, parts: Iterable[tuple[Tensor, Tensor]], norm: float) -> dict[str, Tensor]:
+    """Returns the sum over parts of each one's gradient of the mean cross-entropy, clipped over all parameters.
+
+    Args:
+        model: The classifier.
+        parts: Inputs ``(n, ...)`` and class ids ``(n,)`` of every part: an example, or the examples of a group.
+        norm: The l2 norm that no part's gradient exceeds.
+    """
     parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
     total = {name: torch.zeros_like(value) for name, value in parameters.items()}
-    for x, y in zip(batch.x.split(1), batch.y.split(1), strict=True):
+    for x, y in parts:
         values = torch.autograd.grad(cross_entropy(model(x), y), list(parameters.values()))
         length = torch.stack([value.norm() for value in values]).norm()
         factor = (norm / length.clamp_min(1e-12)).clamp_max(1)
@@ -55,6 +68,42 @@ def with_gaussian(update: Mapping[str, Tensor], deviation: float, draws: torch.G
         name: value + deviation * torch.randn(value.shape, generator=draws, device=value.device, dtype=value.dtype)
         for name, value in update.items()
     }
+
+
+def without_batch_norm(model: Classifier) -> Classifier:
+    """Returns the module with group norm in the place of batch norm, which mixes examples and has no private form.
+
+    In-place activations, which Opacus' hooks forbid, are switched off.
+    """
+    with quiet():
+        from opacus.validators import ModuleValidator
+
+        fixed: Classifier = ModuleValidator.fix(model)
+    for module in fixed.modules():
+        if "inplace" in vars(module):
+            vars(module)["inplace"] = False
+    return fixed
+
+
+def rdp_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> float:
+    """Returns Opacus' epsilon of a training by Renyi differential privacy (Mironov et al., 2019).
+
+    Args:
+        noise_multiplier: Standard deviation of the noise over the most that one record moves the sum.
+        sample_rate: Probability with which a record takes part in a step.
+        steps: Number of steps.
+        delta: In (0, 1).
+    """
+    if not steps:
+        return 0.0
+    if not noise_multiplier:
+        return math.inf
+    with quiet():
+        from opacus.accountants import RDPAccountant
+
+        accountant = RDPAccountant()
+        accountant.history = [(noise_multiplier, sample_rate, steps)]
+        return float(accountant.get_epsilon(delta))
 
 
 def local_guarantee(deviation: float, norm: float, delta: float) -> dict[str, float | str]:
