@@ -1,0 +1,192 @@
+r"""A differentially private gradient mechanism for health records (Krall et al., EMBC 2020).
+
+The model is a logistic regression on rows of :math:`\|x\|_2 \le 1`, so that one record's gradient has at most length
+:math:`L = 1`. It is trained on disjoint batches of :math:`b` records, in step :math:`t` with size
+:math:`\eta_t = 1 / \sqrt t`:
+
+.. math:: w \leftarrow w - \eta_t \Big( \lambda w + \frac{1}{b} \big( \sum_i \nabla \ell_i + z \big) \Big), \qquad
+    p(z) \propto \exp(-\tfrac{\epsilon}{2 L} \|z\|_2),
+
+a uniform direction with a Gamma(:math:`d`, :math:`2 L / \epsilon`) length. Replacing one record moves the sum by at
+most :math:`2 L`, so a step is :math:`\epsilon`-private, and so is a pass over disjoint batches; ``passes`` of them
+compose to ``epsilon``, each with its share. This is pure privacy (:math:`\delta = 0`), whose account is a sum.
+``emphasis`` (Mosaic, by the same group) puts more of the noise on the coordinates of sensitive columns: :math:`z` is
+multiplied by :math:`c` of mean 1, and its scale by :math:`1 / \min_j c_j`, which the same :math:`\epsilon` costs.
+
+No official code exists; the mechanism is the standard one that the abstracts name, inferred: the Gamma noise, the step
+size, the constants. Rows are one-hot categories and standardised numbers with a constant 1, divided by their length
+where it is above 1. With more than two classes the weights are those of all but the first, and :math:`L = \sqrt 2`.
+The regression takes the place of the cell's target, whose recipe is not used. :math:`\epsilon` does not cover the scales
+of the numeric columns, taken from the training records without noise. It bounds what one record gives away; what holds
+for the whole population (a dose that follows from a gene) is learned, and so inferred, all the same.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from mibench.card import DefenseCard
+from mibench.data import Column
+from mibench.defenses.base import Defense, DefenseContext
+from mibench.errors import UserError
+from mibench.model import Classifier
+from mibench.options import Count, NonNegative, Positive
+from mibench.progress import progress
+from mibench.seeding import derive, generator
+from mibench.training import Training
+
+
+class DpHealth(Defense):
+    """A logistic regression trained under noise of a Gamma length.
+
+    Args:
+        epsilon: The epsilon of the whole training; None trains without noise.
+        passes: Passes over the records, which share epsilon.
+        batch_size: Records of one step (b).
+        weight_decay: Weight of the l2 penalty (lambda).
+        emphasis: Noise on coordinates of sensitive columns over that on others.
+        sensitive: Those columns.
+    """
+
+    card = DefenseCard(
+        name="dp_health",
+        title="DP gradient mechanism",
+        modalities=("tabular",),
+        year=2020,
+        bib="dp_health",
+        fidelity="reconstruction",
+        hooks=("architecture", "training"),
+        affects=("white_box", "scores", "labels", "explanations", "features"),
+        strength="epsilon",
+    )
+
+    def __init__(
+        self,
+        *,
+        epsilon: Positive | None = 1.0,
+        passes: Count = 1,
+        batch_size: Count = 50,
+        weight_decay: NonNegative = 1e-3,
+        emphasis: Positive = 1.0,
+        sensitive: str | None = None,
+    ) -> None:
+        if emphasis != 1 and sensitive is None:
+            raise UserError("defense.emphasis needs a column to put the noise on; set defense.sensitive=COLUMN.")
+        self.epsilon = epsilon
+        self.passes = passes
+        self.batch_size = batch_size
+        self.weight_decay = weight_decay
+        self.emphasis = emphasis
+        self.sensitive = sensitive
+        self._share: Tensor | None = None
+
+    def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
+        """Returns a logistic regression on what the target makes of a record.
+
+        Raises:
+            UserError: If the table has no column ``sensitive``.
+        """
+        example = context.data.train.x[:1].cpu()
+        with torch.no_grad():
+            width, classes = model.normalise(example).shape[1], model(example).shape[1]
+        if self.emphasis != 1:
+            self._share = emphasised(context.spec.columns, str(self.sensitive), self.emphasis)
+        return LogisticRegression(model.normalise, width, classes)
+
+    def fit(self, training: Training) -> Classifier:
+        """Trains the regression from zero; smaller last batches are dropped."""
+        model = cast(LogisticRegression, training.model)
+        weight = model.head.weight
+        share = torch.ones(weight.shape[1]) if self._share is None else self._share
+        scale = 0.0 if self.epsilon is None else 2 * model.lipschitz * self.passes / (self.epsilon * float(share.min()))
+        share = share.to(weight.device)
+        order, draws = (generator(derive(training.seed, use)) for use in ("order", "noise"))
+        size = min(self.batch_size, len(training.data))
+        batches = [
+            rows[first : first + size].to(training.device)
+            for rows in (torch.randperm(len(training.data), generator=order) for _ in range(self.passes))
+            for first in range(0, len(rows) - size + 1, size)
+        ]
+        for step, rows in enumerate(progress(batches, training.label), start=1):
+            batch = training.data[rows]
+            (gradient,) = torch.autograd.grad(cross_entropy(model(batch.x), batch.y), weight)
+            noise = gamma_noise(weight.shape, scale, draws).to(weight.device) * share
+            with torch.no_grad():
+                weight -= (self.weight_decay * weight + gradient + noise / size) / math.sqrt(step)
+        return model.eval()
+
+    def facts(self) -> dict[str, float | str]:
+        """Returns epsilon (infinity without noise), delta, which is 0, and how passes are accounted."""
+        epsilon = math.inf if self.epsilon is None else self.epsilon
+        return {"epsilon": epsilon, "delta": 0.0, "accountant": "pure composition", "passes": self.passes}
+
+
+class LogisticRegression(Classifier):
+    """A multinomial logistic regression on rows of at most unit length; class 0 is the reference.
+
+    Args:
+        encoder: Turns an input into a row of numbers.
+        width: Length of that row.
+        classes: Number of classes.
+
+    Attributes:
+        lipschitz: The most length of the gradient of one record's cross-entropy.
+    """
+
+    def __init__(self, encoder: nn.Module, width: int, classes: int) -> None:
+        super().__init__()
+        self.normalise = encoder
+        self.stages = nn.ModuleList([UnitRows()])
+        self.head: ReferenceHead = ReferenceHead(width + 1, classes)
+        self.lipschitz = 1.0 if classes == 2 else math.sqrt(2)
+
+
+class UnitRows(nn.Module):
+    """Rows with a constant 1, divided by their length where it is above 1."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns rows ``(N, d + 1)`` for ``(N, d)``."""
+        rows = torch.cat([x, torch.ones_like(x[:, :1])], 1)
+        scaled: Tensor = rows / rows.norm(dim=1, keepdim=True).clamp_min(1)
+        return scaled
+
+
+class ReferenceHead(nn.Module):
+    """Linear logits of all classes but the first, whose logit is 0; weights start at zero."""
+
+    def __init__(self, width: int, classes: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(classes - 1, width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Returns logits ``(N, classes)`` of rows ``(N, width)``."""
+        logits = x @ self.weight.T
+        return torch.cat([torch.zeros_like(logits[:, :1]), logits], 1)
+
+
+def gamma_noise(shape: Sequence[int], scale: float, draws: torch.Generator) -> Tensor:
+    """Returns noise of a uniform direction whose length is Gamma distributed: density as exp(-length / scale)."""
+    count = math.prod(shape)
+    direction = torch.randn(count, generator=draws)
+    length = scale * -torch.log1p(-torch.rand(count, generator=draws)).sum()  # of as many exponentials
+    return (length * direction / direction.norm()).reshape(tuple(shape))
+
+
+def emphasised(columns: Sequence[Column], sensitive: str, emphasis: float) -> Tensor:
+    """Returns the factors of the noise of every coordinate, of mean 1; the last is that of the constant.
+
+    Raises:
+        UserError: If no column is called ``sensitive``.
+    """
+    names = [column.name for column in columns]
+    if sensitive not in names:
+        raise UserError(f"defense.sensitive={sensitive} is no column of the table; choose one of {', '.join(names)}.")
+    factors = [[emphasis if column.name == sensitive else 1.0] * max(1, len(column.values)) for column in columns]
+    share = torch.tensor([*sum(factors, []), 1.0])
+    return share / share.mean()
