@@ -189,12 +189,15 @@ class DefenseCard(Card):
         affects: The accesses whose attacker can see any difference at all.
         strength: The one option that sweeps its strength, empty where there is none.
         levels: Values of it from weak to strong, over which ``grid=utility_sweep`` runs it.
+        replaces: What it trains in the place of the target where that is no torch module (``decision tree``); attackers
+            may then query it, and find neither gradients nor features.
     """
 
     hooks: tuple[Hook, ...]
     affects: tuple[Access, ...]
     strength: str = ""
     levels: tuple[float, ...] = ()
+    replaces: str = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -380,6 +383,12 @@ def compatible(cell: CellCards) -> str:
                 f"Incompatible: prior '{cell.prior.name}' is trained with access '{cell.prior.asks}' to the victim, "
                 f"but the cell grants '{cell.access}'; choose another prior."
             )
+    if defense.replaces and cell.access not in ("scores", "labels", "none"):
+        return (
+            f"Incompatible: defense '{defense.name}' trains a {defense.replaces} in the place of the target, which has "
+            f"no gradients and no features, but the cell grants access '{cell.access}'; choose an attack with access "
+            "scores or labels."
+        )
     if defense.hooks and cell.access not in defense.affects:
         seen = "sees nothing of the victim" if cell.access == "none" else f"sees the victim's {_words(cell.access)}"
         return (

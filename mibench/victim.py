@@ -84,7 +84,8 @@ class Victim:
 
     def predict_proba(self, x: Tensor) -> Tensor:
         """Returns what the defended service answers: probabilities ``(N, classes)`` after the ``output`` hook."""
-        return self.defense.output(self.module.predict_proba(x))
+        answer = self.defense.predict_proba if self.model is None else self.model.predict_proba
+        return self.defense.output(answer(x))
 
     @property
     def module(self) -> Classifier:
@@ -183,26 +184,29 @@ def train_central(
         return Payload(victim_tensors(trained, defense), facts)
 
     payload = workshop.store.get("victim", full_key, build)
-    model = initial_model(blueprint, spec, defense, context)
-    restore_victim(model, defense, payload.tensors)
-    return Victim(model.eval(), defense, spec, full_key, dict(payload.facts))
+    model = restore_victim(initial_model(blueprint, spec, defense, context), defense, payload.tensors)
+    return Victim(model, defense, spec, full_key, dict(payload.facts))
 
 
-def victim_tensors(model: Classifier, defense: Defense) -> dict[str, Tensor]:
-    """Returns the tensors of a trained model and of its defense, for the store."""
-    return {f"model.{name}": value for name, value in model.state_dict().items()} | {
+def victim_tensors(model: Classifier | None, defense: Defense) -> dict[str, Tensor]:
+    """Returns the tensors of a trained model, where there is one, and of its defense, for the store."""
+    weights = {} if model is None else model.state_dict()
+    return {f"model.{name}": value for name, value in weights.items()} | {
         f"defense.{name}": value for name, value in defense.state().items()
     }
 
 
-def restore_victim(model: Classifier, defense: Defense, tensors: Mapping[str, Tensor]) -> None:
-    """Puts back what :func:`victim_tensors` gave."""
+def restore_victim(model: Classifier, defense: Defense, tensors: Mapping[str, Tensor]) -> Classifier | None:
+    """Puts back what :func:`victim_tensors` gave; returns the model, or None where the target is no torch module."""
 
     def part(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
-    model.load_state_dict(part("model."))
     defense.restore(part("defense."))
+    if not (weights := part("model.")):
+        return None
+    model.load_state_dict(weights)
+    return model.eval()
 
 
 def train_evaluator(blueprint: Blueprint, split: Split, workshop: Workshop, seed: int) -> tuple[Classifier, float]:

@@ -58,6 +58,18 @@ def test_the_reason_names_what_cannot_meet(change, words):
     assert reason.count(". ") == 0 and reason.endswith("."), "one sentence"
 
 
+@pytest.mark.parametrize("access", ["white_box", "explanations", "gradients", "features"])
+def test_a_victim_that_is_no_module_is_open_to_queries_alone(access):
+    tree = replace(DEFENSE, name="tree", hooks=("training",), affects=("scores",), replaces="decision tree")
+    everything = {"access": ("scores", "white_box", "explanations", "gradients", "features")}
+    cell = replace(CELL, defense=tree, setting=replace(SETTING, **everything), attack=replace(ATTACK, **everything))
+    reason = compatible(replace(cell, access=access))
+    assert all(word in reason for word in ["Incompatible", "'tree'", "decision tree", f"'{access}'", "no gradients"])
+    assert reason.count(". ") == 0 and reason.endswith("."), "one sentence"
+    assert compatible(replace(cell, access="scores")) == ""
+    assert "decision tree" not in compatible(replace(cell, access=access, defense=replace(tree, replaces="")))
+
+
 def test_no_defense_is_never_vacuous():
     none = DefenseCard(name="none", title="None", modalities=("image",), hooks=(), affects=())
     assert compatible(replace(CELL, defense=none, access="white_box")) == ""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from mibench.card import HOOKS, DefenseCard
-from mibench.data import Examples, InputSpec
+from mibench.data import Column, Examples, InputSpec
 from mibench.errors import UserError
 from mibench.model import Classifier
 from mibench.training import Batch, Training, cross_entropy
@@ -94,6 +94,22 @@ class Client:
             )
 
 
+def sensitive_columns(columns: Sequence[Column], sensitive: str | Sequence[str] | None) -> list[int]:
+    """Returns the positions of the columns that a defense's option ``sensitive`` names.
+
+    Raises:
+        UserError: If it names none, or one that the table does not have.
+    """
+    names = [column.name for column in columns]
+    wanted = [sensitive] if isinstance(sensitive, str) else list(sensitive or ())
+    for name in wanted or [None]:
+        if name not in names:
+            raise UserError(
+                f"defense.sensitive={name or 'null'} is no column of the table; choose of {', '.join(names)}."
+            )
+    return [names.index(name) for name in wanted]
+
+
 class Defense:
     """A defense; this class itself, undisturbed, is the identity.
 
@@ -137,9 +153,18 @@ class Defense:
         """Returns the training loss of one batch."""
         return cross_entropy(batch)
 
-    def fit(self, training: Training) -> Classifier:
-        """Trains the target; the default runs the common loop with :meth:`loss`."""
+    def fit(self, training: Training) -> Classifier | None:
+        """Trains the target; the default runs the common loop with :meth:`loss`.
+
+        Returns:
+            The trained module; None where the defense trained something else in its place (the card's ``replaces``),
+            which answers by :meth:`predict_proba` and is stored by :meth:`state`.
+        """
         return training.run(self.loss)
+
+    def predict_proba(self, x: Tensor) -> Tensor:
+        """Returns probabilities ``(N, classes)`` of what was trained in the place of a module."""
+        raise NotImplementedError(f"{type(self).__name__}.fit returned no module, so it must have a predict_proba.")
 
     def output(self, probabilities: Tensor) -> Tensor:
         """Returns what the service answers for the model's probabilities ``(N, classes)``."""
