@@ -16,9 +16,9 @@ multiplied by :math:`c` of mean 1, and its scale by :math:`1 / \min_j c_j`, whic
 No official code exists; the mechanism is the standard one that the abstracts name, inferred: the Gamma noise, the step
 size, the constants. Rows are one-hot categories and standardised numbers with a constant 1, divided by their length
 where it is above 1. With more than two classes the weights are those of all but the first, and :math:`L = \sqrt 2`.
-The regression takes the place of the cell's target, whose recipe is not used. :math:`\epsilon` does not cover the scales
-of the numeric columns, taken from the training records without noise. It bounds what one record gives away; what holds
-for the whole population (a dose that follows from a gene) is learned, and so inferred, all the same.
+The regression takes the place of the cell's target, whose recipe is not used. :math:`\epsilon` does not cover the
+scales of the numeric columns, taken from the training records without noise. It bounds what one record gives away;
+what holds for the whole population (a dose that follows from a gene) is learned, and so inferred, all the same.
 """
 
 from __future__ import annotations
@@ -29,11 +29,11 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch.nn.functional import cross_entropy, linear
 
 from mibench.card import DefenseCard
 from mibench.data import Column
-from mibench.defenses.base import Defense, DefenseContext
+from mibench.defenses.base import Defense, DefenseContext, sensitive_columns
 from mibench.errors import UserError
 from mibench.model import Classifier
 from mibench.options import Count, NonNegative, Positive
@@ -118,7 +118,7 @@ class DpHealth(Defense):
             (gradient,) = torch.autograd.grad(cross_entropy(model(batch.x), batch.y), weight)
             noise = gamma_noise(weight.shape, scale, draws).to(weight.device) * share
             with torch.no_grad():
-                weight -= (self.weight_decay * weight + gradient + noise / size) / math.sqrt(step)
+                weight.sub_(self.weight_decay * weight + gradient + noise / size, alpha=1 / math.sqrt(step))
         return model.eval()
 
     def facts(self) -> dict[str, float | str]:
@@ -166,7 +166,7 @@ class ReferenceHead(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Returns logits ``(N, classes)`` of rows ``(N, width)``."""
-        logits = x @ self.weight.T
+        logits = linear(x, self.weight)
         return torch.cat([torch.zeros_like(logits[:, :1]), logits], 1)
 
 
@@ -184,9 +184,8 @@ def emphasised(columns: Sequence[Column], sensitive: str, emphasis: float) -> Te
     Raises:
         UserError: If no column is called ``sensitive``.
     """
-    names = [column.name for column in columns]
-    if sensitive not in names:
-        raise UserError(f"defense.sensitive={sensitive} is no column of the table; choose one of {', '.join(names)}.")
-    factors = [[emphasis if column.name == sensitive else 1.0] * max(1, len(column.values)) for column in columns]
-    share = torch.tensor([*sum(factors, []), 1.0])
+    chosen = sensitive_columns(columns, sensitive)
+    widths = torch.tensor([*(max(1, len(column.values)) for column in columns), 1])
+    factors = torch.tensor([*(emphasis if index in chosen else 1.0 for index in range(len(columns))), 1.0])
+    share: Tensor = factors.repeat_interleave(widths)
     return share / share.mean()
