@@ -21,7 +21,7 @@ from torch.utils._pytree import tree_map
 from mibench.data import InputSpec
 from mibench.double_backward import has_large_convolutions, lean_convolutions
 from mibench.errors import BudgetExhausted, NotGrantedError
-from mibench.model import Classifier
+from mibench.model import Classifier, named
 
 Found = TypeVar("Found")
 
@@ -112,7 +112,7 @@ class NoView(View):
 
 @dataclass(frozen=True)
 class LabelsView(View):
-    """Access ``labels``: the most probable class of each example."""
+    """Access ``labels``: the most probable class of each example, -1 where the service abstains."""
 
     _ask: Callable[[Tensor], Tensor]
 
@@ -120,8 +120,7 @@ class LabelsView(View):
         """Returns class ids of shape ``(N,)`` for inputs of shape ``(N, ...)``."""
         self.ledger.charge(len(x), gradient=False)
         with torch.no_grad():
-            answer = self._ask(x.detach().to(self.device))
-        return answer.argmax(1)
+            return named(self._ask(x.detach().to(self.device)))
 
 
 @dataclass(frozen=True)

@@ -187,6 +187,7 @@ class DefenseCard(Card):
     Attributes:
         hooks: The hooks it overrides.
         affects: The accesses whose attacker can see any difference at all.
+        withholds: The accesses that it takes away: what they offer is served to nobody.
         strength: The one option that sweeps its strength, empty where there is none.
         levels: Values of it from weak to strong, over which ``grid=utility_sweep`` runs it.
         replaces: What it trains in the place of the target where that is no torch module (``decision tree``); attackers
@@ -195,6 +196,7 @@ class DefenseCard(Card):
 
     hooks: tuple[Hook, ...]
     affects: tuple[Access, ...]
+    withholds: tuple[Access, ...] = ()
     strength: str = ""
     levels: tuple[float, ...] = ()
     replaces: str = ""
@@ -203,6 +205,7 @@ class DefenseCard(Card):
         super().__post_init__()
         _check("hook", self.hooks, HOOKS, self.name)
         _check("access", self.affects, ACCESSES, self.name)
+        _check("access", self.withholds, ACCESSES, self.name)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -388,6 +391,14 @@ def compatible(cell: CellCards) -> str:
             f"Incompatible: defense '{defense.name}' trains a {defense.replaces} in the place of the target, which has "
             f"no gradients and no features, but the cell grants access '{cell.access}'; choose an attack with access "
             "scores or labels."
+        )
+    if cell.access in defense.withholds:
+        way = (
+            "set attack.access=labels" if "labels" in attack.access else "take an attack that works with access labels"
+        )
+        return (
+            f"Incompatible: defense '{defense.name}' withholds {_list(defense.withholds)}, so attack '{attack.name}' "
+            f"with access '{cell.access}' is given nothing; {way}."
         )
     if defense.hooks and cell.access not in defense.affects:
         seen = "sees nothing of the victim" if cell.access == "none" else f"sees the victim's {_words(cell.access)}"

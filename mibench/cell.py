@@ -37,6 +37,7 @@ from mibench.errors import NotGrantedError, QueryRefused, UserError
 from mibench.knowledge import Knowledge
 from mibench.leaderboard.rows import CellFacts, make_row
 from mibench.leaderboard.shards import write_shard
+from mibench.model import named
 from mibench.options import check_value
 from mibench.priors.base import Prior, PriorData, loaded_prior, prior_key, show_prior, train_prior, trained_prior
 from mibench.scoring import NAN, Score, facts_as_scores, near_chance, score
@@ -521,11 +522,15 @@ def marginals(split: Split) -> list[Tensor]:
 
 
 def confusion(victim: Victim, split: Split) -> Tensor:
-    """Returns the victim's published confusion matrix on test data, rows = true classes, each summing to 1."""
+    """Returns the victim's published confusion matrix on test data, rows = true classes, each summing to 1.
+
+    Examples for which the service abstains are left out.
+    """
     test = split.private.test
-    predicted = victim.predict_proba(test.x).argmax(1).cpu()
+    predicted = named(victim.predict_proba(test.x)).cpu()
+    pairs = (test.y[predicted >= 0], predicted[predicted >= 0])
     counts = torch.zeros(split.spec.classes, split.spec.classes, dtype=torch.float64)
-    counts.index_put_((test.y, predicted), torch.ones(len(test), dtype=torch.float64), accumulate=True)
+    counts.index_put_(pairs, torch.ones(len(pairs[0]), dtype=torch.float64), accumulate=True)
     return counts / counts.sum(1, keepdim=True).clamp_min(1)
 
 

@@ -9,6 +9,16 @@ import torch
 from torch import Tensor, nn
 
 
+def named(answers: Tensor) -> Tensor:
+    """Returns the most probable class of every answer ``(N, classes)``, -1 for one of zeros: the service abstains.
+
+    >>> named(torch.tensor([[0.1, 0.9], [0.0, 0.0]])).tolist()
+    [1, -1]
+    """
+    best, labels = answers.max(1)
+    return labels.where(best > 0, -1)
+
+
 class Normalise(nn.Module):
     """Maps inputs from mibench's canonical range to the model's own: ``(x - mean) / std`` per channel or column.
 

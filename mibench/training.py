@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mibench.data import Examples
 from mibench.errors import UserError
-from mibench.model import Classifier
+from mibench.model import Classifier, named
 from mibench.options import CountOrNone, Decay, NonNegative, Positive
 from mibench.progress import progress
 from mibench.seeding import derive, generator, seeded
@@ -174,5 +174,5 @@ class Training:
 
 @torch.no_grad()
 def is_correct(predict_proba: Callable[[Tensor], Tensor], data: Examples) -> Tensor:
-    """Returns whether each example's most probable class is its own, shape ``(N,)``, on the CPU."""
-    return predict_proba(data.x).argmax(1).cpu() == data.y.cpu()
+    """Returns whether each example's most probable class is its own, shape ``(N,)``, on the CPU; no answer is wrong."""
+    return named(predict_proba(data.x)).cpu() == data.y.cpu()

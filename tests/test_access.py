@@ -2,8 +2,10 @@ import pytest
 import torch
 
 from mibench.access import FeaturesView, GradientsView, LabelsView, Ledger, ScoresView, View, WhiteBoxView
+from mibench.data import Examples
 from mibench.errors import BudgetExhausted, NotGrantedError, QueryRefused
 from mibench.targets.lenet import LeNet
+from mibench.training import is_correct
 
 
 def images(digits8, n=4):
@@ -55,6 +57,15 @@ def test_stronger_views_narrow_on_the_same_account_and_never_widen(trained_cnn, 
     assert torch.equal(labels.query(x), probabilities.argmax(1))
     assert view.ledger.queries == 8
     assert not hasattr(scores, "model") and not hasattr(labels, "model") and not hasattr(labels, "narrow")
+
+
+def test_who_sees_labels_sees_that_the_service_abstains(digits8):
+    """One row of zeros is no class, and never counts as right."""
+    answer = torch.tensor([[0.0, 1, 0, 0, 0], [0.0] * 5])
+    view = ScoresView(digits8.spec, Ledger(), torch.device("cpu"), lambda x: answer)
+    assert view.narrow().query(images(digits8)[:2]).tolist() == [1, -1]
+    asked = Examples(images(digits8)[:2], torch.tensor([1, 0]))
+    assert is_correct(lambda x: answer, asked).tolist() == [True, False]
 
 
 def test_scores_carry_no_gradient(trained_cnn, digits8):

@@ -43,6 +43,17 @@ def test_a_cell_whose_parts_meet_has_no_reason():
         ({"attack": replace(ATTACK, task="attribute")}, ["Incompatible", "attribute", "no truth"]),
         ({"attack": replace(ATTACK, access=("labels",))}, ["Incompatible", "labels", "attack.access"]),
         ({"setting": replace(SETTING, access=("none",))}, ["Incompatible", "does not offer"]),
+        (
+            {"defense": replace(DEFENSE, withholds=("scores",))},
+            ["Incompatible", "'round' withholds scores", "take an attack that works with access labels"],
+        ),
+        (
+            {
+                "defense": replace(DEFENSE, withholds=("scores",)),
+                "attack": replace(ATTACK, access=("scores", "labels")),
+            },
+            ["Incompatible", "'round' withholds scores", "set attack.access=labels"],
+        ),
         ({"prior": None}, ["Incompatible", "latent space", "prior=wgan_gp"]),
         ({"attack": replace(ATTACK, space="style")}, ["Incompatible", "prior 'gan' has latent only", "style_gan"]),
         ({"prior": replace(PRIOR, asks="white_box")}, ["Incompatible", "trained with access 'white_box'", "'scores'"]),
@@ -75,11 +86,20 @@ def test_no_defense_is_never_vacuous():
     assert compatible(replace(CELL, defense=none, access="white_box")) == ""
 
 
+def test_what_a_defense_leaves_is_granted():
+    defense = replace(DEFENSE, affects=("scores", "labels"), withholds=("scores",))
+    labels = replace(ATTACK, access=("scores", "labels"))
+    setting = replace(SETTING, access=("scores", "labels"))
+    assert compatible(replace(CELL, attack=labels, setting=setting, defense=defense, access="labels")) == ""
+
+
 def test_words_outside_the_vocabulary_are_refused():
     with pytest.raises(ValueError, match="modality"):
         replace(ATTACK, modalities=("smell",))
     with pytest.raises(ValueError, match="access"):
         replace(ATTACK, access=("telepathy",))
+    with pytest.raises(ValueError, match="access"):
+        replace(DEFENSE, withholds=("telepathy",))
 
 
 def test_a_card_is_read_without_importing_its_module(tmp_path):
