@@ -91,14 +91,15 @@ class Stage:
         target = {**target, **normalisation(self.split, target)}
         takes_part = {"data", "input", "architecture", "training", *self.setting.card.training_hooks}
         trains = bool(takes_part & set(self.plan.cards.defense.hooks))
-        key = {"config": block, "revision": self.plan.version("defense")} if trains else {}
+        identity = {"config": block, "revision": self.plan.version("defense")}
         return Scene(
             split=self.split,
             blueprint=blueprint(target),
             defense=build(block),
-            defense_key=key,
+            defense_key=identity if trains else {},
             workshop=self.workshop,
             seed=self.seed,
+            learner=identity,
         )
 
     def scene_of(self, victim: Victim) -> Scene:

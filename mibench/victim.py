@@ -5,7 +5,8 @@ from __future__ import annotations
 import dataclasses
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -16,7 +17,7 @@ from mibench.data import Examples, InputSpec, Population, Split
 from mibench.defenses.base import DefenderData, Defense, DefenseContext
 from mibench.errors import UserError
 from mibench.model import Classifier
-from mibench.seeding import derive, seeded
+from mibench.seeding import derive, generator, seeded
 from mibench.store import Payload, Store
 from mibench.targets.base import Target
 from mibench.training import Recipe, Training, is_correct
@@ -71,7 +72,7 @@ class Victim:
         defense: The defense; its ``output`` and ``features`` hooks lie on the paths of the views.
         spec: Facts of input and output.
         key: What identifies it in the store.
-        facts: What the defense reported, and the seconds the training took.
+        facts: What the defense reported, and the seconds that training, and what the defense then learned, took.
         states: Tensors that update defenses keep per client, by client id.
     """
 
@@ -119,11 +120,24 @@ class _Guarded(nn.Module):
         return result
 
 
-def defender_context(split: Split, train: Examples, workshop: Workshop, seed: int) -> DefenseContext:
-    """Returns what a defense's hooks are given for a victim trained on ``train``."""
+def defender_context(
+    split: Split, train: Examples, workshop: Workshop, seed: int, reserve_share: float = 0.0
+) -> DefenseContext:
+    """Returns what a defense's hooks are given for a victim trained on ``train`` less its reserve."""
     public = None if split.public is None else split.public.to(workshop.device)
-    data = DefenderData(train.to(workshop.device), train[torch.arange(0)], public)
+    train, reserve = parted(train, reserve_share, derive(seed, "reserve"))
+    data = DefenderData(train.to(workshop.device), reserve.to(workshop.device), public)
     return DefenseContext(split.spec, data, derive(seed, "defense"), workshop.device)
+
+
+def parted(train: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
+    """Returns what is left of ``train``, and a share of every class drawn from it, both in their old order."""
+    kept = torch.zeros(len(train), dtype=torch.bool)
+    order = torch.randperm(len(train), generator=generator(seed)) if share else torch.arange(0)
+    for label in train.y.unique():
+        rows = order[train.y[order] == label]
+        kept[rows[: int(share * len(rows))]] = True
+    return train[~kept], train[kept]
 
 
 def initial_model(blueprint: Blueprint, spec: InputSpec, defense: Defense, context: DefenseContext) -> Classifier:
@@ -146,10 +160,11 @@ def train_central(
     key: Mapping[str, Any],
     seed: int,
     label: str,
+    learner: Mapping[str, Any] | None = None,
 ) -> Victim:
     """Returns the target trained on ``population.train`` under ``defense``, from the store where it is there.
 
-    A pre-trained one is returned as it is, behind the defense.
+    A pre-trained one is returned as it is, behind the defense. What the defense then learns is stored by itself.
 
     Args:
         blueprint: Architecture and recipe.
@@ -160,16 +175,20 @@ def train_central(
         key: What identifies data and defense; architecture, recipe and seed are added here.
         seed: Drives weights, order and the defense's randomness.
         label: Name of the progress bar.
+        learner: What identifies the defense where it takes no part in training, but learns.
     """
     classes = int(population.train.y.max()) + 1
     spec = dataclasses.replace(split.spec, classes=classes)
-    context = defender_context(split, population.train, workshop, seed)
+    share = 0.0 if blueprint.pretrained else defense.reserve_share
+    context = defender_context(split, population.train, workshop, seed, share)
     full_key = {**key, "target": blueprint.key, "data": population.train.digest(), "seed": seed}
     public = context.data.public if defense.learns_from_public else None
     if public is not None:
         full_key["public"] = public.digest()
+    full_key |= {"reserve": share} if share else {}
     if blueprint.pretrained:
-        return Victim(initial_model(blueprint, spec, defense, context).eval(), defense, spec, full_key)
+        model = initial_model(blueprint, spec, defense, context).eval()
+        return taught(Victim(model, defense, spec, full_key), context, workshop, learner)
 
     def build() -> Payload:
         start = time.perf_counter()
@@ -185,7 +204,38 @@ def train_central(
 
     payload = workshop.store.get("victim", full_key, build)
     model = restore_victim(initial_model(blueprint, spec, defense, context), defense, payload.tensors)
-    return Victim(model, defense, spec, full_key, dict(payload.facts))
+    victim = Victim(model, defense, spec, full_key, dict(payload.facts))
+    return taught(victim, context, workshop, learner)
+
+
+def taught(victim: Victim, context: DefenseContext, workshop: Workshop, learner: Mapping[str, Any] | None) -> Victim:
+    """Returns the victim with what its defense learns of the finished model, from the store where it is there."""
+    defense = victim.defense
+    if type(defense).learn is Defense.learn:
+        return victim
+
+    def build() -> Payload:
+        start = time.perf_counter()
+        with seeded(derive(context.seed, "learn")), frozen(victim.module) as model:
+            defense.learn(model, context)
+        return Payload(defense.state(), {"defense": defense.facts(), "seconds": time.perf_counter() - start})
+
+    payload = workshop.store.get("defense", {**victim.key, "learner": dict(learner or {})}, build)
+    defense.restore({name: value.to(workshop.device) for name, value in payload.tensors.items()})
+    seconds = victim.facts.get("seconds", 0.0) + payload.facts["seconds"]
+    said = {**victim.reported, **payload.facts["defense"]}
+    return dataclasses.replace(victim, facts={**victim.facts, "defense": said, "seconds": seconds})
+
+
+@contextmanager
+def frozen(model: Classifier) -> Iterator[Classifier]:
+    """Lets no parameter of ``model`` take gradients inside the block."""
+    moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        yield model.requires_grad_(False)
+    finally:
+        for parameter in moving:
+            parameter.requires_grad_(True)
 
 
 def victim_tensors(model: Classifier | None, defense: Defense) -> dict[str, Tensor]:

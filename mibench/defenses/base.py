@@ -23,14 +23,20 @@ class DefenderData:
     """The data a defender owns; never the test data.
 
     Attributes:
-        train: What the target is trained on.
-        reserve: Carved from the training data for what a defense trains of its own; empty unless it asks.
+        train: What the target is trained on; all private training data where it came trained.
+        reserve: Carved from the training data for what a defense trains of its own, and never seen by the target; empty
+            unless the defense asks, and where the target came trained.
         public: Public data.
     """
 
     train: Examples
     reserve: Examples
     public: Examples | None
+
+    @property
+    def spare(self) -> Examples:
+        """The reserve, or the training data where there is none: all that the owner of a finished model has."""
+        return self.reserve if len(self.reserve) else self.train
 
 
 @dataclass(frozen=True)
@@ -117,10 +123,13 @@ class Defense:
 
     Attributes:
         learns_from_public: Whether its ``fit`` is given the public data, which then are part of what a victim is.
+        reserve_share: Share of the training data, of every class alike, that is kept back from the target for
+            :meth:`learn`.
     """
 
     card: ClassVar[DefenseCard]
     learns_from_public: ClassVar[bool] = False
+    reserve_share: float = 0.0
 
     @classmethod
     def overridden(cls) -> tuple[str, ...]:
@@ -166,6 +175,13 @@ class Defense:
         """Returns probabilities ``(N, classes)`` of what was trained in the place of a module."""
         raise NotImplementedError(f"{type(self).__name__}.fit returned no module, so it must have a predict_proba.")
 
+    def learn(self, model: Classifier, context: DefenseContext) -> None:
+        """Trains the defense's own networks, or calibrates it, once ``model`` is finished and before it serves.
+
+        For the hooks ``output`` and ``features``; ``model`` is frozen, and what is learned travels through :meth:`state`.
+        Random draws are seeded already.
+        """
+
     def output(self, probabilities: Tensor) -> Tensor:
         """Returns what the service answers for the model's probabilities ``(N, classes)``."""
         return probabilities
@@ -183,11 +199,11 @@ class Defense:
         return updates
 
     def state(self) -> dict[str, Tensor]:
-        """Returns what the defense learned while the target was trained (a purifier's weights), for the store."""
+        """Returns what the defense learned, while the target was trained or in :meth:`learn`, for the store."""
         return {}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Takes back what :meth:`state` gave."""
+        """Takes back what :meth:`state` gave; the tensors lie where they are needed."""
 
     def facts(self) -> dict[str, float | str]:
         """Returns what the defense says of itself after training (epsilon, delta, accountant), for the rows."""

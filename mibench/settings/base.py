@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from mibench.access import Ledger, View
@@ -38,6 +38,7 @@ class Scene:
         defense_key: Its configuration where it takes part in training, so that victims are shared where it does not.
         workshop: Store and device.
         seed: The cell's seed.
+        learner: The defense's configuration, for what it learns of the finished model.
     """
 
     split: Split
@@ -46,6 +47,7 @@ class Scene:
     defense_key: Mapping[str, Any]
     workshop: Workshop
     seed: int
+    learner: Mapping[str, Any] = field(default_factory=dict)
 
     def context(self, train: Examples) -> DefenseContext:
         """Returns what the defense's hooks are given for a victim trained on ``train``."""

@@ -27,7 +27,15 @@ class Central(Setting):
         """Returns the victim, from the store where it is there."""
         key = {"role": "victim", "setting": self.card.name, "defense": dict(scene.defense_key)}
         return train_central(
-            scene.blueprint, population, scene.split, scene.defense, scene.workshop, key, scene.seed, label
+            scene.blueprint,
+            population,
+            scene.split,
+            scene.defense,
+            scene.workshop,
+            key,
+            scene.seed,
+            label,
+            scene.learner,
         )
 
     def observe(

@@ -54,6 +54,14 @@ def test_its_strength_is_one_of_its_options(name):
     assert not entry.card.strength or entry.card.strength in entry.node
 
 
+@pytest.mark.parametrize("name", ENTRIES)
+def test_only_a_defense_of_answers_or_features_learns_after_training(name):
+    kind = get_class(ENTRIES[name].node["_target_"])
+    learns = kind.learn is not Defense.learn
+    assert not learns or set(ENTRIES[name].card.hooks) & {"output", "features"}
+    assert learns or not made(name).reserve_share, "a reserve that nothing learns from"
+
+
 def test_a_card_that_claims_too_much_is_found():
     from mibench.card import DefenseCard
 
@@ -70,6 +78,56 @@ def test_an_idle_defense_leaves_training_bit_by_bit_as_it_is(name, digits8, work
     plain_victim = victim_of(Defense(), digits8, workshop, "none").predict_proba(x)
     assert torch.equal(victim_of(made(name, **IDLE[name]), digits8, workshop, "idle").predict_proba(x), plain_victim)
     assert not torch.equal(victim_of(made(name), digits8, workshop, "active").predict_proba(x), plain_victim)
+
+
+class Counting(Defense):
+    """Learns how many examples of its spare data the finished model is right on, and how it did so."""
+
+    def __init__(self, share=0.0):
+        self.reserve_share = share
+        self.right, self.seen = torch.zeros(1), []
+
+    def output(self, probabilities):
+        return probabilities
+
+    def learn(self, model, context):
+        self.seen.append(context.data)
+        assert not any(parameter.requires_grad for parameter in model.parameters())
+        self.right = torch.rand(1) + is_correct(model.predict_proba, context.data.spare).sum()
+
+    def state(self):
+        return {"right": self.right}
+
+    def restore(self, state):
+        self.right = state.get("right", self.right)
+
+    def facts(self):
+        return {"right": float(self.right)}
+
+
+def test_the_reserve_is_a_share_of_every_class_that_the_target_never_sees(digits8, workshop):
+    first, again = Counting(0.25), Counting(0.25)
+    victim = victim_of(first, digits8, workshop, {})
+    data, train = first.seen[0], digits8.private.train
+    everything = {row.numpy().tobytes() for row in train.x}
+    seen, kept = ({row.numpy().tobytes() for row in part.x} for part in (data.train, data.reserve))
+    assert seen | kept == everything and len(data.train) + len(data.reserve) == len(train)
+    assert data.reserve.y.bincount().tolist() == (train.y.bincount() // 4).tolist()
+    reserved = victim_of(again, digits8, workshop, {})
+    assert not again.seen and torch.equal(again.right, first.right), "the second one has it from the store"
+    assert victim.reported == reserved.reported == {"right": float(first.right)}
+    x = digits8.private.test.x
+    assert torch.equal(victim.predict_proba(x), reserved.predict_proba(x))
+    assert not torch.equal(victim.predict_proba(x), victim_of(Defense(), digits8, workshop, {}).predict_proba(x))
+    assert all(parameter.requires_grad for parameter in victim.module.parameters())
+
+
+def test_a_defense_that_keeps_nothing_back_shares_the_undefended_victim(digits8, workshop):
+    defense = Counting()
+    victim = victim_of(defense, digits8, workshop, {})
+    assert len(defense.seen[0].reserve) == 0 and len(defense.seen[0].spare) == len(digits8.private.train)
+    assert victim.key == victim_of(Defense(), digits8, workshop, {}).key
+    assert len(list((workshop.store.root / "victim").glob("*/manifest.json"))) == 1
 
 
 @pytest.mark.parametrize("name", TRAINED)
