@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_map
 
 from mibench.data import InputSpec
 from mibench.double_backward import has_large_convolutions, lean_convolutions
-from mibench.errors import BudgetExhausted, NotGrantedError
+from mibench.errors import BudgetExhausted, NotGrantedError, QueryRefused
 from mibench.model import Classifier, named
 
 Found = TypeVar("Found")
@@ -65,6 +65,16 @@ class Ledger:
     def state(self) -> dict[str, dict[str, int]]:
         """Returns the counts as plain data, for a manifest."""
         return {"queries": dict(self._queries), "gradients": dict(self._gradients)}
+
+    @contextmanager
+    def answered(self, examples: int) -> Iterator[None]:
+        """Charges examples that the service is asked inside the block; what it refuses is not counted as a query."""
+        self.charge(examples, gradient=False)
+        try:
+            yield
+        except QueryRefused:
+            self._queries[self.phase] -= examples
+            raise
 
     def affords(self, state: Mapping[str, Mapping[str, int]]) -> bool:
         """Whether the budget has room for the counts of an earlier run."""
@@ -118,8 +128,7 @@ class LabelsView(View):
 
     def query(self, x: Tensor) -> Tensor:
         """Returns class ids of shape ``(N,)`` for inputs of shape ``(N, ...)``."""
-        self.ledger.charge(len(x), gradient=False)
-        with torch.no_grad():
+        with self.ledger.answered(len(x)), torch.no_grad():
             return named(self._ask(x.detach().to(self.device)))
 
 
@@ -131,8 +140,7 @@ class ScoresView(View):
 
     def query(self, x: Tensor) -> Tensor:
         """Returns probabilities of shape ``(N, classes)``; they carry no gradient."""
-        self.ledger.charge(len(x), gradient=False)
-        with torch.no_grad():
+        with self.ledger.answered(len(x)), torch.no_grad():
             return self._ask(x.detach().to(self.device))
 
     def narrow(self) -> LabelsView:
@@ -148,8 +156,8 @@ class ExplanationsView(View):
 
     def query(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Returns probabilities ``(N, classes)`` and saliency maps of the shape of ``x``, both without gradient."""
-        self.ledger.charge(len(x), gradient=False)
-        scores, saliency = self._explain(x.detach().to(self.device))
+        with self.ledger.answered(len(x)):
+            scores, saliency = self._explain(x.detach().to(self.device))
         return scores.detach(), saliency.detach()
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mibench.access import GradientsView, Ledger, View, WhiteBoxView
 from mibench.attacks.base import Attack, AttackResult
@@ -330,11 +330,14 @@ class Cell(Stage):
                 raise UserError(
                     "The reconstruction of this cell is no longer in the store; run it again with overwrite=always."
                 )
-            view = (observation or self.observe(victim, population)).view
+            seen = observation or self.observe(victim, population)
+            view = seen.view
             try:
                 knowledge, preparing = self.knowledge_of(victim, population, view)
-                networks = method.untrained(view, knowledge, self.seed)
-                if len(networks):
+                networks: nn.ModuleDict | None = method.untrained(view, knowledge, self.seed).eval()
+                if networks and victim.defense.remembers:
+                    networks = None  # to be trained by the customer who then attacks
+                elif networks:
                     trained = self.prepared(
                         "attack_model",
                         {**key, "revision": version},
@@ -346,12 +349,14 @@ class Cell(Stage):
                     preparing += trained.facts["seconds"]
             except QueryRefused as refusal:
                 nothing = {"ledger": view.ledger.state(), "seconds": NAN, "peak_memory_mb": NAN}
+                nothing |= {"customer": seen.customer.facts}
                 return Payload(self.task.blank(goal, view.spec).tensors(), {**nothing, "stopped": str(refusal)})
-            result = method(view, knowledge, goal, seed=self.seed, networks=networks.eval(), label=label)
+            result = method(view, knowledge, goal, seed=self.seed, networks=networks, label=label)
             cost = {
                 "ledger": result.ledger,
                 "seconds": preparing + result.seconds,
                 "peak_memory_mb": result.peak_memory_mb,
+                "customer": seen.customer.facts,
             }
             return Payload(result.reconstruction.tensors(), {**cost, "stopped": result.stopped})
 
@@ -434,7 +439,8 @@ class Cell(Stage):
         numbers = []
         for block in metrics:
             numbers += score(build(block, **weights_folder(block, self.plan)), result, control, self.truth, self.seed)
-        return numbers + facts_as_scores(self.truth)
+        met = [Score(metric=name, value=value, n=1) for name, value in sorted(self.result.customer.items())]
+        return numbers + facts_as_scores(self.truth) + met
 
     # 7. Rows and pictures
 
@@ -446,6 +452,7 @@ class Cell(Stage):
         said = list(self.split.notes) if retrained else []
         said += [NO_CONTROL] if self.config["control"] == "none" and retrained else []
         said += self.remarks
+        said += [f"The attack ended early: {self.result.stopped}"] if self.result.stopped else []
         said += self.setting.described() if self.split.captured is None else []
         finished = bool(self.config["target"].get("weights"))
         if near_chance(accuracy, chance) and (finished or self.plan.access != "gradients"):  # which tell at any age

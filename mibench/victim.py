@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from mibench.data import Examples, InputSpec, Population, Split
-from mibench.defenses.base import DefenderData, Defense, DefenseContext
+from mibench.defenses.base import Customer, DefenderData, Defense, DefenseContext
 from mibench.errors import UserError
 from mibench.model import Classifier
 from mibench.seeding import derive, generator, seeded
@@ -84,9 +84,20 @@ class Victim:
     states: dict[int, dict[str, Tensor]] = field(default_factory=dict)
 
     def predict_proba(self, x: Tensor) -> Tensor:
-        """Returns what the defended service answers: probabilities ``(N, classes)`` after the ``output`` hook."""
-        answer = self.defense.predict_proba if self.model is None else self.model.predict_proba
-        return self.defense.output(answer(x))
+        """Returns what the defended service answers: probabilities ``(N, classes)`` after the ``output`` hook.
+
+        Every example is asked by a client of its own.
+        """
+        return self.answer(x, None)
+
+    def answer(self, x: Tensor, customer: Customer | None) -> Tensor:
+        """Returns what the defended service answers to one client, shape ``(N, classes)``.
+
+        Raises:
+            QueryRefused: If the defense answers this client no more.
+        """
+        answering = self.defense if self.model is None else self.model
+        return self.defense.answer(x, answering.predict_proba(x), customer)
 
     @property
     def module(self) -> Classifier:

@@ -7,6 +7,7 @@ import torch
 
 from mibench.catalogue import entries
 from mibench.composition import compose, plan_cell
+from mibench.defenses.base import Defense
 from mibench.errors import IncompatibleCellError, NotGrantedError, UserError
 from mibench.leaderboard.rows import COLUMNS
 from mibench.leaderboard.shards import read_shard
@@ -147,6 +148,7 @@ def test_a_grant_is_part_of_the_cells_that_use_it_alone(make_cell, monkeypatch):
 def test_a_spent_budget_gives_the_best_so_far(make_cell, tmp_path):
     cell = make_cell("attack=gmi", "query_budget=40", folder=tmp_path)
     assert "budget of 40 queries" in cell.result.stopped
+    assert any(note.startswith("The attack ended early: The attack's budget of 40") for note in cell.notes)
     assert sum(cell.result.ledger["queries"].values()) == 40
     assert not bool(cell.result.reconstruction.missing.any())
 
@@ -209,6 +211,18 @@ def test_an_attacks_own_models_are_stored_with_what_they_cost(attack_with_a_mode
     elsewhere = make_cell("attack=mi_face", folder=tmp_path / "elsewhere")
     assert torch.equal(elsewhere.result.reconstruction.values, cold.result.reconstruction.values)
     assert cold.control is not None and len(attack_with_a_model) == 3, "the control's models are its own"
+
+
+def test_where_the_defense_remembers_the_attackers_models_are_trained_by_the_one_who_attacks(
+    attack_with_a_model, make_cell, tmp_path, monkeypatch
+):
+    cold = make_cell("attack=mi_face", folder=tmp_path)
+    assert cold.result.ledger["queries"]["prepare"] == 30 and len(attack_with_a_model) == 1
+    monkeypatch.setattr(Defense, "remembers", True)
+    warm = make_cell("attack=mi_face", folder=tmp_path)
+    warm.rebuild = True
+    assert warm.result.ledger == cold.result.ledger and len(attack_with_a_model) == 2
+    assert torch.equal(warm.result.reconstruction.values, cold.result.reconstruction.values)
 
 
 def test_a_budget_spent_while_preparing_leaves_failures(attack_with_a_model, make_cell, tmp_path):

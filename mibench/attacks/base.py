@@ -6,7 +6,7 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar, final
 
 import torch
@@ -42,6 +42,7 @@ class AttackResult:
         seconds: Wall time of ``prepare`` and ``reconstruct``.
         peak_memory_mb: Highest memory in MiB: of the device on CUDA, of the process elsewhere.
         stopped: Why the attack ended early; empty where it did not.
+        customer: What the victim's defense said of the attacker (queries refused); added by the cell.
     """
 
     reconstruction: Reconstruction
@@ -49,6 +50,7 @@ class AttackResult:
     seconds: float
     peak_memory_mb: float
     stopped: str = ""
+    customer: Mapping[str, float] = field(default_factory=dict)
 
 
 class Attack(ABC, Generic[ViewT, GoalT]):

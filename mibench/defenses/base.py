@@ -100,6 +100,19 @@ class Client:
             )
 
 
+@dataclass
+class Customer:
+    """One client of the served model, as the defense knows it.
+
+    Attributes:
+        memory: What the defense remembers of its queries; empty at the first one.
+        facts: What the defense says of it (queries refused), for the rows.
+    """
+
+    memory: dict[str, Tensor] = field(default_factory=dict)
+    facts: dict[str, float] = field(default_factory=dict)
+
+
 def sensitive_columns(columns: Sequence[Column], sensitive: str | Sequence[str] | None) -> list[int]:
     """Returns the positions of the columns that a defense's option ``sensitive`` names.
 
@@ -125,16 +138,18 @@ class Defense:
         learns_from_public: Whether its ``fit`` is given the public data, which then are part of what a victim is.
         reserve_share: Share of the training data, of every class alike, that is kept back from the target for
             :meth:`learn`.
+        remembers: Whether what it answers depends on what a client has asked before.
     """
 
     card: ClassVar[DefenseCard]
     learns_from_public: ClassVar[bool] = False
     reserve_share: float = 0.0
+    remembers: ClassVar[bool] = False
 
     @classmethod
     def overridden(cls) -> tuple[str, ...]:
         """Returns the hooks this class changes; a test holds them equal to those on the card."""
-        methods = {"training": ("fit", "loss")}
+        methods = {"training": ("fit", "loss"), "output": ("output", "answer")}
         return tuple(
             hook
             for hook in HOOKS
@@ -178,13 +193,28 @@ class Defense:
     def learn(self, model: Classifier, context: DefenseContext) -> None:
         """Trains the defense's own networks, or calibrates it, once ``model`` is finished and before it serves.
 
-        For the hooks ``output`` and ``features``; ``model`` is frozen, and what is learned travels through :meth:`state`.
-        Random draws are seeded already.
+        For the hooks ``output`` and ``features``; ``model`` is frozen, random draws are seeded, and what is learned
+        travels through :meth:`state`.
         """
 
     def output(self, probabilities: Tensor) -> Tensor:
         """Returns what the service answers for the model's probabilities ``(N, classes)``."""
         return probabilities
+
+    def answer(self, x: Tensor, probabilities: Tensor, customer: Customer | None) -> Tensor:
+        """Returns what the service answers to inputs ``x``; the rest of the ``output`` hook, by default :meth:`output`.
+
+        For a defense that looks at the inputs, or at who asks.
+
+        Args:
+            x: The inputs, shape ``(N, ...)``.
+            probabilities: The model's, shape ``(N, classes)``.
+            customer: Who asks; None where every example comes from a client of its own, as when utility is measured.
+
+        Raises:
+            QueryRefused: If the service answers this client no more; none of ``x`` is answered then.
+        """
+        return self.output(probabilities)
 
     def features(self, features: Tensor) -> Tensor:
         """Returns what a split client sends for its features."""

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 from mibench.access import Ledger, View
 from mibench.card import SettingCard
 from mibench.data import Examples, Population, Split
-from mibench.defenses.base import Defense, DefenseContext
+from mibench.defenses.base import Customer, Defense, DefenseContext
 from mibench.victim import Blueprint, Victim, Workshop, defender_context
 
 
@@ -21,10 +21,12 @@ class Observation:
     Attributes:
         view: The view.
         secret: The inputs behind the observation (clients' batches); only the task's truth receives them.
+        customer: The attacker as the defense knows it; a new one in every observation.
     """
 
     view: View
     secret: Examples | None = None
+    customer: Customer = field(default_factory=Customer)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from torch import Tensor
 from mibench.access import ExplanationsView, LabelsView, Ledger, NoView, ScoresView, WhiteBoxView
 from mibench.card import SettingCard
 from mibench.data import Population
+from mibench.defenses.base import Customer
 from mibench.errors import UserError
 from mibench.settings.base import Observation, Scene, Setting
 from mibench.victim import Victim, train_central
@@ -42,24 +43,28 @@ class Central(Setting):
         self, scene: Scene, victim: Victim, population: Population, access: str, count: int, ledger: Ledger
     ) -> Observation:
         """Returns the view of the finished model."""
-        device = scene.workshop.device
+        device, customer = scene.workshop.device, Customer()
+
+        def ask(x: Tensor) -> Tensor:
+            return victim.answer(x, customer)
+
         if access == "none":
             return Observation(NoView(victim.spec, ledger, device))
         if access == "white_box":
             return Observation(WhiteBoxView.of(victim.module, victim.spec, ledger, device))
         if access == "scores":
-            return Observation(ScoresView(victim.spec, ledger, device, victim.predict_proba))
+            return Observation(ScoresView(victim.spec, ledger, device, ask), customer=customer)
         if access == "labels":
-            return Observation(LabelsView(victim.spec, ledger, device, victim.predict_proba))
+            return Observation(LabelsView(victim.spec, ledger, device, ask), customer=customer)
         if access == "explanations":
-            return Observation(ExplanationsView(victim.spec, ledger, device, lambda x: _explain(victim, x)))
+            view = ExplanationsView(victim.spec, ledger, device, lambda x: (ask(x), _saliency(victim, x)))
+            return Observation(view, customer=customer)
         raise UserError(f"Setting 'central' does not offer access '{access}'.")
 
 
-def _explain(victim: Victim, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the service's scores and the input-gradient saliency of the top class (Simonyan et al., 2014)."""
+def _saliency(victim: Victim, x: Tensor) -> Tensor:
+    """Returns the input-gradient saliency of the top class (Simonyan et al., 2014)."""
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
         top = victim.module(x).max(1).values.sum()
-        saliency = torch.autograd.grad(top, x)[0].abs()
-    return victim.predict_proba(x.detach()), saliency
+        return torch.autograd.grad(top, x)[0].abs()

@@ -6,7 +6,7 @@ import torch
 from mibench.access import ExplanationsView, LabelsView, Ledger, NoView, ScoresView, WhiteBoxView
 from mibench.card import DefenseCard
 from mibench.defenses.base import Defense
-from mibench.errors import BudgetExhausted, UserError
+from mibench.errors import BudgetExhausted, QueryRefused, UserError
 from mibench.settings.base import Scene
 from mibench.settings.central import Central
 from mibench.targets.mlp import Mlp
@@ -23,6 +23,23 @@ class Rounding(Defense):
 
     def output(self, probabilities):
         return torch.nn.functional.one_hot(probabilities.argmax(1), probabilities.shape[1]).to(probabilities)
+
+
+class Guest(Defense):
+    """Answers every customer eight examples."""
+
+    card = DefenseCard(name="guest", title="Guest", modalities=("image",), hooks=("output",), affects=("scores",))
+    remembers = True
+
+    def answer(self, x, probabilities, customer):
+        if customer is None:
+            return probabilities
+        asked = customer.memory.setdefault("asked", torch.zeros(1))
+        if asked + len(x) > 8:
+            customer.facts["queries_refused"] = len(x)
+            raise QueryRefused("That is enough.")
+        asked += len(x)
+        return probabilities
 
 
 class Negative(Defense):
@@ -151,3 +168,19 @@ def test_the_budget_holds_at_every_access(stage, digits8, access):
     ask(digits8.private.test.x[:10])
     with pytest.raises(BudgetExhausted):
         ask(digits8.private.test.x[:1])
+
+
+@pytest.mark.parametrize("access", ["scores", "labels", "explanations"])
+def test_a_customer_is_refused_while_others_are_answered(stage, digits8, access):
+    """What is refused is no query; utility is asked by others; a new observation is a new customer."""
+    setting, scene, victim = stage(Guest(), epochs=0)
+    x = digits8.private.test.x[:5]
+    seen = setting.observe(scene, victim, digits8.private, access, 0, Ledger())
+    seen.view.query(x)
+    with pytest.raises(QueryRefused):
+        seen.view.query(x)
+    assert seen.view.ledger.queries == 5 and seen.customer.facts == {"queries_refused": 5}
+    assert len(victim.predict_proba(digits8.private.test.x)) > 8
+    again = setting.observe(scene, victim, digits8.private, access, 0, Ledger())
+    again.view.query(x)
+    assert again.view.ledger.queries == 5 and not again.customer.facts
