@@ -1,0 +1,54 @@
+r"""Hard labels: the service names the most probable class and nothing else.
+
+The answer is the one-hot vector of :math:`\arg\max_i p_i`, of equal ones the first. With a ``threshold`` :math:`t` the
+service abstains where :math:`\max_i p_i < t`: it answers zeros, which whoever sees labels reads as the class -1, and
+which counts as a wrong answer where utility is measured. Scores and explanations are withheld: a cell whose attack
+needs them is refused instead of run on one-hot vectors.
+
+It does not protect from attacks that need no more than labels, of which boundary repulsion is one (Kahla et al.,
+Label-Only Model Inversion Attacks via Boundary Repulsion, CVPR 2022): those are the attackers who know of it. Without
+a threshold they meet just what they would meet without a defense; that cell shows what remains.
+
+A standard measure without a paper of its own, and without official code.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from mibench.card import DefenseCard
+from mibench.defenses.base import Defense
+from mibench.options import Range
+
+#: A probability.
+Probability = Annotated[float, Range("from 0 to 1", lambda value: 0 <= value <= 1)]
+
+
+class LabelOnlyOutput(Defense):
+    """The label alone, or no answer.
+
+    Args:
+        threshold: The least probability at which the label is said; 0 says it always.
+    """
+
+    card = DefenseCard(
+        name="label_only_output",
+        title="Hard-label output",
+        modalities=("image", "text", "tabular", "audio", "graph"),
+        fidelity="paper",
+        hooks=("output",),
+        affects=("scores", "labels", "explanations"),
+        withholds=("scores", "explanations"),
+        strength="threshold",
+    )
+
+    def __init__(self, *, threshold: Probability = 0.0) -> None:
+        self.threshold = threshold
+
+    def output(self, probabilities: Tensor) -> Tensor:
+        """Returns one-hot vectors ``(N, classes)``, of zeros where the service abstains."""
+        best, labels = probabilities.max(1, keepdim=True)
+        return torch.zeros_like(probabilities).scatter(1, labels, (best >= self.threshold).to(probabilities))
