@@ -313,6 +313,8 @@ def stacked(card: DefenseCard, parts: Sequence[DefenseCard]) -> DefenseCard:
         modalities=tuple(one for one in card.modalities if all(one in part.modalities for part in parts)),
         hooks=tuple(sorted({hook for part in parts for hook in part.hooks}, key=HOOKS.index)),
         affects=tuple(sorted({one for part in parts for one in part.affects}, key=ACCESSES.index)),
+        withholds=tuple(sorted({one for part in parts for one in part.withholds}, key=ACCESSES.index)),
+        replaces=next((part.replaces for part in parts if part.replaces), ""),
         fidelity=max((part.fidelity for part in parts), key=FIDELITIES.index, default=card.fidelity),
     )
 

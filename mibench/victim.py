@@ -214,15 +214,15 @@ def train_central(
         return Payload(victim_tensors(trained, defense), facts)
 
     payload = workshop.store.get("victim", full_key, build)
-    model = restore_victim(initial_model(blueprint, spec, defense, context), defense, payload.tensors)
-    victim = Victim(model, defense, spec, full_key, dict(payload.facts))
+    finished = restore_victim(initial_model(blueprint, spec, defense, context), defense, payload.tensors)
+    victim = Victim(finished, defense, spec, full_key, dict(payload.facts))
     return taught(victim, context, workshop, learner)
 
 
 def taught(victim: Victim, context: DefenseContext, workshop: Workshop, learner: Mapping[str, Any] | None) -> Victim:
     """Returns the victim with what its defense learns of the finished model, from the store where it is there."""
     defense = victim.defense
-    if type(defense).learn is Defense.learn:
+    if not defense.learns:
         return victim
 
     def build() -> Payload:

@@ -121,11 +121,9 @@ def sensitive_columns(columns: Sequence[Column], sensitive: str | Sequence[str] 
     """
     names = [column.name for column in columns]
     wanted = [sensitive] if isinstance(sensitive, str) else list(sensitive or ())
-    for name in wanted or [None]:
+    for name in wanted or ["null"]:
         if name not in names:
-            raise UserError(
-                f"defense.sensitive={name or 'null'} is no column of the table; choose of {', '.join(names)}."
-            )
+            raise UserError(f"defense.sensitive={name} is no column of the table; choose of {', '.join(names)}.")
     return [names.index(name) for name in wanted]
 
 
@@ -142,9 +140,9 @@ class Defense:
     """
 
     card: ClassVar[DefenseCard]
-    learns_from_public: ClassVar[bool] = False
+    learns_from_public: bool = False
     reserve_share: float = 0.0
-    remembers: ClassVar[bool] = False
+    remembers: bool = False
 
     @classmethod
     def overridden(cls) -> tuple[str, ...]:
@@ -160,6 +158,11 @@ class Defense:
     def hooks(self) -> tuple[str, ...]:
         """The hooks that this defense changes."""
         return type(self).overridden()
+
+    @property
+    def learns(self) -> bool:
+        """Whether it learns of the finished model."""
+        return type(self).learn is not Defense.learn
 
     def data(self, train: Examples, context: DefenseContext) -> Examples:
         """Returns the training data that the target sees."""

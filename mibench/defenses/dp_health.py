@@ -175,7 +175,8 @@ def gamma_noise(shape: Sequence[int], scale: float, draws: torch.Generator) -> T
     count = math.prod(shape)
     direction = torch.randn(count, generator=draws)
     length = scale * -torch.log1p(-torch.rand(count, generator=draws)).sum()  # of as many exponentials
-    return (length * direction / direction.norm()).reshape(tuple(shape))
+    noise: Tensor = length * direction / direction.norm()
+    return noise.reshape(tuple(shape))
 
 
 def emphasised(columns: Sequence[Column], sensitive: str, emphasis: float) -> Tensor:

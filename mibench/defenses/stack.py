@@ -21,7 +21,7 @@ from torch import Tensor
 
 from mibench.card import HOOKS, DefenseCard
 from mibench.data import Examples
-from mibench.defenses.base import Client, Defense, DefenseContext, Update
+from mibench.defenses.base import Client, Customer, Defense, DefenseContext, Update
 from mibench.errors import IncompatibleCellError
 from mibench.model import Classifier
 from mibench.training import Batch, Training, cross_entropy
@@ -47,6 +47,9 @@ class Stack(Defense):
 
     def __init__(self, *, parts: Sequence[Defense]) -> None:
         self.parts = parts
+        self.reserve_share = max((part.reserve_share for part in parts), default=0.0)
+        self.remembers = any(part.remembers for part in parts)
+        self.learns_from_public = any(part.learns_from_public for part in parts)
         self._losses = [part for part in parts if type(part).loss is not Defense.loss]
         self._fits = [part for part in parts if type(part).fit is not Defense.fit]
         training = list(dict.fromkeys([*self._fits, *self._losses]))
@@ -61,6 +64,11 @@ class Stack(Defense):
     def hooks(self) -> tuple[str, ...]:
         """The hooks that some part changes."""
         return tuple(hook for hook in HOOKS if any(hook in part.hooks for part in self.parts))
+
+    @property
+    def learns(self) -> bool:
+        """Whether a part learns of the finished model."""
+        return any(part.learns for part in self.parts)
 
     def data(self, train: Examples, context: DefenseContext) -> Examples:
         """Returns the training data after all parts."""
@@ -87,17 +95,42 @@ class Stack(Defense):
         first, *others = (part.loss(batch) for part in self._losses)
         return first + sum(others) - len(others) * cross_entropy(batch) if others else first
 
-    def fit(self, training: Training) -> Classifier:
+    def fit(self, training: Training) -> Classifier | None:
         """Trains as the one part that replaces the training does, or by the common loop with :meth:`loss`."""
         for part in self._fits:
             return part.fit(training)
         return super().fit(training)
+
+    def predict_proba(self, x: Tensor) -> Tensor:
+        """Returns the probabilities of what the part that replaces the training has put in a module's place."""
+        return self._fits[0].predict_proba(x)
+
+    def learn(self, model: Classifier, context: DefenseContext) -> None:
+        """Lets every part learn of the finished model, on the same reserve."""
+        for part in self.parts:
+            part.learn(model, context)
 
     def output(self, probabilities: Tensor) -> Tensor:
         """Returns the service's answer after all parts."""
         for part in self.parts:
             probabilities = part.output(probabilities)
         return probabilities
+
+    def answer(self, x: Tensor, probabilities: Tensor, customer: Customer | None) -> Tensor:
+        """Returns the service's answer to one client after all parts, each of which knows the client by itself."""
+        for number, part in enumerate(self.parts):
+            own = None if customer is None else self._known(customer, number)
+            try:
+                probabilities = part.answer(x, probabilities, own)
+            finally:
+                if customer is not None and own is not None:
+                    customer.memory.update(_above(f"{number}", own.memory))
+                    customer.facts.update(own.facts)
+        return probabilities
+
+    @staticmethod
+    def _known(customer: Customer, number: int) -> Customer:
+        return Customer(_under(f"{number}", customer.memory), dict(customer.facts))
 
     def features(self, features: Tensor) -> Tensor:
         """Returns what a split client sends after all parts."""

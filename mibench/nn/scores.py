@@ -51,7 +51,8 @@ class ScoreInverse(nn.Sequential):
 
     def errors(self, scores: Tensor, wanted: Tensor) -> Tensor:
         """Returns the mean squared error of every row against the flat standardised inputs ``wanted``."""
-        return (self(scores) - wanted).square().mean(1)
+        found: Tensor = (self(scores) - wanted).square().mean(1)
+        return found
 
 
 class Standard(nn.Module):

@@ -56,8 +56,7 @@ def test_its_strength_is_one_of_its_options(name):
 
 @pytest.mark.parametrize("name", ENTRIES)
 def test_only_a_defense_of_answers_or_features_learns_after_training(name):
-    kind = get_class(ENTRIES[name].node["_target_"])
-    learns = kind.learn is not Defense.learn
+    learns = made(name).learns
     assert not learns or set(ENTRIES[name].card.hooks) & {"output", "features"}
     assert learns or not made(name).reserve_share, "a reserve that nothing learns from"
 

@@ -3,14 +3,14 @@ import torch
 
 from mibench.card import HOOKS
 from mibench.composition import build, compose, plan_cell
-from mibench.defenses.base import Client, Defense
+from mibench.defenses.base import Client, Customer, Defense
 from mibench.defenses.bido import Bido
 from mibench.defenses.dgc import Dgc
 from mibench.defenses.dp_sgd import DpSgd
 from mibench.defenses.precode import Precode
 from mibench.defenses.rounding import Rounding
 from mibench.defenses.stack import Stack
-from mibench.errors import IncompatibleCellError, UserError
+from mibench.errors import IncompatibleCellError, QueryRefused, UserError
 from mibench.plan import plan_cells
 from mibench.targets.cnn import Cnn
 from mibench.training import Batch, Recipe, cross_entropy
@@ -95,6 +95,41 @@ def test_what_it_learned_comes_back_to_the_parts():
         part.value = torch.tensor(number)
     again.restore(first.state())
     assert [float(part.value) for part in (again.parts[0], again.parts[2])] == [0.0, 1.0]
+
+
+class Counting(Defense):
+    remembers = True
+
+    def answer(self, x, probabilities, customer):
+        if customer is not None:
+            asked = customer.memory.get("asked", torch.zeros(()))
+            customer.memory["asked"] = asked + len(x)
+            if asked >= 2:
+                raise QueryRefused("enough")
+        return self.output(probabilities)
+
+
+def test_each_part_knows_a_customer_by_itself_and_may_refuse():
+    customer, x = Customer(), torch.ones(1, 2)
+    stack = Stack(parts=[Counting(), Plus(), Counting()])
+    assert stack.remembers and not Stack(parts=[Plus()]).remembers
+    for _ in range(2):
+        assert float(stack.answer(x, x, customer)[0, 0]) == 2
+    with pytest.raises(QueryRefused):
+        stack.answer(x, x, customer)
+    assert sorted(float(asked) for asked in customer.memory.values()) == [2, 3]  # the second part was not reached
+    assert float(stack.answer(x, x, None)[0, 0]) == 2
+
+
+def test_a_stack_learns_where_a_part_does_on_the_largest_reserve():
+    class Learner(Defense):
+        reserve_share = 0.25
+
+        def learn(self, model, context):
+            self.saw = len(context.data.reserve)
+
+    assert not Stack(parts=[Plus(), Bido()]).learns and Stack(parts=[Plus(), Learner()]).learns
+    assert Stack(parts=[Plus(), Learner()]).reserve_share == 0.25
 
 
 def test_two_that_take_the_training_over_are_refused():
