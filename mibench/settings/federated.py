@@ -279,7 +279,9 @@ class Federated(Setting):
         shared: list[Update] = []
         for client in range(self.clients):
             drawn = self._batch(scene, population, number, client).to(scene.workshop.device)
-            batch = scene.defense.data(drawn, context)
+            batch = drawn
+            if type(scene.defense).data is not Defense.data:
+                batch = scene.defense.data(drawn, self._own(scene, context, population, client))
             seed = derive(scene.seed, "client", number, client)
             own = self.batch_norm == "train" and bool(norms(model))
             with seeded(seed):
@@ -307,10 +309,21 @@ class Federated(Setting):
             use_batch_statistics(start)
         return Transcript(start, rounds, self._server_lr)
 
+    def _share(self, scene: Scene, population: Population, client: int) -> Tensor:
+        """Returns the rows of the training data that a client owns; no two clients have one in common."""
+        order = torch.randperm(len(population.train), generator=generator(derive(scene.seed, "shares")))
+        return order[client :: self.clients]
+
+    def _own(self, scene: Scene, context: DefenseContext, population: Population, client: int) -> DefenseContext:
+        """Returns the context of one client's hooks: it owns its share of the data, and draws for itself."""
+        share = population.train[self._share(scene, population, client)].to(context.device)
+        owned = dataclasses.replace(context.data, train=share)
+        return dataclasses.replace(context, data=owned, seed=derive(context.seed, "client", client))
+
     def _batch(self, scene: Scene, population: Population, number: int, client: int) -> Examples:
         """Returns the batch of one client in one round; clients own disjoint shares of the training data."""
         train = population.train
-        share = torch.randperm(len(train), generator=generator(derive(scene.seed, "shares")))[client :: self.clients]
+        share = self._share(scene, population, client)
         order = share[torch.randperm(len(share), generator=generator(derive(scene.seed, "batch", number, client)))]
         if self.unique_labels:
             first = {int(train.y[index]): index for index in order.flip(0)}

@@ -364,3 +364,22 @@ def test_clients_know_how_old_the_training_is(make_scene, options, expected):
         defense.seen = []
     setting.observe(scene, victim, scene.split.private, "gradients", 2, Ledger())
     assert defense.seen == [share for share in expected for _ in range(2)]
+
+
+def test_a_clients_data_hook_is_given_its_own_share(make_scene):
+    seen = {}
+
+    class Looking(Defense):
+        def data(self, train, context):
+            seen[context.seed] = (train, context.data.train)
+            return train
+
+    scene = make_scene(defense=Looking())
+    setting = Federated(clients=4)
+    observe(setting, scene)
+    assert len(seen) == 4  # a seed for each
+    rows = [row.numpy().tobytes() for _, share in seen.values() for row in share.x]
+    assert len(rows) == len(scene.split.private.train)
+    assert sorted(rows) == sorted(row.numpy().tobytes() for row in scene.split.private.train.x)
+    for batch, share in seen.values():
+        assert bool((share.x == batch.x[0]).flatten(1).all(1).any())
