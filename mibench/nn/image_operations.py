@@ -24,7 +24,7 @@ def _affine(
 
 
 def _posterised(x: Tensor, share: float) -> Tensor:
-    step = 2 ** round(4 * share)
+    step = float(2 ** round(4 * share))
     return (x * 255 / step).floor() * step / 255
 
 
