@@ -3,9 +3,10 @@ r"""A private and audited transparent model (Alufaisan et al., Robust Transparen
 Differential privacy with a useful :math:`\epsilon` does not stop attribute inference on a model whose rules are
 disclosed, so the model is audited first. A tree of fixed depth :math:`D` is grown with :math:`\epsilon`-privacy:
 
-1. Half of :math:`\epsilon`, shared by the levels, chooses questions by the exponential mechanism: question :math:`q`
-   has probability :math:`\propto \exp(\epsilon_l u(q) / 2 \Delta)`, :math:`u` the (Gini) impurity of the two sides times
-   their records, negated, :math:`\Delta = 2`. Questions come from the schema and from quantiles of public records.
+1. Half of :math:`\epsilon`, shared by the levels, chooses questions by the exponential mechanism: question
+   :math:`q` has probability :math:`\propto \exp(\epsilon_l u(q) / 2 \Delta)`, where :math:`u` is the (Gini) impurity of
+   the two sides times their records, negated, and :math:`\Delta = 2`. Questions come from the schema and from
+   quantiles of public records.
 2. The other half counts: every class at every leaf is counted with Laplace noise of scale :math:`2 / \epsilon`.
 3. Audit: Fredrikson's attack infers the sensitive column of public records from the tree, their marginals, the other
    columns and the response. Its *gain* is its accuracy less the best without the model: the most frequent value, or
@@ -168,7 +169,12 @@ class AugmentedDp(Defense):
     def facts(self) -> dict[str, float | str]:
         """Returns epsilon and delta, the gain that the audit still finds, and how many nodes it merged."""
         epsilon = float("inf") if self.epsilon is None else self.epsilon
-        said = {"epsilon": epsilon, "delta": 0.0, "accountant": "pure composition", "model": self.card.replaces}
+        said: dict[str, float | str] = {
+            "epsilon": epsilon,
+            "delta": 0.0,
+            "accountant": "pure composition",
+            "model": self.card.replaces,
+        }
         return {**said, **self._audited}
 
 

@@ -167,7 +167,8 @@ class ReferenceHead(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Returns logits ``(N, classes)`` of rows ``(N, width)``."""
         logits = linear(x, self.weight)
-        return torch.cat([torch.zeros_like(logits[:, :1]), logits], 1)
+        referred: Tensor = torch.cat([torch.zeros_like(logits[:, :1]), logits], 1)
+        return referred
 
 
 def gamma_noise(shape: Sequence[int], scale: float, draws: torch.Generator) -> Tensor:
@@ -175,8 +176,8 @@ def gamma_noise(shape: Sequence[int], scale: float, draws: torch.Generator) -> T
     count = math.prod(shape)
     direction = torch.randn(count, generator=draws)
     length = scale * -torch.log1p(-torch.rand(count, generator=draws)).sum()  # of as many exponentials
-    noise: Tensor = length * direction / direction.norm()
-    return noise.reshape(tuple(shape))
+    noise: Tensor = (length * direction / direction.norm()).reshape(tuple(shape))
+    return noise
 
 
 def emphasised(columns: Sequence[Column], sensitive: str, emphasis: float) -> Tensor:

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mibench.data import Column, Examples, InputSpec, Population, Split
-from mibench.defenses.augmented_dp import AugmentedDp, Audit, laplace, questions
+from mibench.defenses.augmented_dp import Audit, AugmentedDp, laplace, questions
 from mibench.defenses.base import DefenderData, DefenseContext
 from mibench.errors import UserError
 from mibench.optim.trees import Question
@@ -58,7 +58,7 @@ def test_the_audit_finds_the_leaf_and_merging_takes_the_gain_away(tables):
 
 def test_counts_have_laplace_noise_of_the_stated_scale(tables):
     """The counting half of epsilon: scale 2 / epsilon, variance 8 / epsilon squared; a stub without noise has none."""
-    private, public, _ = tables
+    private = tables[0]
     asked = [Question(1, 0.0, True)]  # one question leaves no choice
 
     def noise(epsilon):
