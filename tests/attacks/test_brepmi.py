@@ -1,0 +1,136 @@
+import pytest
+import torch
+
+from mibench.access import Ledger, ScoresView
+from mibench.attacks.brepmi import BrepMi
+from mibench.data import InputSpec
+from mibench.knowledge import Knowledge
+from mibench.model import LatentPrior
+from mibench.tasks.class_ import ClassGoal
+
+SPEC = InputSpec("image", (1, 2, 4), classes=3)
+CENTRE = torch.full((8,), 0.4)
+BALL = ClassGoal(torch.tensor([1]), samples=5)
+
+
+class Identity(LatentPrior):
+    """Images are latents; draws come with those of the ball first, the farthest from its centre foremost."""
+
+    name = "identity"
+    latent_dim = 8
+
+    def generate(self, z):
+        return ((z + 8) / 16).reshape(-1, 1, 2, 4)
+
+    def critic(self, x):
+        return torch.zeros(len(x))
+
+    def sample_latent(self, n, generator):
+        z = super().sample_latent(n, generator).clamp(-1.5, 1.5)
+        apart = distance(z)
+        return z[torch.where(apart < 1.6, apart, -apart).argsort(descending=True)]
+
+
+def distance(z):
+    return (z - CENTRE).norm(dim=1)
+
+
+def latents(result):
+    return result.reconstruction.values.flatten(1) * 16 - 8
+
+
+class Flipped(BrepMi):
+    """A stub: drawn to the boundary."""
+
+    @staticmethod
+    def push(of_class, u):
+        return -BrepMi.push(of_class, u)
+
+
+def run(goal=BALL, method=BrepMi, change=lambda scores: scores, budget=None, seed=0, **options):
+    """Attacks a classifier of which class 1 is a ball of radius 1.6, class 2 nothing and class 0 the rest."""
+
+    def ask(x):
+        apart = distance(x.flatten(1) * 16 - 8)
+        return change(torch.stack([apart / 1.6, torch.ones_like(apart), torch.zeros_like(apart)], 1))
+
+    view = ScoresView(SPEC, Ledger(budget), torch.device("cpu"), ask).narrow()
+    options = {"radius": 0.3, "patience": 60, "iterations": 1000, **options}
+    return method(**options)(view, Knowledge(latent_prior=Identity()), goal, seed=seed)
+
+
+def reached(method):
+    """Returns the distances at the start and at the end, and by which factor the radii grew."""
+    start = latents(run(method=method, budget=256))
+    result = run(method=method)
+    return distance(start), distance(latents(result)), -result.reconstruction.loss / 0.3
+
+
+def test_latents_leave_the_boundary_and_the_sphere_grows():
+    """Measured: from 1.5 to 1.6 down to 0.29 to 0.47, seven growths; drawn to the boundary, 1.5 to 1.6, one at most."""
+    before, after, grew = reached(BrepMi)
+    assert (before > 1.4).all()
+    assert (after < 0.7).all() and (grew > 1.3**4.9).all()
+    before, after, grew = reached(Flipped)
+    assert (after > before - 0.1).all() and (grew < 1.3**1.1).all()
+
+
+@pytest.mark.parametrize("change", [lambda scores: scores**3, lambda scores: (5 * scores).softmax(1)])
+def test_only_the_label_counts(change):
+    """A change of the scores that leaves their order alone leaves the search as it is, to the bit."""
+    result = run(change=change)
+    assert torch.equal(result.reconstruction.values, run().reconstruction.values)
+    assert not torch.equal(result.reconstruction.values, run(seed=1).reconstruction.values)
+
+
+def test_queries_are_the_draws_and_33_per_iteration_of_a_search_that_goes_on():
+    result = run(ClassGoal(torch.tensor([1]), samples=1), patience=1000, iterations=40)
+    assert result.ledger["queries"] == {"prepare": 0, "initialise": 256, "optimise": 40 * 33, "select": 0}
+    grown = []
+
+    class Watched(BrepMi):
+        @staticmethod
+        def push(of_class, u):
+            grown.append(of_class.float().mean(1) > 0.75)
+            return BrepMi.push(of_class, u)
+
+    one = run(ClassGoal(torch.tensor([1]), samples=1), method=Watched)
+    last = max(step for step, each in enumerate(grown, 1) if each.any())
+    assert len(grown) == last + 60 and one.ledger["queries"]["optimise"] == 33 * len(grown)
+    grown.clear()
+    five = run(method=Watched)
+    assert five.ledger["queries"]["optimise"] == 33 * sum(map(len, grown))
+    assert [len(each) for each in grown] == sorted((len(each) for each in grown), reverse=True)
+    assert len(grown[-1]) < 5
+
+
+def test_every_result_is_of_its_class_and_in_the_box():
+    for result in (run(iterations=1), run(iterations=30), run()):
+        z = latents(result)
+        assert (distance(z) < 1.6).all() and (z.abs() <= 1.5 + 1e-5).all()
+
+
+def test_a_class_that_no_draw_meets_is_a_failure():
+    result = run(ClassGoal(torch.tensor([2, 1]), samples=3), draws=512)
+    assert result.reconstruction.missing.tolist() == [True] * 3 + [False] * 3
+    assert result.ledger["queries"]["initialise"] == 512
+    assert (distance(latents(result)[3:]) < 0.7).all()
+
+
+def test_fewer_starts_than_samples_are_begun_from_again():
+    goal = ClassGoal(torch.tensor([1]), samples=200)
+    start = latents(run(goal, budget=256, draws=256))
+    assert 1 < len(start.unique(dim=0)) < 200 and (distance(start) < 1.6).all()
+    assert len(latents(run(goal, draws=256, iterations=3)).unique(dim=0)) > 2 * len(start.unique(dim=0))
+
+
+def test_a_spent_budget_leaves_how_far_each_has_come():
+    result = run(budget=256 + 33 * 5 * 30)
+    assert "budget" in result.stopped and not result.reconstruction.missing.any()
+    assert torch.equal(result.reconstruction.values, run(iterations=30).reconstruction.values)
+
+
+def test_labels_are_all_there_is_to_see():
+    view = ScoresView(SPEC, Ledger(), torch.device("cpu"), lambda x: torch.rand(len(x), 3)).narrow()
+    assert view.query(torch.rand(4, 1, 2, 4)).dtype == torch.long
+    assert not any(hasattr(view, name) for name in ("logits", "model", "narrow"))
