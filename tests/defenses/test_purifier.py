@@ -1,0 +1,110 @@
+import pytest
+import torch
+
+from mibench.composition import build, compose, plain
+from mibench.defenses.base import DefenderData, DefenseContext
+from mibench.defenses.purifier import Purifier
+from mibench.defenses.temperature import Temperature
+from mibench.errors import UserError
+from mibench.nn.scores import ScoreInverse, Standard
+from mibench.seeding import seeded
+
+CPU = torch.device("cpu")
+#: A stub: other numbers, and nothing hidden.
+FLATTER = Temperature(temperature=2.0)
+
+
+@pytest.fixture(scope="module")
+def learned(trained_cnn, digits8):
+    """Purifiers that have learned on the private digits: ``learned(...)``."""
+    empty = digits8.private.train[torch.arange(0)]
+    context = DefenseContext(digits8.spec, DefenderData(digits8.private.train, empty, None), 0, CPU)
+
+    def make(**options):
+        purifier = Purifier(iterations=500, **options)
+        with seeded(0):
+            purifier.learn(trained_cnn, context)
+        return purifier
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def purified(learned):
+    return learned()
+
+
+def spread(scores, labels):
+    """Mean variance of score vectors around their class's mean."""
+    return float(torch.stack([scores[labels == one].var(0, correction=0).sum() for one in labels.unique()]).mean())
+
+
+@pytest.fixture(scope="module")
+def inversion_error(trained_cnn, digits8):
+    """The test error of a fresh inversion network, trained on a service's answers: ``inversion_error(serve)``."""
+    train, test = digits8.private.train, digits8.private.test
+    standard = Standard(train.x)
+    inputs, seen = standard(train.x), trained_cnn.predict_proba(train.x)
+
+    def measure(serve):
+        answers, unseen = serve(seen), serve(trained_cnn.predict_proba(test.x))
+        errors = []
+        with seeded(7):
+            inverse = ScoreInverse(5, 64, hidden=128)
+            optimizer = torch.optim.Adam(inverse.parameters(), 1e-3)
+            for step in range(800):
+                rows = torch.randint(len(train), (64,))
+                optimizer.zero_grad()
+                inverse.errors(answers[rows], inputs[rows]).mean().backward()
+                optimizer.step()
+                if step % 100 == 99:
+                    with torch.no_grad():
+                        errors.append(float(inverse.errors(unseen, standard(test.x)).mean()))
+        return min(errors)
+
+    return measure
+
+
+def test_answers_of_one_class_look_alike_and_keep_the_label(trained_cnn, digits8, purified):
+    """Measured on test digits: all labels stay, and 4.4 % of the variance; of a flatter softmax, the stub, 4.1 times.
+
+    An autoencoder asked for reconstruction alone leaves 15 %: it is the narrowing that the authors begin with.
+    """
+    scores = trained_cnn.predict_proba(digits8.private.test.x)
+    labels = scores.argmax(1)
+
+    def left(defense):
+        return spread(defense.output(scores), labels) / spread(scores, labels)
+
+    answer = purified.output(scores)
+    assert torch.allclose(answer.sum(1), torch.ones(len(answer))) and bool((answer >= 0).all())
+    assert float((answer.argmax(1) == labels).double().mean()) >= 0.995
+    assert left(purified) <= 0.5 < left(FLATTER)
+
+
+def test_a_fresh_inversion_network_brings_back_less(inversion_error, purified):
+    """The card proposes a fifth more; here naming the mean of the right class is 1.18 times the undefended error.
+
+    Measured: 1.17 times (also by reconstruction alone); after a flatter softmax 1.06 times.
+    """
+    raw = inversion_error(lambda scores: scores)
+    assert inversion_error(purified.output) >= 1.1 * raw > inversion_error(FLATTER.output)
+
+
+def test_what_it_learned_comes_back_from_its_state(trained_cnn, digits8, purified):
+    scores = trained_cnn.predict_proba(digits8.private.test.x)
+    again = Purifier()
+    assert again.output(scores) is scores and not again.state()
+    again.restore({})
+    again.restore(purified.state())
+    assert torch.equal(again.output(scores), purified.output(scores))
+    assert set(purified.facts()) == {"label_agreement", "score_inversion"}
+    assert purified.facts()["label_agreement"] >= 0.99 and purified.facts()["score_inversion"] > 0.7
+
+
+def test_it_keeps_back_a_reserve():
+    assert Purifier(reserve=0.3).reserve_share == 0.3
+    block = plain(compose(["defense=purifier"]).defense)
+    for options, said in (({"reserve": 1.0}, r"defense\.reserve"), ({"iterations": 0}, r"defense\.iterations")):
+        with pytest.raises(UserError, match=said):
+            build({**block, **options})
