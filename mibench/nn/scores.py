@@ -51,8 +51,8 @@ class ScoreInverse(nn.Sequential):
 
     def errors(self, scores: Tensor, wanted: Tensor) -> Tensor:
         """Returns the mean squared error of every row against the flat standardised inputs ``wanted``."""
-        found: Tensor = (self(scores) - wanted).square().mean(1)
-        return found
+        away: Tensor = self(scores) - wanted
+        return away.square().mean(1)
 
 
 class Standard(nn.Module):
