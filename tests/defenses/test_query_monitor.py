@@ -1,0 +1,137 @@
+import math
+
+import pytest
+import torch
+
+from mibench.composition import build, compose, plain
+from mibench.defenses.base import Customer, DefenderData, DefenseContext
+from mibench.defenses.query_monitor import QueryMonitor
+from mibench.errors import QueryRefused, UserError
+from mibench.seeding import seeded
+
+CPU = torch.device("cpu")
+SMALL = {"window": 60, "neighbours": 20}
+
+
+@pytest.fixture(scope="module")
+def learned(trained_cnn, digits8):
+    """Monitors calibrated on the private digits: ``learned(detector, ...)``."""
+    empty = digits8.private.train[torch.arange(0)]
+    context = DefenseContext(digits8.spec, DefenderData(digits8.private.train, empty, None), 0, CPU)
+
+    def make(detector, **options):
+        monitor = QueryMonitor(**{"detector": detector, "cap": None, **SMALL, **options})
+        with seeded(0):
+            monitor.learn(trained_cnn, context)
+        return monitor
+
+    return make
+
+
+@pytest.fixture(scope="module")
+def steps(digits8):
+    """A finite-difference attack: both sides of every pixel of five digits, 640 queries."""
+    moves = 1e-3 * torch.eye(64).reshape(64, 1, 8, 8)
+    return torch.cat([one + sign * moves for one in digits8.private.test.x[:5] for sign in (1, -1)])
+
+
+def asked(monitor, model, x, size=1):
+    """Returns the customer who asks ``x``, ``size`` at a time, and how many were answered."""
+    customer, answers = Customer(), 0
+    try:
+        for part in x.split(size):
+            answers += len(monitor.answer(part, model.predict_proba(part), customer))
+    except QueryRefused:
+        pass
+    return customer, answers
+
+
+def test_the_cap_is_met_exactly_and_rows_are_counted_not_calls(trained_cnn, digits8):
+    x = digits8.private.test.x[:60]
+    monitor = QueryMonitor(cap=50, detector="none")
+    for size, answered in ((1, 50), (25, 50), (20, 40)):
+        customer, answers = asked(monitor, trained_cnn, x, size)
+        assert answers == answered and customer.facts == {"queries_refused": min(size, 60 - answered)}
+    assert asked(monitor, trained_cnn, x[:50], 50)[1] == 50, "another client has an account of its own"
+
+
+def test_the_bucket_refills_with_simulated_time(trained_cnn, digits8):
+    """Four a second against one that comes back: after n answers the bucket holds 20 - 3n/4."""
+    x = digits8.private.test.x[:60]
+    for pace, answered in ((4.0, 26), (1.0, 60)):
+        monitor = QueryMonitor(cap=None, burst=20, refill=1.0, pace=pace, detector="none")
+        assert asked(monitor, trained_cnn, x)[1] == answered
+
+
+@pytest.mark.parametrize("detector", ["near_duplicates", "prada", "mmd"])
+def test_honest_clients_are_left_alone(learned, trained_cnn, digits8, detector):
+    """Honest windows that the threshold was not made of, and a stranger who asks the test digits in random order.
+
+    Measured false alarms: of near_duplicates and mmd 0 %, of prada 3.6 %.
+    """
+    monitor = learned(detector)
+    assert monitor.facts()["false_alarms"] <= 0.05
+    x = digits8.private.test.x[torch.randperm(225, generator=torch.Generator().manual_seed(0))]
+    customer, answers = asked(monitor, trained_cnn, x, 25)
+    assert customer.facts == {"queries_refused": 0.0, "flagged_at": -1.0} and answers == len(x)
+
+
+@pytest.mark.parametrize("detector", ["near_duplicates", "prada", "mmd"])
+def test_small_steps_are_found_within_two_hundred_queries(learned, trained_cnn, steps, detector):
+    """Measured: at query 60, the first full window. A stub that forgets after 20 queries never finds them."""
+    customer, answers = asked(learned(detector), trained_cnn, steps)
+    assert 0 < customer.facts["flagged_at"] <= 200 and answers == customer.facts["flagged_at"] - 1
+    forgetful = learned(detector)
+    assert all(asked(forgetful, trained_cnn, part)[0].facts["flagged_at"] < 0 for part in steps[:200].split(20))
+
+
+def test_a_flagged_client_is_blocked_or_degraded_or_noted(learned, trained_cnn, steps):
+    x = steps[:200]
+    degraded, noted = (learned("near_duplicates", action=action) for action in ("degrade", "log"))
+    scores = trained_cnn.predict_proba(x)
+    answers = {}
+    for name, monitor in (("degrade", degraded), ("log", noted)):
+        customer = Customer()
+        found = [monitor.answer(x[rows], scores[rows], customer) for rows in torch.arange(200).split(20)]
+        answers[name], at = torch.cat(found), customer.facts["flagged_at"]
+        assert 0 < at <= 200 and customer.facts["queries_refused"] == 0
+    assert torch.equal(answers["log"], scores)
+    late = math.ceil(at / 20) * 20
+    assert torch.equal(answers["degrade"][late:].sort(1).values[:, :-1], torch.zeros(200 - late, 4))
+    assert torch.equal(answers["degrade"].argmax(1), scores.argmax(1))
+
+
+def test_without_limits_and_detector_it_is_the_identity(trained_cnn, digits8):
+    x = digits8.private.test.x
+    scores = trained_cnn.predict_proba(x)
+    customer = Customer()
+    assert QueryMonitor(cap=None, detector="none").answer(x, scores, customer) is scores
+    assert customer.facts == {"queries_refused": 0.0}
+
+
+def test_what_is_refused_stands_in_the_rows_and_utility_is_whole(make_cell, tmp_path):
+    """A second run of the cell starts with a new client, so that it ends where the first one did."""
+    words = ["attack=nearest_public", "attack.batch_size=50", "dataset.size=8", "evaluation.models=[mlp]"]
+    limited = [*words, "defense=query_monitor", "defense.cap=120", "defense.detector=none"]
+    outcomes = []
+    for _ in range(2):
+        cell = make_cell(*limited, folder=tmp_path)
+        cell.rebuild = True
+        outcomes.append(cell.run())
+        assert sum(cell.result.ledger["queries"].values()) == 100 and "defense.cap" in cell.result.stopped
+    scores = {(one.metric, one.variant): one.value for one in outcomes[0].scores}
+    assert scores["queries_refused", ""] == 50
+    assert {(one.metric, one.variant): one.value for one in outcomes[1].scores} == pytest.approx(scores, nan_ok=True)
+    assert any("ended early: The service refused a query" in note for note in outcomes[0].notes)
+    plainly = make_cell(*words, folder=tmp_path)
+    assert torch.equal(cell.full_case.utility["correct"], plainly.full_case.utility["correct"])
+    assert len(cell.full_case.utility["correct"]) > 120
+
+
+def test_wrong_options_are_said_in_one_sentence(learned):
+    block = plain(compose(["defense=query_monitor"]).defense)
+    for options, said in (({"cap": 0}, r"defense\.cap"), ({"neighbours": 100}, r"defense\.neighbours")):
+        with pytest.raises(UserError, match=said):
+            build({**block, **options})
+    with pytest.raises(UserError, match=r"three windows.*defense\.window=500"):
+        learned("mmd", window=500)
