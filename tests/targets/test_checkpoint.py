@@ -327,3 +327,25 @@ def test_a_cell_is_its_factorys_source(tmp_path, monkeypatch):
 
     assert source_digest("own_model_a") != source_digest("own_model_b")
     assert "own_model_a" not in sys.modules and source_digest("nowhere.at.all") == ""
+
+
+@pytest.mark.parametrize("defense", ["rounding", "top_k", "temperature", "score_noise", "purifier"])
+def test_a_finished_model_is_served_behind_an_output_defense(defense, own, make_cell, tmp_path):
+    """Nothing is trained but what a purifier or a surrogate learns, and that once; the weights stay."""
+    from safetensors.torch import load_file
+
+    short = {"purifier": ["defense.iterations=100"], "score_noise": ["defense.iterations=20"]}.get(defense, [])
+    words = [word for word in own if not word.startswith("attack")]
+    words += ["attack=nearest_public", "control=none", f"defense={defense}", *short]
+    first, again = (make_cell(*words, folder=tmp_path) for _ in range(2))
+    saved = load_file(next(word for word in own if "weights" in word).partition("=")[2])
+    assert all(torch.equal(first.victim.module.trunk.inner.state_dict()[name], value) for name, value in saved.items())
+    x = first.split.private.test.x
+    answers = first.observation.view.query(x)
+    assert not torch.allclose(answers, first.victim.module.predict_proba(x), atol=1e-4)
+    assert float((answers.argmax(1) == first.victim.module(x).argmax(1)).double().mean()) > 0.9
+    assert torch.equal(again.observation.view.query(x), answers) and again.victim.reported == first.victim.reported
+    kinds = {path.name for path in (tmp_path / "store").glob("*")}
+    assert kinds == ({"defense"} if short else set()), "nothing else was trained"
+    if defense == "purifier":
+        assert {"label_agreement", "score_inversion"} <= {one.metric for one in first.run().scores}
