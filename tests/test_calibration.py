@@ -28,7 +28,7 @@ def test_the_command_line_wins_and_other_targets_keep_the_attacks_own():
 
     assert tv() == 2e-3, "the attack's own target is the calibrated one"
     assert tv("attack.tv=0.5") == 0.5
-    assert tv("target=resnet20") == 0.1
+    assert tv("target=vit_tiny") == 0.1
 
 
 def test_a_setting_by_batch_is_that_of_the_largest_calibrated_batch_not_above():
