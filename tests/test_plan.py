@@ -6,7 +6,7 @@ import pytest
 import yaml
 
 from mibench.catalogue import conf_dir, entries, entry
-from mibench.composition import compose, plan_cell, refuse_incompatible
+from mibench.composition import build, compose, plan_cell, refuse_incompatible
 from mibench.errors import IncompatibleCellError, UnknownNameError, UserError
 from mibench.plan import Grid, choices_of, plan_cells, read_grid
 
@@ -167,3 +167,9 @@ def test_all_defenses_of_a_grid_are_those_that_declare_levels():
 def test_the_levels_are_values_of_the_strength():
     for one in entries("defense"):
         assert not one.card.levels or (one.card.strength and len(set(one.card.levels)) >= 3), one.name
+
+
+@pytest.mark.parametrize("one", [one for one in entries("defense") if one.card.levels], ids=lambda one: one.name)
+def test_every_level_is_one_that_the_defense_takes(one):
+    for level in one.card.levels:
+        build(plan_cell(compose([f"defense={one.name}", f"defense.{one.card.strength}={level:g}"])).config["defense"])

@@ -94,6 +94,7 @@ class Ats(Defense):
         hooks=("architecture", "training"),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="share",
+        levels=(0.25, 0.5, 1.0),
     )
 
     def __init__(

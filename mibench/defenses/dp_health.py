@@ -64,6 +64,7 @@ class DpHealth(Defense):
         hooks=("architecture", "training"),
         affects=("white_box", "scores", "labels", "explanations", "features"),
         strength="epsilon",
+        levels=(10.0, 3.0, 1.0, 0.3),
     )
 
     def __init__(

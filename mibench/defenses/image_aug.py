@@ -65,6 +65,7 @@ class ImageAug(Defense):
         hooks=("data",),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="tolerance",
+        levels=(0.01, 0.02, 0.05),
     )
 
     def __init__(

@@ -43,6 +43,7 @@ class LabelOnlyOutput(Defense):
         affects=("scores", "labels", "explanations"),
         withholds=("scores", "explanations"),
         strength="threshold",
+        levels=(0.25, 0.5, 0.9),
     )
 
     def __init__(self, *, threshold: Probability = 0.0) -> None:

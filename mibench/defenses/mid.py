@@ -67,6 +67,7 @@ class Mid(Defense):
         hooks=("architecture", "training"),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="beta",
+        levels=(3e-4, 3e-3, 3e-2, 0.1),
     )
 
     def __init__(self, *, beta: NonNegative = 3e-3, dim: Count | None = None) -> None:

@@ -53,6 +53,7 @@ class NegLs(Defense):
         hooks=("training",),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="alpha",
+        levels=(-0.01, -0.05, -0.1, -0.2),
     )
 
     def __init__(self, *, alpha: float = -0.05, warmup: Decay = 0.5, full: Portion = 0.75) -> None:

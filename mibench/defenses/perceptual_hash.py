@@ -55,6 +55,7 @@ class PerceptualHash(Defense):
         hooks=("input",),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="share",
+        levels=(0.25, 0.5, 1.0),
     )
 
     def __init__(

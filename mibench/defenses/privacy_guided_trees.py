@@ -55,6 +55,7 @@ class PrivacyGuidedTrees(Defense):
         hooks=("architecture", "training"),
         affects=("scores", "labels"),
         strength="gamma",
+        levels=(0.5, 0.9, 0.99, 1.0),
         replaces="decision tree",
     )
 

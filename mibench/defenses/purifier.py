@@ -65,6 +65,7 @@ class Purifier(Defense):
         hooks=("output",),
         affects=("scores", "labels", "explanations"),
         strength="inversion_weight",
+        levels=(0.1, 1.0, 10.0),
     )
 
     def __init__(

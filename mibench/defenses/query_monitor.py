@@ -84,6 +84,7 @@ class QueryMonitor(Defense):
         hooks=("output",),
         affects=("scores", "labels", "explanations"),
         strength="cap",
+        levels=(10000, 1000, 100),
     )
     remembers = True
 

@@ -61,6 +61,7 @@ class RandomErasing(Defense):
         hooks=("training",),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="area_high",
+        levels=(0.3, 0.5, 0.8),
     )
 
     def __init__(

@@ -67,6 +67,7 @@ class Sca(Defense):
         hooks=("architecture",),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="threshold",
+        levels=(0.1, 0.5, 1.0),
     )
 
     def __init__(

@@ -61,6 +61,7 @@ class ScoreNoise(Defense):
         hooks=("output",),
         affects=("scores", "explanations"),
         strength="epsilon",
+        levels=(0.1, 0.5, 1.0),
     )
 
     def __init__(

@@ -57,6 +57,7 @@ class SecCnn(Defense):
         hooks=("architecture",),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="factor",
+        levels=(2, 3, 4),
     )
 
     def __init__(

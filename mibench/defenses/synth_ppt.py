@@ -55,6 +55,7 @@ class SynthPpt(Defense):
         hooks=("data",),
         affects=("white_box", "scores", "labels", "explanations"),
         strength="share",
+        levels=(0.1, 0.5, 1.0),
     )
 
     def __init__(

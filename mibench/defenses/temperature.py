@@ -44,6 +44,7 @@ class Temperature(Defense):
         hooks=("output",),
         affects=("scores", "explanations"),
         strength="temperature",
+        levels=(2.0, 5.0, 10.0),
     )
 
     def __init__(self, *, temperature: Positive = 5.0) -> None:

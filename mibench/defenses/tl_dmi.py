@@ -57,6 +57,7 @@ class TlDmi(Defense):
         hooks=("training",),
         affects=("white_box", "scores", "labels", "explanations", "features"),
         strength="frozen",
+        levels=(0.3, 0.6, 0.9),
     )
     learns_from_public = True
 

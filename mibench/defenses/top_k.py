@@ -42,6 +42,7 @@ class TopK(Defense):
         hooks=("output",),
         affects=("scores", "explanations"),
         strength="k",
+        levels=(10, 5, 3, 1),
     )
 
     def __init__(self, *, k: Count = 3, fill: Literal["zero", "uniform"] = "zero", renormalise: bool = True) -> None:

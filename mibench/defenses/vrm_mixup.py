@@ -62,6 +62,7 @@ class VrmMixup(Defense):
         hooks=("data", "training"),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="alpha",
+        levels=(0.2, 1.0, 5.0),
     )
 
     def __init__(
