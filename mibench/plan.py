@@ -151,6 +151,30 @@ class _Groups:
         return list(choices(group_name))
 
 
+def every_attack(words: Sequence[str]) -> list[str]:
+    """Returns the words of a sweep with ``attack=worst_case`` replaced by all attacks of ``attack.access``.
+
+    Floors, which look at nothing, and wrappers, whose bases stand there themselves, are left out.
+
+    Raises:
+        UserError: If no access is said, or one that no attack works with.
+    """
+    if "attack=worst_case" not in words:
+        return list(words)
+    access = next((word.partition("=")[2] for word in words if key_of(word) == "attack.access"), "")
+    names = [
+        one.name
+        for one in entries("attack")
+        if access in (card := cast(AttackCard, one.card)).access and "base" not in one.node and not card.variant_of
+    ]
+    if access in ("", "none") or not names:
+        raise UserError(
+            f"attack=worst_case stands for all attacks of one access, but attack.access is '{access or 'not set'}'; "
+            "set it to white_box, scores, labels, explanations, gradients or features."
+        )
+    return [f"attack={','.join(names)}" if word == "attack=worst_case" else word for word in words]
+
+
 def products_of(words: Sequence[str]) -> list[list[str]]:
     """Returns every combination of what the command line writes with commas, ``range()``, ``choice()`` and ``glob()``.
 

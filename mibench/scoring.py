@@ -25,6 +25,9 @@ NAN = float("nan")
 #: Of fewer targets a bootstrap says little: two that agree by chance would look certain.
 LEAST_TARGETS = 5
 
+#: Of fewer targets no half says anything.
+LEAST_HALVED = 4
+
 #: A victim that covers less than this share of the way from chance to always right is said to be near chance.
 NEAR_CHANCE = 0.1
 
@@ -45,6 +48,8 @@ class Score:
         lift: ``value - control`` where higher is leakier, ``control - value`` otherwise.
         lift_low: Lower end of the lift's 95 % interval (targets are resampled for value and control together).
         lift_high: Upper end.
+        lift_even: The lift over every second target, from the first; what attacks are picked by for a worst case.
+        lift_odd: The lift over the others; NaN, as ``lift_even``, for fewer than four targets.
         higher_is_leakier: Direction; None for numbers that are no leak (utility, guarantees).
         unit: Unit of value and control.
         status: ``ok``, ``skipped`` or ``failed``.
@@ -62,6 +67,8 @@ class Score:
     lift: float = NAN
     lift_low: float = NAN
     lift_high: float = NAN
+    lift_even: float = NAN
+    lift_odd: float = NAN
     higher_is_leakier: bool | None = None
     unit: str = ""
     status: str = "ok"
@@ -150,12 +157,15 @@ def _score(name: str, unit: str, higher: bool | None, one: Measurement, other: M
     sign = 1.0 if higher else -1.0
     gain = sign * (per_target - other_per_target)
     lift_low, lift_high = interval(gain, seed)
+    halves = [float(half.mean()) for half in (gain[::2], gain[1::2])] if len(gain) >= LEAST_HALVED else [NAN, NAN]
     return dataclasses.replace(
         plain,
         control=float(other_per_target.mean()),
         lift=float(gain.mean()),
         lift_low=lift_low,
         lift_high=lift_high,
+        lift_even=halves[0],
+        lift_odd=halves[1],
     )
 
 

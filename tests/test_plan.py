@@ -8,7 +8,7 @@ import yaml
 from mibench.catalogue import conf_dir, entries, entry
 from mibench.composition import build, compose, plan_cell, refuse_incompatible
 from mibench.errors import IncompatibleCellError, UnknownNameError, UserError
-from mibench.plan import Grid, choices_of, plan_cells, read_grid
+from mibench.plan import Grid, choices_of, every_attack, plan_cells, read_grid
 
 ROOT = Path(__file__).parent.parent
 
@@ -131,6 +131,17 @@ def test_every_named_grid_can_be_planned_and_runs_something(file):
     assert grid.name == file.stem
     planned = plan_cells(grid.cells()) if grid.axes else []
     assert not grid.axes or any(not cell.reason for cell in planned)
+
+
+def test_a_worst_case_is_all_attacks_of_one_access():
+    (word, *rest) = every_attack(["attack=worst_case", "attack.access=white_box", "defense=bido"])
+    names = word.removeprefix("attack=").split(",")
+    assert {"gmi", "ppa", "mi_face"} <= {*names} and not {"dlg", "random_prior", "lomma", "worst_case"} & {*names}
+    assert rest == ["attack.access=white_box", "defense=bido"]
+    assert every_attack(["attack=gmi"]) == ["attack=gmi"]
+    for access in ([], ["attack.access=none"], ["attack.access=all"]):
+        with pytest.raises(UserError, match=r"attack\.access"):
+            every_attack(["attack=worst_case", *access])
 
 
 def test_an_unknown_choice_is_named():

@@ -115,6 +115,14 @@ def test_the_lift_is_positive_where_the_result_is_leakier_than_the_control():
     assert one_score(LowerLeaks(), better, worse).lift == pytest.approx(-0.5)
 
 
+def test_the_lift_over_either_half_of_the_targets():
+    better, worse = answer([0.9, 0.1, 0.8, 0.2, 0.7]), answer([0.0] * 5)
+    one = one_score(HigherLeaks(), better, worse)
+    assert (one.lift_even, one.lift_odd) == pytest.approx((0.8, 0.15))
+    few = one_score(HigherLeaks(), answer([0.9, 0.1, 0.8]), answer([0.0] * 3))
+    assert math.isnan(few.lift_even) and math.isnan(few.lift_odd) and few.lift == pytest.approx(0.6)
+
+
 def test_the_lift_is_taken_target_by_target():
     """Targets of very unlike hardness with one and the same lift: its interval is a point, the value's is wide."""
     hardness = torch.linspace(0, 0.8, 10)

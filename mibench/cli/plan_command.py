@@ -9,7 +9,17 @@ from collections.abc import Sequence
 from mibench.catalogue import AXES, choices, read_yaml
 from mibench.composition import TOP_KEYS
 from mibench.errors import UnknownNameError, UserError
-from mibench.plan import SWEEP_KEYS, Overrides, PlannedCell, cells_of, key_of, plan_cells, products_of, read_grid
+from mibench.plan import (
+    SWEEP_KEYS,
+    Overrides,
+    PlannedCell,
+    cells_of,
+    every_attack,
+    key_of,
+    plan_cells,
+    products_of,
+    read_grid,
+)
 
 #: The first words of the keys that belong to no component.
 TOP_BLOCKS = (*dict.fromkeys(key.partition(".")[0] for key in TOP_KEYS), "logger")
@@ -17,7 +27,7 @@ TOP_BLOCKS = (*dict.fromkeys(key.partition(".")[0] for key in TOP_KEYS), "logger
 
 def run(words: Sequence[str]) -> int:
     """Prints the counts, the reasons and, with ``cells=true``, every cell."""
-    words = [word for word in words if word not in ("-m", "--multirun")]
+    words = every_attack([word for word in words if word not in ("-m", "--multirun")])
     if odd := [word for word in words if "=" not in word]:
         raise UserError(f"plan takes KEY=VALUE, as a sweep does (plan grid=first), but got '{odd[0]}'.")
     said = {key_of(word): word.partition("=")[2] for word in words}

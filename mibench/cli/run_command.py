@@ -30,6 +30,7 @@ from mibench.composition import (
     register_with_hydra,
 )
 from mibench.errors import IncompatibleCellError, NotGrantedError, UserError
+from mibench.plan import every_attack
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -62,7 +63,9 @@ def run(words: Sequence[str]) -> int:
     held_back.clear()
     words = opened(checked(words))
     if {"-m", "--multirun"} & {*words}:
-        words = hold_back(words)
+        words = hold_back(every_attack(words))
+    elif "attack=worst_case" in words:
+        raise UserError("attack=worst_case is many cells; run them with: python -m mibench -m attack=worst_case ...")
     sys.argv = ["mibench", *search_path_override(), *words]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="cell")(cell_task)()

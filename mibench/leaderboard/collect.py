@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mibench.errors import UserError
-from mibench.leaderboard.shards import schema
+from mibench.leaderboard.shards import completed, schema
 from mibench.leaderboard.tables import cells_of, encoded, in_order, no_rows, without
 
 if TYPE_CHECKING:
@@ -124,7 +124,7 @@ def readable(path: Path) -> pa.Table:
 
     try:
         with pa.OSFile(str(path)) as opened, pq.ParquetFile(opened) as file:
-            table = file.read(use_threads=False)
+            table = completed(file.read(use_threads=False))
         table.validate(full=True)
     except (OSError, ValueError, pa.ArrowException) as error:
         raise UserError(f"not a readable shard ({' '.join(str(error).split())[:120]})") from error

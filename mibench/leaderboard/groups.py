@@ -228,7 +228,7 @@ def _numbers(table: pa.Table) -> dict[str, list[Number]]:
     return found
 
 
-SCORED = ("n", "value", "ci_low", "ci_high", "control", "lift", "lift_low", "lift_high")
+SCORED = ("n", "value", "ci_low", "ci_high", "control", "lift", "lift_low", "lift_high", "lift_even", "lift_odd")
 
 
 def _averages(table: pa.Table, rows: NDArray[np.int64], starts: NDArray[np.int64]) -> dict[str, list[Any]]:
@@ -254,6 +254,8 @@ def _averages(table: pa.Table, rows: NDArray[np.int64], starts: NDArray[np.int64
         "lift": mean("lift"),
         "lift_low": end("lift", "lift_low", -1),
         "lift_high": end("lift", "lift_high", 1),
+        "lift_even": mean("lift_even"),
+        "lift_odd": mean("lift_odd"),
     }
     return {name: array.tolist() for name, array in numbers.items()}
 

@@ -407,13 +407,23 @@ const FIGURES = [
   ["source", (one) => [`${one.source_bib}, ${one.read}`, element("span", { class: "sub source" }, one.source), element("span", { class: "sub source" }, one.notes)], "whole"],
 ];
 
-function buildPublished() {
-  const section = document.getElementById("published");
-  section.hidden = !DATA.published.length;
-  section.querySelector("thead tr").append(...FIGURES.map(([name, , kind]) =>
-    element("th", { class: kind === "num" ? "num" : "" }, element("button", { type: "button", tabindex: -1 }, name))));
-  section.querySelector("tbody").append(...DATA.published.map((one) => element("tr", {},
-    FIGURES.map(([name, show, kind]) => element("td", { class: kind || "", "data-label": name }, show(one))))));
+const CASES = [
+  ["dataset", (one) => [one.dataset, sub(one.target)]],
+  ["access", (one) => [one.access, sub(one.budget)]],
+  ["defense", (one) => [one.defense, sub(one.options.map((option) => option.slice("defense.".length)).join(", "))]],
+  ["lift", (one) => [`${number(one.lift, true)} ${one.unit}`.trim()], "num"],
+  ["strongest", (one) => [element("a", { href: `#${one.group}` }, one.picked.join(", ")), sub(`of ${one.attacks} attacks`)]],
+  ["victim", (one) => [number(one.accuracy)], "num"],
+];
+
+// A section with a table of its own, hidden where there is nothing to show.
+function buildTable(name, columns, rows) {
+  const section = document.getElementById(name);
+  section.hidden = !rows.length;
+  section.querySelector("thead tr").append(...columns.map(([title, , kind]) =>
+    element("th", { class: kind === "num" ? "num" : "" }, element("button", { type: "button", tabindex: -1 }, title))));
+  section.querySelector("tbody").append(...rows.map((one) => element("tr", {},
+    columns.map(([title, show, kind]) => element("td", { class: kind || "", "data-label": title }, show(one))))));
 }
 
 // ---- what was not measured, and the way between the two views ------------------------------------------------------
@@ -466,6 +476,7 @@ buildFilters();
 buildHead();
 drawTable();
 buildScatter();
-buildPublished();
+buildTable("worst", CASES, DATA.worst);
+buildTable("published", FIGURES, DATA.published);
 buildMissing();
 route();

@@ -8,6 +8,7 @@ from itertools import groupby
 
 from mibench.leaderboard.groups import HEADLINES, Group
 from mibench.leaderboard.reference import Published, ours, protocol
+from mibench.leaderboard.worst import WorstCase, worst_cases
 
 #: Most lines of one table; the page and the parquet file hold the rest.
 LONGEST = 100
@@ -58,12 +59,39 @@ def markdown(
             unmeasured += len(section)
     if unmeasured:
         parts.append(f"{unmeasured} groups of other datasets and tasks have no number: the page says why.\n")
+    if cases := worst_cases(groups):
+        parts.append(_worst(cases, options))
     if figures:
         parts.append(_published(figures, groups))
     if set_aside:
         parts.append("## Set aside\n\nThese files gave no rows:\n")
         parts.append("\n".join(f"- `{name}`: {_plain(reason)}" for name, reason in sorted(set_aside.items())) + "\n")
     return "\n".join(parts)
+
+
+WORST = """## Worst case
+
+The strongest of several attacks on one victim, each picked by one half of the targets and reported on the other; per
+victim the higher, the worse.
+
+| dataset | target | access | defense | lift | attacks | strongest | victim's accuracy |
+| --- | --- | --- | --- | --- | --- | --- | --- |"""
+
+
+def _worst(cases: Sequence[WorstCase], options: Mapping[str, str]) -> str:
+    lines = [WORST]
+    for one in cases:
+        facts, group = one.facts, one.groups[0]
+        own = [option for option in options.get(group.group_id, "").split(", ") if option.startswith("defense.")]
+        defense = f"{facts['defense']} ({', '.join(own)})" if own else facts["defense"]
+        accuracy = group.number("target_accuracy", "victim")
+        cells = [
+            facts["dataset"], facts["target"], facts["access"], defense,
+            f"{number(one.lift, signed=True)} {one.unit}".strip(), str(one.attacks), ", ".join(one.picked),
+            number(accuracy.score.value) if accuracy else "",
+        ]  # fmt: skip
+        lines.append(f"| {' | '.join(map(_plain, cells))} |")
+    return "\n".join([*lines, ""])
 
 
 PUBLISHED = """## Published figures

@@ -50,14 +50,18 @@ class CellFacts:
     created_at: str = ""
 
 
-#: Column order of a shard; beside the interval of the value stand ``lift_low`` and ``lift_high``, that of the lift.
+#: Column order of a shard; beside the interval of the value stand ``lift_low`` and ``lift_high``, that of the lift, and
+#: the lift over either half of the targets.
 COLUMNS = (
     "cell_id", "group_id", "dataset", "modality", "setting", "target", "attack", "attack_family", "task", "access",
     "knowledge", "defense", "defense_hooks", "metric", "variant", "evaluator", "value", "ci_low", "ci_high", "n",
-    "control", "lift", "lift_low", "lift_high", "higher_is_leakier", "unit", "seed", "budget", "status", "reason",
-    "fidelity", "queries", "gradient_evals", "seconds", "peak_memory_mb", "device", "mibench_version", "git_commit",
-    "notes", "config", "created_at",
+    "control", "lift", "lift_low", "lift_high", "lift_even", "lift_odd", "higher_is_leakier", "unit", "seed",
+    "budget", "status", "reason", "fidelity", "queries", "gradient_evals", "seconds", "peak_memory_mb", "device",
+    "mibench_version", "git_commit", "notes", "config", "created_at",
 )  # fmt: skip
+
+#: Numbers that shards of earlier versions lack; they are read as NaN.
+ADDED = ("lift_even", "lift_odd")
 
 
 def make_row(facts: CellFacts, score: Score) -> dict[str, Any]:

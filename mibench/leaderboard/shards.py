@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mibench.errors import UserError
-from mibench.leaderboard.rows import COLUMNS, arrow_type
+from mibench.leaderboard.rows import ADDED, COLUMNS, arrow_type
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -22,6 +22,17 @@ def schema() -> pa.Schema:
     import pyarrow as pa
 
     return pa.schema([(name, getattr(pa, {"bool": "bool_"}.get(kind := arrow_type(name), kind))()) for name in COLUMNS])
+
+
+def completed(table: pa.Table) -> pa.Table:
+    """Returns the rows of an earlier version with the numbers that have been added since, as NaN."""
+    import numpy as np
+    import pyarrow as pa
+
+    for place, name in enumerate(COLUMNS):
+        if name in ADDED and name not in table.schema.names and place <= len(table.schema):
+            table = table.add_column(place, schema().field(name), pa.array(np.full(len(table), np.nan)))
+    return table
 
 
 def shard_path(results: Path, cell_id: str) -> Path:
@@ -62,7 +73,7 @@ def read_shard(path: Path) -> pd.DataFrame:
     import pyarrow.parquet as pq
 
     try:
-        table = pq.read_table(path)
+        table = completed(pq.read_table(path))
     except (OSError, pa.ArrowInvalid) as error:
         raise UserError(f"{path} is not a readable shard ({error}); delete it and run the cell again.") from error
     if table.schema.names != schema().names:

@@ -2,7 +2,8 @@ import pandas as pd
 import pytest
 
 from mibench.errors import UserError
-from mibench.leaderboard.rows import COLUMNS, CellFacts, make_row
+from mibench.leaderboard.collect import collect_shards
+from mibench.leaderboard.rows import ADDED, COLUMNS, CellFacts, make_row
 from mibench.leaderboard.shards import read_shard, schema, write_shard
 from mibench.scoring import Score
 
@@ -34,6 +35,21 @@ def test_a_shard_of_empty_values_keeps_its_types(tmp_path):
 
     path = write_shard(tmp_path, "c0ffee", [make_row(FACTS, Score(metric=""))])
     assert pq.read_schema(path).equals(schema())
+
+
+def test_a_shard_of_an_earlier_version_is_read_with_what_it_lacks_unknown(tmp_path):
+    import pyarrow.parquet as pq
+
+    path = write_shard(tmp_path, "c0ffee", [{**ROW, "config": "{}"}])
+    today = pq.read_table(path)
+    pq.write_table(today.drop_columns(list(ADDED)), path)
+    frame = read_shard(path)
+    assert list(frame.columns) == list(COLUMNS) and frame["lift_even"].isna().all() and frame["value"].tolist() == [0.5]
+    collected = collect_shards(tmp_path)
+    assert not collected.set_aside and collected.table.schema.names == list(COLUMNS)
+    pq.write_table(today.drop_columns(["value"]), path)
+    with pytest.raises(UserError, match="another schema"):
+        read_shard(path)
 
 
 def test_writing_again_replaces_and_leaves_no_temporary_file(tmp_path):
