@@ -45,7 +45,7 @@ def test_rows_without_halves_are_left_out(tmp_path, add_cell):
 
 
 def test_picking_and_reporting_on_the_same_targets_would_report_luck():
-    """Twelve attacks without any effect, on targets that scatter: the worst case is 0 on average, the best one is not."""
+    """Twelve attacks without any effect, on targets that scatter: the worst case is 0 on average, the best is not."""
     trials = np.random.default_rng(0).normal(0, 0.3, (2000, 12, 2))
     assert abs(np.mean([picked(trial)[2] for trial in trials.tolist()])) < 0.02
     assert trials.mean(2).max(1).mean() > 0.3
