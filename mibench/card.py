@@ -20,6 +20,7 @@ Access = Literal["white_box", "scores", "labels", "explanations", "gradients", "
 Hook = Literal["data", "input", "architecture", "training", "output", "features", "update", "protocol"]
 Fidelity = Literal["official", "paper", "reconstruction"]
 Space = Literal["latent", "class", "style", "inpainting"]
+Encoder = Literal["", "architecture", "query", "weights"]
 
 TASKS: tuple[str, ...] = get_args(Task)
 MODALITIES: tuple[str, ...] = get_args(Modality)
@@ -162,6 +163,7 @@ class AttackCard(Card):
         largest_batch: The largest client batch it is defined for; 0 means any.
         space: Which space of its prior it searches.
         plants: Whether it changes the model before the victim trains or answers (a malicious server).
+        encoder: What it must have of a split client's encoder; empty where it needs nothing of one.
     """
 
     family: str
@@ -172,6 +174,7 @@ class AttackCard(Card):
     largest_batch: int = 0
     space: Space = "latent"
     plants: bool = False
+    encoder: Encoder = ""
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mibench.access import GradientsView, Ledger, View, WhiteBoxView
+from mibench.access import FeaturesView, GradientsView, Ledger, View, WhiteBoxView
 from mibench.attacks.base import Attack, AttackResult
 from mibench.card import family_of
 from mibench.catalogue import entry
@@ -146,6 +146,9 @@ class Cell(Stage):
         seen = self.setting.observe(self.scene_of(victim), victim, population, self.plan.access, count, ledger)
         if isinstance(seen.view, GradientsView):
             seen = dataclasses.replace(seen, view=self.granted(seen.view))
+        if isinstance(seen.view, FeaturesView):  # no more than the attack needs, so that its row says what it had
+            known, needed = self.config["knowledge"]["encoder"], self.plan.cards.attack.encoder or "none"
+            seen = dataclasses.replace(seen, view=seen.view.narrow(known).narrow(needed))
         return seen
 
     def granted(self, view: GradientsView) -> GradientsView:
@@ -191,12 +194,14 @@ class Cell(Stage):
                 prior = trained_prior(*self.prior_options, data, self.workshop, self.config["prior"]["seed"])
             described.append(f"prior:{self.config['prior']['name']}")
         described += [f"companions:{'+'.join(self.companions)}"] if self.companions else []
-        view = self.observation.view if self.plan.access == "gradients" else None
+        view = self.observation.view if self.plan.access in ("gradients", "features") else None
         if isinstance(view, GradientsView):
             described.append(f"points:{view.batch_size}")
             described += ["local_training"] if view.deltas and view.local is not None else []
             described += ["buffers"] if any(view.buffers) else []
             described += ["transcript"] if view.transcript is not None else []
+        if isinstance(view, FeaturesView) and card.encoder:
+            described.append(f"encoder:{view.known}")
         said = None if split.captured is None else split.captured.labels
         if "labels" in wanted and (grants["labels"] or said is not None):
             labels = said if said is not None else self.task.labels(self.case(self.observation.secret, utility={}))

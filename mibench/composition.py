@@ -54,6 +54,7 @@ TOP_KEYS: Mapping[str, Any] = {
     "knowledge.labels": bool,
     "knowledge.local_training": bool,
     "knowledge.buffers": bool,
+    "knowledge.encoder": Literal["weights", "query", "architecture", "none"],
     "knowledge.marginals": bool,
     "knowledge.confusion": bool,
     "knowledge.companions": list[str],
@@ -75,7 +76,7 @@ TOP_KEYS: Mapping[str, Any] = {
 
 #: Grants that are part of a cell only where its attack uses them (its task, of a masked image), so that a new grant
 #: changes no other cell.
-GRANTS_ON_USE = ("companions", "masked_image", "local_training", "buffers")
+GRANTS_ON_USE = ("companions", "masked_image", "local_training", "buffers", "encoder")
 
 #: Options of the evaluation models that are part of a cell only where they are set, for the same reason.
 EVALUATION_WHEN_SET = ("min_steps",)
@@ -354,7 +355,8 @@ def essential(config: Mapping[str, Any], attack: AttackCard) -> dict[str, Any]:
     """
     kept = {key: value for key, value in config.items() if key not in MACHINE_KEYS}
     masked = ("masked_image",) if attack.task == "completion" else ()
-    unused = set(GRANTS_ON_USE) - {*attack.needs, *attack.uses, *masked}
+    encoder = ("encoder",) if attack.encoder else ()
+    unused = set(GRANTS_ON_USE) - {*attack.needs, *attack.uses, *masked, *encoder}
     kept["knowledge"] = {grant: value for grant, value in kept["knowledge"].items() if grant not in unused}
     kept["evaluation"] = {
         key: value for key, value in kept["evaluation"].items() if value is not None or key not in EVALUATION_WHEN_SET

@@ -53,11 +53,13 @@ class Classifier(nn.Module):
         normalise: The first module of every path.
         stages: The blocks, in order; the output of the last, flattened, is the feature that ``head`` classifies.
         head: The last linear layer.
+        cut: The last stage of the client's part where the model is cut in two; None where it is served as a whole.
     """
 
     normalise: nn.Module
     stages: nn.ModuleList
     head: nn.Module
+    cut: int | None = None
 
     def blocks(self, x: Tensor) -> tuple[Tensor, ...]:
         """Returns the output of every stage for inputs ``(N, ...)``."""
@@ -80,6 +82,28 @@ class Classifier(nn.Module):
         """Returns logits of shape ``(N, classes)``."""
         logits: Tensor = self.head(self.features(x))
         return logits
+
+    @property
+    def client(self) -> nn.Sequential:
+        """The part up to the cut, from an input to what a split client sends; of an uncut model up to stage 0."""
+        return nn.Sequential(self.normalise, *self.stages[: (self.cut or 0) + 1])
+
+    def server(self, features: Tensor) -> Tensor:
+        """Returns logits of shape ``(N, classes)`` for what :attr:`client` gave."""
+        h = features
+        for stage in self.stages[(self.cut or 0) + 1 :]:
+            h = stage(h)
+        logits: Tensor = self.head(self.pool(h))
+        return logits
+
+    @torch.no_grad()
+    def divides(self, x: Tensor) -> bool:
+        """Whether :attr:`client` and :meth:`server`, in evaluation mode, together are the model itself on ``x``."""
+        mode = self.training
+        self.eval()
+        together, whole = self.server(self.client(x)), self(x)
+        self.train(mode)
+        return together.shape == whole.shape and torch.allclose(together, whole, rtol=1e-3, atol=1e-4)
 
     @property
     def device(self) -> torch.device:

@@ -43,14 +43,15 @@ def draw_cell(
         ]  # fmt: skip
         return draw_sheet(path, ["masked image", "private image", "completion", "control"], rows, caption)
     if isinstance(truth, InstanceTruth):
+        sender = "client" if plan.access == "features" else "update"
         shown = torch.arange(len(result))[: TARGETS * PER_TARGET].split(PER_TARGET)
         if len(result) <= TARGETS:
             shown = torch.arange(len(result)).split(1)
         if truth.unknown:
-            alone = [SheetRow(f"update {int(result.target[part[0]])}", [result.values[part]]) for part in shown]
+            alone = [SheetRow(f"{sender} {int(result.target[part[0]])}", [result.values[part]]) for part in shown]
             return draw_sheet(path, ["reconstruction"], alone, caption)
         rows = [
-            SheetRow(f"update {int(result.target[part[0]])}", [truth.x[part], result.values[part],
+            SheetRow(f"{sender} {int(result.target[part[0]])}", [truth.x[part], result.values[part],
                      None if control is None else control.values[part]])
             for part in shown
         ]  # fmt: skip

@@ -24,6 +24,9 @@ from mibench.training import Recipe, Training, is_correct
 
 log = logging.getLogger("mibench")
 
+#: Inputs that a split client sends together where the server answers many.
+SENT_AT_ONCE = 512
+
 #: Builds the untrained architecture for given facts of the input.
 Architecture = Callable[[InputSpec], Target]
 
@@ -86,7 +89,8 @@ class Victim:
     def predict_proba(self, x: Tensor) -> Tensor:
         """Returns what the defended service answers: probabilities ``(N, classes)`` after the ``output`` hook.
 
-        Every example is asked by a client of its own.
+        Every example is asked by a client of its own. Of a model that is cut in two, the server answers what the
+        client sends.
         """
         return self.answer(x, None)
 
@@ -96,8 +100,24 @@ class Victim:
         Raises:
             QueryRefused: If the defense answers this client no more.
         """
-        answering = self.defense if self.model is None else self.model
-        return self.defense.answer(x, answering.predict_proba(x), customer)
+        return self.defense.answer(x, self._probabilities(x), customer)
+
+    def _probabilities(self, x: Tensor) -> Tensor:
+        """Returns the model's probabilities before the ``output`` hook."""
+        if self.model is None:
+            return self.defense.predict_proba(x)
+        if self.model.cut is None:
+            return self.model.predict_proba(x)
+        with torch.no_grad(), seeded(derive(self.key["seed"], "answers")):
+            return torch.cat([self.model.server(self.sent(part)).softmax(1) for part in x.split(SENT_AT_ONCE)])
+
+    @torch.no_grad()
+    def sent(self, x: Tensor) -> Tensor:
+        """Returns what a split client sends for inputs: its features ``(N, ...)`` after the ``features`` hook.
+
+        A hook that draws does so from torch's global generator, which the caller seeds.
+        """
+        return self.defense.features(self.module.client(x.to(self.module.device)))
 
     @property
     def module(self) -> Classifier:
@@ -132,13 +152,18 @@ class _Guarded(nn.Module):
 
 
 def defender_context(
-    split: Split, train: Examples, workshop: Workshop, seed: int, reserve_share: float = 0.0
+    split: Split,
+    train: Examples,
+    workshop: Workshop,
+    seed: int,
+    reserve_share: float = 0.0,
+    cut: int | None = None,
 ) -> DefenseContext:
-    """Returns what a defense's hooks are given for a victim trained on ``train`` less its reserve."""
+    """Returns what a defense's hooks are given for a victim trained on ``train`` less its reserve, cut or whole."""
     public = None if split.public is None else split.public.to(workshop.device)
     train, reserve = parted(train, reserve_share, derive(seed, "reserve"))
     data = DefenderData(train.to(workshop.device), reserve.to(workshop.device), public)
-    return DefenseContext(split.spec, data, derive(seed, "defense"), workshop.device)
+    return DefenseContext(split.spec, data, derive(seed, "defense"), workshop.device, cut)
 
 
 def parted(train: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
@@ -156,10 +181,30 @@ def initial_model(blueprint: Blueprint, spec: InputSpec, defense: Defense, conte
     with seeded(derive(context.seed, "initial weights")):
         target = blueprint.build(spec)
         target.adapt(context.data.train.x.cpu())
+        refuse_cut(target, context.cut)
+        target.cut = context.cut
         model = defense.architecture(target, context)
+        model.cut = context.cut
+    if model.cut is not None and not model.divides(torch.rand(2, *spec.shape, generator=generator(0))):
+        raise UserError(
+            f"This target cannot be cut after stage {model.cut}: its parts one after the other do not give its "
+            "answers, under this defense; choose another target (of target=checkpoint, leave out target.features)."
+        )
     if "input" in defense.hooks:
         model.normalise = _Guarded(defense.input, model.normalise)
     return model.to(context.device)
+
+
+def refuse_cut(target: Classifier, cut: int | None) -> None:
+    """Refuses a cut after a stage that a target does not have.
+
+    Raises:
+        UserError: Saying which ones there are.
+    """
+    last = len(target.stages) - 1
+    if cut is not None and cut > last:
+        has = f"stages 0 to {last}" if last else "stage 0 only"
+        raise UserError(f"This target cannot be cut after stage {cut}, it has {has}; set setting.cut to one of them.")
 
 
 def train_central(
@@ -172,6 +217,7 @@ def train_central(
     seed: int,
     label: str,
     learner: Mapping[str, Any] | None = None,
+    cut: int | None = None,
 ) -> Victim:
     """Returns the target trained on ``population.train`` under ``defense``, from the store where it is there.
 
@@ -187,11 +233,12 @@ def train_central(
         seed: Drives weights, order and the defense's randomness.
         label: Name of the progress bar.
         learner: What identifies the defense where it takes no part in training, but learns.
+        cut: The last stage of the client's part where the model is served cut in two.
     """
     classes = int(population.train.y.max()) + 1
     spec = dataclasses.replace(split.spec, classes=classes)
     share = 0.0 if blueprint.pretrained else defense.reserve_share
-    context = defender_context(split, population.train, workshop, seed, share)
+    context = defender_context(split, population.train, workshop, seed, share, cut)
     full_key = {**key, "target": blueprint.key, "data": population.train.digest(), "seed": seed}
     public = context.data.public if defense.learns_from_public else None
     if public is not None:

@@ -48,12 +48,14 @@ class DefenseContext:
         data: What the defender owns.
         seed: Seed of the hook's own randomness.
         device: Where to compute.
+        cut: The last stage of the client's part, which the model's ``cut`` is set to; None where nothing is cut.
     """
 
     spec: InputSpec
     data: DefenderData
     seed: int
     device: torch.device
+    cut: int | None = None
 
 
 @dataclass
