@@ -60,6 +60,8 @@ def test_every_key_that_belongs_to_no_component_is_read(spied, digits8, monkeypa
         cell = Cell(spied(f"attack={attack}", "knowledge.marginals=false", *extra))
         cell.split = digits8
         assert cell.knowledge is not None
+    split = Cell(spied("attack=unsplit", *tiny[1:]))
+    assert split.knowledge.names() == ("encoder:architecture",)
     file = yaml.safe_load((conf_dir() / "cell.yaml").read_text())
     keys = {key for key, value in file.items() if not isinstance(value, dict)} - {"defaults"}
     keys |= {f"{block}.{key}" for block in ("knowledge", "evaluation") for key in file[block]}

@@ -18,6 +18,8 @@ def adam_descent(
     *,
     lr: float,
     betas: tuple[float, float] = (0.9, 0.999),
+    eps: float = 1e-8,
+    amsgrad: bool = False,
     schedule: Callable[[int], float] | None = None,
     project: Callable[[Sequence[Tensor]], Sequence[Tensor]] | None = None,
     after: Callable[[Sequence[Tensor], Tensor], None] | None = None,
@@ -30,12 +32,14 @@ def adam_descent(
         steps: An attack's own ``self.steps(n)``.
         lr: Step size.
         betas: Adam's decay rates.
+        eps: Added to the root of Adam's second moment.
+        amsgrad: Whether the step is divided by the largest second moment so far (Reddi et al., ICLR 2018).
         schedule: Factor of ``lr`` at each step; None keeps it.
         project: Returns the variables brought back to where they may be; called after every step, without gradient.
         after: Called after every step with the projected variables and the objective before the step, detached.
     """
     moving = [variable.detach().clone().requires_grad_(True) for variable in variables]
-    adam = torch.optim.Adam(moving, lr=lr, betas=betas)
+    adam = torch.optim.Adam(moving, lr=lr, betas=betas, eps=eps, amsgrad=amsgrad)
     for step in steps:
         if schedule is not None:
             for group in adam.param_groups:

@@ -1,0 +1,127 @@
+r"""rMLE: regularised feature matching with the client's weights (He et al., ACSAC 2019).
+
+Z. He, T. Zhang and R. B. Lee, Model Inversion Attacks Against Collaborative Inference; the "model-free" attack of
+ResSFL (Li et al., CVPR 2022).
+
+Whoever holds the client's part :math:`f_c` searches the input whose features are those that were sent, :math:`z`,
+
+.. math:: \min_{x \in [0, 1]} \mathrm{mean}\,(f_c(x) - z)^2 + a_{tv} \, \mathrm{TV}_2(x) + a_2 \, \mathrm{mean}\, x^2,
+
+with Adam, from grey with a little noise, :math:`f_c` frozen in evaluation mode. Of the ``restarts`` and of all steps
+the point of the lowest feature distance is returned; no true image takes part in the choice. No data are needed. Where
+clients send several noisy copies of the same features, :math:`z` is their mean. A random ``features`` hook is unknown
+to the attacker beyond that: it searches as if :math:`f_c(x)` had been sent.
+
+Official code: https://github.com/zlijingtao/ResSFL (``MIA_mf``: Adam 0.8 with eps 1e-3 and amsgrad, from black, no
+regulariser, no box); the defaults here keep amsgrad and take a step of 0.02 with the box, as that reaches exact inputs
+of injective client parts. He et al.'s original code was not read; they tune the variation's weight per depth.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from mibench.access import FeaturesView
+from mibench.attacks.base import Attack
+from mibench.card import AttackCard
+from mibench.knowledge import Knowledge
+from mibench.optim.constraints import box
+from mibench.optim.descent import adam_descent
+from mibench.optim.regularisers import total_variation
+from mibench.optim.selection import take_best
+from mibench.options import Count, NonNegative, Positive
+from mibench.tasks.base import Reconstruction
+from mibench.tasks.instance import InstanceGoal
+
+#: Deviation of the noise that tells one start from another.
+SPREAD = 0.01
+
+
+class SplitRmle(Attack[FeaturesView, InstanceGoal]):
+    """Feature matching by gradient descent on the input.
+
+    Args:
+        iterations: Steps.
+        lr: Adam's step size.
+        eps: Added to the root of Adam's second moment; large steps need a large one.
+        amsgrad: Whether Adam's second moment never falls.
+        tv: Weight of the mean squared total variation.
+        l2: Weight of the mean square of the image.
+        start: Grey value from which the search starts.
+        boxed: Whether images are clamped to [0, 1] after every step, and not only at the end.
+        restarts: Starts per image.
+    """
+
+    card = AttackCard(
+        name="split_rmle",
+        title="rMLE",
+        modalities=("image",),
+        year=2019,
+        bib="split_rmle",
+        code="https://github.com/zlijingtao/ResSFL",
+        fidelity="official",
+        family="feature matching",
+        task="instance",
+        access=("features",),
+        encoder="weights",
+    )
+
+    def __init__(
+        self,
+        *,
+        iterations: Count = 3000,
+        lr: Positive = 0.02,
+        eps: Positive = 1e-8,
+        amsgrad: bool = True,
+        tv: NonNegative = 0.0,
+        l2: NonNegative = 0.0,
+        start: NonNegative = 0.5,
+        boxed: bool = True,
+        restarts: Count = 2,
+    ) -> None:
+        self.iterations = iterations
+        self.lr = lr
+        self.eps = eps
+        self.amsgrad = amsgrad
+        self.tv = tv
+        self.l2 = l2
+        self.start = start
+        self.boxed = boxed
+        self.restarts = restarts
+
+    def reconstruct(
+        self, view: FeaturesView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict
+    ) -> Reconstruction:
+        """Returns the best point met for every image; those for which no finite distance was met are missing."""
+        encoder, sent, shape = view.encoder, view.features, (len(view.features), *view.spec.shape)
+        best, distances = torch.full(shape, 0.5, device=view.device), torch.full((len(sent),), torch.inf).to(sent)
+
+        def answer() -> Reconstruction:
+            return Reconstruction(
+                best.clamp(0, 1), goal.target.to(view.device), valid=distances.isfinite(), loss=distances
+            )
+
+        def objective(x: Tensor) -> Tensor:
+            nonlocal best, distances
+            apart = (encoder(x) - sent).square().flatten(1).mean(1)
+            best, distances = take_best(best, distances, x.detach(), apart.detach())
+            rough, bright = total_variation(x, 2), x.square().flatten(1).mean(1)
+            total: Tensor = apart + self.tv * rough + self.l2 * bright
+            return total
+
+        self.keep(answer)
+        for restart in range(self.restarts):
+            noise = torch.randn(shape, generator=self.draws(view.device, "start", restart), device=view.device)
+            (last,) = adam_descent(
+                [(self.start + SPREAD * noise).clamp(0, 1)],
+                objective,
+                self.steps(self.iterations, f"start {restart + 1}"),
+                lr=self.lr,
+                eps=self.eps,
+                amsgrad=self.amsgrad,
+                project=(lambda moving: [box(one, 0, 1) for one in moving]) if self.boxed else None,
+            )
+            with torch.no_grad(), view.phase("select"):
+                objective(last)
+        return answer()

@@ -1,0 +1,83 @@
+import pytest
+import torch
+from torch import nn
+
+from mibench.access import FeaturesView, Ledger
+from mibench.attacks.split_rmle import SplitRmle
+from mibench.attacks.unsplit import UnSplit, stretched
+from mibench.card import TargetCard
+from mibench.errors import NotGrantedError
+from mibench.knowledge import Knowledge
+from mibench.targets.base import Target
+from mibench.tasks.instance import InstanceGoal
+
+CPU = torch.device("cpu")
+COUNT = 10
+
+
+class Shallow(Target):
+    """A client part of one convolution of four channels and a ReLU."""
+
+    card = TargetCard(name="shallow", title="", modalities=("image",))
+
+    def __init__(self, *, spec):
+        super().__init__(spec=spec)
+        self.normalise = nn.Identity()
+        self.stages = nn.ModuleList([nn.Sequential(nn.Conv2d(1, 4, 3, padding=1), nn.ReLU())])
+        self.head = nn.Linear(4 * 64, spec.classes)
+
+
+def fresh(split, seed):
+    torch.manual_seed(seed)
+    return Shallow(spec=split.spec)
+
+
+@pytest.fixture(scope="module")
+def observed(digits8):
+    """A view of what the first client part sends for ten digits, and these."""
+    model, x = fresh(digits8, 0), digits8.private.test.x[:COUNT]
+    with torch.no_grad():
+        sent = model.client(x)[None]
+
+    def untrained(seed):
+        return fresh(digits8, seed % 1000 + 1).client
+
+    return FeaturesView.of(model, sent, digits8.spec, Ledger(), CPU, ask=model.client, untrained=untrained), x
+
+
+def run(attack, view):
+    return attack(view, Knowledge(), InstanceGoal(COUNT, 1), seed=0)
+
+
+def likeness(made, truth):
+    """Returns the absolute correlation of every image with its truth, shape ``(N,)``."""
+    pairs = zip(made.flatten(1), truth.flatten(1), strict=True)
+    return torch.stack([torch.corrcoef(torch.stack(pair))[0, 1].abs() for pair in pairs])
+
+
+def test_inputs_are_found_without_weights_or_data(observed):
+    """Measured: a correlation of 0.66; noise has 0.08, ``split_rmle`` with the weights 1.00."""
+    view, x = observed
+    short = UnSplit(rounds=1, input_steps=25, model_steps=25)
+    result = run(UnSplit(rounds=60, input_steps=25, model_steps=25), view)
+    found = float(likeness(result.reconstruction.values, x).mean())
+    noise = float(likeness(torch.rand(x.shape, generator=torch.Generator().manual_seed(0)), x).mean())
+    white = float(likeness(run(SplitRmle(iterations=300, restarts=1), view).reconstruction.values, x).mean())
+    assert found > 0.35
+    assert noise < 0.15
+    assert white > found  # who holds the weights does better
+    assert bool((result.reconstruction.loss < run(short, view).reconstruction.loss).all())
+
+
+def test_nothing_is_asked_of_the_client(observed):
+    view, _ = observed
+    before = view.ledger.queries
+    run(UnSplit(rounds=1, input_steps=1, model_steps=1), view.narrow("architecture"))
+    assert view.ledger.queries == before
+    with pytest.raises(NotGrantedError, match=r"knowledge\.encoder=architecture"):
+        run(UnSplit(rounds=1), view.narrow("none"))
+
+
+def test_images_are_stretched_to_the_full_range():
+    made = stretched(torch.tensor([[[[0.2, 0.4]]], [[[0.3, 0.3]]]]))
+    torch.testing.assert_close(made, torch.tensor([[[[0.0, 1.0]]], [[[0.0, 0.0]]]]))
