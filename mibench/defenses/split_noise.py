@@ -1,0 +1,109 @@
+r"""Noise on split features (Titcombe et al., Practical Defences Against Model Inversion Attacks, 2021).
+
+The client's part ends in a tanh and sends its output :math:`z \in [-1, 1]` with Laplace noise on every entry,
+
+.. math:: z' = \tanh(f_c(x)) + n, \qquad n \sim \mathrm{Laplace}(0, b),
+
+while the network is trained and when it is served, so that the server's part learns to read noisy features. ``trained``
+sets another scale for the training: a larger :math:`b` afterwards needs no training again, at a higher price. A scale
+of 0 in both leaves the network as it is, without the tanh.
+
+The noise hides an input from one look at it. It is no differential privacy by itself, and who sees the features of one
+input many times (``setting.sends``) averages it away, unless it is ``fixed``: then it is drawn once for each features'
+bits and a secret of the client. A decoder trained on noisy features (``split_decoder``, the adaptive attacker) gets
+the mean image they allow. In settings without a cut the noise lies behind stage 0 and acts in training only: what
+such a model serves has the tanh and no noise.
+
+Official code: https://github.com/TTitcombe/Model-Inversion-SplitNN (scales from 0.1 to 5). Its network puts a softmax
+before the cross-entropy, which is not done here.
+"""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from mibench.card import DefenseCard
+from mibench.defenses.base import Defense, DefenseContext
+from mibench.errors import UserError
+from mibench.model import Classifier
+from mibench.options import NonNegative
+from mibench.seeding import derive, generator
+from mibench.training import Batch
+
+
+class SplitNoise(Defense):
+    """Laplace noise on features that a tanh bounds.
+
+    Args:
+        scale: Scale b of the noise that is served; its variance is 2 b^2.
+        trained: Scale of the noise in training; None for the same.
+        fixed: Whether the same features always get the same noise.
+    """
+
+    card = DefenseCard(
+        name="split_noise",
+        title="Noise on split features",
+        modalities=("image", "tabular"),
+        year=2021,
+        bib="split_noise",
+        code="https://github.com/TTitcombe/Model-Inversion-SplitNN",
+        fidelity="official",
+        hooks=("architecture", "training", "features"),
+        affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
+        strength="scale",
+    )
+
+    def __init__(self, *, scale: NonNegative = 0.5, trained: NonNegative | None = None, fixed: bool = False) -> None:
+        self.scale = scale
+        self.trained = scale if trained is None else trained
+        self.fixed = fixed
+        self._secret = 0
+
+    def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
+        """Returns the module with a tanh behind the client's part.
+
+        Raises:
+            UserError: If the target runs as one piece, so that nothing can be put behind a stage.
+        """
+        self._secret = context.seed
+        if self.scale or self.trained:
+            model.stages[model.cut or 0].register_forward_hook(bounded)
+            if not model.divides(torch.rand(2, *context.spec.shape, generator=generator(0))):
+                raise UserError("defense=split_noise acts behind a stage of the target, which this target runs in one "
+                                "piece; choose another target.")  # fmt: skip
+        return model
+
+    def loss(self, batch: Batch) -> Tensor:
+        """Returns the cross-entropy of the server's part on noisy features."""
+        features = batch.model.client(batch.x)
+        if self.trained:
+            features = features + self.trained * laplace(features)
+        return cross_entropy(batch.model.server(features), batch.y)
+
+    def features(self, features: Tensor) -> Tensor:
+        """Returns the features ``(N, ...)`` with noise of a new draw, or of a draw that depends on them."""
+        if not self.scale:
+            return features
+        if not self.fixed:
+            return features + self.scale * laplace(features)
+        noise = [laplace(one, generator(self._seed_of(one), one.device)) for one in features]
+        return features + self.scale * torch.stack(noise)
+
+    def _seed_of(self, features: Tensor) -> int:
+        bits = features.detach().cpu().contiguous().numpy().tobytes()
+        return derive(self._secret, hashlib.sha256(bits).hexdigest())
+
+
+def bounded(_stage: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    """Returns a stage's output brought to [-1, 1]."""
+    return output.tanh()
+
+
+def laplace(like: Tensor, draws: torch.Generator | None = None) -> Tensor:
+    """Returns Laplace noise of scale 1 in the shape of ``like``: the difference of two exponential draws."""
+    first, second = (torch.empty_like(like).exponential_(generator=draws) for _ in range(2))
+    return first - second
