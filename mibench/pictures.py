@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,7 +36,10 @@ class SheetRow:
 
 
 def draw_sheet(path: Path, headings: Sequence[str], rows: Sequence[SheetRow], caption: str) -> Path:
-    """Writes a PNG with one row per target and one group of tiles per heading, and returns the path."""
+    """Writes a PNG with one row per target and one group of tiles per heading, and returns the path.
+
+    The file appears whole or not at all: it is written under another name and then renamed.
+    """
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.load_default(14)
@@ -63,7 +67,9 @@ def draw_sheet(path: Path, headings: Sequence[str], rows: Sequence[SheetRow], ca
                 sheet.paste(_tile(image), (left + position * (TILE + GAP), top))
             left += width
     path.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(path)
+    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
+    sheet.save(temporary, format="PNG")
+    os.replace(temporary, path)
     return path
 
 
