@@ -11,7 +11,7 @@ from mibench.access import Ledger, View
 from mibench.card import SettingCard
 from mibench.data import Examples, Population, Split
 from mibench.defenses.base import Customer, Defense, DefenseContext
-from mibench.victim import Blueprint, Victim, Workshop, defender_context
+from mibench.victim import Blueprint, Victim, Workshop, defender_context, train_central
 
 
 @dataclass(frozen=True)
@@ -54,6 +54,21 @@ class Scene:
     def context(self, train: Examples) -> DefenseContext:
         """Returns what the defense's hooks are given for a victim trained on ``train``."""
         return defender_context(self.split, train, self.workshop, self.seed)
+
+    def train(self, population: Population, key: Mapping[str, Any], label: str, cut: int | None = None) -> Victim:
+        """Returns the target trained by one owner on ``population``: see :func:`mibench.victim.train_central`."""
+        return train_central(
+            self.blueprint,
+            population,
+            self.split,
+            self.defense,
+            self.workshop,
+            key,
+            self.seed,
+            label,
+            self.learner,
+            cut,
+        )
 
 
 class Setting(ABC):

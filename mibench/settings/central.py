@@ -11,7 +11,7 @@ from mibench.data import Population
 from mibench.defenses.base import Customer
 from mibench.errors import UserError
 from mibench.settings.base import Observation, Scene, Setting
-from mibench.victim import Victim, train_central
+from mibench.victim import Victim
 
 
 class Central(Setting):
@@ -27,17 +27,7 @@ class Central(Setting):
     def train(self, scene: Scene, population: Population, label: str) -> Victim:
         """Returns the victim, from the store where it is there."""
         key = {"role": "victim", "setting": self.card.name, "defense": dict(scene.defense_key)}
-        return train_central(
-            scene.blueprint,
-            population,
-            scene.split,
-            scene.defense,
-            scene.workshop,
-            key,
-            scene.seed,
-            label,
-            scene.learner,
-        )
+        return scene.train(population, key, label)
 
     def observe(
         self, scene: Scene, victim: Victim, population: Population, access: str, count: int, ledger: Ledger

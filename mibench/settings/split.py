@@ -33,7 +33,7 @@ from mibench.errors import IncompatibleCellError, UserError
 from mibench.options import Count, CountOrNone
 from mibench.seeding import derive, generator, seeded
 from mibench.settings.base import Observation, Scene, Setting
-from mibench.victim import SENT_AT_ONCE, Victim, initial_model, train_central
+from mibench.victim import SENT_AT_ONCE, Victim, initial_model
 
 
 class SplitLearning(Setting):
@@ -73,18 +73,7 @@ class SplitLearning(Setting):
         key: dict[str, Any] = {"role": "victim", "setting": "central", "defense": dict(scene.defense_key)}
         if scene.defense_key:  # a defense may act at the cut
             key |= {"setting": [self.card.name, self.card.revision], "cut": self.cut}
-        return train_central(
-            scene.blueprint,
-            population,
-            scene.split,
-            scene.defense,
-            scene.workshop,
-            key,
-            scene.seed,
-            label,
-            scene.learner,
-            self.cut,
-        )
+        return scene.train(population, key, label, self.cut)
 
     def observe(
         self, scene: Scene, victim: Victim, population: Population, access: str, count: int, ledger: Ledger
