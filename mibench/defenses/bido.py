@@ -14,9 +14,9 @@ The dependency :math:`d` of two batches of :math:`m` examples is computed from t
 
 Official code: https://github.com/AlanPeng0897/Defend_MI. Deviations: kernels stay on the device and are float64, and
 a linear solve replaces the explicit inverse of a float32 matrix; the HSIC kernels are centred on both sides, where
-the code centres on one, which leaves the trace as it is; hidden layers are the outputs of the target's stages (for
-VGG16 the code takes the last one after its batch norm). The recipe is the target's own; the authors fine-tune a
-pre-trained VGG16 (Adam, 1e-4, 50 epochs).
+the code centres on one, which leaves the trace as it is; hidden layers are the outputs of the target's stages, the
+last one as the head takes it (for VGG16 after its batch norm, as in the code). The recipe is the target's own; the
+authors fine-tune a pre-trained VGG16 (Adam, 1e-4, 50 epochs).
 
 The measures work unlike each other. At the authors' weights HSIC's penalty on the input does the work: without it
 nothing is gained. COCO's values are a thousand times smaller, so that with :math:`a_1 = 1` its input term changes next
@@ -42,6 +42,7 @@ from torch.nn.functional import cross_entropy, one_hot
 from mibench.card import DefenseCard
 from mibench.defenses.base import Defense
 from mibench.errors import UserError
+from mibench.model import Classifier
 from mibench.options import CountOrNone, NonNegative, Positive
 from mibench.training import Batch
 
@@ -67,6 +68,7 @@ class Bido(Defense):
         title="BiDO",
         modalities=("image",),
         year=2022,
+        revision=2,
         bib="bido",
         code="https://github.com/AlanPeng0897/Defend_MI",
         fidelity="official",
@@ -97,8 +99,8 @@ class Bido(Defense):
 
     def loss(self, batch: Batch) -> Tensor:
         """Returns the cross-entropy plus the weighted dependencies of the chosen stages."""
-        logits, blocks = batch.model.forward_with_blocks(batch.x)
-        layers = [gaussian_kernel(hidden, self.sigma) for hidden in self._chosen(blocks)]
+        logits, hidden = logits_and_layers(batch.model, batch.x)
+        layers = [gaussian_kernel(values, self.sigma) for values in self._chosen(hidden)]
         with torch.no_grad():
             given = [gaussian_kernel(batch.x, self.sigma), linear_kernel(one_hot(batch.y, logits.shape[1]))]
             of_input, of_label = self._normalised(torch.stack(given))
@@ -136,6 +138,17 @@ class Bido(Defense):
                 f"{list(self.layers)}."
             )
         return [blocks[layer] for layer in self.layers]
+
+
+def logits_and_layers(model: Classifier, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """Returns logits and the output of every stage from one forward pass, the last one as the head takes it."""
+    if type(model).pool is Classifier.pool:  # as it is, but for its shape
+        return model.forward_with_blocks(x)
+    taken: list[Tensor] = []
+    handle = model.head.register_forward_pre_hook(lambda _module, given: taken.append(given[0]))
+    logits, blocks = model.forward_with_blocks(x)
+    handle.remove()
+    return logits, (*blocks[:-1], taken[-1])
 
 
 def gaussian_kernel(values: Tensor, sigma: float) -> Tensor:

@@ -10,6 +10,7 @@ from mibench.model import Classifier
 from mibench.options import check_types
 from mibench.settings.federated import client_update
 from mibench.targets.mlp import Mlp
+from mibench.targets.vgg16 import Vgg16
 from mibench.training import Batch, Recipe, Training, cross_entropy, is_correct
 
 CPU = torch.device("cpu")
@@ -97,6 +98,20 @@ def test_the_loss_is_that_of_the_formula(measure, digits8):
     weights = {"measure": measure, "a1": 2.0, "a2": 3.0}
     assert Bido(**weights).loss(inputs).item() == pytest.approx(expected, rel=1e-5)
     assert Swapped(**weights).loss(inputs).item() != pytest.approx(expected, rel=1e-3)
+
+
+def test_the_last_layer_counts_as_the_head_takes_it(digits8):
+    """For VGG16 after its batch norm, which must see every batch once."""
+    torch.manual_seed(0)
+    model = Vgg16(spec=digits8.spec).train()
+    batch = digits8.private.train[torch.randperm(len(digits8.private.train))[:16]]
+    with torch.no_grad():
+        inputs, defense = Batch(model, batch.x, batch.y), Bido(measure="coco", a1=1.0, a2=0.0, layers=[4])
+        penalty = (defense.loss(inputs) - cross_entropy(inputs)).item()
+        assert model.bn.num_batches_tracked == 2
+        last = model.blocks(batch.x)[-1]
+        assert penalty == pytest.approx(defense.dependency(model.pool(last), batch.x).item(), rel=1e-4)
+        assert penalty != pytest.approx(defense.dependency(last, batch.x).item(), rel=1e-2)
 
 
 class OnTheHost(Bido):
