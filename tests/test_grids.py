@@ -3,12 +3,12 @@
 import pytest
 import yaml
 
-from mibench.catalogue import conf_dir, entry
+from mibench.catalogue import conf_dir, entries, entry
 from mibench.composition import component_of, compose, plan_cell, refuse_incompatible
-from mibench.plan import read_grid
+from mibench.plan import plan_cells, read_grid
 
 GRIDS = {file.stem: read_grid(yaml.safe_load(file.read_text())) for file in (conf_dir() / "grid").glob("*.yaml")}
-CELLS = [(name, cell) for name, grid in GRIDS.items() if grid.fixed for cell in grid.cells()]
+CELLS = [(name, cell) for name, grid in GRIDS.items() if grid.fixed and not grid.strengths for cell in grid.cells()]
 
 
 @pytest.mark.parametrize(("name", "cell"), CELLS, ids=lambda one: one if isinstance(one, str) else one[-2])
@@ -29,3 +29,14 @@ def test_the_published_settings_are_those_of_the_papers():
         assert (config["budget"]["targets"], config["budget"]["samples"]) == (300, 5)
     assert (low["dataset"]["crop"], low["dataset"]["size"], low["dataset"]["public_limit"]) == (108, 64, 30000)
     assert (high["dataset"]["size"], high["target"]["arch"]) == (224, "resnet18")
+
+
+def test_the_utility_sweep_meets_every_defense_with_levels_that_anything_can_meet():
+    runnable = [cell for cell in plan_cells(GRIDS["utility_sweep"].cells()) if not cell.reason]
+    met = {cell.choices["defense"] for cell in runnable}
+    declared = {one.name for one in entries("defense") if one.card.levels and not one.card.variant_of}
+    assert {"none", "bido", "dp_sgd", "rounding", "top_k", "privacy_guided_trees"} <= met <= {"none", *declared}
+    for name in sorted(met):  # one cell of each
+        plan = plan_cell(compose(next(cell.overrides for cell in runnable if cell.choices["defense"] == name)))
+        refuse_incompatible(plan)
+        component_of(plan.config["defense"])
