@@ -324,12 +324,15 @@ def test_companions_are_other_models_of_the_same_people_on_the_same_account(with
 
 
 def test_the_controls_companions_see_the_held_out_alone(with_companions, tmp_path, monkeypatch):
-    import mibench.settings.central as central
+    from mibench.settings.base import Scene
 
-    trained, train = [], central.train_central
-    monkeypatch.setattr(
-        central, "train_central", lambda *words: trained.append((words[-1], words[1].train.digest())) or train(*words)
-    )
+    trained, train = [], Scene.train
+
+    def told(scene, population, key, label, cut=None):
+        trained.append((label, population.train.digest()))
+        return train(scene, population, key, label, cut)
+
+    monkeypatch.setattr(Scene, "train", told)
     cell = with_companions("knowledge.companions=[cnn]", folder=tmp_path)
     assert cell.result is not None
     private, held_out = cell.split.private.train.digest(), cell.split.held_out.train.digest()
