@@ -66,7 +66,7 @@ class Client:
         id: Number of the client.
         round: Number of the round, from 0.
         clients: Number of clients in the round.
-        model: The global model it started from.
+        model: The global model it started from, with its own personal parameters.
         batch: The examples behind the update, after the defense's ``data`` hook.
         seed: Seed of this client in this round.
         deltas: Whether its update is a difference of parameters after several steps rather than a gradient.
@@ -149,7 +149,7 @@ class Defense:
     @classmethod
     def overridden(cls) -> tuple[str, ...]:
         """Returns the hooks this class changes; a test holds them equal to those on the card."""
-        methods = {"training": ("fit", "loss"), "output": ("output", "answer")}
+        methods = {"training": ("fit", "loss"), "output": ("output", "answer"), "protocol": ("protocol", "personal")}
         return tuple(
             hook
             for hook in HOOKS
@@ -232,6 +232,13 @@ class Defense:
     def protocol(self, updates: Sequence[Update]) -> Sequence[Update]:
         """Returns the messages the server sees for the clients' updates."""
         return updates
+
+    def personal(self, name: str) -> bool:
+        """Whether every client has the parameter of that name for itself; the rest of the ``protocol`` hook.
+
+        Such a parameter is initialised and trained by the client, goes on from round to round, and is never sent.
+        """
+        return False
 
     def state(self) -> dict[str, Tensor]:
         """Returns what the defense learned, while the target was trained or in :meth:`learn`, for the store."""

@@ -152,6 +152,10 @@ class Stack(Defense):
             updates = part.protocol(updates)
         return updates
 
+    def personal(self, name: str) -> bool:
+        """Whether a part leaves the parameter of that name to every client."""
+        return any(part.personal(name) for part in self.parts)
+
     def state(self) -> dict[str, Tensor]:
         """Returns what the parts learned."""
         return {

@@ -8,6 +8,11 @@ cross-entropy (FedSGD); with several it is the difference of the parameters befo
 The attacked round is the one after ``rounds``: the global model is then ``rounds`` rounds old, and update defenses are
 in the state they have then. ``pooled_epochs`` puts a training on all clients' data together before the first round, the
 cheap stand-in for the many rounds that would bring a model as far; update defenses have no part in it.
+
+Where a defense leaves parameters to the clients (:meth:`personal <mibench.defenses.base.Defense.personal>`), every
+client draws its own, takes at home the step that the server takes along the mean, and sends the others alone. The
+global model that the attacker holds has in their place a draw that is nobody's. What such a system answers is what its
+clients' models do, each asked its share of the examples.
 """
 
 from __future__ import annotations
@@ -15,6 +20,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -23,8 +29,8 @@ from torch import Tensor
 from mibench.access import GradientsView, Ledger, LocalTraining, Transcript, mean_update, server_step
 from mibench.card import SettingCard
 from mibench.data import Captured, Examples, Population
-from mibench.defenses.base import Client, Defense, DefenseContext, Update
-from mibench.errors import UserError
+from mibench.defenses.base import Client, Customer, Defense, DefenseContext, Update
+from mibench.errors import IncompatibleCellError, UserError
 from mibench.model import Classifier
 from mibench.nn.batch_norm import norms, running_buffers, use_batch_statistics
 from mibench.options import Count, CountOrNone, Positive
@@ -37,6 +43,29 @@ from mibench.victim import Victim, initial_model, restore_victim, victim_tensors
 
 #: The names of running statistics among what a client sends.
 BUFFERS = ("running_mean", "running_var")
+
+#: What a personal parameter is named after among what is kept for a client.
+PERSONAL = "personal."
+
+
+@dataclass
+class PersonalVictim(Victim):
+    """A global model that every client completes with parameters of its own.
+
+    Attributes:
+        clients: The clients' models, in evaluation mode.
+    """
+
+    clients: Sequence[Classifier] = ()
+
+    def answer(self, x: Tensor, customer: Customer | None) -> Tensor:
+        """Returns what the clients' models answer, each to its share of the examples, shape ``(N, classes)``."""
+        count = len(self.clients)
+        parts = [model.predict_proba(x[number::count]) for number, model in enumerate(self.clients[: len(x)])]
+        answers = parts[0].new_empty(len(x), parts[0].shape[1])
+        for number, part in enumerate(parts):
+            answers[number::count] = part
+        return self.defense.answer(x, answers, customer)
 
 
 class Federated(Setting):
@@ -160,7 +189,11 @@ class Federated(Setting):
             if name.startswith("client."):
                 _, client, rest = name.split(".", 2)
                 states[int(client)][rest] = value.to(scene.workshop.device)
-        return Victim(model.eval(), scene.defense, spec, key, dict(payload.facts), states)
+        victim = Victim(model.eval(), scene.defense, spec, key, dict(payload.facts), states)
+        if not personal_names(model, scene.defense):
+            return victim
+        own = [self._local_model(scene, context, model, client, states[client]) for client in range(self.clients)]
+        return PersonalVictim(**vars(victim), clients=own)
 
     def observe(
         self, scene: Scene, victim: Victim, population: Population, access: str, count: int, ledger: Ledger
@@ -257,6 +290,11 @@ class Federated(Setting):
         model = initial_model(scene.blueprint, spec, scene.defense, context).eval()
         if self.pooled_epochs == 0:
             return model
+        if personal_names(model, scene.defense):
+            raise IncompatibleCellError(
+                f"Incompatible: with defense '{scene.defense.card.name}' every client trains a part of the model for "
+                "itself, which a training on all clients' data cannot do; set setting.pooled_epochs=0."
+            )
         recipe = scene.blueprint.recipe
         if self.pooled_epochs is not None:
             recipe = dataclasses.replace(recipe, epochs=self.pooled_epochs, min_steps=0)
@@ -284,12 +322,35 @@ class Federated(Setting):
                 batch = scene.defense.data(drawn, self._own(scene, context, population, client))
             seed = derive(scene.seed, "client", number, client)
             own = self.batch_norm == "train" and bool(norms(model))
+            local = self._local_model(scene, context, model, client, states[client])
             with seeded(seed):
-                update, buffers = client_update(model, batch, scene.defense, self.local, own, self._progress(number))
-            who = Client(client, number, self.clients, model, batch, seed, self.deltas, own, states[client])
+                update, buffers = client_update(local, batch, scene.defense, self.local, own, self._progress(number))
+            kept = personal_names(model, scene.defense)
+            for name in kept:
+                states[client][PERSONAL + name] = local.get_parameter(name).detach() - self._server_lr * update[name]
+            update = {name: value for name, value in update.items() if name not in kept}
+            who = Client(client, number, self.clients, local, batch, seed, self.deltas, own, states[client])
             sent = dict(scene.defense.update(update, who))
             shared.append(sent | buffers if self.share_buffers else sent)
         return list(scene.defense.protocol(shared))
+
+    def _local_model(
+        self, scene: Scene, context: DefenseContext, model: Classifier, client: int, state: Mapping[str, Tensor]
+    ) -> Classifier:
+        """Returns the model that a client begins a round with: the global one, with its own personal parameters."""
+        names = personal_names(model, scene.defense)
+        if not names:
+            return model
+        local = copy.deepcopy(model)
+        own = {name: state[PERSONAL + name] for name in names if PERSONAL + name in state}
+        if not own:
+            drawn = dataclasses.replace(context, seed=derive(context.seed, "personal", client))
+            spec = dataclasses.replace(scene.split.spec, classes=int(context.data.train.y.max()) + 1)
+            own = dict(initial_model(scene.blueprint, spec, scene.defense, drawn).named_parameters())
+        with torch.no_grad():
+            for name in names:
+                local.get_parameter(name).copy_(own[name])
+        return local
 
     def _progress(self, number: int) -> float:
         """Returns which share of the training lies behind round ``number``; all of it where it was pooled."""
@@ -376,6 +437,11 @@ def client_update(
     if len(steps) > 1:
         update = {name: value - moving[name].detach() for name, value in before.items()}
     return update, running_buffers(model) if own_statistics else {}
+
+
+def personal_names(model: Classifier, defense: Defense) -> list[str]:
+    """Returns the names of the parameters that every client has for itself."""
+    return [name for name, _ in model.named_parameters() if defense.personal(name)]
 
 
 def named_as_the_model(update: Mapping[str, Tensor], model: Classifier) -> dict[str, Tensor]:
