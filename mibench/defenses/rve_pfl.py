@@ -23,7 +23,7 @@ In a setting without clients nothing stays with anybody: only access ``gradients
 value. What it costs is patience: a fresh code is mostly noise, under which one gradient step a round learns nothing for
 long, and several local steps (``setting.local_epochs``) soon do (the test has the figures).
 
-Official code: https://github.com/UNSW-Canberra-2023/RVE-PFL (read for facts, written anew: it has no licence).
+Official code: https://github.com/UNSW-Canberra-2023/RVE-PFL (it has no licence; only its description was read).
 Deviations: the classifier is the cell's target, whose input the code takes the place of, rather than the authors'
 (two convolutions of 32 and 64 channels and a layer of 256 units); the clients' optimiser and the numbers of clients,
 rounds and local epochs (150, 100 and 10 with Adam at 1e-3) are the setting's, which takes plain gradient steps; a model
@@ -66,7 +66,7 @@ class RvePfl(Defense):
         year=2024,
         bib="rve_pfl",
         code="https://github.com/UNSW-Canberra-2023/RVE-PFL",
-        fidelity="official",
+        fidelity="reconstruction",
         hooks=("architecture", "training", "protocol"),
         affects=("gradients",),
         strength="kl_weight",
