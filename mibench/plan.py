@@ -20,9 +20,10 @@ from mibench.catalogue import (
     conf_dirs,
     defaults_of,
     entries,
+    entry,
     read_yaml,
 )
-from mibench.errors import UnknownNameError, UserError
+from mibench.errors import UserError
 
 Overrides = tuple[str, ...]
 
@@ -277,15 +278,12 @@ def _matches(cell: Mapping[str, Any], excluded: Mapping[str, Any]) -> bool:
 
 
 @cache
-def _entries(axis: str, _search_path: tuple[Path, ...]) -> dict[str, Entry]:
-    return {one.name: one for one in entries(axis)}
+def _found(axis: str, name: str, _search_path: tuple[Path, ...]) -> Entry:
+    return entry(axis, name)
 
 
 def _entry(axis: str, name: str) -> Entry:
-    found = _entries(axis, conf_dirs())
-    if name not in found:
-        raise UnknownNameError(axis, name, found)
-    return found[name]
+    return _found(axis, name, conf_dirs())
 
 
 @cache
