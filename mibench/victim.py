@@ -168,8 +168,10 @@ def defender_context(
 
 def parted(train: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
     """Returns what is left of ``train``, and a share of every class drawn from it, both in their old order."""
+    if not share:
+        return train, train[torch.arange(0)]
     kept = torch.zeros(len(train), dtype=torch.bool)
-    order = torch.randperm(len(train), generator=generator(seed)) if share else torch.arange(0)
+    order = torch.randperm(len(train), generator=generator(seed))
     for label in train.y.unique():
         rows = order[train.y[order] == label]
         kept[rows[: int(share * len(rows))]] = True

@@ -33,6 +33,7 @@ from mibench.access import FeaturesView
 from mibench.attacks.base import Attack
 from mibench.card import AttackCard
 from mibench.knowledge import Knowledge
+from mibench.nn.adversarial import step_along
 from mibench.nn.feature_decoder import Body, FeatureDecoder
 from mibench.options import Count, Positive
 from mibench.tasks.base import Reconstruction
@@ -114,10 +115,7 @@ class SplitDecoder(Attack[FeaturesView, InstanceGoal]):
         for _ in self.steps(self.epochs, "decoder"):
             order = torch.randperm(len(images), generator=draws, device=view.device)
             for rows in order[: len(order) // size * size].split(size):
-                loss = self.loss(decoder(features[rows]), images[rows])
-                for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-                    parameter.grad = gradient
-                adam.step()
+                step_along(adam, self.loss(decoder(features[rows]), images[rows]), decoder)
         decoder.eval().requires_grad_(True)
         for parameter in parameters:
             parameter.grad = None

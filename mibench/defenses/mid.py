@@ -34,9 +34,8 @@ from torch.nn.functional import cross_entropy, softplus
 
 from mibench.card import DefenseCard
 from mibench.defenses.base import Defense, DefenseContext
-from mibench.errors import UserError
 from mibench.model import Classifier
-from mibench.nn.bottleneck import divergence, replace_module
+from mibench.nn.bottleneck import divergence, linear_head, replace_module
 from mibench.options import Count, NonNegative
 from mibench.seeding import derive, generator
 from mibench.training import Batch
@@ -80,9 +79,7 @@ class Mid(Defense):
         Raises:
             UserError: If the target's head is no linear layer.
         """
-        head = model.head
-        if not isinstance(head, nn.Linear):
-            raise UserError("defense=mid needs a target whose head is one linear layer; choose another target.")
+        head = linear_head(model, self.card.name)
         dim = self.dim or max(1, head.in_features // 2)
         replace_module(model, head, VariationalHead(head, dim, derive(context.seed, "served codes")))
         return model

@@ -34,10 +34,9 @@ from torch.nn.functional import cross_entropy, softplus
 
 from mibench.card import DefenseCard
 from mibench.defenses.base import Defense, DefenseContext
-from mibench.errors import UserError
 from mibench.model import Classifier
 from mibench.nn import bottleneck
-from mibench.nn.bottleneck import replace_module
+from mibench.nn.bottleneck import linear_head, replace_module
 from mibench.options import Count, NonNegative
 from mibench.training import Batch
 
@@ -74,9 +73,7 @@ class Precode(Defense):
         Raises:
             UserError: If the target's head is no linear layer.
         """
-        head = model.head
-        if not isinstance(head, nn.Linear):
-            raise UserError("defense=precode needs a target whose head is one linear layer; choose another target.")
+        head = linear_head(model, self.card.name)
         replace_module(model, head, BottleneckHead(head, self.dim))
         return model
 

@@ -35,6 +35,7 @@ from mibench.card import DefenseCard
 from mibench.data import Examples
 from mibench.defenses.base import Defense, DefenseContext
 from mibench.model import Classifier
+from mibench.nn.adversarial import step_along
 from mibench.nn.scores import ScoreInverse, Standard
 from mibench.options import Count, NonNegative, Positive, Share
 
@@ -104,10 +105,7 @@ class Purifier(Defense):
             purified = network(scores[rows]).softmax(1)
             losses = self.losses(purified, scores[rows], labels[rows], inverse, wanted[rows])
             for step, part, loss in zip(steps, (network, inverse), losses, strict=True):
-                parameters = list(part.parameters())
-                for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-                    parameter.grad = gradient
-                step.step()
+                step_along(step, loss, part)
         self.network = network.eval().requires_grad_(False)
         self.said = self.measured(model, inverse, standard, held_out)
 

@@ -34,6 +34,7 @@ from torch import Tensor
 from mibench.card import DefenseCard
 from mibench.defenses.base import Customer, Defense, DefenseContext
 from mibench.model import Classifier
+from mibench.nn.adversarial import step_along
 from mibench.nn.scores import LEAST, ScoreInverse, Standard, label_kept
 from mibench.options import Count, NonNegative, Positive
 from mibench.seeding import derive, generator
@@ -95,14 +96,10 @@ class ScoreNoise(Defense):
         standard, scores = Standard(data.x), model.predict_proba(data.x)
         wanted = standard(data.x)
         surrogate = ScoreInverse(scores.shape[1], wanted.shape[1]).to(context.device)
-        parameters = list(surrogate.parameters())
-        optimizer = torch.optim.Adam(parameters, 1e-3)
+        optimizer = torch.optim.Adam(surrogate.parameters(), 1e-3)
         for _ in range(self.iterations):
             rows = torch.randint(len(data), (64,)).to(context.device)
-            loss = surrogate.errors(scores[rows], wanted[rows]).mean()
-            for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-                parameter.grad = gradient
-            optimizer.step()
+            step_along(optimizer, surrogate.errors(scores[rows], wanted[rows]).mean(), surrogate)
         self.surrogate, self.standard = surrogate.requires_grad_(False), standard
 
     def answer(self, x: Tensor, probabilities: Tensor, customer: Customer | None) -> Tensor:

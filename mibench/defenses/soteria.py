@@ -27,6 +27,7 @@ from mibench.card import DefenseCard
 from mibench.defenses.base import Client, Defense, Update
 from mibench.errors import UserError
 from mibench.model import Classifier
+from mibench.nn.bottleneck import linear_head
 
 #: What is added to an entry before its sensitivity is divided by it.
 OFFSET = 0.1
@@ -66,9 +67,7 @@ class Soteria(Defense):
         Raises:
             UserError: If the target's head is no linear layer.
         """
-        head = client.model.head
-        if not isinstance(head, nn.Linear):
-            raise UserError("defense=soteria needs a target whose head is one linear layer; choose another target.")
+        head = linear_head(client.model, self.card.name)
         if not self.percentile:
             return gradient
         (name,) = (name for name, value in client.model.named_parameters() if value is head.weight)

@@ -32,7 +32,7 @@ from mibench.data import Examples
 from mibench.defenses.base import Defense
 from mibench.errors import UserError
 from mibench.model import Classifier
-from mibench.nn.bottleneck import replace_module
+from mibench.nn.bottleneck import linear_head, replace_module
 from mibench.options import Decay
 from mibench.seeding import derive, seeded
 from mibench.training import Batch, Training, cross_entropy
@@ -96,9 +96,7 @@ class TlDmi(Defense):
     @staticmethod
     def _learn_public(training: Training, public: Examples) -> None:
         """Trains the model on public data under a head of their own, and gives it its head back."""
-        model, head = training.model, training.model.head
-        if not isinstance(head, nn.Linear):
-            raise UserError("defense=tl_dmi needs a target whose head is one linear layer; choose another target.")
+        model, head = training.model, linear_head(training.model, "tl_dmi")
         seed = derive(training.seed, "public")
         with seeded(seed):
             own = nn.Linear(head.in_features, int(public.y.max()) + 1).to(training.device)

@@ -17,6 +17,7 @@ from mibench.leaderboard.pictures import local_pictures, public_pictures, write_
 from mibench.leaderboard.reference import Published, collect_reference
 from mibench.leaderboard.render import markdown
 from mibench.leaderboard.tables import decoded, write_table, write_text
+from mibench.leaderboard.worst import worst_cases
 
 
 @dataclass(frozen=True)
@@ -114,8 +115,9 @@ def _build(
     pictures = local_pictures(results, groups) if local else public_pictures(results, groups)
     write_table(folder / "leaderboard.parquet", rows.table)
     options = {group: ", ".join(one.options) for group, one in made.items()}
-    write_text(folder / "README.md", markdown(groups, options, rows.set_aside, local, figures))
-    content = page_data(groups, made, pictures, rows.set_aside, local, figures)
+    cases = worst_cases(groups, {group: one.options for group, one in made.items()})
+    write_text(folder / "README.md", markdown(groups, options, rows.set_aside, local, figures, cases))
+    content = page_data(groups, made, pictures, rows.set_aside, local, figures, cases)
     write_text(folder / "index.html", page(content))
     cells = sum(len(one.cells) for one in groups)
     scope = "local" if local else "committed"

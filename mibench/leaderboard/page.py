@@ -13,7 +13,7 @@ import numpy as np
 from mibench.leaderboard.groups import COST, FACTS, HEADLINES, Group
 from mibench.leaderboard.pictures import may_show
 from mibench.leaderboard.reference import Published, ours, protocol
-from mibench.leaderboard.worst import WorstCase, worst_cases
+from mibench.leaderboard.worst import WorstCase
 from mibench.scoring import NAN
 
 #: Significant digits on the page; the parquet file has all of them.
@@ -59,6 +59,7 @@ def page_data(
     set_aside: Mapping[str, str],
     local: bool,
     figures: Sequence[Published] = (),
+    cases: Sequence[WorstCase] = (),
 ) -> dict[str, Any]:
     """Returns what the page shows, as JSON data.
 
@@ -98,20 +99,20 @@ def page_data(
         "groups": [_group(one, made[one.group_id], pictures.get(one.group_id), text, block) for one in groups],
         "rows": rows,
         "setAside": sorted(set_aside.items()),
-        "worst": [_worst(one, made) for one in worst_cases(groups)],
+        "worst": [_worst(one) for one in cases],
         "published": [_figure(one, groups) for one in figures],
         "texts": list(texts),
     }
 
 
-def _worst(case: WorstCase, made: Mapping[str, Reproduction]) -> dict[str, Any]:
+def _worst(case: WorstCase) -> dict[str, Any]:
     """Returns a worst case with the group of the attack that was picked first."""
     group = next(one for one in case.groups if one.facts["attack"] == case.picked[0])
     accuracy = group.number("target_accuracy", "victim")
     ((lift, known),) = shortened([[case.lift, accuracy.score.value if accuracy else NAN]])
     return {
         **{name: group.facts[name] for name in ("dataset", "target", "access", "defense", "setting", "budget")},
-        "options": [option for option in made[group.group_id].options if option.startswith("defense.")],
+        "options": list(case.options),
         "group": group.group_id,
         "picked": list(case.picked),
         "attacks": case.attacks,

@@ -8,7 +8,7 @@ from itertools import groupby
 
 from mibench.leaderboard.groups import HEADLINES, Group
 from mibench.leaderboard.reference import Published, ours, protocol
-from mibench.leaderboard.worst import WorstCase, worst_cases
+from mibench.leaderboard.worst import WorstCase
 
 #: Most lines of one table; the page and the parquet file hold the rest.
 LONGEST = 100
@@ -40,6 +40,7 @@ def markdown(
     set_aside: Mapping[str, str],
     local: bool,
     figures: Sequence[Published] = (),
+    cases: Sequence[WorstCase] = (),
 ) -> str:
     """Returns the README of a results folder.
 
@@ -49,6 +50,7 @@ def markdown(
         set_aside: Files that were left out, with the reason.
         local: Whether one's own shards are part of it.
         figures: Published figures.
+        cases: Worst cases.
     """
     parts, unmeasured = [OF_SHARDS if local else OF_STUDIES], 0
     for (task, dataset), found in groupby(groups, key=lambda one: (one.facts["task"], one.facts["dataset"])):
@@ -59,8 +61,8 @@ def markdown(
             unmeasured += len(section)
     if unmeasured:
         parts.append(f"{unmeasured} groups of other datasets and tasks have no number: the page says why.\n")
-    if cases := worst_cases(groups):
-        parts.append(_worst(cases, options))
+    if cases:
+        parts.append(_worst(cases))
     if figures:
         parts.append(_published(figures, groups))
     if set_aside:
@@ -78,12 +80,11 @@ victim the higher, the worse.
 | --- | --- | --- | --- | --- | --- | --- | --- |"""
 
 
-def _worst(cases: Sequence[WorstCase], options: Mapping[str, str]) -> str:
+def _worst(cases: Sequence[WorstCase]) -> str:
     lines = [WORST]
     for one in cases:
         facts, group = one.facts, one.groups[0]
-        own = [option for option in options.get(group.group_id, "").split(", ") if option.startswith("defense.")]
-        defense = f"{facts['defense']} ({', '.join(own)})" if own else facts["defense"]
+        defense = f"{facts['defense']} ({', '.join(one.options)})" if one.options else facts["defense"]
         accuracy = group.number("target_accuracy", "victim")
         cells = [
             facts["dataset"], facts["target"], facts["access"], defense,

@@ -24,12 +24,14 @@ class WorstCase:
 
     Attributes:
         groups: The groups that it was picked from, one per attack and its options.
+        options: What of the defense differs from its defaults.
         picked: The attacks that were picked, on either half.
         lift: Mean lift of the picked attacks over the half by which they were not picked.
         unit: Its unit.
     """
 
     groups: Sequence[Group]
+    options: Sequence[str]
     picked: Sequence[str]
     lift: float
     unit: str
@@ -45,14 +47,19 @@ class WorstCase:
         return len({one.facts["attack"] for one in self.groups})
 
 
-def worst_cases(groups: Sequence[Group]) -> list[WorstCase]:
-    """Returns the worst case of every victim that two or more attacks of one access level were run on, worst last."""
+def worst_cases(groups: Sequence[Group], options: Mapping[str, Sequence[str]] | None = None) -> list[WorstCase]:
+    """Returns the worst case of every victim that two or more attacks of one access level were run on, worst last.
+
+    Args:
+        groups: The groups.
+        options: By group id, what differs from the defaults.
+    """
     same: dict[tuple[str, ...], list[Group]] = {}
     for group in groups:
         if group.measured and group.facts["access"] != "none" and halves(group) is not None:
             shared = json.dumps([group.config.get(axis) for axis in SHARED], sort_keys=True)
             same.setdefault((group.facts["task"], group.facts["access"], shared), []).append(group)
-    found = [_worst(own) for own in same.values() if len({one.facts["attack"] for one in own}) > 1]
+    found = [_worst(own, options or {}) for own in same.values() if len({one.facts["attack"] for one in own}) > 1]
     return sorted(found, key=lambda one: (*(one.facts[name] for name in ORDER), one.lift))
 
 
@@ -77,8 +84,10 @@ def picked(lifts: Sequence[tuple[float, float]]) -> tuple[int, int, float]:
     return even, odd, (lifts[even][1] + lifts[odd][0]) / 2
 
 
-def _worst(groups: Sequence[Group]) -> WorstCase:
+def _worst(groups: Sequence[Group], options: Mapping[str, Sequence[str]]) -> WorstCase:
     scores = [number.score for one in groups if (number := halves(one)) is not None]
     even, odd, lift = picked([(score.lift_even, score.lift_odd) for score in scores])
     names = [groups[one].facts["attack"] for one in (even, odd)]
-    return WorstCase(groups=groups, picked=list(dict.fromkeys(names)), lift=lift, unit=scores[even].unit)
+    own = [one for one in options.get(groups[0].group_id, ()) if one.startswith("defense.")]
+    picks = list(dict.fromkeys(names))
+    return WorstCase(groups=groups, options=own, picked=picks, lift=lift, unit=scores[even].unit)
