@@ -493,6 +493,7 @@ class Cell(Stage):
             queries=sum(result.ledger["queries"].values()),
             gradient_evals=sum(result.ledger["gradients"].values()),
             seconds=result.seconds,
+            training_seconds=self.victim.facts.get("seconds", NAN),
             peak_memory_mb=result.peak_memory_mb,
             device=str(self.workshop.device),
             notes="\n".join(self.notes),

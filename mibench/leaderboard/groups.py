@@ -81,7 +81,9 @@ class Group:
     Attributes:
         group_id: Their common id.
         facts: The columns of ``FACTS`` and ``RUN``.
-        cost: Means over cells of ``queries``, ``gradient_evals``, ``seconds``, ``peak_memory_mb``.
+        cost: Means over cells of ``queries``, ``gradient_evals``, ``seconds``, ``training_seconds`` and
+            ``peak_memory_mb``, and ``training_times``, ``training_seconds`` over that of the same target without a defense on the same
+            device, NaN where it was not measured.
         cells: Its cells, by seed.
         numbers: Its numbers, by metric, variant and evaluator.
         config_json: The configuration of its first cell.
@@ -89,7 +91,7 @@ class Group:
 
     group_id: str
     facts: Mapping[str, str]
-    cost: Mapping[str, float]
+    cost: dict[str, float]
     cells: Sequence[Cell]
     numbers: Sequence[Number]
     config_json: str
@@ -157,7 +159,28 @@ def groups_of(table: pa.Table) -> list[Group]:
     cells = _cells(table)
     numbers = _numbers(table)
     found = [_group(group, rows, numbers.get(group, [])) for group, rows in cells.items()]
+    compare_training(found)
     return sorted(found, key=lambda one: (*(one.facts[name] for name in SORTED_BY), one.group_id))
+
+
+def compare_training(groups: Sequence[Group]) -> None:
+    """Fills ``training_times`` in the groups' costs."""
+
+    def target(one: Group) -> str:
+        return json.dumps([*(one.config.get(axis) for axis in TRAINED_BY), one.facts["device"]], sort_keys=True)
+
+    timed = [(one, target(one)) for one in groups if not np.isnan(one.cost["training_seconds"])]
+    plain: dict[str, list[float]] = {}
+    for one, key in timed:
+        if one.facts["defense"] == "none":
+            plain.setdefault(key, []).append(one.cost["training_seconds"])
+    for one, key in timed:
+        if plain.get(key):
+            one.cost["training_times"] = one.cost["training_seconds"] / float(np.mean(plain[key]))
+
+
+#: Blocks of a configuration that say how a target is trained, beside its defense.
+TRAINED_BY = ("dataset", "setting", "target")
 
 
 SORTED_BY = ("task", "dataset", "setting", "target", "attack", "defense", "budget")
@@ -179,7 +202,7 @@ def _cells(table: pa.Table) -> dict[str, list[dict[str, Any]]]:
     return grouped
 
 
-COST = ("queries", "gradient_evals", "seconds", "peak_memory_mb")
+COST = ("queries", "gradient_evals", "seconds", "training_seconds", "peak_memory_mb")
 
 
 def _group(group_id: str, records: list[dict[str, Any]], numbers: list[Number]) -> Group:
@@ -188,7 +211,8 @@ def _group(group_id: str, records: list[dict[str, Any]], numbers: list[Number]) 
     return Group(
         group_id=group_id,
         facts={name: first[name] for name in (*FACTS, *RUN)},
-        cost={name: sum(one[name] for one in measured) / len(measured) if measured else NAN for name in COST},
+        cost={name: sum(one[name] for one in measured) / len(measured) if measured else NAN for name in COST}
+        | {"training_times": NAN},
         cells=[
             Cell(cell_id=one["cell_id"], seed=one["seed"], status=one["status"], reason=one["reason"])
             for one in sorted(records, key=lambda one: (one["seed"], one["cell_id"]))

@@ -298,7 +298,7 @@ function drawScatter(points, attacks) {
   for (const row of points) {
     const [cx, cy] = [x(row.group.accuracy), y(row.lift)];
     const options = row.group.options.join(", ");
-    const title = `${row.group.attack} against ${row.group.defense}${options ? ` (${options})` : ""}, ${row.group.target}, ${row.group.budget}: lift ${number(row.lift, true)} ${interval(row.liftLow, row.liftHigh)}, accuracy ${number(row.group.accuracy)}`;
+    const title = `${row.group.attack} against ${row.group.defense}${options ? ` (${options})` : ""}, ${row.group.target}, ${row.group.budget}: lift ${number(row.lift, true)} ${interval(row.liftLow, row.liftHigh)}, accuracy ${number(row.group.accuracy)}${row.group.defense === "none" || row.group.cost.training_times === null ? "" : `, training ${number(row.group.cost.training_times)} times as long`}`;
     const mark = element("g", { class: "point", "data-id": row.group.id, tabindex: 0, role: "link",
       onclick: () => { location.hash = row.group.id; }, onkeydown: (event) => { if (event.key === "Enter") location.hash = row.group.id; } },
       element("title", {}, title));
@@ -345,6 +345,10 @@ function commandBox(command) {
   return element("div", { class: "command" }, code, button);
 }
 
+function times(ratio) {
+  return ratio === null ? "" : `, ${number(ratio)} times that without a defense`;
+}
+
 function drawCell(group) {
   const seeds = group.cells.map(([, seed]) => seed);
   const single = `${group.command} seed=${seeds[0]}`;
@@ -378,6 +382,7 @@ function drawCell(group) {
       fact("queries", group.cost.queries === null ? "" : Math.round(group.cost.queries).toLocaleString("en")),
       fact("gradient evaluations", group.cost.gradient_evals === null ? "" : Math.round(group.cost.gradient_evals).toLocaleString("en")),
       fact("seconds of the attack", number(group.cost.seconds)),
+      fact("training of the victim", group.cost.training_seconds === null ? "" : `${number(group.cost.training_seconds)} s${times(group.cost.training_times)}`),
       fact("peak memory", group.cost.peak_memory_mb === null ? "" : `${number(group.cost.peak_memory_mb)} MB`),
       fact("run with", [`mibench ${version}`, commit, device].filter(Boolean).join(", ")),
       fact("group", group.id),
@@ -413,7 +418,7 @@ const CASES = [
   ["defense", (one) => [one.defense, sub(one.options.map((option) => option.slice("defense.".length)).join(", "))]],
   ["lift", (one) => [`${number(one.lift, true)} ${one.unit}`.trim()], "num"],
   ["strongest", (one) => [element("a", { href: `#${one.group}` }, one.picked.join(", ")), sub(`of ${one.attacks} attacks`)]],
-  ["victim", (one) => [number(one.accuracy)], "num"],
+  ["victim", (one) => [number(one.accuracy), sub(one.times !== null && `trained ${number(one.times)} times as long as without`)], "num"],
 ];
 
 // A section with a table of its own, hidden where there is nothing to show.

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from mibench.leaderboard.groups import COST, FACTS, HEADLINES, Group
+from mibench.leaderboard.groups import FACTS, HEADLINES, Group
 from mibench.leaderboard.pictures import may_show
 from mibench.leaderboard.reference import Published, ours, protocol
 from mibench.leaderboard.worst import WorstCase
@@ -109,7 +109,8 @@ def _worst(case: WorstCase) -> dict[str, Any]:
     """Returns a worst case with the group of the attack that was picked first."""
     group = next(one for one in case.groups if one.facts["attack"] == case.picked[0])
     accuracy = group.number("target_accuracy", "victim")
-    ((lift, known),) = shortened([[case.lift, accuracy.score.value if accuracy else NAN]])
+    right = accuracy.score.value if accuracy else NAN
+    ((lift, known, times),) = shortened([[case.lift, right, group.cost["training_times"]]])
     return {
         **{name: group.facts[name] for name in ("dataset", "target", "access", "defense", "setting", "budget")},
         "options": list(case.options),
@@ -119,6 +120,7 @@ def _worst(case: WorstCase) -> dict[str, Any]:
         "lift": lift,
         "unit": case.unit,
         "accuracy": known,
+        "times": times,
     }
 
 
@@ -149,14 +151,14 @@ def _group(
     accuracy = group.number("target_accuracy", "victim")
     chance = group.number("target_accuracy", "chance")
     known = [NAN if one is None else one.score.value for one in (accuracy, chance)]
-    (short,) = shortened([[*known, *(group.cost[name] for name in COST)]])
+    (short,) = shortened([[*known, *group.cost.values()]])
     return {
         "id": group.group_id,
         **{name: group.facts[name] for name in FACTS},
         "accuracy": short[0],
         "chance": short[1],
         "cells": [[one.cell_id, one.seed, one.status, text(one.reason)] for one in group.cells],
-        "cost": dict(zip(COST, short[2:], strict=True)),
+        "cost": dict(zip(group.cost, short[2:], strict=True)),
         "run": [group.facts[name] for name in ("device", "mibench_version", "git_commit")],
         "notes": [text(note) for note in group.facts["notes"].split("\n") if note],
         "command": made.command,

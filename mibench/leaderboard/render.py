@@ -15,7 +15,7 @@ LONGEST = 100
 
 HEADER = (
     "attack", "access", "defense", "target", "budget", "value", "control", "lift", "evidence", "victim's accuracy",
-    "seeds",
+    "training", "seeds",
 )  # fmt: skip
 
 OF_STUDIES = """# Results
@@ -76,8 +76,8 @@ WORST = """## Worst case
 The strongest of several attacks on one victim, each picked by one half of the targets and reported on the other; per
 victim the higher, the worse.
 
-| dataset | target | access | defense | lift | attacks | strongest | victim's accuracy |
-| --- | --- | --- | --- | --- | --- | --- | --- |"""
+| dataset | target | access | defense | lift | attacks | strongest | victim's accuracy | training |
+| --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
 
 
 def _worst(cases: Sequence[WorstCase]) -> str:
@@ -89,7 +89,7 @@ def _worst(cases: Sequence[WorstCase]) -> str:
         cells = [
             facts["dataset"], facts["target"], facts["access"], defense,
             f"{number(one.lift, signed=True)} {one.unit}".strip(), str(one.attacks), ", ".join(one.picked),
-            number(accuracy.score.value) if accuracy else "",
+            number(accuracy.score.value) if accuracy else "", _times(group),
         ]  # fmt: skip
         lines.append(f"| {' | '.join(map(_plain, cells))} |")
     return "\n".join([*lines, ""])
@@ -166,8 +166,14 @@ def _line(group: Group, options: str) -> list[str]:
         facts["attack"], facts["access"], _plain(defense), facts["target"], facts["budget"],
         f"{value} {_interval(score.ci_low, score.ci_high)}".strip(), number(score.control),
         f"{number(score.lift, signed=True)} {_interval(score.lift_low, score.lift_high)}".strip(),
-        headline.verdict or score.status, number(accuracy.score.value) if accuracy else "", seeds,
+        headline.verdict or score.status, number(accuracy.score.value) if accuracy else "", _times(group), seeds,
     ]  # fmt: skip
+
+
+def _times(group: Group) -> str:
+    """Returns how many times as long as without a defense the victim's training took."""
+    ratio = group.cost["training_times"]
+    return "" if math.isnan(ratio) else f"{number(ratio)}x"
 
 
 def _interval(low: float, high: float) -> str:

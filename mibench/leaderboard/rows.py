@@ -17,6 +17,8 @@ class CellFacts:
         group_id: Hash of the cell without the seed.
         knowledge: What the attacker was given, comma-separated.
         seconds: Wall time of the attack.
+        training_seconds: Wall time in which the defended target was trained and its defense learned; NaN where
+            neither took place, or it was not measured.
         notes: What a reader of the numbers must know, one sentence a line.
         created_at: UTC, ISO 8601.
         config: The resolved configuration as JSON.
@@ -41,6 +43,7 @@ class CellFacts:
     queries: int = 0
     gradient_evals: int = 0
     seconds: float = NAN
+    training_seconds: float = NAN
     peak_memory_mb: float = NAN
     device: str = ""
     mibench_version: str = ""
@@ -56,12 +59,12 @@ COLUMNS = (
     "cell_id", "group_id", "dataset", "modality", "setting", "target", "attack", "attack_family", "task", "access",
     "knowledge", "defense", "defense_hooks", "metric", "variant", "evaluator", "value", "ci_low", "ci_high", "n",
     "control", "lift", "lift_low", "lift_high", "lift_even", "lift_odd", "higher_is_leakier", "unit", "seed",
-    "budget", "status", "reason", "fidelity", "queries", "gradient_evals", "seconds", "peak_memory_mb", "device",
-    "mibench_version", "git_commit", "notes", "config", "created_at",
+    "budget", "status", "reason", "fidelity", "queries", "gradient_evals", "seconds", "training_seconds",
+    "peak_memory_mb", "device", "mibench_version", "git_commit", "notes", "config", "created_at",
 )  # fmt: skip
 
 #: Numbers that shards of earlier versions lack; they are read as NaN.
-ADDED = ("lift_even", "lift_odd")
+ADDED = ("lift_even", "lift_odd", "training_seconds")
 
 
 def make_row(facts: CellFacts, score: Score) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -172,6 +173,7 @@ class Federated(Setting):
         }
 
         def build() -> Payload:
+            start = time.perf_counter()
             model = self._broadcast(scene, population, label)
             states: dict[int, dict[str, Tensor]] = {client: {} for client in range(self.clients)}
             for number in progress(range(self.rounds), label):
@@ -179,7 +181,9 @@ class Federated(Setting):
             tensors = victim_tensors(model, scene.defense)
             for client, state in states.items():
                 tensors |= {f"client.{client}.{name}": value for name, value in state.items()}
-            return Payload(tensors, {"defense": scene.defense.facts()})
+            trained = self.rounds or self.pooled_epochs != 0
+            cost = {"seconds": time.perf_counter() - start} if trained else {}
+            return Payload(tensors, {"defense": scene.defense.facts(), **cost})
 
         payload = scene.workshop.store.get("victim", key, build)
         model = initial_model(scene.blueprint, spec, scene.defense, context)

@@ -151,7 +151,7 @@ def shards(folder):
 
 
 def numbers(frame):
-    return frame.drop(columns=["seconds", "peak_memory_mb", "created_at", "git_commit"])
+    return frame.drop(columns=["seconds", "training_seconds", "peak_memory_mb", "created_at", "git_commit"])
 
 
 def trainings(folder):

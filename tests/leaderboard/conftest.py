@@ -24,9 +24,9 @@ def add_cell():
     """Writes one shard: ``add_cell(results, "attack=gmi", lift=0.5)``; returns its plan."""
     plans = {}
 
-    def add(results, *overrides, lift=0.5, accuracy=0.9, status="ok", reason="", picture=False, halves=None):
+    def add(results, *overrides, lift=0.5, accuracy=0.9, status="ok", reason="", picture=False, halves=None, **told):
         plan = plans.setdefault(overrides, plan_cell(compose(list(overrides))))
-        facts = {**plan_facts(plan), "created_at": "2026-01-01T00:00:00+00:00"}
+        facts = {**plan_facts(plan), "created_at": "2026-01-01T00:00:00+00:00", **told}
         modality = plan.cards.dataset.modalities[0]
         cell = CellFacts(cell_id=plan.cell_id, group_id=plan.group_id, knowledge="public", modality=modality, **facts)
         value = {"control": 0.2, "value": 0.2 + lift, "ci_low": 0.1 + lift, "ci_high": 0.3 + lift, "lift": lift}

@@ -62,3 +62,13 @@ def test_a_skipped_cell_keeps_its_reason_and_a_failed_seed_is_counted(tmp_path, 
     assert found["gmi"].headline.seeds == 1 and [cell.status for cell in found["gmi"].cells] == ["ok", "failed"]
     skipped = found["gmi"].number("attack_accuracy", "top5")
     assert skipped.score.status == "skipped" and skipped.verdict == "" and math.isnan(skipped.score.value)
+
+
+def test_training_is_compared_with_that_of_the_same_target_without_a_defense(tmp_path, add_cell):
+    add_cell(tmp_path, training_seconds=2.0)
+    add_cell(tmp_path, "defense=bido", training_seconds=3.0)
+    add_cell(tmp_path, "defense=bido", "target=mlp", training_seconds=3.0)  # of another target nothing is known
+    add_cell(tmp_path, "defense=rounding")  # nor of what was not measured
+    found = {(one.facts["defense"], one.facts["target"]): one.cost for one in groups_of(collect_shards(tmp_path).table)}
+    assert found["bido", "cnn"]["training_times"] == 1.5 and found["none", "cnn"]["training_times"] == 1
+    assert math.isnan(found["bido", "mlp"]["training_times"]) and math.isnan(found["rounding", "cnn"]["training_times"])
