@@ -82,8 +82,8 @@ class Group:
         group_id: Their common id.
         facts: The columns of ``FACTS`` and ``RUN``.
         cost: Means over cells of ``queries``, ``gradient_evals``, ``seconds``, ``training_seconds`` and
-            ``peak_memory_mb``, and ``training_times``, ``training_seconds`` over that of the same target without a defense on the same
-            device, NaN where it was not measured.
+            ``peak_memory_mb``, and ``training_times``: ``training_seconds`` over that of the same target without a
+            defense on the same device, NaN where it was not measured.
         cells: Its cells, by seed.
         numbers: Its numbers, by metric, variant and evaluator.
         config_json: The configuration of its first cell.
