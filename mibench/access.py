@@ -22,6 +22,7 @@ from mibench.data import InputSpec
 from mibench.double_backward import has_large_convolutions, lean_convolutions
 from mibench.errors import BudgetExhausted, NotGrantedError, QueryRefused
 from mibench.model import Classifier, named
+from mibench.seeding import derive, generator
 
 Found = TypeVar("Found")
 Part = TypeVar("Part")
@@ -121,32 +122,63 @@ class NoView(View):
     """Access ``none``: nothing but the public facts."""
 
 
+#: How far apart near-duplicates of an image lie: a quarter of a grey level, enough to be another input.
+NEAR = 1e-3
+
+
 @dataclass(frozen=True)
-class LabelsView(View):
+class ServiceView(View):
+    """What views of a service share.
+
+    Attributes:
+        repeats: How often the attacker asks about each input; the answers are averaged, which takes random defenses in
+            expectation. Images are asked as so many near-duplicates, so that a service which answers the very same
+            input the same way does not help itself. Every one counts as a query.
+    """
+
+    _ask: Callable[[Tensor], Tensor]
+    repeats: int = 1
+
+    def _answers(self, x: Tensor) -> Iterator[Tensor]:
+        """Yields the answers ``(N, classes)`` to every repetition of inputs ``(N, ...)``."""
+        x = x.detach().to(self.device)
+        with self.ledger.answered(len(x) * self.repeats), torch.no_grad():
+            for number in range(self.repeats):
+                yield self._ask(self._near(x, number) if number else x)
+
+    def _near(self, x: Tensor, number: int) -> Tensor:
+        """Returns the near-duplicate of that number of every image; records, which have no such thing, as they are."""
+        if self.spec.modality != "image":
+            return x
+        pattern = torch.rand(self.spec.shape, generator=generator(derive(number, "near-duplicate"))).to(x.device)
+        return (x + NEAR * (2 * pattern - 1)).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class LabelsView(ServiceView):
     """Access ``labels``: the most probable class of each example, -1 where the service abstains."""
 
-    _ask: Callable[[Tensor], Tensor]
-
     def query(self, x: Tensor) -> Tensor:
-        """Returns class ids of shape ``(N,)`` for inputs of shape ``(N, ...)``."""
-        with self.ledger.answered(len(x)), torch.no_grad():
-            return named(self._ask(x.detach().to(self.device)))
+        """Returns class ids of shape ``(N,)`` for inputs of shape ``(N, ...)``; of several, the one said most often."""
+        said = [named(answer) for answer in self._answers(x)]
+        if len(said) == 1:
+            return said[0]
+        votes = nn.functional.one_hot(torch.stack(said) + 1, self.spec.classes + 1)[..., 1:].sum(0)
+        return torch.where(votes.sum(1) > 0, votes.argmax(1), -1)
 
 
 @dataclass(frozen=True)
-class ScoresView(View):
+class ScoresView(ServiceView):
     """Access ``scores``: the probabilities that the victim's service returns, after its output defenses."""
-
-    _ask: Callable[[Tensor], Tensor]
 
     def query(self, x: Tensor) -> Tensor:
         """Returns probabilities of shape ``(N, classes)``; they carry no gradient."""
-        with self.ledger.answered(len(x)), torch.no_grad():
-            return self._ask(x.detach().to(self.device))
+        answers = list(self._answers(x))
+        return answers[0] if len(answers) == 1 else torch.stack(answers).mean(0)
 
     def narrow(self) -> LabelsView:
         """Returns the label-only view of the same victim, on the same account."""
-        return LabelsView(self.spec, self.ledger, self.device, self._ask)
+        return LabelsView(self.spec, self.ledger, self.device, self._ask, self.repeats)
 
 
 @dataclass(frozen=True)
@@ -274,6 +306,9 @@ class GradientsView(View):
         clients: Clients whose mean one message is, each with its share of the examples.
         buffers: Per message the batch-norm buffers that came with it; empty mappings where none did.
         transcript: Returns what was sent in earlier rounds; None where the attacker did not listen.
+        client_loss: Returns the mean loss that clients train with, of a model, inputs and class ids, where the attacker
+            knows it; what it draws at random is drawn anew each time, so that a search over it takes the expectation.
+            None stands for cross-entropy.
     """
 
     model: Classifier
@@ -284,6 +319,7 @@ class GradientsView(View):
     clients: int = 1
     buffers: Sequence[Mapping[str, Tensor]] = ()
     transcript: Callable[[], Transcript] | None = None
+    client_loss: Callable[[Classifier, Tensor, Tensor], Tensor] | None = None
 
     @classmethod
     def of(
@@ -310,8 +346,12 @@ class GradientsView(View):
         return {name: value for name, value in self.model.named_parameters() if value.requires_grad}
 
     def loss(self, x: Tensor, y: Tensor) -> Tensor:
-        """Returns the mean cross-entropy of the global model; ``y`` holds class ids or a distribution per example."""
-        return nn.functional.cross_entropy(self.model(x), y)
+        """Returns the mean loss of the global model; ``y`` holds class ids or a distribution per example.
+
+        It is cross-entropy unless the attacker knows another one that clients train with, which takes class ids.
+        """
+        result: Tensor = self._objective(x, y)
+        return result
 
     def gradient(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
         """Returns the gradient that a client holding ``(x, y)`` would compute, differentiable in ``x`` and ``y``."""
@@ -391,9 +431,10 @@ class GradientsView(View):
         self.ledger.charge(x.shape[0] * x.shape[1] * passes, gradient=True)
         start = {name: value.detach() for name, value in self.parameters.items()}
         with uncounted(self.ledger):
-            if len(x) == 1:
-                one: Found = tree_map(lambda value: value[None], function(start, x[0], y[0]))
-                return one
+            if len(x) == 1 or self.client_loss is not None:  # whose operations may know no batching
+                alone = [function(start, *one) for one in zip(x, y, strict=True)]
+                stacked: Found = tree_map(lambda *values: torch.stack(values), *alone)
+                return stacked
             each = torch.func.vmap(function, in_dims=(None, 0, 0), randomness="different")
             found: Found = each(start, x, y)
         return found
@@ -406,6 +447,10 @@ class GradientsView(View):
     def _tied(self) -> bool:
         return _shares_tensors(self.model)
 
+    @cached_property
+    def _objective(self) -> _Objective:
+        return _Objective(self.model, self.client_loss)
+
     def _gradient(self, parameters: dict[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
         return self._gradient_and(list, parameters, x, y)[0]
 
@@ -413,8 +458,9 @@ class GradientsView(View):
         self, read: Callable[[], list[Tensor]], parameters: dict[str, Tensor], x: Tensor, y: Tensor
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
         def loss(parameters: dict[str, Tensor]) -> tuple[Tensor, list[Tensor]]:
-            logits = torch.func.functional_call(self.model, parameters, (x,), tie_weights=self._tied)
-            return nn.functional.cross_entropy(logits, y), read()
+            named = {f"model.{name}": value for name, value in parameters.items()}
+            value = torch.func.functional_call(self._objective, named, (x, y), tie_weights=self._tied)
+            return value, read()
 
         found: tuple[dict[str, Tensor], list[Tensor]] = torch.func.grad(loss, has_aux=True)(parameters)
         return found
@@ -555,6 +601,20 @@ def _counted_copy(model: Classifier, ledger: Ledger, device: torch.device) -> Cl
 
     duplicate.normalise.register_forward_pre_hook(charge)
     return duplicate
+
+
+class _Objective(nn.Module):
+    """What a client descends, as a module of the model, so that it can be called with other parameters."""
+
+    def __init__(self, model: Classifier, loss: Callable[[Classifier, Tensor, Tensor], Tensor] | None) -> None:
+        super().__init__()
+        self.model = model
+        self.loss = loss
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        if self.loss is None:
+            return nn.functional.cross_entropy(self.model(x), y)
+        return self.loss(self.model, x, y)
 
 
 @contextmanager

@@ -159,7 +159,8 @@ class AttackCard(Card):
         access: The access levels it can work with, the one it is usually reported with first.
         needs: What the attacker must own: ``public`` (data), ``prior``, ``marginals``, ``transcript`` (of all uploads).
         uses: What it takes when the threat model grants it: ``labels``, ``confusion``, ``companions``,
-            ``local_training`` (how clients train), ``buffers`` (their batch-norm statistics).
+            ``local_training`` (how clients train), ``buffers`` (their batch-norm statistics), ``defense_loss`` (the
+            loss that a defense gives them).
         largest_batch: The largest client batch it is defined for; 0 means any.
         space: Which space of its prior it searches.
         plants: Whether it changes the model before the victim trains or answers (a malicious server).
@@ -193,6 +194,8 @@ class DefenseCard(Card):
         withholds: The accesses that it takes away: what they offer is served to nobody.
         strength: The one option that sweeps its strength, empty where there is none.
         levels: Values of it from weak to strong, over which ``grid=utility_sweep`` runs it.
+        adaptive: The attackers who know of it, each as the words of a command line (``attack=brepmi``), for which
+            ``attack=adaptive`` stands in a sweep; empty where it hides nothing that an attacker could go around.
         replaces: What it trains in the place of the target where that is no torch module (``decision tree``); attackers
             may then query it, and find neither gradients nor features.
     """
@@ -202,6 +205,7 @@ class DefenseCard(Card):
     withholds: tuple[Access, ...] = ()
     strength: str = ""
     levels: tuple[float, ...] = ()
+    adaptive: tuple[str, ...] = ()
     replaces: str = ""
 
     def __post_init__(self) -> None:
@@ -316,6 +320,7 @@ def stacked(card: DefenseCard, parts: Sequence[DefenseCard]) -> DefenseCard:
         modalities=tuple(one for one in card.modalities if all(one in part.modalities for part in parts)),
         hooks=tuple(sorted({hook for part in parts for hook in part.hooks}, key=HOOKS.index)),
         affects=tuple(sorted({one for part in parts for one in part.affects}, key=ACCESSES.index)),
+        adaptive=tuple(dict.fromkeys(words for part in parts for words in part.adaptive)),
         withholds=tuple(sorted({one for part in parts for one in part.withholds}, key=ACCESSES.index)),
         replaces=next((part.replaces for part in parts if part.replaces), ""),
         fidelity=max((part.fidelity for part in parts), key=FIDELITIES.index, default=card.fidelity),

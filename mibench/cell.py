@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mibench.access import FeaturesView, GradientsView, Ledger, View, WhiteBoxView
+from mibench.access import FeaturesView, GradientsView, Ledger, ServiceView, View, WhiteBoxView
 from mibench.attacks.base import Attack, AttackResult
 from mibench.card import family_of
 from mibench.catalogue import entry
@@ -127,7 +127,7 @@ class Cell(Stage):
         blueprint(self.config["target"])
         for name in (*self.config["evaluation"]["models"], *self.config["knowledge"]["companions"]):
             entry("target", name)
-        _ = self.judges
+        _ = self.judges, self.repeats
         for block in metric_blocks(self.plan):
             build(block, **weights_folder(block, self.plan))
         refuse_retraining(self.plan)
@@ -146,10 +146,27 @@ class Cell(Stage):
         seen = self.setting.observe(self.scene_of(victim), victim, population, self.plan.access, count, ledger)
         if isinstance(seen.view, GradientsView):
             seen = dataclasses.replace(seen, view=self.granted(seen.view))
+        if isinstance(seen.view, ServiceView):
+            seen = dataclasses.replace(seen, view=dataclasses.replace(seen.view, repeats=self.repeats))
         if isinstance(seen.view, FeaturesView):  # no more than the attack needs, so that its row says what it had
             known, needed = self.config["knowledge"]["encoder"], self.plan.cards.attack.encoder or "none"
             seen = dataclasses.replace(seen, view=seen.view.narrow(known).narrow(needed))
         return seen
+
+    @property
+    def repeats(self) -> int:
+        """How often the attacker asks about each input.
+
+        Raises:
+            UserError: If it is more than once, where nobody is asked.
+        """
+        repeats: int = self.config["knowledge"]["repeats"]
+        if repeats > 1 and self.plan.access not in ("scores", "labels"):
+            raise UserError(
+                f"knowledge.repeats={repeats} has an attacker ask a service several times, but the cell grants access "
+                f"'{self.plan.access}'; leave it out or take an attack with access scores or labels."
+            )
+        return repeats
 
     def granted(self, view: GradientsView) -> GradientsView:
         """Returns the view without what the cell does not grant, or its attack does not use."""
@@ -163,6 +180,7 @@ class Cell(Stage):
             view,
             local=view.local if may("local_training") else None,
             buffers=view.buffers if may("buffers") else (),
+            client_loss=view.client_loss if may("defense_loss") else None,
             transcript=None if heard is None else lambda: heard,
         )
 
@@ -199,7 +217,9 @@ class Cell(Stage):
             described.append(f"points:{view.batch_size}")
             described += ["local_training"] if view.deltas and view.local is not None else []
             described += ["buffers"] if any(view.buffers) else []
+            described += ["defense_loss"] if view.client_loss is not None else []
             described += ["transcript"] if view.transcript is not None else []
+        described += [f"repeats:{self.repeats}"] if self.repeats > 1 else []
         if isinstance(view, FeaturesView) and card.encoder:
             described.append(f"encoder:{view.known}")
         said = None if split.captured is None else split.captured.labels

@@ -54,6 +54,8 @@ TOP_KEYS: Mapping[str, Any] = {
     "knowledge.labels": bool,
     "knowledge.local_training": bool,
     "knowledge.buffers": bool,
+    "knowledge.defense_loss": bool,
+    "knowledge.repeats": Count,
     "knowledge.encoder": Literal["weights", "query", "architecture", "none"],
     "knowledge.marginals": bool,
     "knowledge.confusion": bool,
@@ -76,7 +78,10 @@ TOP_KEYS: Mapping[str, Any] = {
 
 #: Grants that are part of a cell only where its attack uses them (its task, of a masked image), so that a new grant
 #: changes no other cell.
-GRANTS_ON_USE = ("companions", "masked_image", "local_training", "buffers", "encoder")
+GRANTS_ON_USE = ("companions", "masked_image", "local_training", "buffers", "encoder", "defense_loss")
+
+#: Grants that are part of a cell only where they differ from this, which was all there was when they were added.
+GRANTS_WHEN_SET = {"defense_loss": False, "repeats": 1}
 
 #: Options of the evaluation models that are part of a cell only where they are set, for the same reason.
 EVALUATION_WHEN_SET = ("min_steps",)
@@ -350,14 +355,18 @@ class Plan:
 def essential(config: Mapping[str, Any], attack: AttackCard) -> dict[str, Any]:
     """Returns a cell's configuration without what makes no difference to it.
 
-    These are the keys of the machine, the grants of ``GRANTS_ON_USE`` that the cell's attack does not use, and what is
-    left to the evaluation models' own recipes.
+    These are the keys of the machine, the grants of ``GRANTS_ON_USE`` that the cell's attack does not use, those of
+    ``GRANTS_WHEN_SET`` that stand at their default, and what is left to the evaluation models' own recipes.
     """
     kept = {key: value for key, value in config.items() if key not in MACHINE_KEYS}
     masked = ("masked_image",) if attack.task == "completion" else ()
     encoder = ("encoder",) if attack.encoder else ()
     unused = set(GRANTS_ON_USE) - {*attack.needs, *attack.uses, *masked, *encoder}
-    kept["knowledge"] = {grant: value for grant, value in kept["knowledge"].items() if grant not in unused}
+    kept["knowledge"] = {
+        grant: value
+        for grant, value in kept["knowledge"].items()
+        if grant not in unused and (grant not in GRANTS_WHEN_SET or value != GRANTS_WHEN_SET[grant])
+    }
     kept["evaluation"] = {
         key: value for key, value in kept["evaluation"].items() if value is not None or key not in EVALUATION_WHEN_SET
     }

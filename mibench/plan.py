@@ -62,26 +62,33 @@ class Grid:
         axes = {axis: values for axis, values in self.axes.items() if axis not in said}
         if self.strengths and "all" in axes.get("defense", ()):
             axes["defense"] = ["none", *(one.name for one in entries("defense") if _levels(one))]
-        found = []
+        found: list[Overrides] = []
         for values in itertools.product(*axes.values(), self.variants or {"": ()}):
             *chosen, variant = values
-            cell = dict(zip(axes, chosen, strict=True))
-            named = {"variant": variant, **said, **cell}
-            if any(_matches(named, excluded) and not set(excluded) <= set(said) for excluded in self.exclude):
-                continue
-            adjusted = [
-                one
-                for block in self.adjust
-                if _matches(named, {axis: wanted for axis, wanted in block.items() if axis != "set"})
-                for one in block["set"]
-            ]
-            latest = {key_of(one): one for one in (*self.fixed, *adjusted, *self.variants.get(variant, ()))}
-            own = [one for key, one in latest.items() if key not in {*said, *axes}]
-            words = (*own, *(f"{axis}={written(value)}" for axis, value in cell.items()), *given)
-            levels = _levels(_entry("defense", choices_of(words)["defense"])) if self.strengths else []
-            levels = [level for level in levels if key_of(level) not in said]
-            found += [(*words, level) for level in levels] or [words]
-        return found
+            for cell in _adapted(dict(zip(axes, chosen, strict=True)), self.fixed, given):
+                found += self._worded(cell, said, variant, given)
+        return list(dict.fromkeys(found))
+
+    def _worded(
+        self, cell: Mapping[str, Any], said: Mapping[str, str], variant: str, given: Sequence[str]
+    ) -> list[Overrides]:
+        """Returns the overrides of a cell at every level of its defense; none where it is left out."""
+        named = {"variant": variant, **said, **cell}
+        if any(_matches(named, excluded) and not set(excluded) <= set(said) for excluded in self.exclude):
+            return []
+        adjusted = [
+            one
+            for block in self.adjust
+            if _matches(named, {axis: wanted for axis, wanted in block.items() if axis != "set"})
+            for one in block["set"]
+        ]
+        latest = {key_of(one): one for one in (*self.fixed, *adjusted, *self.variants.get(variant, ()))}
+        given = [one for one in given if key_of(one) not in cell]
+        own = [one for key, one in latest.items() if key not in {*map(key_of, given), *cell}]
+        words = (*own, *(f"{axis}={written(value)}" for axis, value in cell.items()), *given)
+        levels = _levels(_entry("defense", choices_of(words)["defense"])) if self.strengths else []
+        levels = [level for level in levels if key_of(level) not in said]
+        return [(*words, level) for level in levels] or [words]
 
 
 def written(value: Any) -> str:
@@ -176,6 +183,40 @@ def every_attack(words: Sequence[str]) -> list[str]:
     return [f"attack={','.join(names)}" if word == "attack=worst_case" else word for word in words]
 
 
+def _adapted(cell: dict[str, Any], fixed: Sequence[str], given: Sequence[str]) -> list[dict[str, Any]]:
+    """Returns a cell with ``attack=adaptive`` as those of the attackers who know of its defense; any other as it is.
+
+    Attackers of another setting, or with another choice of what the cell says, are left out.
+    """
+    said = {key_of(word): word.partition("=")[2] for word in (*fixed, *given)}
+    said |= {key: written(value) for key, value in cell.items()}
+    if said.pop("attack", "") != ADAPTIVE:
+        return [cell]
+    defense = choices_of([f"{key}={value}" for key, value in said.items()])["defense"]
+    attackers = [dict(word.split("=", 1) for word in words.split()) for words in _defense_card(defense, said).adaptive]
+    return [
+        {**cell, **one}
+        for one in attackers
+        if all(said.get(key, value) == value for key, value in {"setting": CENTRAL, **one}.items())
+    ]
+
+
+def _defense_card(name: str, said: Mapping[str, str]) -> DefenseCard:
+    """Returns the card of a chosen defense, of several at once where ``said`` names its parts."""
+    defense = _entry("defense", name)
+    if "defense.parts" not in said or "parts" not in defense.node:
+        return cast(DefenseCard, defense.card)
+    names = [part.strip() for part in said["defense.parts"].strip("[]").split(",")]
+    return cast(DefenseCard, card_of({**defense.node, "parts": [_entry("defense", part).node for part in names]}))
+
+
+#: What stands, as an attack, for those that know of a cell's defense.
+ADAPTIVE = "adaptive"
+
+#: The setting of attackers that name none.
+CENTRAL = "central"
+
+
 def products_of(words: Sequence[str]) -> list[list[str]]:
     """Returns every combination of what the command line writes with commas, ``range()``, ``choice()`` and ``glob()``.
 
@@ -194,12 +235,21 @@ def cells_of(grid: Grid, products: Sequence[Sequence[str]]) -> list[Overrides]:
     """Returns the cells of a grid under every combination of the command line, without the keys that steer a sweep.
 
     A grid without axes leaves each combination as the one cell it is.
+
+    Raises:
+        UserError: If attackers who know of the defense are asked for, and there are none.
     """
-    return [
+    found = [
         cell
         for given in products
         for cell in grid.cells([override for override in given if key_of(override) not in SWEEP_KEYS])
     ]
+    if not found and any(f"attack={ADAPTIVE}" in given for given in products):
+        raise UserError(
+            "attack=adaptive stands for the attackers who know of a defense, and the cards of these defenses name none "
+            "in this setting; docs/defenses.md says which do."
+        )
+    return found
 
 
 def plan_cells(cells: Sequence[Overrides]) -> list[PlannedCell]:
@@ -252,17 +302,13 @@ def _planned(overrides: Overrides) -> PlannedCell:
     if "attack@attack.base" in said and "base" in found["attack"].node:
         base = _entry("attack", said["attack@attack.base"]).node
         attack = cast(AttackCard, card_of({**found["attack"].node, "base": base}))
-    defense = found["defense"].card
-    if "defense.parts" in said and "parts" in found["defense"].node:
-        names = [name.strip() for name in said["defense.parts"].strip("[]").split(",")]
-        defense = card_of({**found["defense"].node, "parts": [_entry("defense", name).node for name in names]})
     batch = said.get("setting.batch_size", found["setting"].node.get("batch_size", 0))
     cards = CellCards(
         dataset=cast(DatasetCard, found["dataset"].card),
         setting=cast(SettingCard, found["setting"].card),
         target=cast(TargetCard, found["target"].card),
         attack=attack,
-        defense=cast(DefenseCard, defense),
+        defense=_defense_card(choices["defense"], said),
         access=said.get("attack.access", found["attack"].node.get("access", attack.access[0])),
         prior=None if choices["prior"] == "none" else cast(PriorCard, found["prior"].card),
         batch_size=int(batch) if str(batch).isdecimal() else 0,

@@ -38,6 +38,30 @@ def test_every_path_through_a_white_box_is_counted(trained_cnn, digits8, white_b
     assert view.ledger.state()["gradients"] == {"prepare": 0, "initialise": 0, "optimise": 0, "select": 4}
 
 
+def test_whoever_asks_several_times_averages_what_a_random_service_answers(digits8):
+    draws, asked = torch.Generator().manual_seed(0), []
+    even = torch.full((digits8.spec.classes,), 1 / digits8.spec.classes)
+
+    def ask(x):
+        asked.append(x)
+        answers = even + 0.1 * torch.randn(len(x), digits8.spec.classes, generator=draws)
+        answers[:, 2] += 0.1
+        return answers
+
+    def view(repeats):
+        return ScoresView(digits8.spec, Ledger(), torch.device("cpu"), ask, repeats)
+
+    x = images(digits8, 20)
+    expected = even + 0.1 * (torch.arange(digits8.spec.classes) == 2)
+    once, often = view(1), view(64)
+    error = (once.query(x) - expected).std()
+    assert torch.equal(asked[-1], x) and once.ledger.queries == 20
+    assert (often.query(x) - expected).std() < 0.2 * error and often.ledger.queries == 20 * 64
+    assert len({one.numpy().tobytes() for one in asked[-64:]}) == 64  # near-duplicates, none the same
+    assert max(float((one - x).abs().max()) for one in asked[-64:]) <= 1e-3
+    assert (often.narrow().query(x) == 2).double().mean() > 0.95 > (once.narrow().query(x) == 2).double().mean()
+
+
 def test_a_view_is_a_frozen_copy(trained_cnn, digits8, white_box):
     view = white_box(trained_cnn, digits8)
     assert not any(p.requires_grad for p in view.model.parameters()) and not view.model.training

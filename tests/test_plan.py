@@ -8,7 +8,7 @@ import yaml
 from mibench.catalogue import conf_dir, entries, entry
 from mibench.composition import build, compose, plan_cell, refuse_incompatible
 from mibench.errors import IncompatibleCellError, UnknownNameError, UserError
-from mibench.plan import Grid, choices_of, every_attack, plan_cells, read_grid
+from mibench.plan import Grid, cells_of, choices_of, every_attack, plan_cells, read_grid
 
 ROOT = Path(__file__).parent.parent
 
@@ -142,6 +142,34 @@ def test_a_worst_case_is_all_attacks_of_one_access():
     for access in ([], ["attack.access=none"], ["attack.access=all"]):
         with pytest.raises(UserError, match=r"attack\.access"):
             every_attack(["attack=worst_case", *access])
+
+
+def test_adaptive_is_whoever_knows_of_each_defense():
+    def cells(*words, **node):
+        return cells_of(read_grid({"name": "mine", **node}), [list(words)])
+
+    found = cells("defense=mid", "attack=adaptive", "setting=central")
+    assert [{*cell} >= {"attack=inversion_network", "knowledge.repeats=8"} for cell in found].count(True) == 1
+    assert all("attack=adaptive" not in cell and "defense=mid" in cell and "setting=central" in cell for cell in found)
+    everywhere = cells("defense=mid", "attack=adaptive")
+    assert len(everywhere) > len(found) and any("setting=federated" in cell for cell in everywhere)
+    (both,) = cells("defense=stack", "defense.parts=[rounding,top_k]", "attack=adaptive")  # each once
+    assert "attack=inversion_network" in both
+
+
+def test_a_grid_has_adaptive_attackers_beside_its_own_and_none_of_them_twice():
+    axes = {"dataset": ["att_faces"], "attack": ["gmi", "brepmi", "adaptive"], "defense": ["none", "bido", "rounding"]}
+    grid = read_grid({"name": "mine", "axes": axes, "fixed": ["setting=central"]})
+    found = [(cell[2], cell[3]) for cell in grid.cells()]
+    own = [(f"attack={attack}", f"defense={one}") for attack in ("gmi", "brepmi") for one in axes["defense"]]
+    assert sorted(found) == sorted([*own, ("attack=inversion_network", "defense=rounding")])
+    no_labels = read_grid({"name": "mine", "axes": axes, "exclude": [{"attack": "inversion_network"}]})
+    assert not [cell for cell in no_labels.cells() if "attack=inversion_network" in cell]
+
+
+def test_nobody_knows_of_no_defense():
+    with pytest.raises(UserError, match="adaptive stands for"):
+        cells_of(read_grid({"name": "mine"}), [["attack=adaptive", "defense=none"]])
 
 
 def test_an_unknown_choice_is_named():

@@ -57,7 +57,7 @@ class Agic(InvertingGradients):
         family="gradient matching",
         task="instance",
         access=("gradients",),
-        uses=("labels", "local_training"),
+        uses=("labels", "local_training", "defense_loss"),
     )
 
     def __init__(

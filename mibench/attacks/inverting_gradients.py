@@ -68,7 +68,7 @@ class InvertingGradients(GradientSearch):
         family="gradient matching",
         task="instance",
         access=("gradients",),
-        uses=("labels", "local_training"),
+        uses=("labels", "local_training", "defense_loss"),
     )
 
     def __init__(

@@ -30,7 +30,7 @@ from mibench.composition import (
     register_with_hydra,
 )
 from mibench.errors import IncompatibleCellError, NotGrantedError, UserError
-from mibench.plan import every_attack
+from mibench.plan import ADAPTIVE, every_attack
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -66,6 +66,8 @@ def run(words: Sequence[str]) -> int:
         words = hold_back(every_attack(words))
     elif "attack=worst_case" in words:
         raise UserError("attack=worst_case is many cells; run them with: python -m mibench -m attack=worst_case ...")
+    elif f"attack={ADAPTIVE}" in words:
+        raise UserError("attack=adaptive may be several cells; run them with: python -m mibench -m attack=adaptive ...")
     sys.argv = ["mibench", *search_path_override(), *words]
     try:
         hydra.main(version_base="1.3", config_path=str(conf_dir()), config_name="cell")(cell_task)()
@@ -80,9 +82,10 @@ def hold_back(words: Sequence[str]) -> list[str]:
     """Keeps the options of components that a sweep sets from Hydra, and returns the other words.
 
     Before it sweeps, Hydra composes the default cell with every word that has one value, and refuses an option that
-    only another choice has: ``-m attack=dlg,idlg attack.restarts=1``. The sweeper composes cells with all of them.
+    only another choice has: ``-m attack=dlg,idlg attack.restarts=1``; nor is there an attack of the name ``adaptive``.
+    The sweeper composes cells with all of them.
     """
-    option = re.compile(rf"[+~]*({'|'.join(AXES)})\.")
+    option = re.compile(rf"[+~]*({'|'.join(AXES)})\.|attack={ADAPTIVE}$")
     held_back.extend(word for word in words if option.match(word))
     return [word for word in words if not option.match(word)]
 

@@ -76,6 +76,7 @@ class Bido(Defense):
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="a1",
         levels=(0.0125, 0.05, 0.2, 0.8),
+        adaptive=("attack=brepmi", "setting=federated attack=inverting_gradients knowledge.defense_loss=true"),
     )
 
     def __init__(
@@ -101,9 +102,8 @@ class Bido(Defense):
         """Returns the cross-entropy plus the weighted dependencies of the chosen stages."""
         logits, hidden = logits_and_layers(batch.model, batch.x)
         layers = [gaussian_kernel(values, self.sigma) for values in self._chosen(hidden)]
-        with torch.no_grad():
-            given = [gaussian_kernel(batch.x, self.sigma), linear_kernel(one_hot(batch.y, logits.shape[1]))]
-            of_input, of_label = self._normalised(torch.stack(given))
+        given = [gaussian_kernel(batch.x, self.sigma), linear_kernel(one_hot(batch.y, logits.shape[1]))]
+        of_input, of_label = self._normalised(torch.stack(given))
         of_layers = self._normalised(torch.stack(layers))
         penalty = self.a1 * self._compare(of_layers, of_input) - self.a2 * self._compare(of_layers, of_label)
         return cross_entropy(logits, batch.y) + penalty.sum()

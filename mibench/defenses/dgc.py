@@ -63,6 +63,7 @@ class Dgc(Defense):
         hooks=("update",),
         affects=("gradients",),
         strength="ratio",
+        adaptive=("setting=federated attack=inverting_gradients attack.mask_sent=true",),
     )
 
     def __init__(

@@ -49,6 +49,7 @@ class Dgp(Defense):
         hooks=("update",),
         affects=("gradients",),
         strength="top",
+        adaptive=("setting=federated attack=inverting_gradients attack.mask_sent=true",),
     )
 
     def __init__(self, *, top: Decay = 0.05, bottom: Decay = 0.75) -> None:

@@ -43,6 +43,7 @@ class GradientPruning(Defense):
         hooks=("update",),
         affects=("gradients",),
         strength="keep",
+        adaptive=("setting=federated attack=inverting_gradients attack.mask_sent=true",),
     )
 
     def __init__(self, *, keep: Portion = 0.1, scope: Literal["tensor", "all"] = "tensor") -> None:

@@ -44,6 +44,7 @@ class LabelOnlyOutput(Defense):
         withholds=("scores", "explanations"),
         strength="threshold",
         levels=(0.25, 0.5, 0.9),
+        adaptive=("attack=brepmi",),
     )
 
     def __init__(self, *, threshold: Probability = 0.0) -> None:

@@ -67,6 +67,11 @@ class Mid(Defense):
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="beta",
         levels=(3e-4, 3e-3, 3e-2, 0.1),
+        adaptive=(
+            "attack=inversion_network knowledge.repeats=8",
+            "attack=brepmi knowledge.repeats=8",
+            "setting=federated attack=inverting_gradients knowledge.defense_loss=true",
+        ),
     )
 
     def __init__(self, *, beta: NonNegative = 3e-3, dim: Count | None = None) -> None:

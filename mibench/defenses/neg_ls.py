@@ -54,6 +54,7 @@ class NegLs(Defense):
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="alpha",
         levels=(-0.01, -0.05, -0.1, -0.2),
+        adaptive=("attack=brepmi", "setting=federated attack=inverting_gradients knowledge.defense_loss=true"),
     )
 
     def __init__(self, *, alpha: float = -0.05, warmup: Decay = 0.5, full: Portion = 0.75) -> None:

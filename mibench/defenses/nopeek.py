@@ -53,6 +53,7 @@ class NoPeek(Defense):
         hooks=("training",),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="alpha",
+        adaptive=("setting=split attack=split_decoder", "setting=split attack=split_rmle"),
     )
 
     def __init__(self, *, alpha: NonNegative = 0.5) -> None:

@@ -61,6 +61,10 @@ class Precode(Defense):
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="beta",
         levels=(1e-4, 1e-3, 1e-2, 1e-1),
+        adaptive=(
+            "setting=federated attack=inverting_gradients attack.skip_last=6",
+            "setting=federated attack=inverting_gradients knowledge.defense_loss=true",
+        ),
     )
 
     def __init__(self, *, dim: Count = 256, beta: NonNegative = 1e-3) -> None:

@@ -67,6 +67,7 @@ class Purifier(Defense):
         affects=("scores", "labels", "explanations"),
         strength="inversion_weight",
         levels=(0.1, 1.0, 10.0),
+        adaptive=("attack=inversion_network",),
     )
 
     def __init__(

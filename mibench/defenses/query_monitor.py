@@ -85,6 +85,7 @@ class QueryMonitor(Defense):
         affects=("scores", "labels", "explanations"),
         strength="cap",
         levels=(10000, 1000, 100),
+        adaptive=("attack=inversion_network",),
     )
     remembers = True
 

@@ -41,6 +41,7 @@ class Rounding(Defense):
         affects=("scores", "explanations"),
         strength="step",
         levels=(0.001, 0.01, 0.05, 0.2),
+        adaptive=("attack=inversion_network",),
     )
 
     def __init__(self, *, step: float = 0.05, renormalise: bool = False) -> None:

@@ -63,6 +63,7 @@ class ScoreNoise(Defense):
         affects=("scores", "explanations"),
         strength="epsilon",
         levels=(0.1, 0.5, 1.0),
+        adaptive=("attack=inversion_network knowledge.repeats=8",),
     )
 
     def __init__(

@@ -54,6 +54,7 @@ class Soteria(Defense):
         hooks=("update",),
         affects=("gradients",),
         strength="percentile",
+        adaptive=("setting=federated attack=inverting_gradients attack.skip_last=2",),
     )
 
     def __init__(self, *, percentile: float = 1.0) -> None:

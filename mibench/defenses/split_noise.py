@@ -55,6 +55,7 @@ class SplitNoise(Defense):
         hooks=("architecture", "training", "features"),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="scale",
+        adaptive=("setting=split attack=split_decoder setting.sends=16",),
     )
 
     def __init__(self, *, scale: NonNegative = 0.5, trained: NonNegative | None = None, fixed: bool = False) -> None:

@@ -45,6 +45,7 @@ class Temperature(Defense):
         affects=("scores", "explanations"),
         strength="temperature",
         levels=(2.0, 5.0, 10.0),
+        adaptive=("attack=inversion_network",),
     )
 
     def __init__(self, *, temperature: Positive = 5.0) -> None:

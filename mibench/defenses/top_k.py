@@ -43,6 +43,7 @@ class TopK(Defense):
         affects=("scores", "explanations"),
         strength="k",
         levels=(10, 5, 3, 1),
+        adaptive=("attack=inversion_network",),
     )
 
     def __init__(self, *, k: Count = 3, fill: Literal["zero", "uniform"] = "zero", renormalise: bool = True) -> None:

@@ -233,6 +233,7 @@ class Federated(Setting):
             clients=self.clients_per_message,
             buffers=[{name: value.to(device) for name, value in one.items() if is_buffer(name)} for one in messages],
             transcript=lambda: self._transcript(scene, population),
+            client_loss=lambda model, x, y: scene.defense.loss(Batch(model, x, y, self._progress(self.rounds))),
         )
         batches = [self._batch(scene, population, self.rounds, client) for client in range(wanted)]
         secret = Examples(torch.cat([batch.x for batch in batches]), torch.cat([batch.y for batch in batches]))

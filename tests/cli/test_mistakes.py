@@ -75,6 +75,8 @@ MISTAKES = [
     ("pack=0", "pack to be a whole number of at least 1"),
     ("budget.targets=0", "budget.targets to be a whole number of at least 1", "'0'"),
     ("time_limit=-1", "time_limit to be a number above 0 or null", "'-1'"),
+    ("knowledge.repeats=4", "knowledge.repeats=4 has an attacker ask a service several times", "'white_box'"),
+    ("knowledge.repeats=0", "knowledge.repeats to be a whole number of at least 1", "'0'"),
     ("query_budget=-5", "query_budget to be a whole number of at least 1 or null", "'-5'"),
     ("evaluation.count=-1", "evaluation.count", "at least 0"),
     ("device=quantum", "device to be auto, cpu or cuda", "'quantum'"),

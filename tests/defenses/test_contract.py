@@ -5,8 +5,10 @@ import torch
 
 from mibench.card import HOOKS, HOOKS_ON_PATH
 from mibench.catalogue import entries
-from mibench.composition import build, compose, plain, with_parts
+from mibench.cell import Cell
+from mibench.composition import build, compose, plain, plan_cell, with_parts
 from mibench.defenses.base import Defense
+from mibench.plan import cells_of, plan_cells, read_grid
 from mibench.targets.cnn import Cnn
 from mibench.training import Recipe, is_correct
 from mibench.victim import Blueprint, train_central
@@ -52,6 +54,17 @@ def test_it_affects_only_accesses_that_meet_one_of_its_hooks(name):
 def test_its_strength_is_one_of_its_options(name):
     entry = ENTRIES[name]
     assert not entry.card.strength or entry.card.strength in entry.node
+
+
+@pytest.mark.parametrize("name", [name for name, entry in ENTRIES.items() if entry.card.adaptive])
+def test_the_attackers_who_know_of_it_meet_it(name):
+    grid = read_grid({"name": "mine", "strengths": False})
+    cells = [
+        cell for words in ENTRIES[name].card.adaptive for cell in cells_of(grid, [[f"defense={name}", *words.split()]])
+    ]
+    assert cells and not [cell.reason for cell in plan_cells(cells) if cell.reason]
+    for cell in cells:
+        Cell(plan_cell(compose(list(cell))))  # builds every component, and refuses an option that does nothing
 
 
 @pytest.mark.parametrize("name", ENTRIES)

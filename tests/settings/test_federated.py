@@ -9,7 +9,10 @@ from torch.nn.functional import cross_entropy
 from mibench.access import GradientsView, Ledger
 from mibench.card import DefenseCard, TargetCard
 from mibench.defenses.base import Defense
+from mibench.defenses.bido import Bido
 from mibench.defenses.gradient_clipping import GradientClipping
+from mibench.defenses.neg_ls import NegLs
+from mibench.defenses.precode import Precode
 from mibench.errors import NotGrantedError, UserError
 from mibench.settings.base import Scene
 from mibench.settings.federated import Federated
@@ -96,6 +99,32 @@ def test_each_message_of_round_0_is_the_gradient_of_its_own_batch(make_scene):
             torch.testing.assert_close(value, expected[name])
     other = by_hand(victim.module, secret.x[4:8], secret.y[4:8])
     assert not torch.allclose(view.messages[0]["head.weight"], other["head.weight"])
+
+
+@pytest.mark.parametrize("defense", [NegLs(alpha=-0.2, warmup=0.0, full=0.0), Bido(a1=0.5)])
+def test_who_knows_the_defenses_loss_computes_the_clients_gradient_and_nobody_else_does(make_scene, defense):
+    _, observation = observe(Federated(batch_size=4), make_scene(defense=defense))
+    knowing, secret = observation.view, observation.secret
+    unknowing = dataclasses.replace(knowing, client_loss=None)
+    x, y = secret.x.unflatten(0, (3, 4)), secret.y.unflatten(0, (3, 4))
+    for view, knows in ((knowing, True), (unknowing, False)):
+        together = view.gradients(x, y)
+        for row, message in enumerate(view.messages):
+            alone = view.gradient(x[row], y[row])
+            off = [float((alone[name].detach() - value).norm() / value.norm()) for name, value in message.items()]
+            assert max(off) < 1e-3 if knows else max(off) > 0.1
+            for name, value in alone.items():
+                torch.testing.assert_close(together[name][row], value, rtol=1e-3, atol=1e-5)
+
+
+def test_what_a_clients_loss_draws_is_drawn_anew_in_every_gradient_of_the_attacker(make_scene):
+    _, observation = observe(Federated(batch_size=4), make_scene(defense=Precode(beta=1e-3)))
+    view, x, y = observation.view, observation.secret.x[:4], observation.secret.y[:4]
+    first, second = (view.gradient(x, y)["head.weight"] for _ in range(2))
+    assert not torch.allclose(first, second)
+    message = view.messages[0]["head.weight"]
+    mean = torch.stack([view.gradient(x, y)["head.weight"] for _ in range(100)]).mean(0)
+    assert (mean - message).norm() < (first - message).norm()
 
 
 def test_the_control_scores_the_next_clients_reconstruction_on_this_clients_truth(make_scene):
