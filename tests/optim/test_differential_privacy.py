@@ -9,8 +9,8 @@ from opacus.accountants.analysis.rdp import compute_rdp
 
 from mibench.optim.differential_privacy import quiet, rdp_epsilon
 
-#: Noise multiplier, epochs and epsilon at delta = 1e-5 of MNIST (60,000 records, 256 of them a step), as the tutorials of
-#: TensorFlow Privacy publish them (tutorials/README.md, "Select Parameters").
+#: Noise multiplier, epochs and epsilon at delta = 1e-5 of MNIST (60,000 records, 256 of them a step), as the tutorials
+#: of TensorFlow Privacy publish them (tutorials/README.md, "Select Parameters").
 PUBLISHED = [(1.12, 60, 2.92), (0.6, 30, 9.74), (1.2, 10, 1.20)]
 
 
