@@ -9,7 +9,7 @@ from concurrent.futures import ProcessPoolExecutor
 
 from figures import measured, report
 
-NAMES = ("startup", "overhead", "attack_steps", "gradient_matching", "store", "leaderboard")
+NAMES = ("startup", "overhead", "attack_steps", "gradient_matching", "training_cost", "store", "leaderboard")
 
 
 def main() -> int:

@@ -23,11 +23,11 @@ nothing is gained. COCO's values are a thousand times smaller, so that with :mat
 to nothing, and the label term, of weight 50, makes features of one class alike; that costs accuracy (the test has the
 figures).
 
-What it does not protect from: it hides nothing, so that no attacker has to know of it; every attack on the model meets
-what the loss has left, and that is little less where the classes themselves are what is to be hidden. In federated
-learning a client's gradient is that of this loss, and the attacker's :meth:`view.loss
-<mibench.access.GradientsView.loss>` plain cross-entropy; one who knows of the defense repeats its loss. A batch of one
-example has no dependency, so nothing changes there.
+What it does not protect from: every attack on the model meets what the loss has left, and that is little less where
+the classes themselves are what is to be hidden. Layers that depend little on the input also give gradients that lead an
+attack astray; whoever knows that asks for labels alone (BREP-MI). In federated learning a client's gradient is that of
+this loss, and the attacker's :meth:`view.loss <mibench.access.GradientsView.loss>` plain cross-entropy, unless he knows
+of the defense (``knowledge.defense_loss``). A batch of one example has no dependency, so nothing changes there.
 """
 
 from __future__ import annotations

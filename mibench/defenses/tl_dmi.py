@@ -58,7 +58,6 @@ class TlDmi(Defense):
         affects=("white_box", "scores", "labels", "explanations", "features"),
         strength="frozen",
         levels=(0.3, 0.6, 0.9),
-        adaptive=("attack=brepmi",),
     )
     learns_from_public = True
 

@@ -1,0 +1,83 @@
+"""What a defense's training costs over that of the same target without: ``python benchmarks/training_cost.py``.
+
+``cnn`` and ``resnet18``, 3x32x32 pixels, batches of 64, 16 classes, one thread, each defense at its defaults. A
+training of a few steps runs under the defense and, right after it, without; the median of the ratios of their CPU
+seconds counts. A regulariser alone, one more term of the loss, may cost three times as much at the most; the others,
+which train longer or something else too, are measured and not bounded.
+"""
+
+from __future__ import annotations
+
+import statistics
+import sys
+import time
+
+import torch
+from figures import Figure, report
+
+from mibench.card import DefenseCard
+from mibench.catalogue import entries
+from mibench.composition import build, compose, plain
+from mibench.data import Examples, InputSpec
+from mibench.defenses.base import DefenderData, Defense, DefenseContext
+from mibench.targets.base import Target
+from mibench.targets.cnn import Cnn
+from mibench.targets.resnet18 import ResNet18
+from mibench.training import Recipe, Training
+from mibench.victim import Blueprint, initial_model
+
+SPEC = InputSpec("image", (3, 32, 32), classes=16, mirrored=True)
+TARGETS: tuple[type[Target], ...] = (Cnn, ResNet18)
+REGULARISERS = ("bido", "bido_coco", "mid", "neg_ls", "nopeek")
+LIMIT = 3.0
+BATCH = 64
+STEPS = 4
+PAIRS = 5
+
+
+def data(seed: int) -> Examples:
+    """Returns images of noise, which take as long as any others."""
+    draws = torch.Generator().manual_seed(seed)
+    y = torch.arange(STEPS * BATCH) % SPEC.classes
+    return Examples(torch.rand(len(y), *SPEC.shape, generator=draws), y)
+
+
+def seconds(target: type[Target], defense: Defense, train: Examples, public: Examples) -> float:
+    """Returns the CPU seconds of one training."""
+    recipe = Recipe(epochs=1, batch_size=BATCH)
+    context = DefenseContext(SPEC, DefenderData(train, train[torch.arange(0)], public), 0, torch.device("cpu"))
+    model = initial_model(Blueprint("target", lambda spec: target(spec=spec), recipe, {}), SPEC, defense, context)
+    start = time.process_time()
+    changed = defense.data(train, context)
+    given = public if defense.learns_from_public else None
+    defense.fit(Training(model, changed, recipe, 0, torch.device("cpu"), public=given))
+    return time.process_time() - start
+
+
+def measure() -> list[Figure]:
+    """Returns the ratio of every defense that takes part in the training of images."""
+    torch.set_num_threads(1)
+    train, public = data(0), data(1)
+    acting = {"data", "input", "architecture", "training"}
+    names = []
+    for one in entries("defense"):
+        assert isinstance(one.card, DefenseCard)
+        if "image" in one.card.modalities and acting & {*one.card.hooks} and not one.card.replaces:
+            names.append(one.name)
+    figures = []
+    for target in TARGETS:
+        seconds(target, Defense(), train, public)  # warm
+        for name in names:
+            block = plain(compose([f"defense={name}", "budget=smoke"]).defense)
+            pairs = [
+                (seconds(target, build(block), train, public), seconds(target, Defense(), train, public))
+                for _ in range(PAIRS if name in REGULARISERS else 2)
+            ]
+            ratio = statistics.median(defended / plain for defended, plain in pairs)
+            limit = LIMIT if name in REGULARISERS else None
+            figures.append(Figure(f"training of {target.card.name} under {name}", ratio, "x", limit))
+    return figures
+
+
+if __name__ == "__main__":
+    sys.exit(report(measure()))
