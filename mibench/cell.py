@@ -56,7 +56,7 @@ from mibench.tasks import get_task
 from mibench.tasks.base import Budget, Case, Reconstruction, Truth
 from mibench.training import is_correct
 from mibench.version import __version__, git_commit
-from mibench.victim import Victim
+from mibench.victim import TRAINING_SECONDS, Victim
 
 log = logging.getLogger("mibench")
 
@@ -513,7 +513,7 @@ class Cell(Stage):
             queries=sum(result.ledger["queries"].values()),
             gradient_evals=sum(result.ledger["gradients"].values()),
             seconds=result.seconds,
-            training_seconds=self.victim.facts.get("seconds", NAN),
+            training_seconds=self.victim.facts.get(TRAINING_SECONDS, NAN),
             peak_memory_mb=result.peak_memory_mb,
             device=str(self.workshop.device),
             notes="\n".join(self.notes),

@@ -27,6 +27,9 @@ log = logging.getLogger("mibench")
 #: Inputs that a split client sends together where the server answers many.
 SENT_AT_ONCE = 512
 
+#: The fact that says what training took, by :func:`clock`.
+TRAINING_SECONDS = "training_seconds"
+
 #: Builds the untrained architecture for given facts of the input.
 Architecture = Callable[[InputSpec], Target]
 
@@ -75,7 +78,7 @@ class Victim:
         defense: The defense; its ``output`` and ``features`` hooks lie on the paths of the views.
         spec: Facts of input and output.
         key: What identifies it in the store.
-        facts: What the defense reported, and the seconds that training, and what the defense then learned, took.
+        facts: What the defense reported, and what training, and what the defense then learned, took.
         states: Tensors that update defenses keep per client, by client id.
     """
 
@@ -149,6 +152,14 @@ class _Guarded(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.inner(self.hook(x))
         return result
+
+
+def clock(device: torch.device) -> float:
+    """Returns seconds spent: the processor's own where it computes, so that nobody else's count, else by the wall."""
+    if device.type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()
 
 
 def defender_context(
@@ -251,15 +262,15 @@ def train_central(
         return taught(Victim(model, defense, spec, full_key), context, workshop, learner)
 
     def build() -> Payload:
-        start = time.perf_counter()
+        start = clock(workshop.device)
         data = defense.data(context.data.train, context)
         model = initial_model(blueprint, spec, defense, context)
         training = Training(
             model, data, blueprint.recipe, derive(seed, "victim"), workshop.device, workshop.precision, label, public
         )
         trained = defense.fit(training)
-        seconds = time.perf_counter() - start
-        facts = {"defense": defense.facts(), "seconds": seconds, "curve": training.curve}
+        spent = clock(workshop.device) - start
+        facts = {"defense": defense.facts(), TRAINING_SECONDS: spent, "curve": training.curve}
         return Payload(victim_tensors(trained, defense), facts)
 
     payload = workshop.store.get("victim", full_key, build)
@@ -275,16 +286,18 @@ def taught(victim: Victim, context: DefenseContext, workshop: Workshop, learner:
         return victim
 
     def build() -> Payload:
-        start = time.perf_counter()
+        start = clock(workshop.device)
         with seeded(derive(context.seed, "learn")), frozen(victim.module) as model:
             defense.learn(model, context)
-        return Payload(defense.state(), {"defense": defense.facts(), "seconds": time.perf_counter() - start})
+        spent = clock(workshop.device) - start
+        return Payload(defense.state(), {"defense": defense.facts(), TRAINING_SECONDS: spent})
 
     payload = workshop.store.get("defense", {**victim.key, "learner": dict(learner or {})}, build)
     defense.restore({name: value.to(workshop.device) for name, value in payload.tensors.items()})
-    seconds = victim.facts.get("seconds", 0.0) + payload.facts["seconds"]
+    spent = [facts[TRAINING_SECONDS] for facts in (victim.facts, payload.facts) if TRAINING_SECONDS in facts]
     said = {**victim.reported, **payload.facts["defense"]}
-    return dataclasses.replace(victim, facts={**victim.facts, "defense": said, "seconds": seconds})
+    known = {TRAINING_SECONDS: sum(spent)} if spent else {}
+    return dataclasses.replace(victim, facts={**victim.facts, "defense": said, **known})
 
 
 @contextmanager

@@ -17,8 +17,8 @@ class CellFacts:
         group_id: Hash of the cell without the seed.
         knowledge: What the attacker was given, comma-separated.
         seconds: Wall time of the attack.
-        training_seconds: Wall time in which the defended target was trained and its defense learned; NaN where
-            neither took place, or it was not measured.
+        training_seconds: What training the defended target, and what its defense learned of it, took: seconds of the
+            processor where that computes, wall time on a GPU. NaN where neither took place, or it was not measured.
         notes: What a reader of the numbers must know, one sentence a line.
         created_at: UTC, ISO 8601.
         config: The resolved configuration as JSON.

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -40,7 +39,7 @@ from mibench.seeding import derive, generator, seeded
 from mibench.settings.base import Observation, Scene, Setting
 from mibench.store import Payload
 from mibench.training import Batch, Training
-from mibench.victim import Victim, initial_model, restore_victim, victim_tensors
+from mibench.victim import TRAINING_SECONDS, Victim, clock, initial_model, restore_victim, victim_tensors
 
 #: The names of running statistics among what a client sends.
 BUFFERS = ("running_mean", "running_var")
@@ -173,7 +172,7 @@ class Federated(Setting):
         }
 
         def build() -> Payload:
-            start = time.perf_counter()
+            start = clock(scene.workshop.device)
             model = self._broadcast(scene, population, label)
             states: dict[int, dict[str, Tensor]] = {client: {} for client in range(self.clients)}
             for number in progress(range(self.rounds), label):
@@ -182,7 +181,7 @@ class Federated(Setting):
             for client, state in states.items():
                 tensors |= {f"client.{client}.{name}": value for name, value in state.items()}
             trained = self.rounds or self.pooled_epochs != 0
-            cost = {"seconds": time.perf_counter() - start} if trained else {}
+            cost = {TRAINING_SECONDS: clock(scene.workshop.device) - start} if trained else {}
             return Payload(tensors, {"defense": scene.defense.facts(), **cost})
 
         payload = scene.workshop.store.get("victim", key, build)
