@@ -62,7 +62,7 @@ def measure() -> list[Figure]:
     names = []
     for one in entries("defense"):
         assert isinstance(one.card, DefenseCard)
-        if "image" in one.card.modalities and acting & {*one.card.hooks} and not one.card.replaces:
+        if "image" in one.card.modalities and acting & {*one.card.hooks} and "parts" not in one.node:
             names.append(one.name)
     figures = []
     for target in TARGETS:

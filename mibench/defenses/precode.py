@@ -12,9 +12,10 @@ trained with the bits that the code tells of its input,
 
 A client's gradient is that of this loss at one draw of :math:`\epsilon`, which the attacker does not know: no input
 has just that gradient without the draw. The attacker holds the model with its bottleneck; :meth:`view.loss
-<mibench.access.GradientsView.loss>` is plain cross-entropy. It protects neither the first layer where that is a
-linear one (:math:`\partial W_i / \partial b_i` is its input whatever the draw), nor the label, nor against an attacker
-who leaves everything from the bottleneck on out of the distance.
+<mibench.access.GradientsView.loss>` is plain cross-entropy, or this loss, drawn anew each time, where
+``knowledge.defense_loss`` grants it. It protects neither the first layer where that is a linear one
+(:math:`\partial W_i / \partial b_i` is its input whatever the draw), nor the label, nor against an attacker who leaves
+everything from the bottleneck on out of the distance.
 
 Official code: https://github.com/dAI-SY-Group/PRECODE (read for facts, written anew: it has no licence).
 Deviations: a model in evaluation mode, as it is served and as an attacker evaluates it, answers with :math:`z = \mu`,
