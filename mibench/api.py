@@ -82,7 +82,8 @@ def audit(
         held_out: The folder that the control victim learns; None takes the public classes. Not for tables.
         attacks: Names as in ``python -m mibench list attacks``; None takes ``mi_face``, and ``gmi`` where there are
             public pictures; for a table ``fredrikson_map``.
-        defenses: Names likewise; on a finished model those that act on its output.
+        defenses: Names likewise; on a finished model those that act on its answers, or on what clients
+            send of a cut one.
         mean: What training subtracted from pixels in [0, 1], per channel (of a table: from each column's numbers and
             category codes); None where nothing was.
         std: What it then divided by.

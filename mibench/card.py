@@ -48,6 +48,9 @@ HOOKS_ON_PATH: Mapping[str, tuple[str, ...]] = {
     "none": (),
 }
 
+#: The defense hooks that take part in making a model, so that one that came trained has to do without them.
+HOOKS_OF_TRAINING: tuple[Hook, ...] = ("data", "input", "architecture", "training")
+
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
@@ -198,6 +201,8 @@ class DefenseCard(Card):
             ``attack=adaptive`` stands in a sweep; empty where it hides nothing that an attacker could go around.
         replaces: What it trains in the place of the target where that is no torch module (``decision tree``); attackers
             may then query it, and find neither gradients nor features.
+        finished: Of a defense that takes part in training, the hooks with which alone it can serve a model that came
+            trained; empty where it cannot.
     """
 
     hooks: tuple[Hook, ...]
@@ -207,12 +212,28 @@ class DefenseCard(Card):
     levels: tuple[float, ...] = ()
     adaptive: tuple[str, ...] = ()
     replaces: str = ""
+    finished: tuple[Hook, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
         _check("hook", self.hooks, HOOKS, self.name)
+        _check("hook", self.finished, self.hooks, self.name)
         _check("access", self.affects, ACCESSES, self.name)
         _check("access", self.withholds, ACCESSES, self.name)
+
+    @property
+    def trains(self) -> tuple[Hook, ...]:
+        """Its hooks that take part in making a model."""
+        return tuple(hook for hook in self.hooks if hook in HOOKS_OF_TRAINING)
+
+    @property
+    def on_finished(self) -> tuple[Hook, ...]:
+        """The hooks with which it serves a model that came trained."""
+        return self.finished if self.trains else self.hooks
+
+    def reaches_finished(self, access: str) -> bool:
+        """Whether one of :attr:`on_finished` lies between a model that came trained and who has ``access`` to it."""
+        return bool(set(self.on_finished) & set(HOOKS_ON_PATH[access]))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -314,6 +335,7 @@ def wrapped(card: AttackCard, base: AttackCard) -> AttackCard:
 
 def stacked(card: DefenseCard, parts: Sequence[DefenseCard]) -> DefenseCard:
     """Returns the card of several defenses at once: named after all, and as faithful as the least of them."""
+    able = all(part.on_finished or not part.hooks for part in parts)  # to serve a model that came trained
     return dataclasses.replace(
         card,
         name="+".join(part.name for part in parts),
@@ -323,6 +345,7 @@ def stacked(card: DefenseCard, parts: Sequence[DefenseCard]) -> DefenseCard:
         adaptive=tuple(dict.fromkeys(words for part in parts for words in part.adaptive)),
         withholds=tuple(sorted({one for part in parts for one in part.withholds}, key=ACCESSES.index)),
         replaces=next((part.replaces for part in parts if part.replaces), ""),
+        finished=tuple(sorted({hook for part in parts for hook in part.on_finished if able}, key=HOOKS.index)),
         fidelity=max((part.fidelity for part in parts), key=FIDELITIES.index, default=card.fidelity),
     )
 

@@ -67,6 +67,12 @@ WEAK_CONTROL = (
     "says little; raise target.recipe.epochs."
 )
 
+#: What is said of a defense that takes part in training and serves a model that came trained.
+UNTRAINED = (
+    "The model came trained, so defense '{name}' acts on its {serves} alone: it was not trained with the defense "
+    "({hooks}), and may lose more utility, and hide less or more, than one that was."
+)
+
 #: An evaluation model whose accuracy is this much below the victim's is said to be weak.
 WEAKER = 0.05
 
@@ -479,7 +485,11 @@ class Cell(Stage):
         said += self.remarks
         said += [f"The attack ended early: {self.result.stopped}"] if self.result.stopped else []
         said += self.setting.described() if self.split.captured is None else []
-        finished = bool(self.config["target"].get("weights"))
+        finished, defense = bool(self.config["target"].get("weights")), self.plan.cards.defense
+        if finished and defense.trains:
+            said.append(
+                UNTRAINED.format(name=defense.name, hooks=", ".join(defense.trains), serves=", ".join(defense.finished))
+            )
         if near_chance(accuracy, chance) and (finished or self.plan.access != "gradients"):  # which tell at any age
             said.append(
                 MISFIT

@@ -24,9 +24,6 @@ from mibench.store import digest_of
 if TYPE_CHECKING:
     import pandas as pd
 
-#: Hooks that act on a finished model, so that no training is needed.
-ON_FINISHED = ("output", "features", "update", "protocol")
-
 
 def write_report(rows: pd.DataFrame, results: Path, name: str) -> Path:
     """Writes ``<results>/reports/<name>.html`` and returns its path.
@@ -120,7 +117,8 @@ def _to_try(found: Sequence[Finding]) -> str:
         card = cast(DefenseCard, each.card)
         helps = sorted(leaking & set(card.affects))
         if helps and each.name not in tried and modality in card.modalities:
-            finished = set(card.hooks) <= set(ON_FINISHED)
+            at_once = [access for access in helps if card.reaches_finished(access)] if own else []
+            finished, helps = bool(at_once) or not card.trains, at_once or helps
             title = card.title + (f" ({card.year})" if card.year else "")
             title += f", variant {each.name}" if card.variant_of else ""
             options = f"defense={each.name}" + ("" if finished or not own else " target.weights=null")

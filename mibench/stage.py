@@ -13,7 +13,7 @@ from typing import Any
 
 import torch
 
-from mibench.card import Card, TargetCard, family_of
+from mibench.card import HOOKS_OF_TRAINING, Card, TargetCard, family_of
 from mibench.catalogue import entry
 from mibench.composition import Plan, build, component_of, content_of, folder, target_block, version_of
 from mibench.data import Examples, Population, Split, shared_rows
@@ -89,7 +89,7 @@ class Stage:
         if control and "weights" in target:
             target = {**target, "weights": None}
         target = {**target, **normalisation(self.split, target)}
-        takes_part = {"data", "input", "architecture", "training", *self.setting.card.training_hooks}
+        takes_part = {*HOOKS_OF_TRAINING, *self.setting.card.training_hooks}
         trains = bool(takes_part & set(self.plan.cards.defense.hooks))
         identity = {"config": block, "revision": self.plan.version("defense")}
         return Scene(
@@ -216,17 +216,25 @@ def evaluator_family(plan: Plan, name: str) -> str:
 
 
 def refuse_retraining(plan: Plan) -> None:
-    """Refuses a defense that takes part in training for a model that comes with its weights.
+    """Refuses a defense that takes part in training for a model that comes with its weights, and cannot do without.
 
     Raises:
         IncompatibleCellError: In one sentence.
     """
-    hooks = [hook for hook in plan.cards.defense.hooks if hook in ("data", "input", "architecture", "training")]
-    if plan.config["target"].get("weights") and hooks:
+    defense, goes_on = plan.cards.defense, plan.cards.setting.training_hooks
+    if not (plan.config["target"].get("weights") and defense.trains):
+        return
+    if not defense.finished or goes_on:
         raise IncompatibleCellError(
-            f"Incompatible: defense '{plan.cards.defense.name}' acts on {', '.join(hooks)}, so it would need the "
+            f"Incompatible: defense '{defense.name}' acts on {', '.join(defense.trains)}, so it would need the "
             "model trained again, but target.weights is a finished one; leave target.weights out to train its "
             "architecture under the defense."
+        )
+    if not defense.reaches_finished(plan.access):
+        raise IncompatibleCellError(
+            f"Vacuous: target.weights is a finished model, of which defense '{defense.name}' changes its "
+            f"{', '.join(defense.finished)} alone, which an attacker with access '{plan.access}' never meets; leave "
+            "target.weights out to train its architecture under the defense."
         )
 
 

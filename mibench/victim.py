@@ -190,13 +190,16 @@ def parted(train: Examples, share: float, seed: int) -> tuple[Examples, Examples
 
 
 def initial_model(blueprint: Blueprint, spec: InputSpec, defense: Defense, context: DefenseContext) -> Classifier:
-    """Returns the defended architecture before training, with weights that depend on the seed alone."""
+    """Returns the defended architecture before training, with weights that depend on the seed alone.
+
+    One that comes trained is that of the blueprint, with the defense's ``input`` hook alone.
+    """
     with seeded(derive(context.seed, "initial weights")):
         target = blueprint.build(spec)
         target.adapt(context.data.train.x.cpu())
         refuse_cut(target, context.cut)
         target.cut = context.cut
-        model = defense.architecture(target, context)
+        model = target if blueprint.pretrained else defense.architecture(target, context)
         model.cut = context.cut
     if model.cut is not None and not model.divides(torch.rand(2, *spec.shape, generator=generator(0))):
         raise UserError(
@@ -234,7 +237,8 @@ def train_central(
 ) -> Victim:
     """Returns the target trained on ``population.train`` under ``defense``, from the store where it is there.
 
-    A pre-trained one is returned as it is, behind the defense. What the defense then learns is stored by itself.
+    A pre-trained one is returned as it is, behind what of the defense is there without training. What the defense then
+    learns is stored by itself.
 
     Args:
         blueprint: Architecture and recipe.
@@ -280,8 +284,13 @@ def train_central(
 
 
 def taught(victim: Victim, context: DefenseContext, workshop: Workshop, learner: Mapping[str, Any] | None) -> Victim:
-    """Returns the victim with what its defense learns of the finished model, from the store where it is there."""
+    """Returns the victim behind a defense that knows the finished model and has learned of it what it learns.
+
+    What is learned comes from the store where it is there.
+    """
     defense = victim.defense
+    if victim.model is not None:
+        defense.attach(victim.model, context)
     if not defense.learns:
         return victim
 

@@ -175,7 +175,7 @@ class Defense:
         return x
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
-        """Returns the module that is trained."""
+        """Returns the module that is trained; one that comes trained is never given to it."""
         return model
 
     def loss(self, batch: Batch) -> Tensor:
@@ -200,6 +200,12 @@ class Defense:
 
         For the hooks ``output`` and ``features``; ``model`` is frozen, random draws are seeded, and what is learned
         travels through :meth:`state`.
+        """
+
+    def attach(self, model: Classifier, context: DefenseContext) -> None:
+        """Is shown the finished model before it serves, for a hook that computes with it or with a secret of its own.
+
+        Called whether the model, and what :meth:`learn` learns, are made, come trained or come from the store.
         """
 
     def output(self, probabilities: Tensor) -> Tensor:

@@ -14,6 +14,9 @@ bits and a secret of the client. A decoder trained on noisy features (``split_de
 the mean image they allow. In settings without a cut the noise lies behind stage 0 and acts in training only: what
 such a model serves has the tanh and no noise.
 
+A model that comes trained (``target=checkpoint``) is served with the noise alone, without the tanh: :math:`b` is then
+in units of its own features, which nothing bounds, and its server's part never learned to read noisy ones.
+
 Official code: https://github.com/TTitcombe/Model-Inversion-SplitNN (scales from 0.1 to 5). Its network puts a softmax
 before the cross-entropy, which is not done here.
 """
@@ -56,6 +59,7 @@ class SplitNoise(Defense):
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="scale",
         adaptive=("setting=split attack=split_decoder setting.sends=16",),
+        finished=("features",),
     )
 
     def __init__(self, *, scale: NonNegative = 0.5, trained: NonNegative | None = None, fixed: bool = False) -> None:
@@ -70,13 +74,16 @@ class SplitNoise(Defense):
         Raises:
             UserError: If the target runs as one piece, so that nothing can be put behind a stage.
         """
-        self._secret = context.seed
         if self.scale or self.trained:
             model.stages[model.cut or 0].register_forward_hook(bounded)
             if not model.divides(torch.rand(2, *context.spec.shape, generator=generator(0))):
                 raise UserError("defense=split_noise acts behind a stage of the target, which this target runs in one "
                                 "piece; choose another target.")  # fmt: skip
         return model
+
+    def attach(self, model: Classifier, context: DefenseContext) -> None:
+        """Takes the client's secret, on which fixed noise depends."""
+        self._secret = context.seed
 
     def loss(self, batch: Batch) -> Tensor:
         """Returns the cross-entropy of the server's part on noisy features."""

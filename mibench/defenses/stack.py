@@ -110,6 +110,11 @@ class Stack(Defense):
         for part in self.parts:
             part.learn(model, context)
 
+    def attach(self, model: Classifier, context: DefenseContext) -> None:
+        """Shows the finished model to every part."""
+        for part in self.parts:
+            part.attach(model, context)
+
     def output(self, probabilities: Tensor) -> Tensor:
         """Returns the service's answer after all parts."""
         for part in self.parts:

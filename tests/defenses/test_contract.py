@@ -74,6 +74,13 @@ def test_only_a_defense_of_answers_or_features_learns_after_training(name):
     assert learns or not made(name).reserve_share, "a reserve that nothing learns from"
 
 
+@pytest.mark.parametrize("name", ENTRIES)
+def test_a_finished_model_is_promised_hooks_that_serve(name):
+    card = ENTRIES[name].card
+    assert not set(card.finished) & {"data", "architecture", "training"} and not (card.finished and not card.trains)
+    assert card.on_finished == (card.finished if card.trains else card.hooks)
+
+
 def test_a_card_that_claims_too_much_is_found():
     from mibench.card import DefenseCard
 

@@ -11,7 +11,7 @@ from mibench.settings.split import SplitLearning
 from mibench.targets.cnn import Cnn
 from mibench.targets.mlp import Mlp
 from mibench.training import Recipe, is_correct
-from mibench.victim import Blueprint
+from mibench.victim import Blueprint, train_central
 
 
 def is_laplace(noise, scale):
@@ -95,6 +95,19 @@ def test_no_noise_leaves_everything_bit_by_bit_as_it_is(serve, digits8):
     assert torch.equal(idle[1].view.observed, plain[1].view.observed)
     active = serve(SplitNoise(scale=0.1), target=Cnn, epochs=1)
     assert not torch.equal(active[0].predict_proba(x), plain[0].predict_proba(x))
+
+
+def test_a_finished_model_is_served_with_the_noise_and_without_the_tanh(digits8, workshop):
+    def victim(defense, pretrained):
+        made = Blueprint("mlp", lambda spec: Mlp(spec=spec), Recipe(epochs=0), {}, pretrained)
+        key = {"defense": type(defense).__name__}
+        return train_central(made, digits8.private, digits8, defense, workshop, key, 0, "victim", cut=0)
+
+    x = digits8.private.test.x
+    plain, noisy, retrained = victim(Defense(), True), victim(SplitNoise(fixed=True), True), victim(SplitNoise(), False)
+    assert torch.equal(noisy.module(x), plain.module(x)) and not torch.equal(retrained.module(x), plain.module(x))
+    assert 0.6 < float((noisy.sent(x) - plain.sent(x)).std()) < 0.8
+    assert noisy.defense._secret != SplitNoise()._secret, "its noise depends on a secret here, too"
 
 
 class Whole(Mlp):

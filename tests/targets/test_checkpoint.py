@@ -2,6 +2,7 @@
 
 import copy
 import dataclasses
+import json
 import math
 import sys
 
@@ -10,6 +11,7 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+import mibench
 from mibench.access import Ledger, WhiteBoxView
 from mibench.composition import compose, plan_cell
 from mibench.data import Column, InputSpec
@@ -18,6 +20,7 @@ from mibench.errors import IncompatibleCellError, UserError
 from mibench.nn.foreign import register
 from mibench.scoring import evidence
 from mibench.targets.checkpoint import Checkpoint
+from mibench.training import Recipe, Training
 
 SPEC = InputSpec("image", (1, 8, 8), 5)
 
@@ -221,8 +224,6 @@ def test_a_factory_that_loads_trained_weights_is_told(caplog, trained):
 @pytest.fixture(scope="module")
 def own(tmp_path_factory, digits8):
     """A network of the user's own, trained on the digits 0-4 at 8x8, as overrides."""
-    from mibench.training import Recipe, Training
-
     folder = tmp_path_factory.mktemp("own")
     torch.manual_seed(0)
     wrapped = Checkpoint(spec=digits8.spec, factory=ODD, mean=[0.5], std=[0.5])
@@ -349,3 +350,77 @@ def test_a_finished_model_is_served_behind_an_output_defense(defense, own, make_
     assert kinds == ({"defense"} if short else set()), "nothing else was trained"
     if defense == "purifier":
         assert {"label_agreement", "score_inversion"} <= {one.metric for one in first.run().scores}
+
+
+# Behind a defense, through the Python interface
+
+
+def plain_network(classes=5):
+    return nn.Sequential(
+        nn.Conv2d(1, 4, 3, 2, 1), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 16), nn.ReLU(),
+        nn.Linear(16, classes),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def served(tmp_path_factory, digits8):
+    """Rows of one smoke cell on a trained network of the user's own that can be cut: ``served("attack=...", ...)``."""
+    folder, factory = tmp_path_factory.mktemp("served"), register("plain_network", plain_network)
+    torch.manual_seed(0)
+    wrapped = Checkpoint(spec=digits8.spec, factory=factory, mean=[0.5], std=[0.5])
+    Training(wrapped, digits8.private.train, Recipe(epochs=8, batch_size=64, lr=1e-2), 0, torch.device("cpu")).run()
+    save_file(wrapped.trunk.inner.state_dict(), folder / "own.safetensors")
+    words = [
+        "dataset.size=8", "target=checkpoint", f"target.factory={factory}", f"target.weights={folder}/own.safetensors",
+        "target.mean=[0.5]", "target.std=[0.5]", "target.recipe.epochs=1", "target.recipe.min_steps=0",
+        "evaluation.models=[mlp]", "budget=smoke", "device=cpu", "control=none", f"paths.store={folder}/store",
+        f"paths.results={folder}/results",
+    ]  # fmt: skip
+
+    def rows(*more):
+        found = mibench.run([*words, *more])
+        made = [json.loads(file.read_text())["key"]["role"] for file in folder.glob("store/victim/*/manifest.json")]
+        assert set(made) <= {"evaluator"}, "the victim was not trained"
+        return found
+
+    return rows
+
+
+def value(rows, metric):
+    return float(rows[rows["metric"] == metric]["value"].iloc[0])
+
+
+@pytest.mark.parametrize("words", [["defense=split_noise", "defense.fixed=true"],
+                                   ["defense=stack", "defense.parts=[split_noise,rounding]"]])  # fmt: skip
+def test_a_finished_model_is_cut_and_served_behind_noise(served, words):
+    """It costs accuracy and hides the input, and the rows say that the model was not trained with it."""
+    attack = ["attack=split_rmle", "attack.iterations=60", "attack.restarts=1"]
+    scale = "defense.scale=3" if "fixed" in words[1] else "defense.options.split_noise.scale=3"
+    plain, noisy = served(*attack), served(*attack, *words, scale)
+    assert value(noisy, "mse") > value(plain, "mse") and value(noisy, "target_accuracy") < 1
+    (notes,) = set(noisy["notes"])
+    assert "The model came trained" in notes and "features alone" in notes and "architecture, training" in notes
+    assert not any("came trained" in one for one in plain["notes"])
+
+
+@pytest.mark.parametrize(("defense", "words"), [
+    ("rounding", ["attack=inversion_network", "attack.epochs=2"]),
+    ("query_monitor", ["attack=inversion_network", "attack.epochs=2", "defense.cap=100"]),
+    ("label_only_output", ["attack=brepmi", "attack.iterations=2", "attack.draws=256", "prior.iterations=2"]),
+])  # fmt: skip
+def test_a_finished_model_answers_behind_a_defense(served, defense, words):
+    rows = served(f"defense={defense}", *words)
+    assert set(rows["defense"]) == {defense} and value(rows, "target_accuracy") > 0.8
+    assert not any("came trained" in one for one in rows["notes"]), "it takes no part in training"
+    assert defense != "query_monitor" or value(rows, "queries_refused") > 0
+
+
+@pytest.mark.parametrize(("words", "said"), [
+    (["attack=mi_face", "defense=split_noise"], "Vacuous.*features alone.*'white_box'"),
+    (["attack=inversion_network", "defense=split_noise"], "Vacuous.*features alone.*'scores'"),
+    (["attack=idlg", "defense=stack", "defense.parts=[split_noise,gradient_noise]"], "trained again"),
+    (["attack=split_rmle", "defense=stack", "defense.parts=[split_noise,nopeek]"], "trained again"),
+])  # fmt: skip
+def test_what_a_defense_does_in_training_alone_is_not_promised_of_a_finished_model(served, words, said):
+    with pytest.raises(IncompatibleCellError, match=said):
+        served(*words)
