@@ -257,7 +257,7 @@ def train_central(
     share = 0.0 if blueprint.pretrained else defense.reserve_share
     context = defender_context(split, population.train, workshop, seed, share, cut)
     full_key = {**key, "target": blueprint.key, "data": population.train.digest(), "seed": seed}
-    public = context.data.public if defense.learns_from_public else None
+    public = context.data.public if defense.learns_from_public and "training" in defense.hooks else None
     if public is not None:
         full_key["public"] = public.digest()
     full_key |= {"reserve": share} if share else {}
@@ -301,7 +301,12 @@ def taught(victim: Victim, context: DefenseContext, workshop: Workshop, learner:
         spent = clock(workshop.device) - start
         return Payload(defense.state(), {"defense": defense.facts(), TRAINING_SECONDS: spent})
 
-    payload = workshop.store.get("defense", {**victim.key, "learner": dict(learner or {})}, build)
+    key = {**victim.key, "learner": dict(learner or {})}
+    if context.cut is not None:
+        key["cut"] = context.cut
+    if defense.learns_from_public and context.data.public is not None:
+        key["public"] = context.data.public.digest()
+    payload = workshop.store.get("defense", key, build)
     defense.restore({name: value.to(workshop.device) for name, value in payload.tensors.items()})
     spent = [facts[TRAINING_SECONDS] for facts in (victim.facts, payload.facts) if TRAINING_SECONDS in facts]
     said = {**victim.reported, **payload.facts["defense"]}

@@ -135,7 +135,8 @@ class Defense:
     A subclass has a literal ``card`` that names the hooks it overrides, and keyword-only hyper-parameters.
 
     Attributes:
-        learns_from_public: Whether its ``fit`` is given the public data, which then are part of what a victim is.
+        learns_from_public: Whether it learns from the public data, which then are part of what is made with them: of
+            the victim where it takes part in training (its ``fit`` is given them), of what it learns itself.
         reserve_share: Share of the training data, of every class alike, that is kept back from the target for
             :meth:`learn`.
         remembers: Whether what it answers depends on what a client has asked before.

@@ -11,15 +11,15 @@ from mibench.data import InputSpec
 from mibench.errors import UserError
 
 
-def refuse_oblong(prior: str, spec: InputSpec) -> None:
+def refuse_oblong(who: str, spec: InputSpec) -> None:
     """Refuses images that are not square.
 
     Raises:
-        UserError: Naming the prior and the size.
+        UserError: Naming who needs square ones (``prior=wgan_gp``) and the size.
     """
     if spec.shape[1] != spec.shape[2]:
         size = f"{spec.shape[2]}x{spec.shape[1]}"
-        raise UserError(f"prior={prior} needs square images, but got {size}; set dataset.size.")
+        raise UserError(f"{who} needs square images, but got {size}; set dataset.size.")
 
 
 def fitted(images: Tensor, size: tuple[int, int]) -> Tensor:

@@ -190,7 +190,7 @@ class InpaintingGan(Prior):
 
     def network(self, spec: InputSpec) -> InpaintingGanNetworks:
         """Returns the untrained networks."""
-        refuse_oblong(self.card.name, spec)
+        refuse_oblong(f"prior={self.card.name}", spec)
         return InpaintingGanNetworks(spec.shape, self.latent_dim, self.width)
 
     def train(self, network: LatentPrior, data: PriorData, seed: int, device: torch.device) -> None:

@@ -175,7 +175,7 @@ class InversionGan(Prior):
 
     def network(self, spec: InputSpec) -> InversionGanNetworks:
         """Returns the untrained networks."""
-        refuse_oblong(self.card.name, spec)
+        refuse_oblong(f"prior={self.card.name}", spec)
         return InversionGanNetworks(
             spec.shape, spec.classes, self.latent_dim, self.width, self.kernels, self.kernel_dim
         )

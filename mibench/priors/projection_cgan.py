@@ -216,7 +216,7 @@ class ProjectionCgan(Prior):
 
     def network(self, spec: InputSpec) -> ProjectionCganNetworks:
         """Returns the untrained networks."""
-        refuse_oblong("projection_cgan", spec)
+        refuse_oblong("prior=projection_cgan", spec)
         return ProjectionCganNetworks(spec.shape, spec.classes, self.latent_dim, self.width)
 
     def train(self, network: LatentPrior, data: PriorData, seed: int, device: torch.device) -> None:

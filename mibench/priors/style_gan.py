@@ -101,7 +101,7 @@ class StyleGan(Prior):
 
     def network(self, spec: InputSpec) -> StyleNetworks:
         """Returns the untrained networks."""
-        refuse_oblong("style_gan", spec)
+        refuse_oblong("prior=style_gan", spec)
         sizes = {"latent_dim": self.latent_dim, "w_dim": self.w_dim, "layers": self.layers}
         return StyleNetworks("style_gan", spec.shape, **sizes, base=self.base, width=self.width)
 

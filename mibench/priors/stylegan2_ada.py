@@ -150,7 +150,7 @@ class StyleGan2Ada(Prior):
         Raises:
             UserError: If the file holds no such generator, or its images cannot be brought to the dataset's size.
         """
-        refuse_oblong("stylegan2_ada", spec)
+        refuse_oblong("prior=stylegan2_ada", spec)
         where = f"prior.weights={self.weights}"
         official, limit = read(self.weights)
         try:

@@ -14,38 +14,15 @@ of up- and down-sampling blocks follows the size.
 from __future__ import annotations
 
 import torch
-from torch import Tensor
 
 from mibench.card import PriorCard
 from mibench.data import InputSpec
 from mibench.model import LatentPrior
-from mibench.nn.adversarial import gradient_penalty, random_images, refuse_oblong, step_along
-from mibench.nn.dcgan import DcganPrior, critic_layers
+from mibench.nn.adversarial import refuse_oblong
+from mibench.nn.wgan import WganGpNetworks
 from mibench.options import Count, NonNegative, Positive
 from mibench.priors.base import Prior, PriorData
 from mibench.seeding import derive, generator
-
-
-class WganGpNetworks(DcganPrior):
-    """Generator and critic.
-
-    Args:
-        shape: Image shape ``(C, H, W)``, as :class:`mibench.nn.dcgan.DcganPrior` takes it.
-        latent_dim: Dimension of z.
-        width: Channels next to the image (64 in the paper).
-    """
-
-    name = "wgan_gp"
-
-    def __init__(self, shape: tuple[int, ...], latent_dim: int, width: int) -> None:
-        super().__init__(shape, latent_dim, width)
-        self.judge = critic_layers(shape[0], width, self.doublings)
-        self.initialise()
-
-    def critic(self, x: Tensor) -> Tensor:
-        """Returns the critic's score, shape ``(N,)``."""
-        score: Tensor = self.judge(self.native(x))
-        return score.flatten(1).mean(1)
 
 
 class WganGp(Prior):
@@ -96,7 +73,7 @@ class WganGp(Prior):
 
     def network(self, spec: InputSpec) -> WganGpNetworks:
         """Returns the untrained networks."""
-        refuse_oblong(self.card.name, spec)
+        refuse_oblong(f"prior={self.card.name}", spec)
         return WganGpNetworks(spec.shape, self.latent_dim, self.width)
 
     def train(self, network: LatentPrior, data: PriorData, seed: int, device: torch.device) -> None:
@@ -104,19 +81,15 @@ class WganGp(Prior):
         assert isinstance(network, WganGpNetworks)
         draws = generator(derive(seed, "wgan_gp"), device)
         flip = data.spec.mirrored if self.flip is None else self.flip
-        makers = network.makers
-        adam_g = torch.optim.Adam(makers.parameters(), lr=self.lr, betas=(0.5, 0.999))
-        adam_d = torch.optim.Adam(network.judge.parameters(), lr=self.lr, betas=(0.5, 0.999))
+        adams = network.optimisers(self.lr)
         network.train()
-        for _ in data.checkpoints.steps(
-            self.iterations, "prior wgan_gp", network=network, adam_g=adam_g, adam_d=adam_d, draws=draws
-        ):
-            for _ in range(self.n_critic):
-                real = random_images(data.public.x, self.batch_size, flip, draws)
-                with torch.no_grad():
-                    fake = network.generate(network.sample_latent(len(real), draws))
-                loss = network.critic(fake).mean() - network.critic(real).mean()
-                loss = loss + self.penalty * gradient_penalty(network.critic, real, fake, draws)
-                step_along(adam_d, loss, network.judge)
-            fake = network.generate(network.sample_latent(self.batch_size, draws))
-            step_along(adam_g, -network.critic(fake).mean(), makers)
+        for _ in data.checkpoints.steps(self.iterations, "prior wgan_gp", network=network, **adams, draws=draws):
+            network.round(
+                data.public.x,
+                **adams,
+                batch_size=self.batch_size,
+                n_critic=self.n_critic,
+                penalty=self.penalty,
+                flip=flip,
+                draws=draws,
+            )
