@@ -424,3 +424,10 @@ def test_a_finished_model_answers_behind_a_defense(served, defense, words):
 def test_what_a_defense_does_in_training_alone_is_not_promised_of_a_finished_model(served, words, said):
     with pytest.raises(IncompatibleCellError, match=said):
         served(*words)
+
+
+def test_a_finished_model_sends_crafted_features(served):
+    """The client learns its generator from public images; the model stays, and the rows promise no training."""
+    small = ["prior_iterations=2", "amortiser_iterations=2", "steps=1", "terms=1"]
+    rows = served("attack=split_rmle", "attack.iterations=5", "defense=crafter", *(f"defense.{one}" for one in small))
+    assert value(rows, "target_accuracy") > 0.5 and not any("came trained" in one for one in rows["notes"])
