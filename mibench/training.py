@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
@@ -108,9 +108,21 @@ class Training:
     public: Examples | None = None
     curve: list[tuple[int, float]] = field(default_factory=list, init=False)
 
-    def optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
-        """Returns the recipe's optimiser over the trainable parameters of ``model`` (default: the model itself)."""
-        parameters = [p for p in (model or self.model).parameters() if p.requires_grad]
+    def optimizer(
+        self, model: nn.Module | None = None, rates: Mapping[nn.Module, float] | None = None
+    ) -> torch.optim.Optimizer:
+        """Returns the recipe's optimiser over the trainable parameters of ``model`` (default: the model itself).
+
+        Args:
+            model: What is trained.
+            rates: Parts of it that learn at a multiple of the recipe's learning rate; none inside another.
+        """
+        own = {id(p): rate for part, rate in (rates or {}).items() for p in part.parameters()}
+        grouped: dict[float, list[nn.Parameter]] = {1.0: []}
+        for p in (model or self.model).parameters():
+            if p.requires_grad:
+                grouped.setdefault(own.get(id(p), 1.0), []).append(p)
+        parameters = [{"params": ps, "lr": rate * self.recipe.lr} for rate, ps in grouped.items() if ps]
         if self.recipe.optimizer == "sgd":
             return torch.optim.SGD(
                 parameters, lr=self.recipe.lr, momentum=self.recipe.momentum, weight_decay=self.recipe.weight_decay
@@ -144,9 +156,11 @@ class Training:
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
 
-    def run(self, loss: Callable[[Batch], Tensor] = cross_entropy) -> Classifier:
-        """Trains the model with ``loss`` and returns it in evaluation mode."""
-        optimizer = self.optimizer()
+    def run(
+        self, loss: Callable[[Batch], Tensor] = cross_entropy, rates: Mapping[nn.Module, float] | None = None
+    ) -> Classifier:
+        """Trains the model with ``loss``, parts of it at ``rates``, and returns it in evaluation mode."""
+        optimizer = self.optimizer(rates=rates)
         steps = self.epochs * self.steps_per_epoch
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor(steps))
         losses: dict[int, Tensor] = {}  # kept on the device: nothing waits for it before the end

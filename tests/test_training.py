@@ -33,6 +33,17 @@ def test_small_data_are_passed_over_until_the_least_steps_are_taken(digits8):
     assert len(list(large.batches())) == 2 * (len(digits8.private.train) // 64)
 
 
+def test_a_part_may_learn_at_a_rate_of_its_own(digits8):
+    """At a rate of 0 it stays as it was, at a rate of 1 the training is the plain one to the bit."""
+    recipe = Recipe(epochs=1)
+    plain, fresh = training(digits8, recipe).run(), training(digits8, recipe).model
+    for rate, expected in ((0.0, fresh), (1.0, plain)):
+        plan = training(digits8, recipe)
+        learned = plan.run(rates={plan.model.stages[0]: rate})
+        assert torch.equal(learned.stages[0][0].weight, expected.stages[0][0].weight)
+        assert torch.equal(learned.head.weight, plain.head.weight) == (rate == 1.0)
+
+
 def test_a_batch_knows_how_much_of_the_training_lies_behind_it(digits8):
     seen = []
 

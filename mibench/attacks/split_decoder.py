@@ -34,7 +34,7 @@ from mibench.attacks.base import Attack
 from mibench.card import AttackCard
 from mibench.knowledge import Knowledge
 from mibench.nn.adversarial import step_along
-from mibench.nn.feature_decoder import Body, FeatureDecoder
+from mibench.nn.feature_decoder import Body, FeatureDecoder, dissimilarity
 from mibench.options import Count, Positive
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.instance import InstanceGoal
@@ -131,12 +131,3 @@ class SplitDecoder(Attack[FeaturesView, InstanceGoal]):
         with torch.no_grad():
             images = torch.cat([networks["decoder"](part) for part in view.features.split(AT_ONCE)])
         return Reconstruction(images, goal.target.to(view.device))
-
-
-def dissimilarity(made: Tensor, truth: Tensor) -> Tensor:
-    """Returns 1 - SSIM, the mean over images ``(N, C, H, W)`` in [0, 1]; the window is the largest odd one up to 11."""
-    import piq
-
-    side = min(truth.shape[-2:])
-    similar: Tensor = piq.ssim(made, truth, kernel_size=min(11, side - 1 + side % 2), downsample=False)
-    return 1 - similar

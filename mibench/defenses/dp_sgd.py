@@ -23,7 +23,7 @@ no :math:`\epsilon` is reported there.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -196,7 +196,9 @@ class _PrivateTraining(Training):
     def steps_per_epoch(self) -> int:
         return len(self.loader)
 
-    def optimizer(self, model: nn.Module | None = None) -> torch.optim.Optimizer:
+    def optimizer(
+        self, model: nn.Module | None = None, rates: Mapping[nn.Module, float] | None = None
+    ) -> torch.optim.Optimizer:
         stepper: torch.optim.Optimizer = self.stepper
         return stepper
 

@@ -24,7 +24,6 @@ MS-Celeb's, where here the split's public data are all there is; learning rates 
 
 from __future__ import annotations
 
-import torch
 from torch import Tensor, nn
 
 from mibench.card import DefenseCard
@@ -32,10 +31,9 @@ from mibench.data import Examples
 from mibench.defenses.base import Defense
 from mibench.errors import UserError
 from mibench.model import Classifier
-from mibench.nn.bottleneck import linear_head, replace_module
+from mibench.nn.pretraining import learn_public, with_known_classes
 from mibench.options import Decay
-from mibench.seeding import derive, seeded
-from mibench.training import Batch, Training, cross_entropy
+from mibench.training import Batch, Training
 
 
 class TlDmi(Defense):
@@ -72,7 +70,7 @@ class TlDmi(Defense):
             UserError: If there are no public data with labels, or the target's head is no linear layer.
         """
         model = training.model
-        self._learn_public(training, labelled(training.public))
+        learn_public(training, labelled(training.public), self.card.name)
         still = first_layers(model, self.frozen)
         parameters = [parameter for layer in still for parameter in layer.parameters(recurse=False)]
         for parameter in parameters:
@@ -93,18 +91,6 @@ class TlDmi(Defense):
         """Returns the share of the weights that private data have moved."""
         return {"trainable_share": self._trainable}
 
-    @staticmethod
-    def _learn_public(training: Training, public: Examples) -> None:
-        """Trains the model on public data under a head of their own, and gives it its head back."""
-        model, head = training.model, linear_head(training.model, "tl_dmi")
-        seed = derive(training.seed, "public")
-        with seeded(seed):
-            own = nn.Linear(head.in_features, int(public.y.max()) + 1).to(training.device)
-        replace_module(model, head, own)
-        label = f"{training.label} (public)"
-        Training(model, public, training.recipe, seed, training.device, training.precision, label).run(cross_entropy)
-        replace_module(model, own, head)
-
 
 def labelled(public: Examples | None) -> Examples:
     """Returns public data with their class ids counted from 0.
@@ -112,12 +98,13 @@ def labelled(public: Examples | None) -> Examples:
     Raises:
         UserError: If there are none, or they are not of several known classes.
     """
-    if public is None or len(public.y.unique()) < 2 or bool((public.y < 0).any()):
+    known = with_known_classes(public)
+    if known is None:
         raise UserError(
             "defense=tl_dmi pre-trains on public data of several known classes, which this dataset does not have; set "
             "dataset.public_classes or leave dataset.public_root out, or choose another defense."
         )
-    return Examples(public.x, torch.unique(public.y, return_inverse=True)[1])
+    return known
 
 
 def first_layers(model: Classifier, share: float) -> list[nn.Module]:

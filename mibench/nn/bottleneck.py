@@ -1,7 +1,8 @@
-"""Parts of defenses that work on the head, or put a random code before it."""
+"""Parts of defenses that work on the head or behind a stage, or put a random code there."""
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor, nn
 
 from mibench.errors import UserError
@@ -25,6 +26,34 @@ def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
         for name, child in list(parent.named_children()):
             if child is old:
                 setattr(parent, name, new)
+
+
+def put_behind(model: Classifier, stage: int, part: nn.Module, defense: str) -> None:
+    """Lets a stage of a target end with ``part``.
+
+    Raises:
+        UserError: Naming the defense, if the target does not run stage by stage.
+    """
+    kind = type(model)
+    if kind.forward is not Classifier.forward or kind.blocks is not Classifier.blocks:
+        raise UserError(
+            f"defense={defense} acts behind a stage of the target, which this target runs in one piece; choose another "
+            "target."
+        )
+    model.stages[stage] = nn.Sequential(model.stages[stage], part)
+
+
+@torch.no_grad()
+def client_shapes(model: Classifier, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
+    """Returns the shape of what every stage of the client's part makes of one input of ``shape``."""
+    modes = {module: module.training for module in model.modules()}
+    h, shapes = torch.zeros(2, *shape, device=model.device), []
+    for part in model.eval().client:
+        h = part(h)
+        shapes.append(tuple(h.shape[1:]))
+    for module, mode in modes.items():
+        module.training = mode
+    return shapes[1:]  # the first part normalises
 
 
 def divergence(mean: Tensor, deviation: Tensor) -> Tensor:

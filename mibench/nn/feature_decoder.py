@@ -74,9 +74,9 @@ class FeatureDecoder(nn.Module):
 
     def fit(self, features: Tensor) -> None:
         """Takes mean and deviation of every entry of features ``(N, ...)``; one that hardly varies is not blown up."""
-        deviation = features.std(0, correction=0)
-        self.mean.copy_(features.mean(0))
-        self.scale.copy_(deviation.clamp_min(0.1 * deviation.square().mean().sqrt() + 1e-12))
+        mean, scale = standardisation(features)
+        self.mean.copy_(mean)
+        self.scale.copy_(scale)
 
     def forward(self, features: Tensor) -> Tensor:
         """Returns images ``(N, C, H, W)`` in [0, 1] of features ``(N, ...)``."""
@@ -84,6 +84,22 @@ class FeatureDecoder(nn.Module):
         images: Tensor = self.image(self.grow(h)).sigmoid()
         height, width = self.size
         return images[..., :height, :width]
+
+
+def standardisation(features: Tensor) -> tuple[Tensor, Tensor]:
+    """Returns mean and deviation of every entry of features ``(N, ...)``, a deviation of at least a tenth of all's."""
+    deviation = features.std(0, correction=0)
+    floor = 0.1 * (deviation.square().mean() + 1e-24).sqrt() + 1e-12
+    return features.mean(0), deviation.clamp_min(floor)
+
+
+def dissimilarity(made: Tensor, truth: Tensor) -> Tensor:
+    """Returns 1 - SSIM, the mean over images ``(N, C, H, W)`` in [0, 1]; the window is the largest odd one up to 11."""
+    import piq
+
+    side = min(truth.shape[-2:])
+    similar: Tensor = piq.ssim(made, truth, kernel_size=min(11, side - 1 + side % 2), downsample=False)
+    return 1 - similar
 
 
 def _small(height: int, width: int) -> tuple[int, int]:

@@ -2,11 +2,11 @@ import pytest
 import torch
 
 from mibench.access import FeaturesView, Ledger
-from mibench.attacks.split_decoder import SplitDecoder, dissimilarity
+from mibench.attacks.split_decoder import SplitDecoder
 from mibench.errors import NotGrantedError
 from mibench.knowledge import Knowledge
 from mibench.metrics.mse import squared_errors
-from mibench.nn.feature_decoder import FeatureDecoder
+from mibench.nn.feature_decoder import FeatureDecoder, dissimilarity
 from mibench.targets.mlp import Mlp
 from mibench.tasks.instance import InstanceGoal
 

@@ -1,10 +1,11 @@
-"""What the tests of several update defenses share: a client, and what DLG makes of what it shares."""
+"""What tests of several defenses share: a client and what DLG makes of its update, and a decoder of split features."""
 
 import pytest
 import torch
 
-from mibench.access import GradientsView, Ledger
+from mibench.access import FeaturesView, GradientsView, Ledger
 from mibench.attacks.dlg import Dlg
+from mibench.attacks.split_decoder import SplitDecoder
 from mibench.defenses.base import Client
 from mibench.knowledge import Knowledge
 from mibench.metrics.mse import squared_errors
@@ -59,5 +60,29 @@ def dlg_psnr(digits8, share):
         attack = Dlg(iterations=40, restarts=1)
         result = attack(view, granted, InstanceGoal(MESSAGES, 1), seed=0).reconstruction
         return float((-10 * squared_errors(result.values, secret.x).log10()).clamp_max(100).mean())
+
+    return measure
+
+
+@pytest.fixture(scope="session")
+def decoder_error(digits8):
+    """Mean squared error of a fresh decoder of what a model's client part sends: ``decoder_error(model)``."""
+
+    def measure(model):
+        x = digits8.private.test.x[:100]
+        with torch.no_grad():
+            sent = model.client(x)[None]
+        view = FeaturesView.of(
+            model,
+            sent,
+            digits8.spec,
+            Ledger(),
+            torch.device("cpu"),
+            ask=lambda x: model.client(x),
+            untrained=lambda seed: None,
+        )
+        attack = SplitDecoder(decoder="custom", channels=32, epochs=12, lr=3e-3)
+        result = attack(view, Knowledge(public_data=digits8.public), InstanceGoal(100, 1), seed=0)
+        return float(squared_errors(result.reconstruction.values, x).mean())
 
     return measure

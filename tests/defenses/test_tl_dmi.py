@@ -8,6 +8,7 @@ from mibench.data import Examples
 from mibench.defenses.base import Defense
 from mibench.defenses.tl_dmi import TlDmi, first_layers, labelled
 from mibench.errors import UserError
+from mibench.nn.pretraining import learn_public
 from mibench.targets.cnn import Cnn
 from mibench.training import Recipe, Training, cross_entropy
 from mibench.victim import Blueprint, train_central
@@ -25,7 +26,7 @@ def started(digits8, public=True):
 def after_public(digits8):
     """The model as the public data leave it."""
     plan = started(digits8)
-    TlDmi._learn_public(plan, labelled(plan.public))
+    learn_public(plan, labelled(plan.public), "tl_dmi")
     return plan.model
 
 
@@ -38,7 +39,7 @@ class TrainMode(TlDmi):
     """A stub: frozen batch norms are left in training mode."""
 
     def fit(self, training):
-        self._learn_public(training, labelled(training.public))
+        learn_public(training, labelled(training.public), "tl_dmi")
         for layer in first_layers(training.model, self.frozen):
             layer.requires_grad_(False)
         return training.run(cross_entropy)
@@ -48,7 +49,7 @@ class Decayed(TlDmi):
     """A stub: frozen weights get no gradient, but are given to the optimiser, which decays them."""
 
     def fit(self, training):
-        self._learn_public(training, labelled(training.public))
+        learn_public(training, labelled(training.public), "tl_dmi")
         still = first_layers(training.model, self.frozen)
 
         def loss(batch):
