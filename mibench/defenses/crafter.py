@@ -102,6 +102,7 @@ class Crafter(Defense):
         affects=("features",),
         strength="beta",
         levels=(10.0, 2.0, 1.0, 0.5),
+        adaptive=("setting=split attack=split_decoder",),
     )
 
     def __init__(

@@ -1,0 +1,183 @@
+r"""ResSFL: resistance to inversion, learned on public data and transferred (Li et al., ResSFL, CVPR 2022).
+
+Between the client's part :math:`f` and the server's part :math:`h` stands a bottleneck of ``channels`` channels and a
+stride, which the server expands again, and the network trains against a decoder :math:`g` that trains against it. In
+turn, one step each,
+
+.. math:: \min_g \; 1 - \mathrm{SSIM}(g(f(x)), x), \qquad
+    \min_{f, h} \; \mathrm{CE}(h(f(x)), y) + \alpha \max(0, \mathrm{SSIM}(g(f(x)), x) - \tau),
+
+or, with ``loss=mse``, :math:`\min_g \mathrm{MSE}` against :math:`\mathrm{CE} - \alpha \, \mathrm{MSE}`. This expert
+is trained on public data, under a head of their own; what it resists with is then transferred: the whole network is
+tuned on the private data by plain cross-entropy, the client's part at a small share of the learning rate. So clients
+pay for no decoder. Both trainings follow the target's recipe. Where the public data have no classes, or
+``transfer=false``, the private data train against the decoder from the start; the fact ``expert`` says which. Where
+nothing is cut, the features are stage 0's.
+
+The attacker who knows of it trains a decoder of his own on just these features (``split_decoder``): the simulated one
+is one attacker among many, no bound holds against a stronger one or one who trains for longer, and the bottleneck is
+what remains then. ``split_rmle`` holds the client's weights and needs no decoder. The public data that teach the
+resistance are those that such an attacker trains on. Neutral are ``alpha=0``, no transfer and no bottleneck
+(``channels=null``): that is plain training to the bit; with a bottleneck ``alpha=0`` is a network with a bottleneck.
+
+Cost: a small CNN on 8x8 digits trains 2 times as long with bottleneck and transfer alone; 11 times with the paper's
+decoder (4 residual blocks of 64 channels, which dwarfs such a network), and more on larger images. The default decoder
+is the smaller ``custom`` one, the scripts' own default.
+
+Official code: https://github.com/zlijingtao/ResSFL (MIT). Deviations: the decoder learns from the features of the
+model's own step, with batch norm as in training, where the code makes them again in evaluation mode; it learns by Adam
+at a constant rate, and what it is given is standardised (:mod:`mibench.nn.simulated_attacker`); tokens and vectors,
+which have no place in the image, get a linear bottleneck; the rate of the client's tuning is a choice made here.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Literal
+
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, mse_loss
+
+from mibench.card import DefenseCard
+from mibench.defenses.base import Defense, DefenseContext
+from mibench.model import Classifier
+from mibench.nn.bottleneck import client_shapes, put_behind
+from mibench.nn.feature_decoder import Body, dissimilarity
+from mibench.nn.pretraining import learn_public, with_known_classes
+from mibench.nn.simulated_attacker import SimulatedAttacker
+from mibench.options import Count, Decay, NonNegative, Positive
+from mibench.training import Batch, Training
+
+
+class ResSfl(Defense):
+    """A bottleneck at the cut and training against a decoder, transferred from public data where they have classes.
+
+    Args:
+        alpha: Weight of the decoder's success.
+        threshold: Similarity (SSIM) up to which it is not punished; of ``loss=ssim`` only.
+        loss: What the decoder is good at, ``ssim`` or ``mse``.
+        channels: Channels that are sent (entries of a vector or token); None for no bottleneck.
+        stride: Stride of the bottleneck on maps.
+        relu: Whether a ReLU follows the bottleneck and its expansion.
+        transfer: Whether the public data train the expert.
+        client_lr: Learning rate of the client's part in the tuning, as a share of the recipe's.
+        steps: Steps of the decoder per step of the model.
+        decoder: ``custom``, ``conv_norm`` or ``res_norm``.
+        decoder_blocks: Blocks before the decoder's doublings.
+        decoder_channels: Channels of each.
+        decoder_lr: Adam's learning rate of the decoder.
+    """
+
+    card = DefenseCard(
+        name="ressfl",
+        title="ResSFL",
+        modalities=("image",),
+        year=2022,
+        bib="ressfl",
+        code="https://github.com/zlijingtao/ResSFL",
+        fidelity="official",
+        hooks=("architecture", "training"),
+        affects=("white_box", "scores", "labels", "explanations", "features"),
+        strength="alpha",
+        levels=(0.3, 1.0, 5.0),
+        adaptive=("setting=split attack=split_decoder",),
+    )
+
+    def __init__(
+        self,
+        *,
+        alpha: NonNegative = 0.5,
+        threshold: Decay = 0.5,
+        loss: Literal["ssim", "mse"] = "ssim",
+        channels: Count | None = 8,
+        stride: Count = 1,
+        relu: bool = True,
+        transfer: bool = True,
+        client_lr: NonNegative = 0.1,
+        steps: Count = 1,
+        decoder: Body = "custom",
+        decoder_blocks: Count = 1,
+        decoder_channels: Count = 32,
+        decoder_lr: Positive = 1e-3,
+    ) -> None:
+        self.alpha = alpha
+        self.threshold = threshold
+        self.similarity = loss == "ssim"
+        self.channels = channels
+        self.stride = stride
+        self.relu = relu
+        self.learns_from_public = transfer
+        self.client_lr = client_lr
+        self.steps = steps
+        self.decoder = decoder
+        self.decoder_blocks = decoder_blocks
+        self.decoder_channels = decoder_channels
+        self.decoder_lr = decoder_lr
+        self._facts: dict[str, float | str] = {}
+
+    def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
+        """Returns the module with the bottleneck at the end of the client's part and a further stage that expands it.
+
+        Raises:
+            UserError: If the target runs as one piece.
+        """
+        if self.channels is None:
+            return model
+        cut, whole = model.cut or 0, client_shapes(model, context.spec.shape)[-1]
+        narrow, wide = bottleneck(whole, self.channels, self.stride, self.relu)
+        put_behind(model, cut, narrow, self.card.name)
+        model.stages.insert(cut + 1, wide)
+        self._facts["sent_share"] = math.prod(client_shapes(model, context.spec.shape)[-1]) / math.prod(whole)
+        return model
+
+    def fit(self, training: Training) -> Classifier:
+        """Trains the expert on the public data and tunes it on the private ones, or trains the expert on these."""
+        loss = self.attacked(training)
+        public = with_known_classes(training.public) if self.learns_from_public else None
+        self._facts["expert"] = "private" if public is None else "public"
+        if public is None:
+            return training.run(loss)
+        learn_public(training, public, self.card.name, loss)
+        return training.run(rates={training.model.client: self.client_lr})
+
+    def attacked(self, training: Training) -> Callable[[Batch], Tensor]:
+        """Returns the loss against a decoder, which learns whenever the loss is asked for."""
+        if not self.alpha:
+            return self.loss
+        attacker = SimulatedAttacker(
+            training,
+            dissimilarity if self.similarity else mse_loss,
+            lr=self.decoder_lr,
+            body=self.decoder,
+            blocks=self.decoder_blocks,
+            channels=self.decoder_channels,
+        )
+
+        def loss(batch: Batch) -> Tensor:
+            features = batch.model.client(batch.x)
+            for _ in range(self.steps):
+                attacker.learn(features, batch.x)
+            success = self.success(attacker.error(features, batch.x))
+            return cross_entropy(batch.model.server(features), batch.y) + self.alpha * success
+
+        return loss
+
+    def success(self, error: Tensor) -> Tensor:
+        """Returns what is punished of a decoder with an error, 1 - SSIM or MSE: SSIM above the threshold, or - MSE."""
+        return (1 - error - self.threshold).relu() if self.similarity else -error
+
+    def facts(self) -> dict[str, float | str]:
+        """Returns the share of the stage's output that is still sent, and whose data trained the expert."""
+        return dict(self._facts)
+
+
+def bottleneck(whole: tuple[int, ...], channels: int, stride: int, relu: bool) -> tuple[nn.Module, nn.Module]:
+    """Returns what narrows features of shape ``whole`` to ``channels``, and what widens them to ``whole`` again."""
+    if len(whole) == 3:
+        left = [(side - 1) % stride for side in whole[1:]]  # what a strided convolution leaves out
+        narrow: nn.Module = nn.Conv2d(whole[0], channels, 3, stride, 1)
+        wide: nn.Module = nn.ConvTranspose2d(channels, whole[0], 3, stride, 1, (left[0], left[1]))
+    else:
+        narrow, wide = nn.Linear(whole[-1], channels), nn.Linear(channels, whole[-1])
+    return (nn.Sequential(narrow, nn.ReLU()), nn.Sequential(wide, nn.ReLU())) if relu else (narrow, wide)
