@@ -9,55 +9,13 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
-from mibench.leaderboard.collect import readable
-from mibench.leaderboard.groups import Group, groups_of
+import defense_tables
+from study_numbers import AGREED, ROOT, VOTE, Group, Row, beside, seeds, strength, study
+
 from mibench.leaderboard.render import number
 
-ROOT = Path(__file__).parent.parent
 PAGE = ROOT / "docs" / "findings.md"
-VOTE = ("attack_accuracy", "top1", "vote")
-AGREED = ("agreed_accuracy", "", "vote")
-
-Row = Sequence[str]
-
-
-def study(name: str) -> list[Group]:
-    """Returns the measured groups of a committed study; none where it is not there."""
-    path = ROOT / "results" / "studies" / f"{name}.parquet"
-    return [one for one in groups_of(readable(path)) if one.measured] if path.exists() else []
-
-
-def beside(group: Group, metric: str, variant: str = "", evaluator: str = "", interval: bool = False) -> str:
-    """Returns a number beside its control, in bold where it is evidence of a leak; ``variant`` may be a beginning."""
-    found = next(
-        (
-            one
-            for one in group.numbers
-            if one.score.metric == metric
-            and (one.score.variant.startswith(variant) if variant else not one.score.variant)
-            and evaluator in one.score.evaluator
-        ),
-        None,
-    )
-    if found is None or found.score.status != "ok":
-        return ""
-    score = found.score
-    value = f"**{number(score.value)}**" if found.verdict == "leak" else number(score.value)
-    spread = f" [{number(score.ci_low)}, {number(score.ci_high)}]" if interval else ""
-    return f"{value}{spread} / {number(score.control)}"
-
-
-def strength(group: Group, key: tuple[str, str, str] = VOTE) -> float:
-    """Returns a group's number, for sorting."""
-    found = group.number(*key)
-    return found.score.value if found is not None else -1.0
-
-
-def seeds(group: Group) -> str:
-    """Returns how many seeds were measured."""
-    return str(sum(cell.status == "ok" for cell in group.cells))
 
 
 def attacks(dataset: str) -> list[Row]:
@@ -289,6 +247,7 @@ TABLES: dict[str, Callable[[], list[Row]]] = {
     "batch_norm_prior": batch_norm_prior,
     "adaptive": adaptive,
     "relaxed": relaxed,
+    **defense_tables.TABLES,
 }
 
 

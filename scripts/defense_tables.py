@@ -1,0 +1,181 @@
+"""The tables of docs/findings.md that compare defenses."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from study_numbers import VOTE, Group, Row, beside, study
+
+from mibench.card import DefenseCard
+from mibench.catalogue import entry
+from mibench.leaderboard.render import number
+
+#: The attack of each access level that defenses are compared by.
+COMPARED = ("gmi", "inversion_network", "brepmi")
+
+#: How much less often than the undefended victim a defended one may be right to count as matched.
+MATCHED = 0.05
+
+
+def level(group: Group) -> str:
+    """Returns the knob of a group's defense as it stood, ``a1=0.05``; empty where there is none."""
+    card = entry("defense", group.facts["defense"]).card
+    assert isinstance(card, DefenseCard)
+    value = group.config["defense"].get(card.strength)
+    return "" if value is None else f"{card.strength}={value:g}"
+
+
+def right(group: Group) -> float:
+    """Returns the accuracy of a group's victim."""
+    found = group.number("target_accuracy", "victim")
+    return found.score.value if found is not None else float("nan")
+
+
+def lift_of(group: Group) -> float:
+    """Returns the lift of a group's headline number."""
+    return group.headline.score.lift if group.headline is not None else float("nan")
+
+
+def plain(group: Group) -> bool:
+    """Whether the attacker asks about every input once."""
+    return int(group.config["knowledge"].get("repeats", 1)) == 1
+
+
+def swept(dataset: str, *names: str) -> dict[tuple[str, str], dict[str, Group]]:
+    """Returns the attacks on every level of every defense, by defense and level, then by attack."""
+    found: dict[tuple[str, str], dict[str, Group]] = {}
+    for one in (one for name in names or ("utility_sweep",) for one in study(name)):
+        if one.facts["dataset"] == dataset and plain(one):
+            found.setdefault((one.facts["defense"], level(one)), {})[one.facts["attack"]] = one
+    return found
+
+
+def line(attacks: dict[str, Group]) -> tuple[str, ...]:
+    """Returns accuracy, cost of training and the numbers of the compared attacks of one level of a defense."""
+    any_of = next(iter(attacks.values()))
+    times = any_of.cost["training_times"]
+    cost = "" if times != times else f"{number(times)}x"
+    return number(right(any_of)), cost, *(beside(attacks[one], *VOTE) if one in attacks else "" for one in COMPARED)
+
+
+def matched(dataset: str) -> list[Row]:
+    """Returns each defense at the level that leaks least of those that keep the victim's accuracy, the best first.
+
+    A level leaks what its worst of the compared attacks brings out; an attack that does not meet the defense brings out
+    what it does of the undefended victim.
+    """
+    found = swept(dataset)
+    bare = found.get(("none", ""), {})
+    if not bare:
+        return [("defense",)]
+    least = right(next(iter(bare.values()))) - MATCHED
+
+    def worst(attacks: dict[str, Group]) -> float:
+        return max(lift_of(one) for one in (bare | attacks).values())
+
+    kept: dict[str, tuple[str, dict[str, Group]]] = {}
+    lost = []
+    for (defense, knob), attacks in found.items():
+        if right(next(iter(attacks.values()))) < least:
+            lost.append(defense)
+        elif defense not in kept or worst(attacks) < worst(kept[defense][1]):
+            kept[defense] = knob, attacks
+    rows: list[Row] = [
+        ("defense", "level", "accuracy", "training", *(f"`{one}` / control" for one in COMPARED), "worst lift")
+    ]
+    for defense, (knob, attacks) in sorted(kept.items(), key=lambda one: worst(one[1][1])):
+        rows.append((f"`{defense}`", knob, *line(attacks), number(worst(attacks), signed=True)))
+    for defense in sorted(set(lost) - set(kept)):
+        rows.append((f"`{defense}`", "none keeps the accuracy", "", "", "", "", "", ""))
+    return rows
+
+
+def levels(dataset: str, *defenses: str) -> list[Row]:
+    """Returns every level of some defenses."""
+    rows: list[Row] = [
+        ("defense", "level", "epsilon", "accuracy", "training", *(f"`{one}` / control" for one in COMPARED))
+    ]
+    found = swept(dataset, "utility_sweep", "label_smoothing")
+    chosen = {key: attacks for key, attacks in found.items() if key[0] in ("none", *defenses)}
+
+    def place(one: tuple[str, str]) -> tuple[int, float]:
+        return ("none", *defenses).index(one[0]), float(one[1].partition("=")[2] or 0)
+
+    for defense, knob in sorted(chosen, key=place):
+        attacks = chosen[defense, knob]
+        bound = next((one.number("epsilon") for one in attacks.values() if one.number("epsilon")), None)
+        epsilon = number(bound.score.value) if bound is not None else ""
+        rows.append((f"`{defense}`", knob, epsilon, *line(attacks)))
+    return rows
+
+
+def repeated(*datasets: str) -> list[Row]:
+    """Returns what asking several times brings, against defenses that answer at random."""
+    rows: list[Row] = [("dataset", "defense", "level", "attack", "asks once / control", "asks 8 times / control")]
+    found: dict[tuple[str, str, str, str], dict[bool, Group]] = {}
+    for one in study("utility_sweep"):
+        key = (one.facts["dataset"], one.facts["defense"], level(one), one.facts["attack"])
+        found.setdefault(key, {})[plain(one)] = one
+    for (dataset, defense, knob, attack), both in sorted(found.items()):
+        if len(both) == 2 and dataset in datasets:
+            rows.append(
+                (dataset, f"`{defense}`", knob, f"`{attack}`", *(beside(both[asks], *VOTE) for asks in (True, False)))
+            )
+    return rows
+
+
+def records() -> list[Row]:
+    """Returns what each defense of tables leaves of a sensitive column."""
+    rows: list[Row] = [("defense", "level", "epsilon", "accuracy", "attribute accuracy / control", "lift")]
+    found = [one for one in study("utility_sweep") if one.facts["task"] == "attribute"]
+    for one in sorted(found, key=lambda one: (lift_of(one), one.facts["defense"], level(one))):
+        bound = one.number("epsilon")
+        epsilon = number(bound.score.value) if bound is not None else ""
+        score = beside(one, "attribute_accuracy")
+        rows.append(
+            (
+                f"`{one.facts['defense']}`",
+                level(one),
+                epsilon,
+                number(right(one)),
+                score,
+                number(lift_of(one), signed=True),
+            )
+        )
+    return rows
+
+
+def features(dataset: str) -> list[Row]:
+    """Returns the defenses of split features before each attacker."""
+    rows: list[Row] = [("defense", "level", "sends", "accuracy", "training", "`split_decoder`: PSNR / control",
+                        "SSIM / control", "`split_rmle`: PSNR / control", "SSIM / control")]  # fmt: skip
+    found: dict[tuple[str, str, int], dict[str, Group]] = {}
+    for one in study("utility_sweep_split"):
+        if one.facts["dataset"] == dataset:
+            key = (one.facts["defense"], level(one), int(one.config["setting"]["sends"]))
+            found.setdefault(key, {})[one.facts["attack"]] = one
+    for (defense, knob, sends), attacks in sorted(found.items(), key=lambda one: (one[0][0] != "none", one[0])):
+        scores = [
+            beside(attacks[attack], metric, variant) if attack in attacks else ""
+            for attack in ("split_decoder", "split_rmle")
+            for metric, variant in (("psnr", ""), ("ssim", "window"))
+        ]
+        rows.append((f"`{defense}`", knob, str(sends), *line(attacks)[:2], *scores))
+    return rows
+
+
+TABLES: dict[str, Callable[[], list[Row]]] = {
+    "matched_att_faces": lambda: matched("att_faces"),
+    "matched_lfw": lambda: matched("lfw"),
+    "smoothing_att_faces": lambda: levels("att_faces", "neg_ls"),
+    "smoothing_lfw": lambda: levels("lfw", "neg_ls"),
+    "transfer_att_faces": lambda: levels("att_faces", "bido", "tl_dmi"),
+    "transfer_lfw": lambda: levels("lfw", "bido", "tl_dmi"),
+    "private_att_faces": lambda: levels("att_faces", "dp_sgd", "class_dp"),
+    "private_lfw": lambda: levels("lfw", "dp_sgd", "class_dp"),
+    "masked_att_faces": lambda: levels("att_faces", "rounding", "top_k", "temperature", "score_noise", "purifier"),
+    "repeated": lambda: repeated("att_faces", "lfw"),
+    "records": records,
+    "features_att_faces": lambda: features("att_faces"),
+    "features_lfw": lambda: features("lfw"),
+}
