@@ -1,4 +1,4 @@
-"""What the tables of docs/findings.md are made of: groups of a committed study, and their numbers as tables show them."""
+"""What the tables of docs/findings.md are made of: groups of a committed study, and numbers as a table shows them."""
 
 from __future__ import annotations
 
