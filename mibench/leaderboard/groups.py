@@ -141,9 +141,10 @@ def spread(values: Floats, ends: Floats, starts: NDArray[np.int64]) -> Floats:
     """
     seeds = np.diff(np.r_[starts, len(values)])
     mean = np.add.reduceat(values, starts) / seeds
-    squares = np.add.reduceat((values - np.repeat(mean, seeds)) ** 2, starts)
-    over_seeds = student(seeds) * np.sqrt(squares / np.maximum(seeds - 1, 1) / seeds)
-    over_targets = np.add.reduceat(np.abs(ends - values), starts) / seeds
+    with np.errstate(invalid="ignore"):  # an infinite value (epsilon without noise) has no spread: NaN
+        squares = np.add.reduceat((values - np.repeat(mean, seeds)) ** 2, starts)
+        over_seeds = student(seeds) * np.sqrt(squares / np.maximum(seeds - 1, 1) / seeds)
+        over_targets = np.add.reduceat(np.abs(ends - values), starts) / seeds
     both: Floats = np.hypot(over_seeds, over_targets)
     return both
 

@@ -72,3 +72,8 @@ def test_training_is_compared_with_that_of_the_same_target_without_a_defense(tmp
     found = {(one.facts["defense"], one.facts["target"]): one.cost for one in groups_of(collect_shards(tmp_path).table)}
     assert found["bido", "cnn"]["training_times"] == 1.5 and found["none", "cnn"]["training_times"] == 1
     assert math.isnan(found["bido", "mlp"]["training_times"]) and math.isnan(found["rounding", "cnn"]["training_times"])
+
+
+def test_an_infinite_value_is_no_cause_for_a_warning(recwarn):
+    spread(np.array([np.inf, 1.0]), np.array([np.inf, 1.5]), np.array([0, 1]))
+    assert not recwarn.list
