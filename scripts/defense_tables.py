@@ -9,6 +9,7 @@ from study_numbers import VOTE, Group, Row, beside, study
 from mibench.card import DefenseCard
 from mibench.catalogue import entry
 from mibench.leaderboard.render import number
+from mibench.leaderboard.worst import picked
 
 #: The attack of each access level that defenses are compared by.
 COMPARED = ("gmi", "inversion_network", "brepmi")
@@ -61,8 +62,8 @@ def line(attacks: dict[str, Group]) -> tuple[str, ...]:
 def matched(dataset: str) -> list[Row]:
     """Returns each defense at the level that leaks least of those that keep the victim's accuracy, the best first.
 
-    A level leaks what its worst of the compared attacks brings out; an attack that does not meet the defense brings out
-    what it does of the undefended victim.
+    A level leaks what the strongest of the compared attacks brings out, picked by one half of the targets and reported
+    on the other; an attack that does not meet the defense brings out what it does of the undefended victim.
     """
     found = swept(dataset)
     bare = found.get(("none", ""), {})
@@ -71,7 +72,8 @@ def matched(dataset: str) -> list[Row]:
     least = right(next(iter(bare.values()))) - MATCHED
 
     def worst(attacks: dict[str, Group]) -> float:
-        return max(lift_of(one) for one in (bare | attacks).values())
+        scores = [one.headline.score for one in (bare | attacks).values() if one.headline is not None]
+        return picked([(score.lift_even, score.lift_odd) for score in scores])[2]
 
     kept: dict[str, tuple[str, dict[str, Group]]] = {}
     lost = []
@@ -81,7 +83,7 @@ def matched(dataset: str) -> list[Row]:
         elif defense not in kept or worst(attacks) < worst(kept[defense][1]):
             kept[defense] = knob, attacks
     rows: list[Row] = [
-        ("defense", "level", "accuracy", "training", *(f"`{one}` / control" for one in COMPARED), "worst lift")
+        ("defense", "level", "accuracy", "training", *(f"`{one}` / control" for one in COMPARED), "worst case")
     ]
     for defense, (knob, attacks) in sorted(kept.items(), key=lambda one: worst(one[1][1])):
         rows.append((f"`{defense}`", knob, *line(attacks), number(worst(attacks), signed=True)))
