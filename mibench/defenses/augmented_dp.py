@@ -1,4 +1,4 @@
-r"""A private and audited transparent model (Alufaisan et al., Robust Transparency Against Model Inversion, TDSC 2020).
+r"""A private and audited transparent model (Alufaisan et al., Robust Transparency Against Model Inversion, TDSC 2021).
 
 Differential privacy with a useful :math:`\epsilon` does not stop attribute inference on a model whose rules are
 disclosed, so the model is audited first. A tree of fixed depth :math:`D` is grown with :math:`\epsilon`-privacy:
@@ -62,7 +62,7 @@ class AugmentedDp(Defense):
         name="augmented_dp",
         title="Audited private tree",
         modalities=("tabular",),
-        year=2020,
+        year=2021,
         bib="augmented_dp",
         fidelity="reconstruction",
         hooks=("architecture", "training"),

@@ -1,18 +1,19 @@
-r"""SecCNN: up-sampling before a convolution (Liu et al., PAKDD 2024), against recursive gradient inversion.
+r"""SecCNN: up-sampling before a convolution (Liu et al., Construct a Secure CNN, PAKDD 2024).
 
-R-GAP (Zhu and Blaschko, ICLR 2021) solves a convolution for its input: the linear equations are those of its known
-output and of its known kernel gradient, the unknowns the entries of its input. The input is lost where the unknowns
-are more than the equations' rank. SecCNN puts an up-sampling by :math:`s` before the convolution, whose stride grows
-by :math:`s`: :math:`s^2` times as many unknowns, and not one equation more,
+Recursive gradient inversion, R-GAP (Zhu and Blaschko, ICLR 2021), solves a convolution for its input: the linear
+equations are those of its known output and of its known kernel gradient, the unknowns the entries of its input. The
+input is lost where the unknowns are more than the equations' rank. SecCNN puts an up-sampling by :math:`s` before the
+convolution, whose stride grows by :math:`s`: :math:`s^2` times as many unknowns, and not one equation more,
 
 .. math:: \mathrm{index} = s^2 \, C H W - \mathrm{rank} \ge s^2 \, C H W - (C' H' W' + C' C k^2).
 
 The right-hand side, which counts the equations, is what is computed here; where it is positive, the index is. Without
 ``factor`` the smallest :math:`s` is taken that makes it so. R-GAP itself refuses a target with an up-sampling in it.
 
-Reconstruction: only the abstract was at hand, which says that an up-sampling layer makes the system rank-deficient.
-Where it stands, how the size comes back (by the stride, so that no equation is gained), and the choice of :math:`s`
-are inferred; padding changes where the size would not come back otherwise.
+Reconstruction: only the abstract was at hand, which names an up-sampling layer in the network and rank analysis as its
+reason. That the analysis is R-GAP's, where the layer stands, how the size comes back (by the stride, so that no
+equation is gained), and the choice of :math:`s` are inferred; padding changes where the size would not come back
+otherwise.
 
 What it does not protect from: the up-sampling is known and deterministic. The attacker who solves for the image
 *before* it has the old number of unknowns, and the same equations: the system has full rank again (the test shows
@@ -53,6 +54,7 @@ class SecCnn(Defense):
         title="SecCNN",
         modalities=("image",),
         year=2024,
+        bib="seccnn",
         fidelity="reconstruction",
         hooks=("architecture",),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),

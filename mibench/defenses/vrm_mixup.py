@@ -16,11 +16,13 @@ which encodes inside, gets mixed codes.
 
 Reconstruction: the paper's abstract names vicinal risk minimisation, not the rule; the loss is mixup's (Zhang et al.,
 ICLR 2018). The permutation has no fixed points, so that no example is mixed with itself; there is one :math:`\lambda`
-for a batch, and nothing keeps it away from 0 or 1 (``alpha`` above 1 does).
+for a batch, and nothing keeps it away from 0 or 1 (``alpha`` above 1 does). The authors' code,
+https://github.com/MiLab-HITSZ/2023YeGIAnDe (MIT), was not followed and has another rule: its ``mix`` leaves the batch
+as it is and appends :math:`-0.8 \, x_i + 0.2 \, x_{i+1}` under the label :math:`y_i`.
 
 What it does not protect from: the mix. An exact inversion gives :math:`\tilde x` back, in which both pictures can be
 seen, so read errors against :math:`\tilde x` too; with :math:`\lambda` near 1 that is the picture itself. The attacker
-who knows of it searches two images and :math:`\lambda` together. There is no official code.
+who knows of it searches two images and :math:`\lambda` together.
 """
 
 from __future__ import annotations
@@ -58,6 +60,7 @@ class VrmMixup(Defense):
         modalities=("image", "tabular"),
         year=2024,
         bib="vrm_mixup",
+        code="https://github.com/MiLab-HITSZ/2023YeGIAnDe",
         fidelity="reconstruction",
         hooks=("data", "training"),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
