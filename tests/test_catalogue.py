@@ -23,6 +23,11 @@ def bib_keys():
     return set(re.findall(r"^@\w+\{([^,]+),", (ROOT / "references.bib").read_text(), re.MULTILINE))
 
 
+def test_every_reference_is_closed():
+    entries = re.split(r"^(?=@)", (ROOT / "references.bib").read_text(), flags=re.MULTILINE)[1:]
+    assert len(entries) == len(bib_keys()) and not [one for one in entries if one.count("{") != one.count("}")]
+
+
 @pytest.mark.parametrize("one", ALL, ids=lambda one: f"{one.axis}-{one.name}")
 def test_names_agree(one):
     module, _, _ = one.node["_target_"].rpartition(".")
