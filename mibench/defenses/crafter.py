@@ -16,8 +16,8 @@ inverse of :math:`L_{inv}`'s Hessian being a Neumann series. ``search=latent`` i
 same in :math:`z` and sends :math:`E(G(z))`, which is cheaper, weaker, and costs more utility.
 
 A small ``beta`` hides more. ``steps=0`` sends the features as they are. Crafting is dear: of 16x16 digits behind the
-first stage of ``cnn``, 64 cost one core 3 s at ``budget=smoke`` (10 steps), and a hundred times that at the paper's 450
-steps with 120 terms. The lower budgets take larger steps, and hide less.
+first stage of ``cnn``, 64 cost one core a second at ``budget=smoke`` (4 steps), and some hundred times that at the
+paper's 450 steps with 120 terms. The lower budgets take larger steps, and hide less.
 
 What it does not protect from: :math:`z^*` is one attacker, and the features still lie near :math:`f_0`. The adaptive
 attacker trains a decoder on crafted features, which he gets by sending public images through the client

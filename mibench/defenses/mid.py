@@ -69,7 +69,6 @@ class Mid(Defense):
         levels=(3e-4, 3e-3, 3e-2, 0.1),
         adaptive=(
             "attack=inversion_network knowledge.repeats=8",
-            "attack=brepmi knowledge.repeats=8",
             "setting=federated attack=inverting_gradients knowledge.defense_loss=true",
         ),
     )
