@@ -194,17 +194,32 @@ function line(row) {
 
 // ---- privacy and utility -------------------------------------------------------------------------------------------
 
-const chosen = { dataset: "", attack: "", metric: "" };
+const chosen = { dataset: "", attack: "", metric: "", conditions: "" };
+
+// What points must have in common to be compared: target, budget and every option but the defense's and the attacker's own.
+function conditions(group) {
+  return [group.target, group.budget, ...group.options.filter((option) => !/^(defense|attack|knowledge)\./.test(option))].join(", ");
+}
+
+// What else the points of one front have in common: the attack as it was run.
+function attacker(group) {
+  return [group.attack, ...group.options.filter((option) => /^(attack|knowledge)\./.test(option))].join(", ");
+}
+
+// Values from the most frequent to the least.
+function byFrequency(values) {
+  const counts = new Map();
+  values.forEach((one) => counts.set(one, (counts.get(one) || 0) + 1));
+  return [...counts].sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0])).map(([one]) => one);
+}
 
 function buildScatter() {
   const points = ROWS.filter(isPoint);
   const headline = points.find((row) => row.metric.name === DATA.headlines[row.group.task]) || points[0];
   if (headline) Object.assign(chosen, { dataset: headline.group.dataset, attack: "", metric: headline.metric.name });
   // The dataset with the most points stands first: it has the most to compare.
-  const counts = new Map();
-  points.filter((row) => row.metric.name === DATA.headlines[row.group.task]).forEach((row) => counts.set(row.group.dataset, (counts.get(row.group.dataset) || 0) + 1));
-  const largest = [...counts].sort((a, b) => b[1] - a[1] || a[0].localeCompare(b[0]))[0];
-  if (largest) chosen.dataset = largest[0];
+  const [largest] = byFrequency(points.filter((row) => row.metric.name === DATA.headlines[row.group.task]).map((row) => row.group.dataset));
+  if (largest) chosen.dataset = largest;
   drawScatterControls();
 }
 
@@ -221,7 +236,11 @@ function drawScatterControls() {
     const tasks = distinct(here.map((row) => row.group.task));
     chosen.metric = tasks.map((task) => DATA.headlines[task]).find((name) => metrics.includes(name)) || metrics[0] || "";
   }
-  const attacks = distinct(here.filter((row) => row.metric.name === chosen.metric).map((row) => row.group.attack));
+  const measured = here.filter((row) => row.metric.name === chosen.metric);
+  const known = byFrequency(measured.map((row) => conditions(row.group)));
+  if (!known.includes(chosen.conditions)) [chosen.conditions] = [...known, ""];
+  const shown = measured.filter((row) => conditions(row.group) === chosen.conditions);
+  const attacks = distinct(shown.map((row) => row.group.attack));
   if (!attacks.includes(chosen.attack)) chosen.attack = "";
   const change = (name) => (event) => {
     chosen[name] = event.target.value;
@@ -232,8 +251,9 @@ function drawScatterControls() {
     select("dataset", "dataset", same(distinct(points.map((row) => row.group.dataset))), chosen.dataset, change("dataset")),
     select("metric", "lift of", same(metrics), chosen.metric, change("metric")),
     select("attack", "attack", [["", "all"], ...same(attacks)], chosen.attack, change("attack")),
+    select("conditions", "under", same(known), chosen.conditions, change("conditions")),
   );
-  drawScatter(here.filter((row) => row.metric.name === chosen.metric && (!chosen.attack || row.group.attack === chosen.attack)), attacks);
+  drawScatter(shown.filter((row) => !chosen.attack || row.group.attack === chosen.attack), attacks);
 }
 
 // Of points sorted from accurate to inaccurate, those that leak less than every more accurate one.
@@ -289,9 +309,9 @@ function drawScatter(points, attacks) {
   svg.append(element("text", { x: (edge.left + width - edge.right) / 2, y: height - 12, "text-anchor": "middle" }, "test accuracy of the victim \u2192 more useful"),
     element("text", { transform: `translate(15 ${(edge.top + height - edge.bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, "lift \u2192 leaks more"));
   const shown = attacks.filter((attack) => points.some((row) => row.group.attack === attack));
-  for (const attack of shown) {
-    const front = paretoFront(points.filter((row) => row.group.attack === attack));
-    svg.append(element("polyline", { class: "front", "data-attack": attack, "data-ids": front.map((row) => row.group.id).join(" "),
+  for (const run of distinct(points.map((row) => attacker(row.group)))) {
+    const front = paretoFront(points.filter((row) => attacker(row.group) === run));
+    svg.append(element("polyline", { class: "front", "data-attack": front[0].group.attack, "data-ids": front.map((row) => row.group.id).join(" "),
       style: `stroke: ${color(front[0])}`, points: front.map((row) => `${x(row.group.accuracy).toFixed(1)},${y(row.lift).toFixed(1)}`).join(" ") }));
   }
   const places = [];

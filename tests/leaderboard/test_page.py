@@ -152,6 +152,34 @@ def test_the_scatter_draws_the_pareto_front(results, open_page, data_of):
     assert [defense[one] for one in front] == ["none", "bido", "dp_sgd"], "bido_coco leaks more at less accuracy"
 
 
+def test_only_what_was_measured_under_the_same_conditions_is_compared(tmp_path, add_cell, open_page):
+    def told(config):
+        samples, restarts = config["budget"]["samples"], config["attack"]["restarts"]
+        return Reproduction(
+            "", (f"attack.restarts={restarts}", *([f"budget.samples={samples}"] if samples == 4 else []))
+        )
+
+    def add(*words, lift, accuracy=0.9):
+        return add_cell(tmp_path, *words, lift=lift, accuracy=accuracy).group_id
+
+    add(lift=0.8)
+    add("defense=bido_coco", lift=0.6)
+    best = add("defense=bido", lift=0.5)
+    longer = add("defense=bido", "attack.restarts=9", lift=0.7, accuracy=0.95)
+    add("budget.samples=4", lift=0.1, accuracy=0.99)
+    fewer = add("budget.samples=4", "defense=bido", lift=0.05, accuracy=0.99)
+    build(tmp_path, told)
+    driver = open_page(tmp_path / "local" / "index.html")
+
+    def fronts():
+        drawn = "return [...document.querySelectorAll('#scatter .front')].map(front => front.dataset.ids)"
+        return set(driver.execute_script(drawn))
+
+    assert fronts() == {best, longer}, "another run of the attack has a front of its own"
+    choose(driver, "#scatter-controls select[name=conditions]", "cnn, standard, budget.samples=4")
+    assert fronts() == {fewer}
+
+
 def test_a_cells_page_has_its_config_command_and_numbers(results, open_page, data_of):
     (group,) = [g for g in data_of(results / "index.html")["groups"] if g["defense"] == "bido" and g["attack"] == "gmi"]
     driver = open_page(results / "index.html", f"#{group['cells'][1][0]}")
