@@ -196,6 +196,9 @@ function line(row) {
 
 const chosen = { dataset: "", attack: "", metric: "", conditions: "" };
 
+// Points of which one attack is shown at first, and not all.
+const CROWD = 60;
+
 // What points must have in common to be compared: target, budget and every option but the defense's and the attacker's own.
 function conditions(group) {
   return [group.target, group.budget, ...group.options.filter((option) => !/^(defense|attack|knowledge)\./.test(option))].join(", ");
@@ -220,6 +223,8 @@ function buildScatter() {
   // The dataset with the most points stands first: it has the most to compare.
   const [largest] = byFrequency(points.filter((row) => row.metric.name === DATA.headlines[row.group.task]).map((row) => row.group.dataset));
   if (largest) chosen.dataset = largest;
+  const there = points.filter((row) => row.group.dataset === chosen.dataset && row.metric.name === DATA.headlines[row.group.task]);
+  if (there.length > CROWD) [chosen.attack] = byFrequency(there.map((row) => row.group.attack));
   drawScatterControls();
 }
 
