@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 from study_numbers import VOTE, Group, Row, beside, study
@@ -32,6 +33,14 @@ def right(group: Group) -> float:
     return found.score.value if found is not None else float("nan")
 
 
+def epsilon(group: Group) -> str:
+    """Returns the epsilon of a group's victim; empty where it has no guarantee, ``no bound`` where it is infinite."""
+    found = next((one for one in group.numbers if one.score.metric == "epsilon"), None)
+    if found is None:
+        return ""
+    return number(found.score.value) if math.isfinite(found.score.value) else "no bound"
+
+
 def lift_of(group: Group) -> float:
     """Returns the lift of a group's headline number."""
     return group.headline.score.lift if group.headline is not None else float("nan")
@@ -51,12 +60,16 @@ def swept(dataset: str, *names: str) -> dict[tuple[str, str], dict[str, Group]]:
     return found
 
 
-def line(attacks: dict[str, Group]) -> tuple[str, ...]:
+def cost(attacks: dict[str, Group], bare: dict[str, Group]) -> tuple[str, str]:
+    """Returns accuracy and training, over that of the undefended victim, of one level of a defense."""
+    any_of, undefended = next(iter(attacks.values())), next(iter(bare.values()))
+    times = any_of.cost["training_seconds"] / undefended.cost["training_seconds"]
+    return number(right(any_of)), "" if math.isnan(times) else f"{times:.2g}x"
+
+
+def line(attacks: dict[str, Group], bare: dict[str, Group]) -> tuple[str, ...]:
     """Returns accuracy, cost of training and the numbers of the compared attacks of one level of a defense."""
-    any_of = next(iter(attacks.values()))
-    times = any_of.cost["training_times"]
-    cost = "" if times != times else f"{number(times)}x"
-    return number(right(any_of)), cost, *(beside(attacks[one], *VOTE) if one in attacks else "" for one in COMPARED)
+    return *cost(attacks, bare), *(beside(attacks[one], *VOTE) if one in attacks else "" for one in COMPARED)
 
 
 def matched(dataset: str) -> list[Row]:
@@ -86,7 +99,7 @@ def matched(dataset: str) -> list[Row]:
         ("defense", "level", "accuracy", "training", *(f"`{one}` / control" for one in COMPARED), "worst case")
     ]
     for defense, (knob, attacks) in sorted(kept.items(), key=lambda one: worst(one[1][1])):
-        rows.append((f"`{defense}`", knob, *line(attacks), number(worst(attacks), signed=True)))
+        rows.append((f"`{defense}`", knob, *line(attacks, bare), number(worst(attacks), signed=True)))
     for defense in sorted(set(lost) - set(kept)):
         rows.append((f"`{defense}`", "none keeps the accuracy", "", "", "", "", "", ""))
     return rows
@@ -105,9 +118,7 @@ def levels(dataset: str, *defenses: str) -> list[Row]:
 
     for defense, knob in sorted(chosen, key=place):
         attacks = chosen[defense, knob]
-        bound = next((one.number("epsilon") for one in attacks.values() if one.number("epsilon")), None)
-        epsilon = number(bound.score.value) if bound is not None else ""
-        rows.append((f"`{defense}`", knob, epsilon, *line(attacks)))
+        rows.append((f"`{defense}`", knob, epsilon(next(iter(attacks.values()))), *line(attacks, found["none", ""])))
     return rows
 
 
@@ -131,14 +142,12 @@ def records() -> list[Row]:
     rows: list[Row] = [("defense", "level", "epsilon", "accuracy", "attribute accuracy / control", "lift")]
     found = [one for one in study("utility_sweep") if one.facts["task"] == "attribute"]
     for one in sorted(found, key=lambda one: (lift_of(one), one.facts["defense"], level(one))):
-        bound = one.number("epsilon")
-        epsilon = number(bound.score.value) if bound is not None else ""
         score = beside(one, "attribute_accuracy")
         rows.append(
             (
                 f"`{one.facts['defense']}`",
                 level(one),
-                epsilon,
+                epsilon(one),
                 number(right(one)),
                 score,
                 number(lift_of(one), signed=True),
@@ -162,7 +171,7 @@ def features(dataset: str) -> list[Row]:
             for attack in ("split_decoder", "split_rmle")
             for metric, variant in (("psnr", ""), ("ssim", "window"))
         ]
-        rows.append((f"`{defense}`", knob, str(sends), *line(attacks)[:2], *scores))
+        rows.append((f"`{defense}`", knob, str(sends), *cost(attacks, found["none", "", 1]), *scores))
     return rows
 
 

@@ -36,7 +36,14 @@ from mibench.data import Examples
 from mibench.defenses.base import Client, Defense, DefenseContext, Update
 from mibench.errors import UserError
 from mibench.model import Classifier
-from mibench.optim.differential_privacy import LEAST_PRV_NOISE, clipped_sum, quiet, with_gaussian, without_batch_norm
+from mibench.optim.differential_privacy import (
+    LEAST_PRV_NOISE,
+    clipped_sum,
+    finite_epsilon,
+    quiet,
+    with_gaussian,
+    without_batch_norm,
+)
 from mibench.seeding import derive, generator
 from mibench.training import Training
 
@@ -111,11 +118,12 @@ class DpSgd(Defense):
             private.run()
             delta = self.delta or 1 / len(training.data)
             noise = float(private.stepper.noise_multiplier)
+            epsilon, accountant = _guarantee(engine, noise, delta)
             self._spent = {
-                "epsilon": _epsilon(engine, noise, delta),
+                "epsilon": epsilon,
                 "delta": delta,
                 "noise_multiplier": noise,
-                "accountant": engine.accountant.mechanism(),
+                "accountant": accountant,
             }
         private.model.to_standard_module()  # type: ignore[operator]
         for parameter in training.model.parameters():
@@ -208,7 +216,8 @@ class _PrivateTraining(Training):
                 yield self.data[index.to(self.device)]
 
 
-def _epsilon(engine: Any, noise: float, delta: float) -> float:
-    if not noise:
-        return math.inf
-    return float(engine.get_epsilon(delta)) if len(engine.accountant) else 0.0
+def _guarantee(engine: Any, noise: float, delta: float) -> tuple[float, str]:
+    """Returns epsilon and the accountant: none is spent without a step, and without noise there is no bound."""
+    if not noise or not len(engine.accountant):
+        return 0.0 if noise else math.inf, engine.accountant.mechanism()
+    return finite_epsilon(engine.accountant, delta)

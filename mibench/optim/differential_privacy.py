@@ -12,6 +12,7 @@ import logging
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -106,6 +107,21 @@ def rdp_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: 
         return float(accountant.get_epsilon(delta))
 
 
+def finite_epsilon(accountant: Any, delta: float) -> tuple[float, str]:
+    """Returns an Opacus accountant's epsilon at ``delta`` and who accounted for it.
+
+    PRV gives infinity where little noise and many steps leave its grid; the looser RDP then accounts instead.
+    """
+    epsilon, mechanism = float(accountant.get_epsilon(delta)), str(accountant.mechanism())
+    if math.isfinite(epsilon) or mechanism == "rdp":
+        return epsilon, mechanism
+    from opacus.accountants import RDPAccountant
+
+    looser = RDPAccountant()
+    looser.history = list(accountant.history)
+    return float(looser.get_epsilon(delta)), "rdp"
+
+
 def local_guarantee(deviation: float, norm: float, delta: float) -> dict[str, float | str]:
     """Returns ``local_epsilon`` of one message at ``delta`` and Opacus' ``accountant``; nothing without noise.
 
@@ -122,8 +138,8 @@ def local_guarantee(deviation: float, norm: float, delta: float) -> dict[str, fl
 
         accountant = PRVAccountant() if multiplier >= LEAST_PRV_NOISE else RDPAccountant()
         accountant.history = [(multiplier, 1.0, 1)]
-        epsilon = float(accountant.get_epsilon(delta))
-    return {"local_epsilon": epsilon, "delta": delta, "accountant": accountant.mechanism()}
+        epsilon, mechanism = finite_epsilon(accountant, delta)
+    return {"local_epsilon": epsilon, "delta": delta, "accountant": mechanism}
 
 
 @contextlib.contextmanager

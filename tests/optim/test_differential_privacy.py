@@ -7,7 +7,7 @@ import pytest
 from opacus.accountants import PRVAccountant, RDPAccountant
 from opacus.accountants.analysis.rdp import compute_rdp
 
-from mibench.optim.differential_privacy import quiet, rdp_epsilon
+from mibench.optim.differential_privacy import finite_epsilon, quiet, rdp_epsilon
 
 #: Noise multiplier, epochs and epsilon at delta = 1e-5 of MNIST (60,000 records, 256 of them a step), as the tutorials
 #: of TensorFlow Privacy publish them (tutorials/README.md, "Select Parameters").
@@ -31,3 +31,14 @@ def test_the_account_is_the_published_one_under_its_own_conversion_and_tighter_u
     ours = rdp_epsilon(noise, rate, steps, delta)
     assert least < ours < published < 1.6 * least
     assert rdp_epsilon(noise, rate, steps // 2, delta) < 0.95 * ours  # which a constant would not be
+
+
+def test_what_leaves_the_grid_of_one_accountant_is_accounted_by_the_other():
+    """Steps of noise 0.3 on a half of the records each, as on a small data set; PRV says infinity there."""
+    for noise, steps, mechanism in ((0.3, 300, "rdp"), (1.0, 300, "prv")):
+        with quiet():
+            accountant = PRVAccountant()
+            accountant.history = [(noise, 0.5, steps)]
+            epsilon, said = finite_epsilon(accountant, 1e-3)
+        assert said == mechanism and 0 < epsilon < math.inf
+        assert epsilon <= rdp_epsilon(noise, 0.5, steps, 1e-3)
