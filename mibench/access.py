@@ -142,9 +142,10 @@ class ServiceView(View):
     def _answers(self, x: Tensor) -> Iterator[Tensor]:
         """Yields the answers ``(N, classes)`` to every repetition of inputs ``(N, ...)``."""
         x = x.detach().to(self.device)
-        with self.ledger.answered(len(x) * self.repeats), torch.no_grad():
-            for number in range(self.repeats):
-                yield self._ask(self._near(x, number) if number else x)
+        for number in range(self.repeats):
+            with self.ledger.answered(len(x)), torch.no_grad():
+                answer = self._ask(self._near(x, number) if number else x)
+            yield answer
 
     def _near(self, x: Tensor, number: int) -> Tensor:
         """Returns the near-duplicate of that number of every image; records, which have no such thing, as they are."""

@@ -138,21 +138,23 @@ def repeated(*datasets: str) -> list[Row]:
 
 
 def records() -> list[Row]:
-    """Returns what each defense of tables leaves of a sensitive column."""
-    rows: list[Row] = [("defense", "level", "epsilon", "accuracy", "attribute accuracy / control", "lift")]
-    found = [one for one in study("utility_sweep") if one.facts["task"] == "attribute"]
-    for one in sorted(found, key=lambda one: (lift_of(one), one.facts["defense"], level(one))):
-        score = beside(one, "attribute_accuracy")
-        rows.append(
-            (
-                f"`{one.facts['defense']}`",
-                level(one),
-                epsilon(one),
-                number(right(one)),
-                score,
-                number(lift_of(one), signed=True),
-            )
+    """Returns each defense of tables: over its levels, what its guarantee, its accuracy and its lift are."""
+    rows: list[Row] = [("defense", "levels", "epsilon", "accuracy", "attribute accuracy / control", "lift")]
+    found: dict[str, list[Group]] = {}
+    for one in study("utility_sweep"):
+        if one.facts["task"] == "attribute":
+            found.setdefault(one.facts["defense"], []).append(one)
+    for defense, own in sorted(found.items(), key=lambda one: (one[0] != "none", one[0])):
+        worst = max(own, key=lift_of)
+        knobs = ", ".join(filter(None, (level(one).partition("=")[2] for one in sorted(own, key=right))))
+        spent = ", ".join(filter(None, (epsilon(one) for one in sorted(own, key=right))))
+        accuracies = (
+            f"{number(min(map(right, own)))} to {number(max(map(right, own)))}"
+            if len(own) > 1
+            else number(right(own[0]))
         )
+        score = beside(worst, "attribute_accuracy")
+        rows.append((f"`{defense}`", knobs, spent, accuracies, score, number(lift_of(worst), signed=True)))
     return rows
 
 

@@ -62,6 +62,21 @@ def test_whoever_asks_several_times_averages_what_a_random_service_answers(digit
     assert (often.narrow().query(x) == 2).double().mean() > 0.95 > (once.narrow().query(x) == 2).double().mean()
 
 
+def test_of_repeated_queries_the_answered_ones_are_counted(digits8):
+    answered = []
+
+    def ask(x):
+        if len(answered) == 3:
+            raise QueryRefused("No more.")
+        answered.append(x)
+        return torch.full((len(x), digits8.spec.classes), 1 / digits8.spec.classes)
+
+    view = ScoresView(digits8.spec, Ledger(), torch.device("cpu"), ask, 8)
+    with pytest.raises(QueryRefused):
+        view.query(images(digits8))
+    assert view.ledger.queries == 3 * 4
+
+
 def test_a_view_is_a_frozen_copy(trained_cnn, digits8, white_box):
     view = white_box(trained_cnn, digits8)
     assert not any(p.requires_grad for p in view.model.parameters()) and not view.model.training

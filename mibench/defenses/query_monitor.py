@@ -159,9 +159,10 @@ class QueryMonitor(Defense):
             return probabilities
         memory, said, watching = customer.memory, customer.facts, self.detector != "none"
         said.setdefault("queries_refused", 0.0)
+        if watching:
+            said.setdefault("flagged_at", -1.0)
         reason = self.refusal(memory, len(x))
         if watching and not reason:
-            said.setdefault("flagged_at", -1.0)
             points = (x.to(probabilities.device).flatten(1) - self.learned["mean"]) / self.learned["deviation"]
             ends, numbers = self.watched(memory, points, probabilities.argmax(1))
             alarms = ends[numbers < self.learned["threshold"]]

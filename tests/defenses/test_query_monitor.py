@@ -55,6 +55,12 @@ def test_the_cap_is_met_exactly_and_rows_are_counted_not_calls(trained_cnn, digi
     assert asked(monitor, trained_cnn, x[:50], 50)[1] == 50, "another client has an account of its own"
 
 
+def test_a_first_query_over_the_cap_is_refused_under_a_detector_too(learned, trained_cnn, digits8):
+    monitor = learned("near_duplicates", cap=10)
+    customer, answers = asked(monitor, trained_cnn, digits8.private.test.x[:20], 20)
+    assert answers == 0 and customer.facts == {"queries_refused": 20, "flagged_at": -1}
+
+
 def test_the_bucket_refills_with_simulated_time(trained_cnn, digits8):
     """Four a second against one that comes back: after n answers the bucket holds 20 - 3n/4."""
     x = digits8.private.test.x[:60]
