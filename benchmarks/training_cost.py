@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import statistics
 import sys
-import time
 
 import torch
 from figures import Figure, report
@@ -24,7 +23,7 @@ from mibench.targets.base import Target
 from mibench.targets.cnn import Cnn
 from mibench.targets.resnet18 import ResNet18
 from mibench.training import Recipe, Training
-from mibench.victim import Blueprint, initial_model
+from mibench.victim import Blueprint, clock, initial_model
 
 SPEC = InputSpec("image", (3, 32, 32), classes=16, mirrored=True)
 TARGETS: tuple[type[Target], ...] = (Cnn, ResNet18)
@@ -47,22 +46,21 @@ def seconds(target: type[Target], defense: Defense, train: Examples, public: Exa
     recipe = Recipe(epochs=1, batch_size=BATCH)
     context = DefenseContext(SPEC, DefenderData(train, train[torch.arange(0)], public), 0, torch.device("cpu"))
     model = initial_model(Blueprint("target", lambda spec: target(spec=spec), recipe, {}), SPEC, defense, context)
-    start = time.process_time()
+    start = clock(context.device)
     changed = defense.data(train, context)
     given = public if defense.learns_from_public else None
     defense.fit(Training(model, changed, recipe, 0, torch.device("cpu"), public=given))
-    return time.process_time() - start
+    return clock(context.device) - start
 
 
 def measure() -> list[Figure]:
     """Returns the ratio of every defense that takes part in the training of images."""
     torch.set_num_threads(1)
     train, public = data(0), data(1)
-    acting = {"data", "input", "architecture", "training"}
     names = []
     for one in entries("defense"):
         assert isinstance(one.card, DefenseCard)
-        if "image" in one.card.modalities and acting & {*one.card.hooks} and "parts" not in one.node:
+        if "image" in one.card.modalities and one.card.trains and "parts" not in one.node:
             names.append(one.name)
     figures = []
     for target in TARGETS:

@@ -43,7 +43,7 @@ class Grid:
             what was asked for by name on the command line, axis by axis, is not.
         variants: By name, overrides that change the cell together, one variant at a time; they replace fixed ones.
         strengths: Whether a cell is run once for every level of its defense's strength; the axis ``defense`` may then
-            say ``all``: ``none`` and every defense whose card has levels.
+            say ``all``: ``none`` and every defense whose card has levels, next to which it may name others.
         adjust: Blocks as those of ``exclude`` with one key more, ``set``: overrides of the cells that a block matches;
             they replace fixed ones, and a later block's those of an earlier one.
     """
@@ -61,7 +61,8 @@ class Grid:
         said = {key_of(override): override.partition("=")[2] for override in given}
         axes = {axis: values for axis, values in self.axes.items() if axis not in said}
         if self.strengths and "all" in axes.get("defense", ()):
-            axes["defense"] = ["none", *(one.name for one in entries("defense") if _levels(one))]
+            every = ["none", *(one.name for one in entries("defense") if _levels(one))]
+            axes["defense"] = [*every, *(name for name in axes["defense"] if name not in ("all", *every))]
         found: list[Overrides] = []
         for values in itertools.product(*axes.values(), self.variants or {"": ()}):
             *chosen, variant = values

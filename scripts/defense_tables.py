@@ -11,9 +11,13 @@ from mibench.card import DefenseCard
 from mibench.catalogue import entry
 from mibench.leaderboard.render import number
 from mibench.leaderboard.worst import picked
+from mibench.scoring import Score
 
 #: The attack of each access level that defenses are compared by.
 COMPARED = ("gmi", "inversion_network", "brepmi")
+
+#: The defenses that mask answers.
+MASKING = ("rounding", "top_k", "temperature", "score_noise", "purifier", "query_monitor", "label_only_output")
 
 #: How much less often than the undefended victim a defended one may be right to count as matched.
 MATCHED = 0.05
@@ -29,8 +33,7 @@ def level(group: Group) -> str:
 
 def right(group: Group) -> float:
     """Returns the accuracy of a group's victim."""
-    found = group.number("target_accuracy", "victim")
-    return found.score.value if found is not None else float("nan")
+    return group.utility.score.value if group.utility is not None else float("nan")
 
 
 def epsilon(group: Group) -> str:
@@ -75,8 +78,9 @@ def line(attacks: dict[str, Group], bare: dict[str, Group]) -> tuple[str, ...]:
 def matched(dataset: str) -> list[Row]:
     """Returns each defense at the level that leaks least of those that keep the victim's accuracy, the best first.
 
-    A level leaks what the strongest of the compared attacks brings out, picked by one half of the targets and reported
-    on the other; an attack that does not meet the defense brings out what it does of the undefended victim.
+    A level leaks what the strongest of the compared attacks brings out of all targets, and of equal ones what all of
+    them do; the worst case is what the one picked by one half of the targets brings out of the other. An attack that
+    does not meet the defense brings out what it does of the undefended victim.
     """
     found = swept(dataset)
     bare = found.get(("none", ""), {})
@@ -84,16 +88,22 @@ def matched(dataset: str) -> list[Row]:
         return [("defense",)]
     least = right(next(iter(bare.values()))) - MATCHED
 
+    def scores(attacks: dict[str, Group]) -> list[Score]:
+        return [one.headline.score for one in (bare | attacks).values() if one.headline is not None]
+
+    def leaks(attacks: dict[str, Group]) -> tuple[float, float]:
+        lifts = [score.lift for score in scores(attacks)]
+        return max(lifts), sum(lifts)
+
     def worst(attacks: dict[str, Group]) -> float:
-        scores = [one.headline.score for one in (bare | attacks).values() if one.headline is not None]
-        return picked([(score.lift_even, score.lift_odd) for score in scores])[2]
+        return picked([(score.lift_even, score.lift_odd) for score in scores(attacks)])[2]
 
     kept: dict[str, tuple[str, dict[str, Group]]] = {}
     lost = []
     for (defense, knob), attacks in found.items():
         if right(next(iter(attacks.values()))) < least:
             lost.append(defense)
-        elif defense not in kept or worst(attacks) < worst(kept[defense][1]):
+        elif defense not in kept or leaks(attacks) < leaks(kept[defense][1]):
             kept[defense] = knob, attacks
     rows: list[Row] = [
         ("defense", "level", "accuracy", "training", *(f"`{one}` / control" for one in COMPARED), "worst case")
@@ -177,6 +187,34 @@ def features(dataset: str) -> list[Row]:
     return rows
 
 
+def who(group: Group) -> str:
+    """Returns what the attacker on a client's updates knows of its defense."""
+    if skipped := group.config["attack"].get("skip_last"):
+        return f"leaves out {skipped} tensors"
+    return "its loss" if group.config["knowledge"].get("defense_loss") else "cross-entropy"
+
+
+def clients(dataset: str) -> list[Row]:
+    """Returns the defenses of training in clients, before who does not know of them and who does, by the accuracy that
+    federated training with them reaches."""
+    rows: list[Row] = [("defense", "level", "accuracy", "cross-entropy: PSNR / control", "SSIM / control",
+                        "who knows: PSNR / control", "SSIM / control", "of it")]  # fmt: skip
+    found: dict[tuple[str, str], dict[str, Group]] = {}
+    for one in study("utility_sweep_federated"):
+        if one.facts["dataset"] == dataset:
+            found.setdefault((one.facts["defense"], level(one)), {})[who(one)] = one
+    for (defense, knob), attackers in sorted(found.items(), key=lambda one: (one[0][0] != "none", one[0])):
+        plain = attackers.pop("cross-entropy")
+        knows = max(attackers, key=lambda name: lift_of(attackers[name]), default="")
+        scores = [
+            beside(one, metric, variant) if one else ""
+            for one in (plain, attackers.get(knows))
+            for metric, variant in (("psnr", ""), ("ssim", "window"))
+        ]
+        rows.append((f"`{defense}`", knob, number(right(plain)), *scores, knows))
+    return rows
+
+
 TABLES: dict[str, Callable[[], list[Row]]] = {
     "matched_att_faces": lambda: matched("att_faces"),
     "matched_lfw": lambda: matched("lfw"),
@@ -186,9 +224,12 @@ TABLES: dict[str, Callable[[], list[Row]]] = {
     "transfer_lfw": lambda: levels("lfw", "bido", "tl_dmi"),
     "private_att_faces": lambda: levels("att_faces", "dp_sgd", "class_dp"),
     "private_lfw": lambda: levels("lfw", "dp_sgd", "class_dp"),
-    "masked_att_faces": lambda: levels("att_faces", "rounding", "top_k", "temperature", "score_noise", "purifier"),
+    "masked_att_faces": lambda: levels("att_faces", *MASKING),
+    "masked_lfw": lambda: levels("lfw", *MASKING),
     "repeated": lambda: repeated("att_faces", "lfw"),
     "records": records,
     "features_att_faces": lambda: features("att_faces"),
     "features_lfw": lambda: features("lfw"),
+    "clients_att_faces": lambda: clients("att_faces"),
+    "clients_lfw": lambda: clients("lfw"),
 }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from mibench.leaderboard.collect import readable
@@ -16,6 +17,7 @@ AGREED = ("agreed_accuracy", "", "vote")
 Row = Sequence[str]
 
 
+@cache
 def study(name: str) -> list[Group]:
     """Returns the measured groups of a committed study; none where it is not there."""
     path = ROOT / "results" / "studies" / f"{name}.parquet"

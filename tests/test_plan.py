@@ -201,6 +201,8 @@ def test_all_defenses_of_a_grid_are_those_that_declare_levels():
     chosen = {cell[0] for cell in read_grid(node).cells()}
     declared = {f"defense={one.name}" for one in entries("defense") if one.card.levels and not one.card.variant_of}
     assert chosen == {"defense=none"} | declared and {"defense=bido", "defense=rounding"} <= declared
+    node["axes"]["defense"] = ["all", "bido_coco", "bido"]
+    assert {cell[0] for cell in read_grid(node).cells()} == chosen | {"defense=bido_coco"}
 
 
 def test_the_levels_are_values_of_the_strength():

@@ -112,6 +112,13 @@ class Group:
         return self.number(*HEADLINES.get(self.facts["task"], ("", "", "")))
 
     @property
+    def utility(self) -> Number | None:
+        """How often the defended model is right: after federated training with the defense, where that was measured."""
+        together = self.number("federated_accuracy")
+        measured = together is not None and together.score.status == "ok"
+        return together if measured else self.number("target_accuracy", "victim")
+
+    @property
     def measured(self) -> bool:
         """Whether any cell gave a number."""
         return any(cell.status == "ok" for cell in self.cells)

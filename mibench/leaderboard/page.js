@@ -92,7 +92,7 @@ const COLUMNS = [
   { name: "lift", title: "How far the value lies on the leaking side of its control", key: (row) => row.lift, numeric: true,
     show: (row) => [number(row.lift, true), sub(interval(row.liftLow, row.liftHigh))] },
   { name: "evidence", key: (row) => row.verdict || row.status, show: (row) => [chip(row)] },
-  { name: "victim", title: "Test accuracy of the defended victim; below: that of naming one class always", key: (row) => row.group.accuracy, numeric: true,
+  { name: "victim", title: "Test accuracy of the defended victim (after federated training under the defense where that was measured); below: that of naming one class always", key: (row) => row.group.accuracy, numeric: true,
     show: (row) => [number(row.group.accuracy), row.group.chance === null ? null : sub(`chance ${number(row.group.chance)}`)] },
   { name: "seeds", title: "Below: the budget", key: (row) => row.seeds, numeric: true,
     show: (row) => [seedsOf(row), sub(row.group.budget), optionsOf(row.group, "budget")] },
@@ -218,12 +218,13 @@ function byFrequency(values) {
 
 function buildScatter() {
   const points = ROWS.filter(isPoint);
-  const headline = points.find((row) => row.metric.name === DATA.headlines[row.group.task]) || points[0];
+  const headlines = points.filter((row) => row.metric.name === DATA.headlines[row.group.task]);
+  const headline = headlines[0] || points[0];
   if (headline) Object.assign(chosen, { dataset: headline.group.dataset, attack: "", metric: headline.metric.name });
   // The dataset with the most points stands first: it has the most to compare.
-  const [largest] = byFrequency(points.filter((row) => row.metric.name === DATA.headlines[row.group.task]).map((row) => row.group.dataset));
+  const [largest] = byFrequency(headlines.map((row) => row.group.dataset));
   if (largest) chosen.dataset = largest;
-  const there = points.filter((row) => row.group.dataset === chosen.dataset && row.metric.name === DATA.headlines[row.group.task]);
+  const there = headlines.filter((row) => row.group.dataset === chosen.dataset);
   if (there.length > CROWD) [chosen.attack] = byFrequency(there.map((row) => row.group.attack));
   drawScatterControls();
 }

@@ -108,7 +108,7 @@ def page_data(
 def _worst(case: WorstCase) -> dict[str, Any]:
     """Returns a worst case with the group of the attack that was picked first."""
     group = next(one for one in case.groups if one.facts["attack"] == case.picked[0])
-    accuracy = group.number("target_accuracy", "victim")
+    accuracy = group.utility
     right = accuracy.score.value if accuracy else NAN
     ((lift, known, times),) = shortened([[case.lift, right, group.cost["training_times"]]])
     return {
@@ -148,7 +148,7 @@ def _group(
     text: Callable[[str], int],
     block: Callable[[str, Any], int],
 ) -> dict[str, Any]:
-    accuracy = group.number("target_accuracy", "victim")
+    accuracy = group.utility
     chance = group.number("target_accuracy", "chance")
     known = [NAN if one is None else one.score.value for one in (accuracy, chance)]
     (short,) = shortened([[*known, *group.cost.values()]])

@@ -85,7 +85,7 @@ def _worst(cases: Sequence[WorstCase]) -> str:
     for one in cases:
         facts, group = one.facts, one.groups[0]
         defense = f"{facts['defense']} ({', '.join(one.options)})" if one.options else facts["defense"]
-        accuracy = group.number("target_accuracy", "victim")
+        accuracy = group.utility
         cells = [
             facts["dataset"], facts["target"], facts["access"], defense,
             f"{number(one.lift, signed=True)} {one.unit}".strip(), str(one.attacks), ", ".join(one.picked),
@@ -158,7 +158,7 @@ def _line(group: Group, options: str) -> list[str]:
     facts, headline = group.facts, group.headline
     assert headline is not None
     score = headline.score
-    accuracy = group.number("target_accuracy", "victim")
+    accuracy = group.utility
     defense = f"{facts['defense']} ({options})" if options else facts["defense"]
     value = f"{number(score.value)} {score.unit}".strip()
     seeds = str(headline.seeds) if headline.seeds == len(group.cells) else f"{headline.seeds} of {len(group.cells)}"

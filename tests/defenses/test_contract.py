@@ -14,11 +14,7 @@ from mibench.training import Recipe, is_correct
 from mibench.victim import Blueprint, train_central
 
 ENTRIES = {entry.name: entry for entry in entries("defense")}
-TRAINED = [
-    name
-    for name, entry in ENTRIES.items()
-    if "image" in entry.card.modalities and set(entry.card.hooks) & {"data", "input", "architecture", "training"}
-]
+TRAINED = [name for name, entry in ENTRIES.items() if "image" in entry.card.modalities and entry.card.trains]
 #: The options at which a defense that takes part in training must do nothing at all.
 IDLE = {"bido": {"a1": 0.0, "a2": 0.0}, "bido_coco": {"a1": 0.0, "a2": 0.0}}
 

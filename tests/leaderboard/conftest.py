@@ -24,7 +24,9 @@ def add_cell():
     """Writes one shard: ``add_cell(results, "attack=gmi", lift=0.5)``; returns its plan."""
     plans = {}
 
-    def add(results, *overrides, lift=0.5, accuracy=0.9, status="ok", reason="", picture=False, halves=None, **told):
+    def add(
+        results, *overrides, lift=0.5, accuracy=0.9, status="ok", reason="", picture=False, halves=None, more=(), **told
+    ):
         plan = plans.setdefault(overrides, plan_cell(compose(list(overrides))))
         facts = {**plan_facts(plan), "created_at": "2026-01-01T00:00:00+00:00", **told}
         modality = plan.cards.dataset.modalities[0]
@@ -37,6 +39,7 @@ def add_cell():
             Score(metric="attack_accuracy", variant="top1", evaluator="vote", **value),
             Score(metric="attack_accuracy", variant="top1", evaluator="mlp", **value),
             Score(metric="attack_accuracy", variant="top5", status="skipped", reason="Top-5 of five </script> classes"),
+            *more,
         ]
         if status != "ok":
             scores = [Score(metric="", status=status, reason=reason)]

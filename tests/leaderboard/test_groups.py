@@ -6,6 +6,7 @@ from scipy import stats
 
 from mibench.leaderboard.collect import collect_shards
 from mibench.leaderboard.groups import groups_of, spread, student
+from mibench.scoring import Score
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5, 11, 12, 20, 100])
@@ -77,3 +78,14 @@ def test_training_is_compared_with_that_of_the_same_target_without_a_defense(tmp
 def test_an_infinite_value_is_no_cause_for_a_warning(recwarn):
     spread(np.array([np.inf, 1.0]), np.array([np.inf, 1.5]), np.array([0, 1]))
     assert not recwarn.list
+
+
+def test_clients_that_train_together_are_judged_by_the_model_that_they_make(tmp_path, add_cell):
+    """An observed global model may be untrained: it counts only where nobody measured what training makes of it."""
+    together = Score(metric="federated_accuracy", value=0.6)
+    untold = Score(metric="federated_accuracy", status="skipped", reason="no clients")
+    yardstick = Score(metric="federated_accuracy", variant="undefended", value=0.7)
+    for seed, more in enumerate([(together, yardstick), (untold, yardstick), ()]):
+        add_cell(tmp_path, "attack=gmi", f"target={('cnn', 'mlp', 'lenet')[seed]}", accuracy=0.1, more=more)
+    groups = groups_of(collect_shards(tmp_path).table)
+    assert {one.facts["target"]: one.utility.score.value for one in groups} == {"cnn": 0.6, "mlp": 0.1, "lenet": 0.1}
