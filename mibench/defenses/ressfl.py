@@ -24,10 +24,11 @@ Cost: a small CNN on 8x8 digits trains 2 times as long with bottleneck and trans
 decoder (4 residual blocks of 64 channels, which dwarfs such a network), and more on larger images. The default decoder
 is the smaller ``custom`` one, the scripts' own default.
 
-Official code: https://github.com/zlijingtao/ResSFL (MIT). Deviations: the decoder learns from the features of the
-model's own step, with batch norm as in training, where the code makes them again in evaluation mode; it learns by Adam
-at a constant rate, and what it is given is standardised (:mod:`mibench.nn.simulated_attacker`); tokens and vectors,
-which have no place in the image, get a linear bottleneck; the rate of the client's tuning is a choice made here.
+Official code: https://github.com/zlijingtao/ResSFL (MIT); the bottleneck of 8 channels without a ReLU and the client's
+rate in the tuning, a tenth, are those of its scripts, which go on punishing the decoder in every fifth step of the
+tuning. Deviations: the decoder learns from the features of the model's own step, with batch norm as in training, where
+the code makes them again in evaluation mode; it learns by Adam at a constant rate, and what it is given is standardised
+(:mod:`mibench.nn.simulated_attacker`); tokens and vectors, which have no place in the image, get a linear bottleneck.
 """
 
 from __future__ import annotations
@@ -92,7 +93,7 @@ class ResSfl(Defense):
         loss: Literal["ssim", "mse"] = "ssim",
         channels: Count | None = 8,
         stride: Count = 1,
-        relu: bool = True,
+        relu: bool = False,
         transfer: bool = True,
         client_lr: NonNegative = 0.1,
         steps: Count = 1,
