@@ -440,8 +440,8 @@ const FIGURES = [
 
 const CASES = [
   ["dataset", (one) => [one.dataset, sub(one.target)]],
-  ["access", (one) => [one.access, sub(one.budget)]],
-  ["defense", (one) => [one.defense, sub(one.options.map((option) => option.slice("defense.".length)).join(", "))]],
+  ["access", (one) => [one.access, sub(one.budget), optionsOf(one, "setting")]],
+  ["defense", (one) => [one.defense, optionsOf(one, "defense")]],
   ["lift", (one) => [`${number(one.lift, true)} ${one.unit}`.trim()], "num"],
   ["strongest", (one) => [element("a", { href: `#${one.group}` }, one.picked.join(", ")), sub(`of ${one.attacks} attacks`)]],
   ["victim", (one) => [number(one.accuracy), sub(one.times !== null && `trained ${number(one.times)} times as long as without`)], "num"],

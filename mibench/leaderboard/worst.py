@@ -24,7 +24,7 @@ class WorstCase:
 
     Attributes:
         groups: The groups that it was picked from, one per attack and its options.
-        options: What of the defense differs from its defaults.
+        options: What of the defense and the setting differs from the defaults.
         picked: The attacks that were picked, on either half.
         lift: Mean lift of the picked attacks over the half by which they were not picked.
         unit: Its unit.
@@ -88,6 +88,6 @@ def _worst(groups: Sequence[Group], options: Mapping[str, Sequence[str]]) -> Wor
     scores = [number.score for one in groups if (number := halves(one)) is not None]
     even, odd, lift = picked([(score.lift_even, score.lift_odd) for score in scores])
     names = [groups[one].facts["attack"] for one in (even, odd)]
-    own = [one for one in options.get(groups[0].group_id, ()) if one.startswith("defense.")]
+    own = [one for one in options.get(groups[0].group_id, ()) if one.startswith(("defense.", "setting."))]
     picks = list(dict.fromkeys(names))
     return WorstCase(groups=groups, options=own, picked=picks, lift=lift, unit=scores[even].unit)

@@ -49,3 +49,12 @@ def test_picking_and_reporting_on_the_same_targets_would_report_luck():
     trials = np.random.default_rng(0).normal(0, 0.3, (2000, 12, 2))
     assert abs(np.mean([picked(trial)[2] for trial in trials.tolist()])) < 0.02
     assert trials.mean(2).max(1).mean() > 0.3
+
+
+def test_a_case_says_what_of_defense_and_setting_sets_it_apart(tmp_path, add_cell):
+    for attack in ("gmi", "mi_face"):
+        add_cell(tmp_path, f"attack={attack}")
+    groups = groups_of(collect_shards(tmp_path).table)
+    words = ["attack.iterations=7", "defense.scale=2", "setting.sends=16"]
+    (case,) = worst_cases(groups, {one.group_id: words for one in groups})
+    assert case.options == ["defense.scale=2", "setting.sends=16"]
