@@ -42,6 +42,9 @@ Share = Annotated[float, Range("between 0 and 1", lambda value: 0 < value < 1)]
 #: A share that may be the whole.
 Portion = Annotated[float, Range("above 0 and at most 1", lambda value: 0 < value <= 1)]
 
+#: A share that may be none or the whole.
+Fraction = Annotated[float, Range("from 0 to 1", lambda value: 0 <= value <= 1)]
+
 #: A factor by which something decays.
 Decay = Annotated[float, Range("from 0 to below 1", lambda value: 0 <= value < 1)]
 

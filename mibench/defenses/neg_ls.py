@@ -29,7 +29,7 @@ from torch import Tensor
 from mibench.card import DefenseCard
 from mibench.defenses.base import Defense
 from mibench.errors import UserError
-from mibench.options import Decay, Portion
+from mibench.options import Decay, Fraction
 from mibench.training import Batch, cross_entropy
 
 
@@ -39,7 +39,7 @@ class NegLs(Defense):
     Args:
         alpha: The smoothing factor, below 1; negative as the defense, 0 plain cross-entropy, positive as the control.
         warmup: Share of the training without smoothing.
-        full: Share of the training after which the factor is ``alpha`` at once; at least ``warmup``.
+        full: Share of the training after which the factor is ``alpha`` at once; at least ``warmup``; 0 for no schedule.
     """
 
     card = DefenseCard(
@@ -57,7 +57,7 @@ class NegLs(Defense):
         adaptive=("attack=brepmi", "setting=federated attack=inverting_gradients knowledge.defense_loss=true"),
     )
 
-    def __init__(self, *, alpha: float = -0.05, warmup: Decay = 0.5, full: Portion = 0.75) -> None:
+    def __init__(self, *, alpha: float = -0.05, warmup: Decay = 0.5, full: Fraction = 0.75) -> None:
         if alpha >= 1:
             raise UserError(f"Expected defense.alpha to be below 1, but got {alpha}.")
         if full < warmup:

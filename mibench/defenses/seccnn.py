@@ -17,7 +17,9 @@ otherwise.
 
 What it does not protect from: the up-sampling is known and deterministic. The attacker who solves for the image
 *before* it has the old number of unknowns, and the same equations: the system has full rank again (the test shows
-it), as it has for every attack that searches the model's input (DLG and its kin). There is no official code.
+it), as it has for every attack that searches the model's input (DLG and its kin). Before a kernel of 3 with copied
+pixels every factor gives one and the same function: such a kernel sees two pixels a side, the second of them twice,
+at any factor from 2 on. There is no official code.
 """
 
 from __future__ import annotations

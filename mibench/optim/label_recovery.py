@@ -197,6 +197,11 @@ def _single(rule: str, batch_size: int) -> None:
 
 
 def _of_head(message: Message, name: str, instead: str) -> Tensor:
+    """Returns the gradient of the head's weight or bias; of a head of several layers, of its last one."""
+    kind = name.rpartition(".")[2]
+    layers = [one.rpartition(".")[0] for one in message if one.startswith("head.") and one.endswith(".weight")]
+    if "head.weight" not in message and layers:
+        name = f"{layers[-1]}.{kind}"
     if name not in message:
         raise UserError(
             f"The label rule reads the gradient of '{name}', which the message does not hold; set attack.label_rule to "

@@ -13,6 +13,7 @@ from mibench.defenses.mid import Mid, VariationalHead
 from mibench.errors import UserError
 from mibench.model import Classifier
 from mibench.nn.bottleneck import divergence
+from mibench.optim.label_recovery import bias_corrected, bias_sign
 from mibench.options import check_types
 from mibench.targets.mlp import Mlp
 from mibench.training import Batch, Recipe, Training, is_correct
@@ -143,3 +144,11 @@ def test_a_cells_attacker_holds_the_defended_model(make_cell):
     assert isinstance(view.model.head, VariationalHead)
     x, y = torch.rand(2, 1, *view.spec.shape), torch.zeros(2, 1, dtype=torch.long)
     assert len(next(iter(view.gradients(x, y).values()))) == 2
+
+
+def test_labels_are_read_off_the_last_layer_of_its_head(make_cell):
+    view = make_cell("attack=dlg", "defense=mid", "setting.clients=2").observation.view
+    x, y = torch.rand(1, 1, *view.spec.shape), torch.tensor([[3]])
+    sent = {name: one[0] for name, one in view.gradients(x, y).items()}
+    assert "head.bias" not in sent
+    assert bias_sign(sent, 1).tolist() == bias_corrected(sent, 1).tolist() == [3]

@@ -113,6 +113,7 @@ def test_a_clients_gradient_has_the_factor_of_its_round(digits8):
     plain = shared(Defense(), 1.0)
     assert torch.equal(shared(NegLs(), 0.0), plain)
     assert not torch.allclose(shared(NegLs(), 1.0), plain, atol=1e-4)
+    assert torch.equal(shared(NegLs(warmup=0.0, full=0.0), 0.0), shared(NegLs(), 1.0))
 
 
 @pytest.mark.parametrize("options", [{"alpha": 1.0}, {"warmup": 1.0}, {"full": 0.2}])

@@ -107,6 +107,20 @@ def test_sizes_and_weights_stay(target, mode, digits8, context):
         assert sum(isinstance(one, nn.Upsample) for one in defended.modules()) == 1
 
 
+def test_before_a_kernel_of_three_every_factor_of_copies_is_the_same_function_and_of_five_it_is_not(digits8, context):
+    x = digits8.private.train.x[:4]
+
+    def answers(target, factor, mode="nearest"):
+        torch.manual_seed(0)
+        model = SecCnn(factor=factor, mode=mode).architecture(target(spec=digits8.spec), context).eval()
+        return model.predict_proba(x)
+
+    assert torch.allclose(answers(Cnn, 2), answers(Cnn, 4), atol=1e-6)
+    assert not torch.allclose(answers(Cnn, 1), answers(Cnn, 2), atol=1e-4)
+    assert not torch.allclose(answers(Cnn, 2, "bilinear"), answers(Cnn, 4, "bilinear"), atol=1e-4)
+    assert not torch.allclose(answers(LeNet, 2), answers(LeNet, 4), atol=1e-4)
+
+
 def test_the_least_factor_with_a_surplus_is_taken():
     """16 outputs per pixel and 144 weights against 64 unknowns: 5 is the first factor with 25 x 64 > 1024 + 144."""
     conv = nn.Conv2d(1, 16, 3, padding=1)

@@ -26,6 +26,16 @@ def message(features, labels, classes=5, seed=0):
     return dict(zip(("head.weight", "head.bias"), gradients, strict=True))
 
 
+def test_of_a_head_of_several_layers_the_last_one_is_read():
+    sent = message(features(1), [2])
+    nested = {f"head.classifier.{name.split('.')[1]}": one for name, one in sent.items()}
+    nested = {"head.encoder.weight": -torch.ones(9, 4), "head.encoder.bias": -torch.ones(9), **nested}
+    assert bias_sign(nested, 1).tolist() == row_sum(nested, 1).tolist() == [2]
+    del nested["head.classifier.bias"]
+    with pytest.raises(UserError, match=r"'head\.classifier\.bias'"):
+        bias_sign(nested, 1)
+
+
 def features(n, sign=1.0, seed=0):
     return sign * torch.rand(n, 64, generator=torch.Generator().manual_seed(seed))
 
