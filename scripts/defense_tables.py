@@ -187,6 +187,34 @@ def features(dataset: str) -> list[Row]:
     return rows
 
 
+def who(group: Group) -> str:
+    """Returns what the attacker on a client's updates knows of its defense."""
+    if skipped := group.config["attack"].get("skip_last"):
+        return f"leaves out {skipped} tensors"
+    return "its loss" if group.config["knowledge"].get("defense_loss") else "cross-entropy"
+
+
+def clients(dataset: str) -> list[Row]:
+    """Returns the defenses of training in clients, before who does not know of them and who does, by the accuracy that
+    federated training with them reaches."""
+    rows: list[Row] = [("defense", "level", "accuracy", "cross-entropy: PSNR / control", "SSIM / control",
+                        "who knows: PSNR / control", "SSIM / control", "of it")]  # fmt: skip
+    found: dict[tuple[str, str], dict[str, Group]] = {}
+    for one in study("utility_sweep_federated"):
+        if one.facts["dataset"] == dataset:
+            found.setdefault((one.facts["defense"], level(one)), {})[who(one)] = one
+    for (defense, knob), attackers in sorted(found.items(), key=lambda one: (one[0][0] != "none", one[0])):
+        plain = attackers.pop("cross-entropy")
+        knows = max(attackers, key=lambda name: lift_of(attackers[name]), default="")
+        scores = [
+            beside(one, metric, variant) if one else ""
+            for one in (plain, attackers.get(knows))
+            for metric, variant in (("psnr", ""), ("ssim", "window"))
+        ]
+        rows.append((f"`{defense}`", knob, number(right(plain)), *scores, knows))
+    return rows
+
+
 TABLES: dict[str, Callable[[], list[Row]]] = {
     "matched_att_faces": lambda: matched("att_faces"),
     "matched_lfw": lambda: matched("lfw"),
@@ -202,4 +230,6 @@ TABLES: dict[str, Callable[[], list[Row]]] = {
     "records": records,
     "features_att_faces": lambda: features("att_faces"),
     "features_lfw": lambda: features("lfw"),
+    "clients_att_faces": lambda: clients("att_faces"),
+    "clients_lfw": lambda: clients("lfw"),
 }
