@@ -4,15 +4,16 @@ set -euo pipefail
 python=${1:-python}
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
-export MIBENCH_PROGRESS=0 OMP_NUM_THREADS=${OMP_NUM_THREADS:-2}
-here=(budget=smoke "paths.store=$folder/store" "paths.results=$folder/results")
+export MIBENCH_PROGRESS=0 OMP_NUM_THREADS=1
+here=(budget=smoke threads=1 "paths.store=$folder/store" "paths.results=$folder/results")
+two=(hydra/launcher=joblib hydra.launcher.n_jobs=2 pack=1)  # two cells at a time, one thread each
 SECONDS=0
 
-"$python" -m mibench -m "attack=glob(*)" "${here[@]}"
+"$python" -m mibench -m "attack=glob(*)" "${here[@]}" "${two[@]}"
 attacks=$SECONDS
 while read -r words; do  # every defense before the first of these attacks that it can be met by
   # shellcheck disable=SC2086
-  "$python" -m mibench -m $words "${here[@]}" </dev/null
+  "$python" -m mibench -m $words "${here[@]}" "${two[@]}" </dev/null
 done < <("$python" - <<'PY'
 import os
 
