@@ -24,10 +24,10 @@ run: install  ## the main job: GMI against a BiDO-defended victim on the embedde
 	$(BIN)/python -m mibench attack=gmi defense=bido
 
 test: install  ## the tests, without those marked slow
-	MIBENCH_PROGRESS=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(WORKERS)
+	MIBENCH_PROGRESS=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist worksteal
 
 test-slow: install  ## the tests marked slow
-	MIBENCH_PROGRESS=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n $(WORKERS)
+	MIBENCH_PROGRESS=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n $(WORKERS) --dist worksteal
 
 lint: install  ## ruff: style, names, docstrings, import order, format
 	$(BIN)/ruff check .

@@ -58,8 +58,27 @@ def white_box() -> Callable[[Classifier, Split], WhiteBoxView]:
 
 @pytest.fixture(scope="session")
 def session_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder whose store is shared by the cells of one test session."""
-    return tmp_path_factory.mktemp("cells")
+    """A folder whose store is shared by the cells of one test session, those of other workers too."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cells"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture
+def trained_folder(session_folder: Path, tmp_path: Path) -> Callable[..., Path]:
+    """Makes folders whose stores hold the session's targets and evaluation models, and no prior or attack's work."""
+
+    def make(name: str = "cells") -> Path:
+        store = tmp_path / name / "store"
+        store.mkdir(parents=True)
+        for kind in ("victim", "evaluator"):
+            shared = session_folder / "store" / kind
+            shared.mkdir(parents=True, exist_ok=True)
+            (store / kind).symlink_to(shared)
+        return store.parent
+
+    return make
 
 
 @pytest.fixture(scope="session")

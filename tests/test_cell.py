@@ -46,13 +46,12 @@ def test_every_skipped_row_says_why(gmi):
     assert frame[frame["status"] == "ok"]["value"].notna().all()
 
 
-def test_the_same_seed_gives_the_same_bits_in_a_store_of_its_own(gmi, make_cell, tmp_path):
-    again = make_cell("attack=gmi", "attack.iterations=120", "prior.iterations=300", folder=tmp_path)
-    assert again.plan.cell_id == gmi[0].plan.cell_id
-    pd.testing.assert_frame_equal(
-        numbers(read_shard(again.run().shard)), numbers(read_shard(gmi[1].shard)), check_exact=True
-    )
-    assert torch.equal(again.result.reconstruction.values, gmi[0].result.reconstruction.values)
+def test_the_same_seed_gives_the_same_bits_in_a_store_of_its_own(make_cell, tmp_path):
+    words = ("attack=gmi", "attack.iterations=10", "prior.iterations=20")
+    once, again = make_cell(*words), make_cell(*words, folder=tmp_path)
+    assert once.plan.cell_id == again.plan.cell_id
+    pd.testing.assert_frame_equal(*(numbers(read_shard(one.run().shard)) for one in (once, again)), check_exact=True)
+    assert torch.equal(once.result.reconstruction.values, again.result.reconstruction.values)
 
 
 def test_a_warm_cell_reports_the_cost_of_the_cold_one(gmi, make_cell):
@@ -146,8 +145,8 @@ def test_a_grant_is_part_of_the_cells_that_use_it_alone(make_cell, monkeypatch):
     assert "labels" in federated.plan.identity["knowledge"]
 
 
-def test_a_spent_budget_gives_the_best_so_far(make_cell, tmp_path):
-    cell = make_cell("attack=gmi", "query_budget=40", folder=tmp_path)
+def test_a_spent_budget_gives_the_best_so_far(make_cell):
+    cell = make_cell("attack=gmi", "query_budget=40")
     assert "budget of 40 queries" in cell.result.stopped
     assert any(note.startswith("The attack ended early: The attack's budget of 40") for note in cell.notes)
     assert sum(cell.result.ledger["queries"].values()) == 40
@@ -202,32 +201,34 @@ def attack_with_a_model(monkeypatch):
     return trainings
 
 
-def test_an_attacks_own_models_are_stored_with_what_they_cost(attack_with_a_model, make_cell, tmp_path):
-    cold = make_cell("attack=mi_face", folder=tmp_path)
+def test_an_attacks_own_models_are_stored_with_what_they_cost(attack_with_a_model, make_cell, trained_folder):
+    folder = trained_folder()
+    cold = make_cell("attack=mi_face", folder=folder)
     assert cold.result.ledger["queries"] == {"prepare": 30, "initialise": 0, "optimise": 4, "select": 0}
-    warm = make_cell("attack=mi_face", folder=tmp_path)
+    warm = make_cell("attack=mi_face", folder=folder)
     warm.rebuild = True
     assert warm.result.ledger == cold.result.ledger and len(attack_with_a_model) == 1
     assert torch.equal(warm.result.reconstruction.values, cold.result.reconstruction.values)
-    elsewhere = make_cell("attack=mi_face", folder=tmp_path / "elsewhere")
+    elsewhere = make_cell("attack=mi_face", folder=trained_folder("elsewhere"))
     assert torch.equal(elsewhere.result.reconstruction.values, cold.result.reconstruction.values)
     assert cold.control is not None and len(attack_with_a_model) == 3, "the control's models are its own"
 
 
 def test_where_the_defense_remembers_the_attackers_models_are_trained_by_the_one_who_attacks(
-    attack_with_a_model, make_cell, tmp_path, monkeypatch
+    attack_with_a_model, make_cell, trained_folder, monkeypatch
 ):
-    cold = make_cell("attack=mi_face", folder=tmp_path)
+    folder = trained_folder()
+    cold = make_cell("attack=mi_face", folder=folder)
     assert cold.result.ledger["queries"]["prepare"] == 30 and len(attack_with_a_model) == 1
     monkeypatch.setattr(Defense, "remembers", True)
-    warm = make_cell("attack=mi_face", folder=tmp_path)
+    warm = make_cell("attack=mi_face", folder=folder)
     warm.rebuild = True
     assert warm.result.ledger == cold.result.ledger and len(attack_with_a_model) == 2
     assert torch.equal(warm.result.reconstruction.values, cold.result.reconstruction.values)
 
 
-def test_a_budget_spent_while_preparing_leaves_failures(attack_with_a_model, make_cell, tmp_path):
-    cell = make_cell("attack=mi_face", "query_budget=20", folder=tmp_path)
+def test_a_budget_spent_while_preparing_leaves_failures(attack_with_a_model, make_cell, trained_folder):
+    cell = make_cell("attack=mi_face", "query_budget=20", folder=trained_folder())
     assert bool(cell.result.reconstruction.missing.all()) and "budget of 20 queries" in cell.result.stopped
     hits = [one.value for one in cell.run().scores if one.metric == "attack_accuracy" and one.variant == "top1"]
     assert hits and set(hits) == {0.0}
@@ -262,25 +263,26 @@ def prior_that_asks(monkeypatch):
 
 
 def test_a_prior_that_asks_is_made_for_each_victim_and_its_queries_are_the_attacks(
-    prior_that_asks, make_cell, tmp_path
+    prior_that_asks, make_cell, trained_folder
 ):
     asking, trainings = prior_that_asks
-    cold = asking(make_cell("attack=gmi", folder=tmp_path))
-    plain = make_cell("attack=gmi", folder=tmp_path / "plain").result.ledger["queries"]
+    folder = trained_folder()
+    cold = asking(make_cell("attack=gmi", folder=folder))
+    plain = make_cell("attack=gmi", folder=trained_folder("plain")).result.ledger["queries"]
     assert cold.result.ledger["queries"] == {**plain, "prepare": 30} and len(trainings) == 1
-    warm = asking(make_cell("attack=gmi", folder=tmp_path))
+    warm = asking(make_cell("attack=gmi", folder=folder))
     warm.rebuild = True
     assert warm.result.ledger == cold.result.ledger and len(trainings) == 1
     assert cold.control is not None and len(trainings) == 2, "the control's prior is its own"
     assert "prior:wgan_gp" in cold.knowledge.names()
-    for folder in (tmp_path / "spent", tmp_path):  # in an empty store, and where the prior is stored already
-        spent = asking(make_cell("attack=gmi", "query_budget=20", folder=folder))
+    for one in (trained_folder("spent"), folder):  # where no prior is stored, and where it is already
+        spent = asking(make_cell("attack=gmi", "query_budget=20", folder=one))
         assert bool(spent.result.reconstruction.missing.all()) and "budget of 20 queries" in spent.result.stopped
         assert sum(spent.result.ledger["queries"].values()) <= 20
 
 
-def test_a_victim_near_chance_is_said_so(make_cell, tmp_path):
-    notes = make_cell("attack=mi_face", "target.recipe.epochs=0", folder=tmp_path).run().notes
+def test_a_victim_near_chance_is_said_so(make_cell):
+    notes = make_cell("attack=mi_face", "target.recipe.epochs=0").run().notes
     assert any("near the" in note and "no merit of a defense" in note for note in notes)
 
 
@@ -311,8 +313,9 @@ def with_companions(monkeypatch, make_cell):
     return make
 
 
-def test_companions_are_other_models_of_the_same_people_on_the_same_account(with_companions, tmp_path):
-    cell = with_companions("knowledge.companions=[cnn,cnn]", folder=tmp_path)
+def test_companions_are_other_models_of_the_same_people_on_the_same_account(with_companions, trained_folder):
+    folder = trained_folder()
+    cell = with_companions("knowledge.companions=[cnn,cnn]", folder=folder)
     assert "companions:cnn+cnn" in cell.knowledge.names()
     same, other = cell.trained_companions(cell.split.private)
     heads = [one.module.head.weight for one in (cell.victim, same, other)]
@@ -320,11 +323,11 @@ def test_companions_are_other_models_of_the_same_people_on_the_same_account(with
     assert not any(torch.equal(a, b) for a, b in ((heads[0], heads[1]), (heads[0], heads[2]), (heads[1], heads[2])))
     assert cell.result.ledger["queries"] == {"prepare": 0, "initialise": 3, "optimise": 4, "select": 0}
     assert cell.result.ledger["gradients"]["optimise"] == 4
-    spent = with_companions("knowledge.companions=[cnn,cnn]", "query_budget=5", folder=tmp_path)
+    spent = with_companions("knowledge.companions=[cnn,cnn]", "query_budget=5", folder=folder)
     assert "budget of 5 queries" in spent.result.stopped
 
 
-def test_the_controls_companions_see_the_held_out_alone(with_companions, tmp_path, monkeypatch):
+def test_the_controls_companions_see_the_held_out_alone(with_companions, trained_folder, monkeypatch):
     from mibench.settings.base import Scene
 
     trained, train = [], Scene.train
@@ -334,19 +337,22 @@ def test_the_controls_companions_see_the_held_out_alone(with_companions, tmp_pat
         return train(scene, population, key, label, cut)
 
     monkeypatch.setattr(Scene, "train", told)
-    cell = with_companions("knowledge.companions=[cnn]", folder=tmp_path)
+    folder = trained_folder()
+    cell = with_companions("knowledge.companions=[cnn]", folder=folder)
     assert cell.result is not None
     private, held_out = cell.split.private.train.digest(), cell.split.held_out.train.digest()
     assert set(trained) == {("victim", private), ("companion cnn", private)}
     trained.clear()
     assert not torch.equal(cell.control.values, cell.result.reconstruction.values)
     assert set(trained) == {("control victim", held_out), ("companion cnn", held_out)}
-    assert with_companions("knowledge.companions=[cnn]", "control=none", folder=tmp_path).control is None
+    assert with_companions("knowledge.companions=[cnn]", "control=none", folder=folder).control is None
 
 
-def test_companions_are_part_of_what_an_attack_is_that_takes_them_and_of_no_other(with_companions, tmp_path):
+def test_companions_are_part_of_what_an_attack_is_that_takes_them_and_of_no_other(with_companions, trained_folder):
+    folder = trained_folder()
+
     def values(*companions, **options):
-        cell = with_companions(f"knowledge.companions=[{','.join(companions)}]", folder=tmp_path, **options)
+        cell = with_companions(f"knowledge.companions=[{','.join(companions)}]", folder=folder, **options)
         return cell.plan.cell_id, cell.result.reconstruction.values
 
     alone, one, two = (values(*["cnn"] * count) for count in (0, 1, 2))
@@ -378,10 +384,11 @@ def test_evaluation_models_share_no_architecture_with_a_companion(with_companion
         with_companions("knowledge.companions=[lenett]", uses=())
 
 
-def test_an_evaluation_model_of_the_victims_family_is_said_so(make_cell, tmp_path):
+def test_an_evaluation_model_of_the_victims_family_is_said_so(make_cell, trained_folder):
+    folder = trained_folder()
     words = ("attack=mi_face", "target=lenet", "target.recipe.epochs=0", "evaluation.models=[lenet,cnn,mlp]")
-    notes = make_cell(*words, folder=tmp_path).notes
+    notes = make_cell(*words, folder=folder).notes
     kindred = [note for note in notes if "of the victim's family" in note]
     assert len(kindred) == 1
     assert "'cnn'" in kindred[0] and "(convolutional)" in kindred[0] and "evaluation.models" in kindred[0]
-    assert not [note for note in make_cell("attack=mi_face", folder=tmp_path).notes if "family" in note]
+    assert not [note for note in make_cell("attack=mi_face", folder=folder).notes if "family" in note]

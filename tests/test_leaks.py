@@ -14,12 +14,12 @@ from mibench.errors import UserError
 ATTACKS = [one.name for one in entries("attack")]
 
 
-def cell_for(name, make_cell, folder, request):
+def cell_for(name, make_cell, request):
     (card,) = (one.card for one in entries("attack") if one.name == name)
     if "tabular" in card.modalities and "image" not in card.modalities:
         root = request.getfixturevalue("data_root")
-        return make_cell(f"attack={name}", "dataset=bank_marketing", f"paths.data={root}", folder=folder)
-    return make_cell(f"attack={name}", folder=folder)
+        return make_cell(f"attack={name}", "dataset=bank_marketing", f"paths.data={root}")
+    return make_cell(f"attack={name}")
 
 
 def answer(cell, poison):
@@ -36,21 +36,21 @@ def answer(cell, poison):
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_poisoned_private_data_change_no_answer(name, make_cell, tmp_path, request, monkeypatch):
-    clean = answer(cell_for(name, make_cell, tmp_path, request), poison=False)
+def test_poisoned_private_data_change_no_answer(name, make_cell, request, monkeypatch):
+    clean = answer(cell_for(name, make_cell, request), poison=False)
 
     def refuse(*_args, **_options):
         raise AssertionError("an attack asked for an evaluation model")
 
     monkeypatch.setattr("mibench.stage.train_evaluator", refuse)
-    poisoned = answer(cell_for(name, make_cell, tmp_path, request), poison=True)
+    poisoned = answer(cell_for(name, make_cell, request), poison=True)
     assert torch.equal(clean.values, poisoned.values)
     assert (clean.labels is None) == (poisoned.labels is None)
     if clean.labels is not None:
         assert torch.equal(clean.labels, poisoned.labels)
 
 
-def test_the_check_catches_an_attack_that_peeks(make_cell, tmp_path, monkeypatch):
+def test_the_check_catches_an_attack_that_peeks(make_cell, monkeypatch):
     """An attack that keeps a reference to private images returns them, and the poison shows."""
     from mibench.attacks.random_prior import RandomPrior
     from mibench.tasks.base import Reconstruction
@@ -64,7 +64,7 @@ def test_the_check_catches_an_attack_that_peeks(make_cell, tmp_path, monkeypatch
     monkeypatch.setattr(RandomPrior, "reconstruct", peek)
     found = []
     for poison in (False, True):
-        cells.append(make_cell("attack=random_prior", folder=tmp_path))
+        cells.append(make_cell("attack=random_prior"))
         found.append(answer(cells[-1], poison).values)
     assert not torch.equal(*found)
 
@@ -100,8 +100,8 @@ def test_a_split_whose_public_images_hold_a_private_one_is_refused(part, make_ce
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_what_the_attacker_holds_shares_no_memory_with_private_data(name, make_cell, tmp_path, request):
-    cell = cell_for(name, make_cell, tmp_path, request)
+def test_what_the_attacker_holds_shares_no_memory_with_private_data(name, make_cell, request):
+    cell = cell_for(name, make_cell, request)
     knowledge = cell.knowledge
     held = [] if knowledge.public_data is None else [knowledge.public_data.x]
     for fact in knowledge.facts.values():

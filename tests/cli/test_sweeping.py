@@ -120,11 +120,11 @@ def test_packs_and_another_launcher_give_the_same_rows(uninterrupted, tmp_path):
 
 
 def test_a_cell_over_its_time_fails_and_the_others_go_on(tmp_path):
-    status, err = sweep(tmp_path, "attack.iterations=2,100000", "attack.restarts=100", "time_limit=25")
+    status, err = sweep(tmp_path, "attack.iterations=2,100000", "attack.restarts=100", "time_limit=15")
     frames = list(shards(tmp_path).values())
     reasons = [frame["reason"].iloc[0] for frame in frames if set(frame["status"]) == {"failed"}]
     assert status == 1 and "1 measured, 1 failed" in err
-    assert len(frames) == 2 and "time_limit=25" in reasons[0] and "logs" in reasons[0]
+    assert len(frames) == 2 and "time_limit=15" in reasons[0] and "logs" in reasons[0]
     log = Path(reasons[0].rpartition("log: ")[2].rstrip(")"))
     assert "TimeoutError" in log.read_text()
 
