@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
+import pyarrow as pa
+
 from mibench.leaderboard.collect import readable
 from mibench.leaderboard.groups import Group, groups_of
 from mibench.leaderboard.render import number
@@ -18,10 +20,11 @@ Row = Sequence[str]
 
 
 @cache
-def study(name: str) -> list[Group]:
-    """Returns the measured groups of a committed study; none where it is not there."""
-    path = ROOT / "results" / "studies" / f"{name}.parquet"
-    return [one for one in groups_of(readable(path)) if one.measured] if path.exists() else []
+def study(*names: str) -> list[Group]:
+    """Returns the measured groups of committed studies, over the seeds of all of them; none where no study is there."""
+    paths = [ROOT / "results" / "studies" / f"{name}.parquet" for name in names]
+    tables = [readable(path) for path in paths if path.exists()]
+    return [one for one in groups_of(pa.concat_tables(tables)) if one.measured] if tables else []
 
 
 def beside(group: Group, metric: str, variant: str = "", evaluator: str = "", interval: bool = False) -> str:

@@ -36,6 +36,11 @@ function number(value, signed = false) {
   return (signed && value > 0 ? "+" : "") + text.replaceAll("-", "\u2212");
 }
 
+// How many times as long a training took: two digits, for it is measured no better.
+function times(ratio) {
+  return number(Number(ratio.toPrecision(2)));
+}
+
 function trimmed(digits) {
   return digits.replace(/(\.\d*?)0+$/, "$1").replace(/\.$/, "").replace(/^-0$/, "0");
 }
@@ -60,8 +65,12 @@ function fill(node, ...children) {
   node.replaceChildren(...children.flat().filter((child) => child !== null && child !== undefined));
 }
 
+function optionsAt(group, axis) {
+  return group.options.filter((option) => option.startsWith(`${axis}.`)).map((option) => option.slice(axis.length + 1));
+}
+
 function optionsOf(group, axis) {
-  const own = group.options.filter((option) => option.startsWith(`${axis}.`)).map((option) => option.slice(axis.length + 1));
+  const own = optionsAt(group, axis);
   return own.length ? element("span", { class: "sub options" }, own.join(", ")) : null;
 }
 
@@ -199,6 +208,14 @@ const chosen = { dataset: "", attack: "", metric: "", conditions: "" };
 // Points of which one attack is shown at first, and not all.
 const CROWD = 60;
 
+// With so many points every one has its name beside it.
+const FEW = 16;
+
+// A defense with its options.
+function leveled(group) {
+  return [group.defense, ...optionsAt(group, "defense")].join(" ");
+}
+
 // What points must have in common to be compared: target, budget and every option but the defense's and the attacker's own.
 function conditions(group) {
   return [group.target, group.budget, ...group.options.filter((option) => !/^(defense|attack|knowledge)\./.test(option))].join(", ");
@@ -315,31 +332,37 @@ function drawScatter(points, attacks) {
   svg.append(element("text", { x: (edge.left + width - edge.right) / 2, y: height - 12, "text-anchor": "middle" }, "test accuracy of the victim \u2192 more useful"),
     element("text", { transform: `translate(15 ${(edge.top + height - edge.bottom) / 2}) rotate(-90)`, "text-anchor": "middle" }, "lift \u2192 leaks more"));
   const shown = attacks.filter((attack) => points.some((row) => row.group.attack === attack));
+  const leading = new Set();
   for (const run of distinct(points.map((row) => attacker(row.group)))) {
     const front = paretoFront(points.filter((row) => attacker(row.group) === run));
+    front.forEach((row) => leading.add(row));
     svg.append(element("polyline", { class: "front", "data-attack": front[0].group.attack, "data-ids": front.map((row) => row.group.id).join(" "),
       style: `stroke: ${color(front[0])}`, points: front.map((row) => `${x(row.group.accuracy).toFixed(1)},${y(row.lift).toFixed(1)}`).join(" ") }));
   }
-  const places = [];
-  for (const row of points) {
-    const [cx, cy] = [x(row.group.accuracy), y(row.lift)];
+  // Where there are many points, those on a front and the undefended ones have names; the others have tooltips.
+  const named = (row) => points.length <= FEW || leading.has(row) || row.group.defense === "none";
+  const ordered = [...points.filter((row) => !named(row)), ...points.filter(named)];
+  const at = (row) => [x(row.group.accuracy), y(row.lift)];
+  const taken = points.filter(named).map((row) => [at(row)[0] - 6, at(row)[1] + 4, 12]);
+  for (const row of ordered) {
+    const [cx, cy] = at(row);
     const options = row.group.options.join(", ");
-    const title = `${row.group.attack} against ${row.group.defense}${options ? ` (${options})` : ""}, ${row.group.target}, ${row.group.budget}: lift ${number(row.lift, true)} ${interval(row.liftLow, row.liftHigh)}, accuracy ${number(row.group.accuracy)}${row.group.defense === "none" || row.group.cost.training_times === null ? "" : `, training ${number(row.group.cost.training_times)} times as long`}`;
-    const mark = element("g", { class: "point", "data-id": row.group.id, tabindex: 0, role: "link",
+    const title = `${row.group.attack} against ${row.group.defense}${options ? ` (${options})` : ""}, ${row.group.target}, ${row.group.budget}: lift ${number(row.lift, true)} ${interval(row.liftLow, row.liftHigh)}, accuracy ${number(row.group.accuracy)}${row.group.defense === "none" || row.group.cost.training_times === null ? "" : `, training ${times(row.group.cost.training_times)} times as long`}`;
+    const mark = element("g", { class: named(row) ? "point" : "point minor", "data-id": row.group.id, tabindex: 0, role: "link",
       onclick: () => { location.hash = row.group.id; }, onkeydown: (event) => { if (event.key === "Enter") location.hash = row.group.id; } },
       element("title", {}, title));
-    if (row.liftLow !== null) mark.append(element("line", { x1: cx, x2: cx, y1: y(row.liftLow), y2: y(row.liftHigh), style: `stroke: ${color(row)}; opacity: .45` }));
+    if (row.liftLow !== null) mark.append(element("line", { x1: cx, x2: cx, y1: y(row.liftLow), y2: y(row.liftHigh), style: `stroke: ${color(row)}` }));
     mark.append(element("circle", { cx, cy, r: 5.5, style: `fill: ${color(row)}` }));
     // Points of one attack that coincide share a label; it goes to the first free place, or is left to the tooltips.
-    const together = points.filter((one) => one.group.attack === row.group.attack && Math.hypot(x(one.group.accuracy) - cx, y(one.lift) - cy) < 5);
+    const together = ordered.filter((one) => named(one) && one.group.attack === row.group.attack && Math.hypot(at(one)[0] - cx, at(one)[1] - cy) < 5);
     if (together[0] === row) {
-      const label = distinct(together.map((one) => one.group.defense)).join(", ");
+      const label = distinct(together.map((one) => together.length > 1 ? one.group.defense : leveled(one.group))).join(", ");
       const size = 6.6 * label.length;
       const free = [[9, 4], [-9 - size, 4], [9, -8], [9, 16], [-9 - size, -8], [-9 - size, 16]].map(([dx, dy]) => [cx + dx, cy + dy])
         .find(([left, base]) => left > edge.left && left + size < width - 4 && base > edge.top && base < height - edge.bottom - 2
-          && places.every(([l, b, s]) => left + size < l || l + s < left || Math.abs(b - base) > 12));
+          && taken.every(([l, b, s]) => left + size < l || l + s < left || Math.abs(b - base) > 12));
       if (free) {
-        places.push([...free, size]);
+        taken.push([...free, size]);
         mark.append(element("text", { class: "label", x: free[0], y: free[1] }, label));
       }
     }
@@ -369,10 +392,6 @@ function commandBox(command) {
   } }, "Copy");
   const code = element("code", {}, command);
   return element("div", { class: "command" }, code, button);
-}
-
-function times(ratio) {
-  return ratio === null ? "" : `, ${number(ratio)} times that without a defense`;
 }
 
 function drawCell(group) {
@@ -408,7 +427,7 @@ function drawCell(group) {
       fact("queries", group.cost.queries === null ? "" : Math.round(group.cost.queries).toLocaleString("en")),
       fact("gradient evaluations", group.cost.gradient_evals === null ? "" : Math.round(group.cost.gradient_evals).toLocaleString("en")),
       fact("seconds of the attack", number(group.cost.seconds)),
-      fact("training of the victim", group.cost.training_seconds === null ? "" : `${number(group.cost.training_seconds)} s${times(group.cost.training_times)}`),
+      fact("training of the victim", group.cost.training_seconds === null ? "" : `${number(group.cost.training_seconds)} s${group.cost.training_times === null ? "" : `, ${times(group.cost.training_times)} times that without a defense`}`),
       fact("peak memory", group.cost.peak_memory_mb === null ? "" : `${number(group.cost.peak_memory_mb)} MB`),
       fact("run with", [`mibench ${version}`, commit, device].filter(Boolean).join(", ")),
       fact("group", group.id),
@@ -444,7 +463,7 @@ const CASES = [
   ["defense", (one) => [one.defense, optionsOf(one, "defense")]],
   ["lift", (one) => [`${number(one.lift, true)} ${one.unit}`.trim()], "num"],
   ["strongest", (one) => [element("a", { href: `#${one.group}` }, one.picked.join(", ")), sub(`of ${one.attacks} attacks`)]],
-  ["victim", (one) => [number(one.accuracy), sub(one.times !== null && `trained ${number(one.times)} times as long as without`)], "num"],
+  ["victim", (one) => [number(one.accuracy), sub(one.times !== null && `trained ${times(one.times)} times as long as without`)], "num"],
 ];
 
 // A section with a table of its own, hidden where there is nothing to show.

@@ -171,9 +171,9 @@ def _line(group: Group, options: str) -> list[str]:
 
 
 def _times(group: Group) -> str:
-    """Returns how many times as long as without a defense the victim's training took."""
+    """Returns how many times as long as without a defense the victim's training took, to two digits."""
     ratio = group.cost["training_times"]
-    return "" if math.isnan(ratio) else f"{number(ratio)}x"
+    return "" if math.isnan(ratio) else f"{number(float(f'{ratio:.2g}'))}x"
 
 
 def _interval(low: float, high: float) -> str:

@@ -152,6 +152,28 @@ def test_the_scatter_draws_the_pareto_front(results, open_page, data_of):
     assert [defense[one] for one in front] == ["none", "bido", "dp_sgd"], "bido_coco leaks more at less accuracy"
 
 
+def test_of_many_points_the_front_and_the_undefended_are_named_with_their_options(tmp_path, add_cell, open_page):
+    def told(config):
+        return Reproduction("", tuple(f"defense.a1={a1}" for a1 in [config["defense"].get("a1")] if a1))
+
+    def named():
+        return driver.execute_script("return [...document.querySelectorAll('#scatter .label')].map(l => l.textContent)")
+
+    add_cell(tmp_path, lift=0.8, accuracy=0.9)
+    best = add_cell(tmp_path, "defense=bido", "defense.a1=0.5", lift=0.1, accuracy=0.95).group_id
+    for step in range(14):
+        add_cell(tmp_path, "defense=bido", f"defense.a1={step + 1}", lift=0.2 + step / 20, accuracy=0.5 + step / 40)
+    build(tmp_path, told)
+    driver = open_page(tmp_path / "local" / "index.html")
+    assert len(named()) > 10 and not driver.execute_script("return document.querySelectorAll('#scatter .minor').length")
+    add_cell(tmp_path, "defense=bido_coco", lift=0.3, accuracy=0.4)
+    build(tmp_path, told)
+    driver = open_page(tmp_path / "local" / "index.html")
+    assert sorted(named()) == ["bido a1=0.5", "none"]
+    minor = driver.execute_script("return [...document.querySelectorAll('#scatter .minor')].map(p => p.dataset.id)")
+    assert len(minor) == 15 and best not in minor
+
+
 def test_only_what_was_measured_under_the_same_conditions_is_compared(tmp_path, add_cell, open_page):
     def told(config):
         samples, restarts = config["budget"]["samples"], config["attack"]["restarts"]
