@@ -13,7 +13,7 @@ NAMES = ("startup", "overhead", "attack_steps", "gradient_matching", "training_c
 
 
 def main() -> int:
-    """Prints the figures and returns 1 where a limit is exceeded or a benchmark fails."""
+    """Print the figures and return 1 where a limit is exceeded or a benchmark fails."""
     status = 0
     for name in NAMES:
         print(f"{name} ...", file=sys.stderr)

@@ -164,7 +164,7 @@ class Run:
         self.by_hand = case.loop(given)
 
     def go(self, after: Callable[[], None]) -> None:
-        """Runs the attack and calls ``after`` after every step."""
+        """Run the attack and call ``after`` after every step."""
         stepping = getattr(self.attack, "base", self.attack)
         steps = stepping.steps
 
@@ -179,7 +179,7 @@ class Run:
 
 
 def compare(case: Case) -> tuple[float, float]:
-    """Returns the relative difference of what the victim is shown in the third step, and the floating-point operations.
+    """Return the relative difference of what the victim is shown in the third step, and the floating-point operations.
 
     The difference is relative to how far the attack has moved since the first step.
     """
@@ -202,7 +202,7 @@ def compare(case: Case) -> tuple[float, float]:
 
 
 def race(case: Case) -> tuple[list[float], list[float]]:
-    """Returns the CPU seconds of the attack's steps and of those by hand."""
+    """Return the CPU seconds of the attack's steps and of those by hand."""
     run, mine, theirs = Run(case, WARM + PAIRS), [], []
     clock, start = time.process_time, 0.0
 
@@ -220,7 +220,7 @@ def race(case: Case) -> tuple[list[float], list[float]]:
 
 
 def growth(case: Case) -> float:
-    """Returns by how many MiB the memory of the late steps exceeds that of the early ones, with two images."""
+    """Return by how many MiB the memory of the late steps exceeds that of the early ones, with two images."""
     run, peaks = Run(case, LATE, images=2), []
 
     def after() -> None:

@@ -69,7 +69,7 @@ Loop = Callable[[Given], Iterator[Tensor]]
 
 
 def loaded(ours: nn.Module, theirs: Sequence[nn.Module]) -> nn.Module:
-    """Returns our network with the weights of mibench's, taken in the order of the forward pass, and frozen."""
+    """Return our network with the weights of mibench's, taken in the order of the forward pass, and frozen."""
     state = dict(zip(ours.state_dict(), nn.ModuleList(theirs).state_dict().values(), strict=True))
     ours.load_state_dict(state)
     return ours.eval().requires_grad_(False)
@@ -81,7 +81,7 @@ def victim(g: Given, view: WhiteBoxView | None = None) -> nn.Module:
 
 
 def below_head(model: nn.Module) -> nn.Module:
-    """Returns what computes the features that the last layer of a ResNet sees."""
+    """Return what computes the features that the last layer of a ResNet sees."""
     return nn.Sequential(*list(model.children())[:-1], nn.Flatten())
 
 
@@ -102,14 +102,14 @@ def critic(g: Given, wide: Sequence[int] = (64, 128, 256, 512)) -> nn.Module:
 
 
 def seen(images: Tensor) -> Tensor:
-    """Returns images as the victim wants them."""
+    """Return images as the victim wants them."""
     return (images - 0.5) / 0.5
 
 
 def moved(
     images: Tensor, draws: torch.Generator, least: float = 1.0, mirror: float = 0.0, degrees: float = 0.0
 ) -> Tensor:
-    """Returns images cropped, mirrored and turned at random."""
+    """Return images cropped, mirrored and turned at random."""
     area, _, left, top, flip, angle = torch.rand(6, len(images), generator=draws)
     side = (least + (1 - least) * area).sqrt()
     left, top = (2 * left - 1) * (1 - side), (2 * top - 1) * (1 - side)
@@ -284,7 +284,7 @@ def plgmi(g: Given) -> Iterator[Tensor]:
 
 
 def styles(g: Given) -> tuple[Tensor, Tensor]:
-    """Returns the pool of random styles and those that the search starts at."""
+    """Return the pool of random styles and those that the search starts at."""
     attack = g.attack
     pool = random_styles(g.prior, attack.latents, attack.psi, attack.cutoff, g.draws("latents"))
     return pool, best_styles(g.view, g.prior, pool, g.targets, g.samples)

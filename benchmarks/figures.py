@@ -39,7 +39,7 @@ class Figure:
 
 
 def report(figures: Sequence[Figure]) -> int:
-    """Prints the table and returns the exit status: 1 where a limit is exceeded."""
+    """Print the table and return the exit status: 1 where a limit is exceeded."""
     print(f"{'figure':<72}{'measured':>14}{'limit':>12}")
     for one in figures:
         limit = "" if one.limit is None else f"{one.limit:g} {one.unit}".rstrip()
@@ -48,13 +48,13 @@ def report(figures: Sequence[Figure]) -> int:
 
 
 def measured(benchmark: str) -> list[Figure]:
-    """Runs one benchmark of this folder; it stands here, where a process of its own can import it from."""
+    """Run one benchmark of this folder; it stands here, where a process of its own can import it from."""
     figures: list[Figure] = importlib.import_module(benchmark).measure()
     return figures
 
 
 def cpu_seconds(command: Sequence[str], cwd: Path = ROOT) -> float:
-    """Runs Python with these arguments and returns the CPU seconds, user and system, of it and its children."""
+    """Run Python with these arguments and return the CPU seconds, user and system, of it and its children."""
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "MIBENCH_PROGRESS": "0"}
     done = subprocess.run(

@@ -46,7 +46,7 @@ CASES: tuple[tuple[type[Classifier], int, int, int, float], ...] = (
 
 
 def observed(target: type[Classifier]) -> tuple[GradientsView, Tensor]:
-    """Returns a view of one message of an untrained model, and the label behind it."""
+    """Return a view of one message of an untrained model, and the label behind it."""
     torch.manual_seed(0)
     model = target(spec=SPEC).eval()
     x, y = torch.rand(1, *SPEC.shape), torch.tensor([3])
@@ -56,7 +56,7 @@ def observed(target: type[Classifier]) -> tuple[GradientsView, Tensor]:
 
 
 def by_mibench(view: GradientsView, y: Tensor, restarts: int, iterations: int, starts: list[Tensor]) -> Tensor:
-    """Returns the images of all restarts after the last step; fills ``starts`` with where they began."""
+    """Return the images of all restarts after the last step; fills ``starts`` with where they began."""
     attack = InvertingGradients(iterations=iterations, tv=TV, restarts=restarts, tolerance=0.0)
     noise, minimise = attack.noise, attack.descent.minimise
     last: list[Tensor] = []
@@ -67,7 +67,7 @@ def by_mibench(view: GradientsView, y: Tensor, restarts: int, iterations: int, s
 
 
 def by_hand(view: GradientsView, y: Tensor, iterations: int, starts: Tensor) -> Tensor:
-    """Returns the same images from a plain loop."""
+    """Return the same images from a plain loop."""
     model, sent = view.model, list(view.messages[0].values())
     parameters, pixels = list(view.parameters.values()), Pixels.of(view)
     results = []
@@ -95,14 +95,14 @@ def by_hand(view: GradientsView, y: Tensor, iterations: int, starts: Tensor) -> 
 
 
 def seconds(run: Callable[[int], object], steps: int) -> float:
-    """Returns the CPU seconds of so many steps."""
+    """Return the CPU seconds of so many steps."""
     start = time.process_time()
     run(steps)
     return time.process_time() - start
 
 
 def raced(target: type[Classifier], restarts: int, iterations: int, rounds: int, limit: float) -> list[Figure]:
-    """Returns how far apart the images are, and the ratio of the times."""
+    """Return how far apart the images are, and the ratio of the times."""
     view, y = observed(target)
     starts: list[Tensor] = []
     few, many = 1, 1 + iterations
@@ -125,7 +125,7 @@ def raced(target: type[Classifier], restarts: int, iterations: int, rounds: int,
 
 
 def measure() -> list[Figure]:
-    """Returns the ratios, and how much memory grows over the iterations."""
+    """Return the ratios, and how much memory grows over the iterations."""
     torch.set_num_threads(1)
     figures = [one for case in CASES for one in raced(*case)]
     figures.append(Figure("LeNet, 16 restarts: memory after 100 steps over that after 20", growth(), "MB", 2.0))
@@ -133,7 +133,7 @@ def measure() -> list[Figure]:
 
 
 def growth() -> float:
-    """Returns by how many MB the peak of the process rises between 20 and 100 steps."""
+    """Return by how many MB the peak of the process rises between 20 and 100 steps."""
     view, y = observed(LeNet)
     by_mibench(view, y, 16, 20, [])
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

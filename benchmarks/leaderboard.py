@@ -35,7 +35,7 @@ LIMITS = {"first build": 20.0, "rebuild after one new shard": 2.0}
 
 
 def write_shards(results: Path, count: int) -> None:
-    """Writes the shards: every choice, with ``attack.iterations`` varied until there are enough."""
+    """Write the shards: every choice, with ``attack.iterations`` varied until there are enough."""
     rng = random.Random(0)
     choices = [
         plan_cell(compose([f"attack={a}", f"defense={d}", f"dataset={s}", f"budget={b}"]))
@@ -76,14 +76,14 @@ def write_shards(results: Path, count: int) -> None:
 
 
 def build(results: Path) -> tuple[float, float]:
-    """Runs the command and returns its wall and its CPU seconds."""
+    """Run the command and return its wall and its CPU seconds."""
     start = time.perf_counter()
     cpu = cpu_seconds(["-m", "mibench", "leaderboard", f"paths.results={results}"])
     return time.perf_counter() - start, cpu
 
 
 def digests(folder: Path) -> dict[str, str]:
-    """Returns the SHA-256 of the built files."""
+    """Return the SHA-256 of the built files."""
     return {
         name: hashlib.sha256((folder / name).read_bytes()).hexdigest()
         for name in ("leaderboard.parquet", "README.md", "index.html")

@@ -59,7 +59,7 @@ for name in names:
 
 
 def third_party(modules: list[str]) -> list[str]:
-    """Returns the modules that are neither mibench's nor Python's own."""
+    """Return the modules that are neither mibench's nor Python's own."""
     ours = ("mibench", "hydra_plugins", "__main__", "__mp_main__")
     return [
         name for name in modules if (top := name.partition(".")[0]) not in (*ours, *sys.stdlib_module_names) and top

@@ -24,13 +24,13 @@ barrier: Barrier
 
 
 def meet(ready: Barrier) -> None:
-    """Gives a worker the barrier; Python passes one only while a process starts."""
+    """Give a worker the barrier; Python passes one only while a process starts."""
     global barrier
     barrier = ready
 
 
 def need_victim(store: str) -> tuple[float, float, float]:
-    """Gets the victim; returns when, when its training had ended (both in seconds), and how long the training took."""
+    """Get the victim; return when, when its training had ended (both in seconds), and how long the training took."""
     import torch
 
     from mibench.datasets.digits import Digits

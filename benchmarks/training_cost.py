@@ -34,14 +34,14 @@ PAIRS = 5
 
 
 def data(seed: int, steps: int) -> Examples:
-    """Returns images of noise, which take as long as any others, for as many steps."""
+    """Return images of noise, which take as long as any others, for as many steps."""
     draws = torch.Generator().manual_seed(seed)
     y = torch.arange(steps * BATCH) % SPEC.classes
     return Examples(torch.rand(len(y), *SPEC.shape, generator=draws), y)
 
 
 def seconds(target: type[Target], defense: Defense, train: Examples, public: Examples) -> float:
-    """Returns the CPU seconds of one training."""
+    """Return the CPU seconds of one training."""
     recipe = Recipe(epochs=1, batch_size=BATCH)
     context = DefenseContext(SPEC, DefenderData(train, train[torch.arange(0)], public), 0, torch.device("cpu"))
     model = initial_model(Blueprint("target", lambda spec: target(spec=spec), recipe, {}), SPEC, defense, context)
@@ -53,7 +53,7 @@ def seconds(target: type[Target], defense: Defense, train: Examples, public: Exa
 
 
 def measure() -> list[Figure]:
-    """Returns the ratio of every defense that takes part in the training of images."""
+    """Return the ratio of every defense that takes part in the training of images."""
     torch.set_num_threads(1)
     names = []
     for one in entries("defense"):

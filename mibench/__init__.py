@@ -10,7 +10,7 @@ __all__ = ["__version__", "audit", "run"]
 
 
 def __getattr__(name: str) -> Any:
-    """Returns :func:`mibench.api.run` or :func:`mibench.api.audit`, which are imported when they are asked for."""
+    """Return :func:`mibench.api.run` or :func:`mibench.api.audit`, which are imported when they are asked for."""
     if name not in ("audit", "run"):
         raise AttributeError(f"module 'mibench' has no attribute '{name}'")
     from importlib import import_module

@@ -54,7 +54,7 @@ class Ledger:
         return sum(self._gradients.values())
 
     def charge(self, examples: int, gradient: bool) -> None:
-        """Adds ``examples`` to the current phase.
+        """Add ``examples`` to the current phase.
 
         Raises:
             BudgetExhausted: If they would exceed the budget; nothing is charged then.
@@ -65,12 +65,12 @@ class Ledger:
         self._gradients[self.phase] += examples * gradient
 
     def state(self) -> dict[str, dict[str, int]]:
-        """Returns the counts as plain data, for a manifest."""
+        """Return the counts as plain data, for a manifest."""
         return {"queries": dict(self._queries), "gradients": dict(self._gradients)}
 
     @contextmanager
     def answered(self, examples: int) -> Iterator[None]:
-        """Charges examples that the service is asked inside the block; what it refuses is not counted as a query."""
+        """Charge examples that the service is asked inside the block; what it refuses is not counted as a query."""
         self.charge(examples, gradient=False)
         try:
             yield
@@ -83,13 +83,13 @@ class Ledger:
         return self.budget is None or self.queries + sum(state["queries"].values()) <= self.budget
 
     def replay(self, state: Mapping[str, Mapping[str, int]]) -> None:
-        """Adds the counts of an earlier run, so that a cached result costs what the cold one did."""
+        """Add the counts of an earlier run, so that a cached result costs what the cold one did."""
         for phase in PHASES:
             self._queries[phase] += state["queries"][phase]
             self._gradients[phase] += state["gradients"][phase]
 
     def restore(self, state: Mapping[str, Mapping[str, int]]) -> None:
-        """Puts the counts where they stood when a run was interrupted that now goes on."""
+        """Put the counts where they stood when a run was interrupted that now goes on."""
         self._queries, self._gradients = dict(state["queries"]), dict(state["gradients"])
 
 
@@ -109,7 +109,7 @@ class View:
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Books the queries made inside the block under ``prepare``, ``initialise``, ``optimise`` or ``select``."""
+        """Book the queries made inside the block under ``prepare``, ``initialise``, ``optimise`` or ``select``."""
         before, self.ledger.phase = self.ledger.phase, name
         try:
             yield
@@ -140,7 +140,7 @@ class ServiceView(View):
     repeats: int = 1
 
     def _answers(self, x: Tensor) -> Iterator[Tensor]:
-        """Yields the answers ``(N, classes)`` to every repetition of inputs ``(N, ...)``."""
+        """Yield the answers ``(N, classes)`` to every repetition of inputs ``(N, ...)``."""
         x = x.detach().to(self.device)
         for number in range(self.repeats):
             with self.ledger.answered(len(x)), torch.no_grad():
@@ -148,7 +148,7 @@ class ServiceView(View):
             yield answer
 
     def _near(self, x: Tensor, number: int) -> Tensor:
-        """Returns the near-duplicate of that number of every image; records, which have no such thing, as they are."""
+        """Return the near-duplicate of that number of every image; records, which have no such thing, as they are."""
         if self.spec.modality != "image":
             return x
         pattern = torch.rand(self.spec.shape, generator=generator(derive(number, "near-duplicate"))).to(x.device)
@@ -160,7 +160,7 @@ class LabelsView(ServiceView):
     """Access ``labels``: the most probable class of each example, -1 where the service abstains."""
 
     def query(self, x: Tensor) -> Tensor:
-        """Returns class ids of shape ``(N,)`` for inputs of shape ``(N, ...)``; of several, the one said most often."""
+        """Return class ids of shape ``(N,)`` for inputs of shape ``(N, ...)``; of several, the one said most often."""
         said = [named(answer) for answer in self._answers(x)]
         if len(said) == 1:
             return said[0]
@@ -173,12 +173,12 @@ class ScoresView(ServiceView):
     """Access ``scores``: the probabilities that the victim's service returns, after its output defenses."""
 
     def query(self, x: Tensor) -> Tensor:
-        """Returns probabilities of shape ``(N, classes)``; they carry no gradient."""
+        """Return probabilities of shape ``(N, classes)``; they carry no gradient."""
         answers = list(self._answers(x))
         return answers[0] if len(answers) == 1 else torch.stack(answers).mean(0)
 
     def narrow(self) -> LabelsView:
-        """Returns the label-only view of the same victim, on the same account."""
+        """Return the label-only view of the same victim, on the same account."""
         return LabelsView(self.spec, self.ledger, self.device, self._ask, self.repeats)
 
 
@@ -189,7 +189,7 @@ class ExplanationsView(View):
     _explain: Callable[[Tensor], tuple[Tensor, Tensor]]
 
     def query(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns probabilities ``(N, classes)`` and saliency maps of the shape of ``x``, both without gradient."""
+        """Return probabilities ``(N, classes)`` and saliency maps of the shape of ``x``, both without gradient."""
         with self.ledger.answered(len(x)):
             scores, saliency = self._explain(x.detach().to(self.device))
         return scores.detach(), saliency.detach()
@@ -210,22 +210,22 @@ class WhiteBoxView(View):
 
     @classmethod
     def of(cls, model: Classifier, spec: InputSpec, ledger: Ledger, device: torch.device) -> WhiteBoxView:
-        """Returns a view on a frozen copy of ``model``."""
+        """Return a view on a frozen copy of ``model``."""
         frozen = _counted_copy(model, ledger, device)
         return cls(spec, ledger, device, frozen.requires_grad_(False))
 
     def logits(self, x: Tensor) -> Tensor:
-        """Returns logits of shape ``(N, classes)``, differentiable in ``x``."""
+        """Return logits of shape ``(N, classes)``, differentiable in ``x``."""
         logits: Tensor = self.model(x)
         return logits
 
     def logits_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns logits ``(N, classes)`` and penultimate features ``(N, F)`` from one forward pass."""
+        """Return logits ``(N, classes)`` and penultimate features ``(N, F)`` from one forward pass."""
         logits, blocks = self.model.forward_with_blocks(x)
         return logits, self.model.pool(blocks[-1])
 
     def narrow(self) -> ScoresView:
-        """Returns the scores of the same module, on the same account (output defenses are not on a white-box path)."""
+        """Return the scores of the same module, on the same account (output defenses are not on a white-box path)."""
         model, view = self.model, self
 
         def ask(x: Tensor) -> Tensor:
@@ -251,11 +251,11 @@ class LocalTraining:
     lr: float = 0.1
 
     def steps(self, examples: int) -> int:
-        """Returns the number of steps over ``examples`` examples."""
+        """Return the number of steps over ``examples`` examples."""
         return self.epochs * math.ceil(examples / (self.batch_size or examples))
 
     def batches(self, examples: int) -> list[slice]:
-        """Returns the examples of every step in turn."""
+        """Return the examples of every step in turn."""
         size = self.batch_size or examples
         return [slice(first, first + size) for first in range(0, examples, size)] * self.epochs
 
@@ -276,12 +276,12 @@ class Transcript:
 
 
 def mean_update(updates: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Returns the true mean of several clients' messages."""
+    """Return the true mean of several clients' messages."""
     return {name: torch.stack([one[name] for one in updates]).mean(0) for name in updates[0]}
 
 
 def server_step(model: nn.Module, sent: Sequence[Mapping[str, Tensor]], lr: float) -> None:
-    """Moves parameters against the mean of what the clients sent, and sets buffers that were sent to their mean."""
+    """Move parameters against the mean of what the clients sent, and set buffers that were sent to their mean."""
     moving = dict(model.named_parameters())
     tensors = moving | dict(model.named_buffers())
     with torch.no_grad():
@@ -333,12 +333,12 @@ class GradientsView(View):
         device: torch.device,
         **more: Any,
     ) -> GradientsView:
-        """Returns a view on a copy of ``model`` in evaluation mode; ``more`` are the further attributes."""
+        """Return a view on a copy of ``model`` in evaluation mode; ``more`` are the further attributes."""
         messages = [{name: tensor.to(device) for name, tensor in message.items()} for message in messages]
         return cls(spec, ledger, device, _counted_copy(model, ledger, device), messages, batch_size, **more)
 
     def with_model(self, model: Classifier) -> GradientsView:
-        """Returns this view with a copy of ``model``, counted likewise, in place of the global model."""
+        """Return this view with a copy of ``model``, counted likewise, in place of the global model."""
         return dataclasses.replace(self, model=_counted_copy(model, self.ledger, self.device))
 
     @property
@@ -347,7 +347,7 @@ class GradientsView(View):
         return {name: value for name, value in self.model.named_parameters() if value.requires_grad}
 
     def loss(self, x: Tensor, y: Tensor) -> Tensor:
-        """Returns the mean loss of the global model; ``y`` holds class ids or a distribution per example.
+        """Return the mean loss of the global model; ``y`` holds class ids or a distribution per example.
 
         It is cross-entropy unless the attacker knows another one that clients train with, which takes class ids.
         """
@@ -355,7 +355,7 @@ class GradientsView(View):
         return result
 
     def gradient(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Returns the gradient that a client holding ``(x, y)`` would compute, differentiable in ``x`` and ``y``."""
+        """Return the gradient that a client holding ``(x, y)`` would compute, differentiable in ``x`` and ``y``."""
         parameters = self.parameters
         with lean_convolutions() if self._large else nullcontext():
             loss = self.loss(x, y)
@@ -363,7 +363,7 @@ class GradientsView(View):
         return dict(zip(parameters, values, strict=True))
 
     def gradients(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Returns the gradients of several clients at once, differentiable in ``x`` and ``y``.
+        """Return the gradients of several clients at once, differentiable in ``x`` and ``y``.
 
         Args:
             x: Inputs of ``n`` clients, shape ``(n, batch, ...)``.
@@ -379,7 +379,7 @@ class GradientsView(View):
     def gradients_and(
         self, x: Tensor, y: Tensor, read: Callable[[], list[Tensor]]
     ) -> tuple[dict[str, Tensor], list[Tensor]]:
-        """Returns :meth:`gradients`, and what ``read`` returned after each client's forward pass: one pass for both.
+        """Return :meth:`gradients`, and what ``read`` returned after each client's forward pass: one pass for both.
 
         Args:
             x: Inputs of ``n`` clients, shape ``(n, batch, ...)``.
@@ -394,7 +394,7 @@ class GradientsView(View):
         return self._of_each(partial(self._gradient_and, read), x, y, 1)
 
     def updates(self, x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Returns what each of several clients would have sent: see :meth:`gradients`.
+        """Return what each of several clients would have sent: see :meth:`gradients`.
 
         Where clients take several local steps they are unrolled, each differentiable in ``x`` and ``y``.
 
@@ -421,14 +421,14 @@ class GradientsView(View):
         return self.local
 
     def as_gradients(self) -> list[dict[str, Tensor]]:
-        """Returns the messages as gradients: a difference of parameters is divided by steps and step size if known."""
+        """Return the messages as gradients: a difference of parameters is divided by steps and step size if known."""
         if not self.deltas or self.local is None:
             return [dict(message) for message in self.messages]
         scale = 1 / (self.local.lr * self.local.steps(self.batch_size // self.clients))
         return [{name: value * scale for name, value in message.items()} for message in self.messages]
 
     def _of_each(self, function: Callable[..., Found], x: Tensor, y: Tensor, passes: int) -> Found:
-        """Returns ``function(parameters, x, y)`` of every client, stacked; charges the ledger once for all."""
+        """Return ``function(parameters, x, y)`` of every client, stacked; charges the ledger once for all."""
         self.ledger.charge(x.shape[0] * x.shape[1] * passes, gradient=True)
         start = {name: value.detach() for name, value in self.parameters.items()}
         with uncounted(self.ledger):
@@ -467,7 +467,7 @@ class GradientsView(View):
         return found
 
     def _delta(self, local: LocalTraining, start: dict[str, Tensor], x: Tensor, y: Tensor) -> dict[str, Tensor]:
-        """Returns the mean over clients of the difference that each one's steps make; examples are in their order."""
+        """Return the mean over clients of the difference that each one's steps make; examples are in their order."""
         if self.clients > 1:
             parts = zip(x.chunk(self.clients), y.chunk(self.clients), strict=True)
             each = [self._delta_of_one(local, start, *part) for part in parts]
@@ -513,7 +513,7 @@ class FeaturesView(View):
         ask: Callable[[Tensor], Tensor],
         untrained: Callable[[int], nn.Module],
     ) -> FeaturesView:
-        """Returns a view with all that can be known of the client's part of ``model``, on a frozen copy.
+        """Return a view with all that can be known of the client's part of ``model``, on a frozen copy.
 
         Args:
             model: The model, cut.
@@ -528,7 +528,7 @@ class FeaturesView(View):
         return cls(spec, ledger, device, observed.to(device), "weights", untrained, ask, encoder.eval())
 
     def narrow(self, known: str) -> FeaturesView:
-        """Returns the same with no more than ``known`` of the client's encoder."""
+        """Return the same with no more than ``known`` of the client's encoder."""
         known = min(known, self.known, key=ENCODERS.index)
         rank = ENCODERS.index(known)
         return dataclasses.replace(
@@ -554,7 +554,7 @@ class FeaturesView(View):
         return self._granted(self._encoder, "holds the weights of", "weights")
 
     def query(self, x: Tensor) -> Tensor:
-        """Returns what a client sends for inputs of the attacker's choice, shape ``(N, ...)``.
+        """Return what a client sends for inputs of the attacker's choice, shape ``(N, ...)``.
 
         Raises:
             NotGrantedError: If the cell does not grant queries to the client's encoder.
@@ -565,7 +565,7 @@ class FeaturesView(View):
             return ask(x.detach().to(self.device))
 
     def untrained(self, seed: int) -> nn.Module:
-        """Returns the client's part with weights drawn anew, trainable; what is sent through it is not counted.
+        """Return the client's part with weights drawn anew, trainable; what is sent through it is not counted.
 
         Raises:
             NotGrantedError: If the cell does not grant the architecture.
@@ -620,7 +620,7 @@ class _Objective(nn.Module):
 
 @contextmanager
 def uncounted(ledger: Ledger) -> Iterator[None]:
-    """Lets what has been charged already, or is no query, pass through the counted module for free."""
+    """Let what has been charged already, or is no query, pass through the counted module for free."""
     before = ledger.state(), ledger.budget
     ledger.budget = None
     try:

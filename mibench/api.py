@@ -31,7 +31,7 @@ log = logging.getLogger("mibench")
 
 
 def run(overrides: str | Sequence[str] = ()) -> pd.DataFrame:
-    """Runs one cell, or reads it where it has been run, and returns its rows.
+    """Run one cell, or read it where it has been run, and return its rows.
 
     Args:
         overrides: What would stand on the command line: ``"attack=gmi defense=bido"``, or a list of such words.
@@ -66,7 +66,7 @@ def audit(
     seed: int = 0,
     options: Sequence[str] = (),
 ) -> pd.DataFrame:
-    """Attacks a trained classifier of images or records, writes a report page, and returns the rows of all cells.
+    """Attack a trained classifier of images or records, write a report page, and return the rows of all cells.
 
     The page's path is logged and stands in ``frame.attrs["report"]``. Cells that cannot be (an output defense against
     an attacker who holds the weights) leave a ``skipped`` row.
@@ -150,7 +150,7 @@ def _planned(words: Sequence[str]) -> Plan:
 
 
 def _rows(plan: Plan) -> pd.DataFrame:
-    """Returns the rows of a compatible cell; one that failed before is run again."""
+    """Return the rows of a compatible cell; one that failed before is run again."""
     path = finished(plan)
     if path is not None and "failed" not in set((rows := read_shard(path))["status"]):
         log.info("cell      %s has been run; its rows are kept", plan.cell_id)
@@ -163,7 +163,7 @@ def _rows(plan: Plan) -> pd.DataFrame:
 
 
 def _rows_or_reason(plan: Plan) -> pd.DataFrame:
-    """Returns the rows of a cell, or the row that says why it cannot be."""
+    """Return the rows of a cell, or the row that says why it cannot be."""
     try:
         refuse_incompatible(plan)
         return _rows(plan)
@@ -173,7 +173,7 @@ def _rows_or_reason(plan: Plan) -> pd.DataFrame:
 
 
 def _handed_over(model: nn.Module, models: Path, retrain: bool) -> tuple[str, Path]:
-    """Returns a factory for untrained copies of ``model``, and the file that its weights were saved to.
+    """Return a factory for untrained copies of ``model``, and the file that its weights were saved to.
 
     Raises:
         UserError: If a copy is to be trained and a layer of it cannot be given fresh weights.
@@ -214,7 +214,7 @@ def _resetter(layer: nn.Module) -> object:
 
 
 def _reset(module: nn.Module) -> nn.Module:
-    """Gives every layer fresh weights, all of which are then trained."""
+    """Give every layer fresh weights, all of which are then trained."""
     for layer in module.modules():
         if callable(reset := _resetter(layer)):
             reset()
@@ -231,7 +231,7 @@ def _source(kind: type) -> str:
 def _data(
     data: Path, public: str | Path | int, held_out: str | Path | None, response: str | None, sensitive: str | None
 ) -> list[str]:
-    """Returns the words that choose a folder of images or a table.
+    """Return the words that choose a folder of images or a table.
 
     Raises:
         UserError: If an option of the one is given for the other.
@@ -258,14 +258,14 @@ def _data(
 
 
 def _quoted(value: str | Path) -> str:
-    """Returns a value as Hydra reads it, whatever characters are in it."""
+    """Return a value as Hydra reads it, whatever characters are in it."""
     text = str(value).replace("\\", "\\\\").replace("'", "\\'")
     return f"'{text}'"
 
 
 @contextlib.contextmanager
 def _telling() -> Iterator[None]:
-    """Prints mibench's own lines inside the block where the program has set up no logging."""
+    """Print mibench's own lines inside the block where the program has set up no logging."""
     if log.hasHandlers():
         yield
         return

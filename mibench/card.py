@@ -123,7 +123,7 @@ KIN: Mapping[str, str] = {"resnet": "residual", "resnext": "residual", "wide_res
 
 
 def family_of(card: TargetCard, options: Mapping[str, Any]) -> str:
-    """Returns the family of an architecture, by its card, or by its option ``arch`` where that decides.
+    """Return the family of an architecture, by its card, or by its option ``arch`` where that decides.
 
     >>> family_of(TargetCard(name="torchvision_model", title="", modalities=("image",)), {"arch": "resnet152"})
     'residual'
@@ -292,7 +292,7 @@ def _check(what: str, values: tuple[str, ...], known: tuple[str, ...], name: str
 
 
 def read_card(path: Path, class_name: str) -> Card:
-    """Reads the card of ``class_name`` from a source file without importing it.
+    """Read the card of ``class_name`` from a source file without importing it.
 
     Args:
         path: A Python file with ``class <class_name>`` whose body holds ``card = <Kind>Card(...)``.
@@ -316,12 +316,12 @@ def read_card(path: Path, class_name: str) -> Card:
 
 
 def vary(card: C, **changes: Any) -> C:
-    """Returns ``card`` with some fields replaced (a variant's yaml, a wrapper's parts)."""
+    """Return ``card`` with some fields replaced (a variant's yaml, a wrapper's parts)."""
     return dataclasses.replace(card, **changes)
 
 
 def wrapped(card: AttackCard, base: AttackCard) -> AttackCard:
-    """Returns the card of a wrapper with what the attack that it wraps needs; a revision of either one counts."""
+    """Return the card of a wrapper with what the attack that it wraps needs; a revision of either one counts."""
     return dataclasses.replace(
         card,
         access=tuple(access for access in card.access if access in base.access),
@@ -334,7 +334,7 @@ def wrapped(card: AttackCard, base: AttackCard) -> AttackCard:
 
 
 def stacked(card: DefenseCard, parts: Sequence[DefenseCard]) -> DefenseCard:
-    """Returns the card of several defenses at once: named after all, and as faithful as the least of them."""
+    """Return the card of several defenses at once: named after all, and as faithful as the least of them."""
     able = all(part.on_finished or not part.hooks for part in parts)  # to serve a model that came trained
     return dataclasses.replace(
         card,
@@ -371,7 +371,7 @@ class CellCards:
 
 
 def compatible(cell: CellCards) -> str:
-    """Returns the reason why a cell cannot be run, as one sentence, or an empty string where it can.
+    """Return the reason why a cell cannot be run, as one sentence, or an empty string where it can.
 
     A cell is *incompatible* where task, modality, access or batch cannot meet, and *vacuous* where the
     defense cannot change anything that the attack sees.

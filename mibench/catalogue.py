@@ -21,7 +21,7 @@ PACKAGE = Path(__file__).parent
 
 
 def conf_dir() -> Path:
-    """Returns the folder of the configuration: inside the installed package, or beside it in a checkout."""
+    """Return the folder of the configuration: inside the installed package, or beside it in a checkout."""
     inside = PACKAGE / "conf"
     return inside if inside.is_dir() else PACKAGE.parent / "conf"
 
@@ -31,7 +31,7 @@ _own: tuple[Path, ...] = ()
 
 
 def search_also(folders: Sequence[str | Path]) -> None:
-    """Sets the folders that hold choices outside mibench, laid out as its conf folder is, for the whole process.
+    """Set the folders that hold choices outside mibench, laid out as its conf folder is, for the whole process.
 
     Args:
         folders: Paths, ``file://`` addresses or ``pkg://`` packages, as in Hydra's ``hydra.searchpath``.
@@ -44,7 +44,7 @@ def search_also(folders: Sequence[str | Path]) -> None:
 
 
 def take_search_path(words: Sequence[str]) -> list[str]:
-    """Sets the folders that ``--config-dir DIR`` and ``hydra.searchpath=[...]`` name, and returns the other words.
+    """Set the folders that ``--config-dir DIR`` and ``hydra.searchpath=[...]`` name, and return the other words.
 
     Raises:
         UserError: If one of them is malformed or not there.
@@ -81,7 +81,7 @@ def _listed(override: str) -> list[str]:
 
 
 def search_path_override() -> list[str]:
-    """Returns the override that makes Hydra find the choices outside mibench; empty where there are none."""
+    """Return the override that makes Hydra find the choices outside mibench; empty where there are none."""
     folders = ",".join("'" + str(one).replace("'", "\\'") + "'" for one in _own)
     return [f"hydra.searchpath=[{folders}]"] if folders else []
 
@@ -104,12 +104,12 @@ def _folder(place: str) -> Path:
 
 
 def conf_dirs() -> tuple[Path, ...]:
-    """Returns all folders of choices, in the order in which they are searched: mibench's own first."""
+    """Return all folders of choices, in the order in which they are searched: mibench's own first."""
     return (conf_dir(), *_own)
 
 
 def choices(group: str) -> dict[str, Path]:
-    """Returns the yamls of a configuration group by name; of two with one name the first on the search path counts."""
+    """Return the yamls of a configuration group by name; of two with one name the first on the search path counts."""
     found = {file.stem: file for folder in reversed(conf_dirs()) for file in (folder / group).glob("*.yaml")}
     return dict(sorted(found.items()))
 
@@ -134,14 +134,14 @@ class Entry:
 
 
 def entries(axis: str) -> Iterator[Entry]:
-    """Yields the entries of one axis, sorted by name."""
+    """Yield the entries of one axis, sorted by name."""
     for file in choices(axis).values():
         if not file.stem.startswith("_") and (node := _component(axis, file)):
             yield Entry(axis, file.stem, file, node, card_of(node))
 
 
 def entry(axis: str, name: str) -> Entry:
-    """Returns one entry.
+    """Return one entry.
 
     Raises:
         UnknownNameError: If there is none of that name.
@@ -154,7 +154,7 @@ def entry(axis: str, name: str) -> Entry:
 
 
 def card_of(node: Mapping[str, Any]) -> Card:
-    """Returns the card of a component's configuration block (``name``, ``_target_``, optional ``variant_of``).
+    """Return the card of a component's configuration block (``name``, ``_target_``, optional ``variant_of``).
 
     That of an attack with another one as its ``base`` derives from both, that of a defense of several ``parts`` from
     theirs: it bears all their names where these are blocks, as in a cell, and its own where they are names.
@@ -198,7 +198,7 @@ def _source(module: str) -> Path:
 
 
 def _component(axis: str, file: Path) -> dict[str, Any]:
-    """Returns the block of ``file`` that holds the component, whatever package the yaml writes to."""
+    """Return the block of ``file`` that holds the component, whatever package the yaml writes to."""
     text = file.read_text(encoding="utf-8")
     content = copy.deepcopy(read_yaml(text))
     if axis == "metric":
@@ -218,16 +218,16 @@ def _component(axis: str, file: Path) -> dict[str, Any]:
 
 @cache
 def read_yaml(text: str) -> dict[str, Any]:
-    """Returns the content of a yaml, by libyaml where it is there: ten times as fast."""
+    """Return the content of a yaml, by libyaml where it is there: ten times as fast."""
     return yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader)) or {}
 
 
 def defaults_of(file: Path) -> dict[str, str]:
-    """Returns the named entries of a yaml's defaults list: ``override /prior: wgan_gp``, ``/attack@base: gmi``."""
+    """Return the named entries of a yaml's defaults list: ``override /prior: wgan_gp``, ``/attack@base: gmi``."""
     listed = read_yaml(file.read_text(encoding="utf-8")).get("defaults", [])
     return {key: name for one in listed if isinstance(one, dict) for key, name in one.items()}
 
 
 def base_of(axis: str, file: Path) -> str:
-    """Returns the name of the component that the one of ``file`` wraps, from its defaults list; empty for none."""
+    """Return the name of the component that the one of ``file`` wraps, from its defaults list; empty for none."""
     return defaults_of(file).get(f"/{axis}@base", "")

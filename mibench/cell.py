@@ -115,13 +115,13 @@ class Cell(Stage):
         self.check_options()
 
     def run(self) -> Outcome:
-        """Runs the cell to its rows, and writes them and the picture sheet."""
+        """Run the cell to its rows, and write them and the picture sheet."""
         scores = self.scores(metric_blocks(self.plan))
         shard = write_shard(folder(self.plan, "results"), self.plan.cell_id, self.rows(scores))
         return Outcome(scores, shard, self.draw(), self.notes, self.victim.facts.get("curve", ()))
 
     def check_options(self) -> None:
-        """Builds every component once, so that a wrong option is said before anything is trained.
+        """Build every component once, so that a wrong option is said before anything is trained.
 
         Raises:
             UserError: Naming the option.
@@ -146,7 +146,7 @@ class Cell(Stage):
         return self.observe(self.victim, self.split.private)
 
     def observe(self, victim: Victim, population: Population) -> Observation:
-        """Returns a fresh view of a victim, with an account of its own."""
+        """Return a fresh view of a victim, with an account of its own."""
         ledger = Ledger(self.config["query_budget"])
         count = self.task.messages(self.goal)
         seen = self.setting.observe(self.scene_of(victim), victim, population, self.plan.access, count, ledger)
@@ -175,7 +175,7 @@ class Cell(Stage):
         return repeats
 
     def granted(self, view: GradientsView) -> GradientsView:
-        """Returns the view without what the cell does not grant, or its attack does not use."""
+        """Return the view without what the cell does not grant, or its attack does not use."""
         card, grants = self.plan.cards.attack, self.config["knowledge"]
 
         def may(fact: str) -> bool:
@@ -251,7 +251,7 @@ class Cell(Stage):
         return build(options), identity
 
     def ensemble(self, population: Population) -> Callable[[Ledger], tuple[WhiteBoxView, ...]]:
-        """Returns what gives an attacker views of the further models, on the account of its view of the victim."""
+        """Return what gives an attacker views of the further models, on the account of its view of the victim."""
         trained = self.trained_companions(population)
 
         def views(ledger: Ledger) -> tuple[WhiteBoxView, ...]:
@@ -265,7 +265,7 @@ class Cell(Stage):
         return views
 
     def knowledge_of(self, victim: Victim, population: Population, view: View) -> tuple[Knowledge, float]:
-        """Returns what the attacker brings against one victim, and the seconds that took.
+        """Return what the attacker brings against one victim, and the seconds that took.
 
         A prior that asks for the victim is trained here, or comes from the store; ``view`` is charged for it.
         Companions come trained, so that their training costs the attacker nothing.
@@ -299,7 +299,7 @@ class Cell(Stage):
         observe: Callable[[], View],
         train: Callable[[View, Checkpoints], Mapping[str, Tensor]],
     ) -> Payload:
-        """Returns what the attacker has trained beforehand, from the store where it is there, and what that cost.
+        """Return what the attacker has trained beforehand, from the store where it is there, and what that cost.
 
         Args:
             kind: What it is.
@@ -335,7 +335,7 @@ class Cell(Stage):
     def attack(
         self, victim: Victim, population: Population, label: str, observation: Observation | None = None
     ) -> AttackResult:
-        """Runs the attack on one victim."""
+        """Run the attack on one victim."""
         block, version = self.config["attack"], self.plan.version("attack")
         method: Attack[Any, Any] = build(block)
         goal = self.goal
@@ -397,7 +397,7 @@ class Cell(Stage):
     # 6. Truth, control and metrics
 
     def case(self, secret: Any, utility: dict[str, Any]) -> Case:
-        """Returns what task, truth and control are made from."""
+        """Return what task, truth and control are made from."""
         return Case(
             split=self.split,
             budget=self.budget,
@@ -417,7 +417,7 @@ class Cell(Stage):
         )
 
     def trained(self, options: Mapping[str, Any], defended: bool) -> Tensor:
-        """Returns whether a global model is right on each private test example, trained as the setting would do it.
+        """Return whether a global model is right on each private test example, trained as the setting would do it.
 
         Args:
             options: Options of the setting to be used instead of the cell's.
@@ -455,7 +455,7 @@ class Cell(Stage):
         return self.task.control(self.full_case, self.goal, self.knowledge, self.result.reconstruction)
 
     def attack_held_out(self, population: Population) -> Reconstruction:
-        """Returns the same attack's result on a victim trained, under the same defense, on held-out data."""
+        """Return the same attack's result on a victim trained, under the same defense, on held-out data."""
         victim = self.setting.train(self.scene(control=True), population, "control victim")
         if "weights" in self.config["target"] and near_chance(
             accuracy_of(victim, population.test), chance_of(population.test)
@@ -464,7 +464,7 @@ class Cell(Stage):
         return self.attack(victim, population, "control attack").reconstruction
 
     def scores(self, metrics: Sequence[dict[str, Any]]) -> list[Score]:
-        """Returns the numbers of the stored reconstruction under the given metrics."""
+        """Return the numbers of the stored reconstruction under the given metrics."""
         result = self.task.align(self.result.reconstruction, self.truth)
         control = None if self.control is None else self.task.align(self.control, self.truth)
         numbers = []
@@ -514,7 +514,7 @@ class Cell(Stage):
         return said
 
     def facts(self) -> CellFacts:
-        """Returns what all rows of the cell share."""
+        """Return what all rows of the cell share."""
         cards, result = self.plan.cards, self.result
         return CellFacts(
             cell_id=self.plan.cell_id,
@@ -532,12 +532,12 @@ class Cell(Stage):
         )
 
     def rows(self, scores: Sequence[Score]) -> list[dict[str, Any]]:
-        """Returns one row per number."""
+        """Return one row per number."""
         facts = self.facts()
         return [make_row(facts, one) for one in scores]
 
     def draw(self) -> Path | None:
-        """Draws the sheet nearest private image | reconstruction | control; None for data that are no images."""
+        """Draw the sheet nearest private image | reconstruction | control; None for data that are no images."""
         if self.split.spec.modality != "image":
             return None
         from mibench.sheet import draw_cell
@@ -549,7 +549,7 @@ class Cell(Stage):
 
 
 def marginals(split: Split) -> list[Tensor]:
-    """Returns, per column, the published values of the training population and how frequent each is.
+    """Return, per column, the published values of the training population and how frequent each is.
 
     Categorical columns give frequencies of shape ``(choices,)``; numeric ones the midpoints of four equally frequent
     bins.
@@ -565,7 +565,7 @@ def marginals(split: Split) -> list[Tensor]:
 
 
 def confusion(victim: Victim, split: Split) -> Tensor:
-    """Returns the victim's published confusion matrix on test data, rows = true classes, each summing to 1.
+    """Return the victim's published confusion matrix on test data, rows = true classes, each summing to 1.
 
     Examples for which the service abstains are left out.
     """
@@ -578,12 +578,12 @@ def confusion(victim: Victim, split: Split) -> Tensor:
 
 
 def weights_folder(block: dict[str, Any], plan: Plan) -> dict[str, Any]:
-    """Returns the folder of pre-trained networks for metrics that say they use one."""
+    """Return the folder of pre-trained networks for metrics that say they use one."""
     return {"weights": folder(plan, "weights")} if block.get("weights", "") is None else {}
 
 
 def plan_facts(plan: Plan) -> dict[str, Any]:
-    """Returns the facts of a cell that are known before it runs, without ids, knowledge, modality and cost."""
+    """Return the facts of a cell that are known before it runs, without ids, knowledge, modality and cost."""
     cards, config = plan.cards, plan.config
     return {
         "dataset": cards.dataset.name,

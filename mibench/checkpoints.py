@@ -49,7 +49,7 @@ class Checkpoints:
         self.earlier = 0.0
 
     def steps(self, count: int, label: str, **parts: Part) -> Iterator[int]:
-        """Yields the steps that are left of 0 to ``count - 1`` behind a progress bar, and saves in between.
+        """Yield the steps that are left of 0 to ``count - 1`` behind a progress bar, and save in between.
 
         Killed and begun again, a training gives the very bits of one that ran through: restored are the parts, torch's
         global generators and the ledger, so whatever else changes from step to step must be among the parts. A training
@@ -72,13 +72,13 @@ class Checkpoints:
                 saved = time.monotonic()
 
     def remove(self) -> None:
-        """Deletes what was saved."""
+        """Delete what was saved."""
         if self.file is not None:
             self.file.unlink(missing_ok=True)
             _temporary(self.file).unlink(missing_ok=True)
 
     def _save(self, file: Path, step: int, seconds: float, parts: Mapping[str, Part]) -> None:
-        """Writes the checkpoint before ``step``; a full disk costs the checkpoint and not the training."""
+        """Write the checkpoint before ``step``; a full disk costs the checkpoint and not the training."""
         content = io.BytesIO()
         ledger = None if self.ledger is None else self.ledger.state()
         torch.save(
@@ -92,7 +92,7 @@ class Checkpoints:
             log.warning("No checkpoint could be written to %s (%s); the training goes on.", file, error.strerror)
 
     def _restored(self, parts: Mapping[str, Part]) -> int:
-        """Puts back what was saved and returns the step to go on with; 0 where there is nothing that can be used."""
+        """Put back what was saved and return the step to go on with; 0 where there is nothing that can be used."""
         if self.file is None or not self.file.exists():
             return 0
         fresh = copy.deepcopy(_state(parts))
@@ -123,7 +123,7 @@ def _temporary(file: Path) -> Path:
 
 
 def _state(parts: Mapping[str, Part]) -> dict[str, Any]:
-    """Returns the state of the parts and of torch's global generators as plain data."""
+    """Return the state of the parts and of torch's global generators as plain data."""
     state = {
         name: part.get_state() if isinstance(part, torch.Generator) else part.state_dict()
         for name, part in parts.items()
@@ -133,7 +133,7 @@ def _state(parts: Mapping[str, Part]) -> dict[str, Any]:
 
 
 def _restore(parts: Mapping[str, Part], state: Mapping[str, Any]) -> None:
-    """Puts back what :func:`_state` gave; parts of other names or shapes raise."""
+    """Put back what :func:`_state` gave; parts of other names or shapes raise."""
     if set(parts) != set(state["parts"]):
         raise ValueError("its training has other parts")
     for name, part in parts.items():

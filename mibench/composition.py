@@ -105,7 +105,7 @@ DESCRIPTIONS = ("name", "variant_of", "recipe", "access")
 
 
 def register_with_hydra() -> None:
-    """Registers the resolvers that yamls may use, and the sweeper.
+    """Register the resolvers that yamls may use, and the sweeper.
 
     - ``${by_budget:smoke,standard,paper}``: a method's own lengths, once per budget.
     - ``${by_batch:{1:2e-3,4:1e-3}}``: settings calibrated for some sizes of a client's batch; the largest of these that
@@ -132,7 +132,7 @@ def register_with_hydra() -> None:
 
 
 def opened(words: Sequence[str]) -> list[str]:
-    """Returns the words of a command line with those that set options of a stack's parts as Hydra takes new keys.
+    """Return the words of a command line with those that set options of a stack's parts as Hydra takes new keys.
 
     >>> opened(["defense=stack", "defense.options.bido.a1=0.1"])
     ['defense=stack', '++defense.options.bido.a1=0.1']
@@ -141,7 +141,7 @@ def opened(words: Sequence[str]) -> list[str]:
 
 
 def compose(overrides: Sequence[str] = ()) -> DictConfig:
-    """Returns the configuration that a command line with these overrides would run."""
+    """Return the configuration that a command line with these overrides would run."""
     from hydra import compose as hydra_compose
     from hydra import initialize_config_dir
 
@@ -151,7 +151,7 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
 
 
 def compose_within(loader: ConfigLoader, overrides: Sequence[str]) -> DictConfig:
-    """Returns one cell as a running Hydra application would compose it, with its search path."""
+    """Return one cell as a running Hydra application would compose it, with its search path."""
     from hydra.types import RunMode
 
     words = [*opened(overrides), *search_path_override()]
@@ -162,12 +162,12 @@ def compose_within(loader: ConfigLoader, overrides: Sequence[str]) -> DictConfig
 
 
 def plain(node: DictConfig) -> dict[str, Any]:
-    """Returns a configuration node as resolved plain data."""
+    """Return a configuration node as resolved plain data."""
     return cast(dict[str, Any], OmegaConf.to_container(node, resolve=True))
 
 
 def block(cfg: DictConfig, axis: str) -> dict[str, Any]:
-    """Returns the resolved block of one axis.
+    """Return the resolved block of one axis.
 
     Raises:
         UserError: If something else than a block stands there.
@@ -182,7 +182,7 @@ def block(cfg: DictConfig, axis: str) -> dict[str, Any]:
 
 
 def with_parts(node: dict[str, Any], cfg: DictConfig) -> dict[str, Any]:
-    """Returns the block of a stack with its parts' own blocks in place of their names; any other as it is.
+    """Return the block of a stack with its parts' own blocks in place of their names; any other as it is.
 
     Raises:
         UserError: If a part does not exist or stands there twice, or options are those of no part.
@@ -209,7 +209,7 @@ def with_parts(node: dict[str, Any], cfg: DictConfig) -> dict[str, Any]:
 
 
 def component_of(node: Mapping[str, Any], key: str = "") -> tuple[Any, dict[str, Any]]:
-    """Returns the class that a resolved block names, and its options, which are found to be known and of its types.
+    """Return the class that a resolved block names, and its options, which are found to be known and of its types.
 
     Args:
         node: The block.
@@ -232,7 +232,7 @@ def component_of(node: Mapping[str, Any], key: str = "") -> tuple[Any, dict[str,
 
 
 def build(node: Mapping[str, Any], **extra: Any) -> Any:
-    """Returns the component that a resolved block describes.
+    """Return the component that a resolved block describes.
 
     Raises:
         UserError: If an option is unknown or has a wrong type.
@@ -242,18 +242,18 @@ def build(node: Mapping[str, Any], **extra: Any) -> Any:
 
 
 def key_of_block(name: str, component: type) -> str:
-    """Returns the key under which a component's block stands in a cell: ``attack``, ``metric.psnr``."""
+    """Return the key under which a component's block stands in a cell: ``attack``, ``metric.psnr``."""
     axis = AXIS_OF.get(type(getattr(component, "card", None)), "logger")
     return f"{axis}.{name}" if axis == "metric" else axis
 
 
 def content_of(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns a component's block with the content of the user's own folders and files instead of their paths."""
+    """Return a component's block with the content of the user's own folders and files instead of their paths."""
     return {option: _content(option, value) for option, value in node.items()}
 
 
 def own_files(plan: Plan) -> list[str]:
-    """Returns the options of a cell that name the user's own folders, files and modules, as ``KEY=VALUE``."""
+    """Return the options of a cell that name the user's own folders, files and modules, as ``KEY=VALUE``."""
     return [
         f"{axis}.{option}={value}"
         for axis in ("dataset", "target", "prior")
@@ -263,7 +263,7 @@ def own_files(plan: Plan) -> list[str]:
 
 
 def _content(option: str, value: Any) -> Any:
-    """Returns a digest for what ``root``, ``file``, ``weights`` and ``factory`` name, any other value as is."""
+    """Return a digest for what ``root``, ``file``, ``weights`` and ``factory`` name, any other value as is."""
     if not value or not isinstance(value, str | Path) or not OWN.fullmatch(option) or str(value) in PUBLIC_SETS:
         return value
     if option == "factory":
@@ -276,14 +276,14 @@ def _content(option: str, value: Any) -> Any:
 
 @cache
 def file_digest(path: Path, changed: int) -> str:
-    """Returns the SHA-256 of a file, read once for every time at which it was ``changed``."""
+    """Return the SHA-256 of a file, read once for every time at which it was ``changed``."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 @cache
 def source_digest(module: str) -> str:
-    """Returns the SHA-256 of a module's source file, empty where there is none; the module is not imported."""
+    """Return the SHA-256 of a module's source file, empty where there is none; the module is not imported."""
     try:
         found = importlib.util.find_spec(module)
         return hashlib.sha256(Path(str(found and found.origin)).read_bytes()).hexdigest()
@@ -293,7 +293,7 @@ def source_digest(module: str) -> str:
 
 @cache
 def folder_digest(root: Path) -> str:
-    """Returns the SHA-256 of the names and contents of all files below a folder."""
+    """Return the SHA-256 of the names and contents of all files below a folder."""
     sha = hashlib.sha256()
     for file in sorted(path for path in root.rglob("*") if path.is_file()):
         sha.update(str(file.relative_to(root)).encode())
@@ -353,7 +353,7 @@ class Plan:
 
 
 def essential(config: Mapping[str, Any], attack: AttackCard) -> dict[str, Any]:
-    """Returns a cell's configuration without what makes no difference to it.
+    """Return a cell's configuration without what makes no difference to it.
 
     These are the keys of the machine, the grants of ``GRANTS_ON_USE`` that the cell's attack does not use, those of
     ``GRANTS_WHEN_SET`` that stand at their default, and what is left to the evaluation models' own recipes.
@@ -374,7 +374,7 @@ def essential(config: Mapping[str, Any], attack: AttackCard) -> dict[str, Any]:
 
 
 def version_of(node: Mapping[str, Any]) -> int | list[Any]:
-    """Returns the revision of a component, and of one outside mibench the digest of its file beside it.
+    """Return the revision of a component, and of one outside mibench the digest of its file beside it.
 
     Whoever writes a method of their own changes it often, and would not raise ``revision`` each time.
     """
@@ -386,7 +386,7 @@ def version_of(node: Mapping[str, Any]) -> int | list[Any]:
 
 
 def plan_cell(cfg: DictConfig) -> Plan:
-    """Reads the cards of a composed cell; nothing heavy is imported.
+    """Read the cards of a composed cell; nothing heavy is imported.
 
     Raises:
         UserError: If a key is unknown or its value of a wrong type or range, or a block names no component of its axis.
@@ -428,7 +428,7 @@ def plan_cell(cfg: DictConfig) -> Plan:
 
 
 def card_of_axis(axis: str, node: Mapping[str, Any]) -> Card:
-    """Returns the card of a block.
+    """Return the card of a block.
 
     Raises:
         UserError: If the block names a component of another axis, or bears another name than the component.
@@ -442,7 +442,7 @@ def card_of_axis(axis: str, node: Mapping[str, Any]) -> Card:
 
 
 def check_keys(block: str, node: Any) -> None:
-    """Refuses keys that are no words, such as those of ``{1: a}``.
+    """Refuse keys that are no words, such as those of ``{1: a}``.
 
     Raises:
         UserError: Naming the key and where it stands.
@@ -455,7 +455,7 @@ def check_keys(block: str, node: Any) -> None:
 
 
 def check_top(config: Mapping[str, Any]) -> None:
-    """Refuses keys outside the components' blocks that are unknown, missing, or of a wrong type or range.
+    """Refuse keys outside the components' blocks that are unknown, missing, or of a wrong type or range.
 
     Raises:
         UserError: Naming the key, what it should be and what it is.
@@ -479,7 +479,7 @@ def check_top(config: Mapping[str, Any]) -> None:
 
 
 def refuse_incompatible(plan: Plan) -> None:
-    """Raises where the cell's parts cannot meet.
+    """Raise where the cell's parts cannot meet.
 
     Raises:
         IncompatibleCellError: With the reason in the threat model's words.
@@ -489,7 +489,7 @@ def refuse_incompatible(plan: Plan) -> None:
 
 
 def metric_blocks(plan: Plan) -> list[dict[str, Any]]:
-    """Returns the blocks of the metrics to compute: those chosen, or the task's own where none were.
+    """Return the blocks of the metrics to compute: those chosen, or the task's own where none were.
 
     Raises:
         UserError: If a chosen metric is of another task or modality.
@@ -515,12 +515,12 @@ def metric_blocks(plan: Plan) -> list[dict[str, Any]]:
 
 
 def target_block(plan: Plan, name: str) -> dict[str, Any]:
-    """Returns the resolved block of another architecture than the cell's own (an evaluation model's)."""
+    """Return the resolved block of another architecture than the cell's own (an evaluation model's)."""
     root = OmegaConf.create({"budget": dict(plan.config["budget"])})
     root.target = OmegaConf.load(entry("target", name).file)
     return plain(root.target)
 
 
 def folder(plan: Plan, name: str) -> Path:
-    """Returns one of the folders of ``paths``."""
+    """Return one of the folders of ``paths``."""
     return Path(plan.config["paths"][name]).expanduser()

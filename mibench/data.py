@@ -49,7 +49,7 @@ class InputSpec:
     mirrored: bool = False
 
     def column(self, name: str) -> int:
-        """Returns the position of the column called ``name``."""
+        """Return the position of the column called ``name``."""
         return [column.name for column in self.columns].index(name)
 
 
@@ -73,11 +73,11 @@ class Examples:
         return Examples(self.x[index], self.y[index])
 
     def to(self, device: torch.device | str) -> Examples:
-        """Returns the same examples on ``device``."""
+        """Return the same examples on ``device``."""
         return Examples(self.x.to(device), self.y.to(device))
 
     def digest(self) -> str:
-        """Returns the SHA-256 of shapes, types and values."""
+        """Return the SHA-256 of shapes, types and values."""
         sha = hashlib.sha256()
         for tensor in (self.x, self.y):
             sha.update(f"{tuple(tensor.shape)}{tensor.dtype}".encode())
@@ -86,7 +86,7 @@ class Examples:
 
 
 def shared_rows(public: Tensor, *seen: Tensor) -> list[int]:
-    """Returns the rows of ``public`` that are, bit for bit, rows of a tensor in ``seen``."""
+    """Return the rows of ``public`` that are, bit for bit, rows of a tensor in ``seen``."""
 
     def digests(x: Tensor) -> list[bytes]:
         return [hashlib.sha256(row.contiguous().numpy()).digest() for row in x.cpu()]
@@ -103,7 +103,7 @@ class Population:
     test: Examples
 
     def digest(self) -> str:
-        """Returns the SHA-256 of both parts."""
+        """Return the SHA-256 of both parts."""
         return hashlib.sha256((self.train.digest() + self.test.digest()).encode()).hexdigest()
 
 
@@ -132,7 +132,7 @@ class Captured:
     secret: Examples | None
 
     def digest(self) -> str:
-        """Returns the SHA-256 of what an attack sees."""
+        """Return the SHA-256 of what an attack sees."""
         sha = hashlib.sha256(f"{self.delta}{self.batch_size}{self.local}{self.labels}".encode())
         for name, value in sorted(self.update.items()):
             sha.update(name.encode() + value.contiguous().numpy().tobytes())

@@ -29,7 +29,7 @@ def has_large_convolutions(model: nn.Module, places: int) -> bool:
 
 @contextmanager
 def lean_convolutions(least: float = LEAST) -> Iterator[None]:
-    """Makes the 2d convolutions of forward passes inside the block leave out what gradient matching never asks for.
+    """Make the 2d convolutions of forward passes inside the block leave out what gradient matching never asks for.
 
     The first backward pass must be taken with ``create_graph=True`` and gives what it always gives; the second one, by
     the input, likewise. A derivative of the second order *by the weights* is not there: :func:`torch.autograd.grad`

@@ -16,7 +16,7 @@ class UserError(MibenchError):
 
 
 def nearest(name: str, known: Iterable[str], otherwise: str) -> str:
-    """Returns ``did you mean ...?`` with the names that resemble ``name``, or ``otherwise`` where none does.
+    """Return ``did you mean ...?`` with the names that resemble ``name``, or ``otherwise`` where none does.
 
     Of dotted names the last part is compared, with those of the same block; and a last part is found in any block.
     """

@@ -59,7 +59,7 @@ class Download:
 
 
 def read_downloads(source: Path, class_name: str) -> tuple[Download, ...]:
-    """Returns the literal ``downloads`` of a class in a source file, without importing it; empty where it has none."""
+    """Return the literal ``downloads`` of a class in a source file, without importing it; empty where it has none."""
     for node in ast.parse(source.read_text(encoding="utf-8")).body:
         for statement in node.body if isinstance(node, ast.ClassDef) and node.name == class_name else ():
             if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "downloads":
@@ -74,12 +74,12 @@ def _literal(call: ast.expr) -> Download:
 
 
 def found(download: Download, root: Path) -> Path | None:
-    """Returns the file or folder, or one that serves instead, where it is below ``root``; nothing is checked."""
+    """Return the file or folder, or one that serves instead, where it is below ``root``; nothing is checked."""
     return next((path for name in (download.path, *download.instead) if (path := root / name).exists()), None)
 
 
 def fetch(download: Download, root: Path) -> str:
-    """Puts one file where it belongs, unless it is there, and returns what can be said of it, as a clause.
+    """Put one file where it belongs, unless it is there, and return what can be said of it, as a clause.
 
     The file appears under its name only when it is whole and its checksum is right.
 
@@ -115,7 +115,7 @@ def fetch(download: Download, root: Path) -> str:
 
 
 def _stream(url: str, file: Path, target: Path) -> None:
-    """Writes what an address answers to ``file``, behind a progress bar on a terminal."""
+    """Write what an address answers to ``file``, behind a progress bar on a terminal."""
     from tqdm import tqdm
 
     instead = f"try again, or fetch it in another way and put it at {target}"
@@ -139,14 +139,14 @@ def _stream(url: str, file: Path, target: Path) -> None:
 
 
 def _member(archive: Path, name: str, file: Path) -> Path:
-    """Takes one member out of a zip and returns where it was put."""
+    """Take one member out of a zip and return where it was put."""
     with zipfile.ZipFile(archive) as pack, pack.open(name) as source, file.open("wb") as out:
         shutil.copyfileobj(source, out, CHUNK)
     return file
 
 
 def _unpack(archive: Path, kind: str, folder: Path) -> None:
-    """Unpacks a whole archive into an empty folder.
+    """Unpack a whole archive into an empty folder.
 
     Raises:
         FetchError: If a member would land outside of the folder, or is no plain file or folder.
@@ -171,7 +171,7 @@ def _refuse_escapes(archive: Path, folder: Path, names: Sequence[str]) -> None:
 
 
 def _checked(download: Download, file: Path, otherwise: str) -> str:
-    """Returns what the checksum says, to stand behind "is there" or "was fetched".
+    """Return what the checksum says, to stand behind "is there" or "was fetched".
 
     Raises:
         FetchError: If it is another than the published one.
@@ -188,7 +188,7 @@ def _checked(download: Download, file: Path, otherwise: str) -> str:
 
 
 def checked_weights(what: str, file: Path, source: str, sha256: str = "") -> str:
-    """Returns the SHA-256 of a published network's file.
+    """Return the SHA-256 of a published network's file.
 
     Args:
         what: Who needs it.

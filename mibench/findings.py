@@ -120,7 +120,7 @@ class Finding:
 
 
 def findings_of(rows: pd.DataFrame) -> list[Finding]:
-    """Returns the cells of stored rows, in their order."""
+    """Return the cells of stored rows, in their order."""
     names = [field.name for field in dataclasses.fields(Score)]
     found = []
     for _, part in rows.groupby("cell_id", sort=False):
@@ -131,7 +131,7 @@ def findings_of(rows: pd.DataFrame) -> list[Finding]:
 
 
 def conclusion(found: Sequence[Finding]) -> tuple[str, str, str]:
-    """Returns the heading of the page, its tone (``bad``, ``unsure``, ``calm``) and one sentence of explanation.
+    """Return the heading of the page, its tone (``bad``, ``unsure``, ``calm``) and one sentence of explanation.
 
     They are about the model as it is: cells without defense, or where there are none, those with one.
     """
@@ -169,7 +169,7 @@ def conclusion(found: Sequence[Finding]) -> tuple[str, str, str]:
 
 
 def sentences(one: Finding) -> list[str]:
-    """Returns what the attacker owned, what was brought out, by comparison, and how good the model is."""
+    """Return what the attacker owned, what was brought out, by comparison, and how good the model is."""
     assert one.headline is not None
     value, control = SAYS[one.facts["task"]]
     knowledge = [OWNS[word] for part in one.facts["knowledge"].split(",") if (word := part.partition(":")[0]) in OWNS]
@@ -184,10 +184,10 @@ def sentences(one: Finding) -> list[str]:
 
 
 def amount(score: Score, value: float) -> str:
-    """Returns a value of a headline number in its unit, or as per cent."""
+    """Return a value of a headline number in its unit, or as per cent."""
     return f"{value:.3g} {score.unit}" if score.unit else f"{value:.0%}"
 
 
 def reasons(one: Finding) -> str:
-    """Returns why a cell was not measured."""
+    """Return why a cell was not measured."""
     return " ".join(dict.fromkeys(score.reason for score in one.scores if score.reason)) or "Nothing was measured."

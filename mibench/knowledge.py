@@ -56,14 +56,14 @@ class Knowledge:
         return self.latent_prior
 
     def companions(self, view: View) -> tuple[WhiteBoxView, ...]:
-        """Returns views of the further models of the same people that are granted, on the account of ``view``.
+        """Return views of the further models of the same people that are granted, on the account of ``view``.
 
         What is sent through one of them counts as if it were sent through the victim.
         """
         return () if self.ensemble is None else self.ensemble(view.ledger)
 
     def fact(self, name: str) -> Any:
-        """Returns a granted side fact.
+        """Return a granted side fact.
 
         Raises:
             NotGrantedError: If the cell does not grant it.

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def named(answers: Tensor) -> Tensor:
-    """Returns the most probable class of every answer ``(N, classes)``, -1 for one of zeros: the service abstains.
+    """Return the most probable class of every answer ``(N, classes)``, -1 for one of zeros: the service abstains.
 
     >>> named(torch.tensor([[0.1, 0.9], [0.0, 0.0]])).tolist()
     [1, -1]
@@ -38,7 +38,7 @@ class Normalise(nn.Module):
         self.register_buffer("std", std.float().reshape(shape))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the normalised input."""
+        """Return the normalised input."""
         return (x - self.mean) / self.std
 
 
@@ -62,7 +62,7 @@ class Classifier(nn.Module):
     cut: int | None = None
 
     def blocks(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Returns the output of every stage for inputs ``(N, ...)``."""
+        """Return the output of every stage for inputs ``(N, ...)``."""
         outputs = []
         h = self.normalise(x)
         for stage in self.stages:
@@ -71,15 +71,15 @@ class Classifier(nn.Module):
         return tuple(outputs)
 
     def pool(self, last: Tensor) -> Tensor:
-        """Returns the penultimate features ``(N, F)`` from the last stage's output."""
+        """Return the penultimate features ``(N, F)`` from the last stage's output."""
         return last.flatten(1)
 
     def features(self, x: Tensor) -> Tensor:
-        """Returns the penultimate features of shape ``(N, F)``."""
+        """Return the penultimate features of shape ``(N, F)``."""
         return self.pool(self.blocks(x)[-1])
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns logits of shape ``(N, classes)``."""
+        """Return logits of shape ``(N, classes)``."""
         logits: Tensor = self.head(self.features(x))
         return logits
 
@@ -89,7 +89,7 @@ class Classifier(nn.Module):
         return nn.Sequential(self.normalise, *self.stages[: (self.cut or 0) + 1])
 
     def server(self, features: Tensor) -> Tensor:
-        """Returns logits of shape ``(N, classes)`` for what :attr:`client` gave."""
+        """Return logits of shape ``(N, classes)`` for what :attr:`client` gave."""
         h = features
         for stage in self.stages[(self.cut or 0) + 1 :]:
             h = stage(h)
@@ -111,13 +111,13 @@ class Classifier(nn.Module):
         return next(self.parameters()).device
 
     def forward_with_blocks(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Returns logits and the output of every stage from one forward pass."""
+        """Return logits and the output of every stage from one forward pass."""
         outputs = self.blocks(x)
         return self.head(self.pool(outputs[-1])), outputs
 
     @torch.no_grad()
     def predict_proba(self, x: Tensor, batch_size: int = 512) -> Tensor:
-        """Returns probabilities ``(N, classes)`` on the model's device, computed in batches in evaluation mode."""
+        """Return probabilities ``(N, classes)`` on the model's device, computed in batches in evaluation mode."""
         mode = self.training
         self.eval()
         result = torch.cat([self(part.to(self.device)).softmax(1) for part in x.split(batch_size)])
@@ -138,14 +138,14 @@ class LatentPrior(nn.Module, ABC):
 
     @abstractmethod
     def generate(self, z: Tensor) -> Tensor:
-        """Returns images of shape ``(N, C, H, W)`` in [0, 1] for latents of shape ``(N, latent_dim)``."""
+        """Return images of shape ``(N, C, H, W)`` in [0, 1] for latents of shape ``(N, latent_dim)``."""
 
     @abstractmethod
     def critic(self, x: Tensor) -> Tensor:
-        """Returns the realism score of images, shape ``(N,)``; larger is more like the public data."""
+        """Return the realism score of images, shape ``(N,)``; larger is more like the public data."""
 
     def sample_latent(self, n: int, generator: torch.Generator) -> Tensor:
-        """Returns ``n`` independent latent draws of shape ``(n, latent_dim)`` on the generator's device."""
+        """Return ``n`` independent latent draws of shape ``(n, latent_dim)`` on the generator's device."""
         return torch.randn(n, self.latent_dim, generator=generator, device=generator.device)
 
 
@@ -162,18 +162,18 @@ class ClassPrior(LatentPrior):
 
     @abstractmethod
     def generate_class(self, z: Tensor, labels: Tensor) -> Tensor:
-        """Returns images ``(N, C, H, W)`` in [0, 1] for latents ``(N, latent_dim)`` and class ids ``(N,)``."""
+        """Return images ``(N, C, H, W)`` in [0, 1] for latents ``(N, latent_dim)`` and class ids ``(N,)``."""
 
     @abstractmethod
     def critic_class(self, x: Tensor, labels: Tensor) -> Tensor:
-        """Returns the realism score of images as pictures of their class, shape ``(N,)``; larger is more like one."""
+        """Return the realism score of images as pictures of their class, shape ``(N,)``; larger is more like one."""
 
     def generate(self, z: Tensor) -> Tensor:
-        """Returns one image per latent, of class 0, 1, 2 ... in turn."""
+        """Return one image per latent, of class 0, 1, 2 ... in turn."""
         return self.generate_class(z, self._in_turn(len(z), z.device))
 
     def critic(self, x: Tensor) -> Tensor:
-        """Returns the realism score of images, taken as of class 0, 1, 2 ... in turn."""
+        """Return the realism score of images, taken as of class 0, 1, 2 ... in turn."""
         return self.critic_class(x, self._in_turn(len(x), x.device))
 
     def _in_turn(self, n: int, device: torch.device) -> Tensor:
@@ -193,7 +193,7 @@ class InpaintingPrior(LatentPrior):
 
     @abstractmethod
     def fill(self, masked: Tensor, hole: Tensor, z: Tensor) -> Tensor:
-        """Returns completed images in [0, 1]; outside the hole they are the very pixels given.
+        """Return completed images in [0, 1]; outside the hole they are the very pixels given.
 
         Args:
             masked: Images ``(N, C, H, W)`` in [0, 1]; what they hold inside the hole is ignored.
@@ -203,7 +203,7 @@ class InpaintingPrior(LatentPrior):
 
     @abstractmethod
     def local_critic(self, x: Tensor, draws: torch.Generator) -> Tensor:
-        """Returns the realism score of one random window, the same in all images, shape ``(N,)``.
+        """Return the realism score of one random window, the same in all images, shape ``(N,)``.
 
         Args:
             x: Images ``(N, C, H, W)``.
@@ -211,11 +211,11 @@ class InpaintingPrior(LatentPrior):
         """
 
     def realism(self, x: Tensor, draws: torch.Generator) -> Tensor:
-        """Returns the score of the whole image and of a random window of it together, shape ``(N,)``."""
+        """Return the score of the whole image and of a random window of it together, shape ``(N,)``."""
         return self.critic(x) + self.local_critic(x, draws)
 
     def generate(self, z: Tensor) -> Tensor:
-        """Returns what the prior makes of an image that is all hole, shape ``(N, C, H, W)``."""
+        """Return what the prior makes of an image that is all hole, shape ``(N, C, H, W)``."""
         nothing = torch.zeros(len(z), *self.shape, device=z.device)
         return self.fill(nothing, torch.ones_like(nothing[:, :1], dtype=torch.bool), z)
 
@@ -250,7 +250,7 @@ class StylePrior(LatentPrior):
 
     @abstractmethod
     def styles(self, z: Tensor, psi: float = 1.0, cutoff: int | None = None) -> Tensor:
-        """Returns styles ``(N, num_ws, w_dim)`` of latents ``(N, latent_dim)``.
+        """Return styles ``(N, num_ws, w_dim)`` of latents ``(N, latent_dim)``.
 
         Args:
             z: The latents.
@@ -260,19 +260,19 @@ class StylePrior(LatentPrior):
 
     @abstractmethod
     def blocks(self, ws: Tensor, state: StyleState | None, start: int, stop: int) -> StyleState:
-        """Returns the state after blocks ``start`` to ``stop - 1``; ``state`` is None where ``start`` is 0.
+        """Return the state after blocks ``start`` to ``stop - 1``; ``state`` is None where ``start`` is 0.
 
         Noise is constant, so running blocks in parts gives what running them at once gives.
         """
 
     @abstractmethod
     def finish(self, state: StyleState) -> Tensor:
-        """Returns the image of the last block's state: nominally in [0, 1], not clipped, shape ``(N, C, H, W)``."""
+        """Return the image of the last block's state: nominally in [0, 1], not clipped, shape ``(N, C, H, W)``."""
 
     def synthesise(self, ws: Tensor, state: StyleState | None = None, start: int = 0) -> Tensor:
-        """Returns images of styles, not clipped, entered at block ``start`` with its ``state``."""
+        """Return images of styles, not clipped, entered at block ``start`` with its ``state``."""
         return self.finish(self.blocks(ws, state, start, self.num_blocks))
 
     def generate(self, z: Tensor) -> Tensor:
-        """Returns images ``(N, C, H, W)`` in [0, 1] for latents ``(N, latent_dim)``, without truncation."""
+        """Return images ``(N, C, H, W)`` in [0, 1] for latents ``(N, latent_dim)``, without truncation."""
         return self.synthesise(self.styles(z)).clamp(0, 1)

@@ -1,14 +1,16 @@
-"""What an option may be: the type and the range that a constructor's annotations state, checked and said in words."""
+"""What an option may be: the type and the range that a field's annotation states, checked and said in words."""
 
 from __future__ import annotations
 
+import dataclasses
 import inspect
 import types
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar, TypeVar
 
 from mibench.errors import UserError, nearest
 
@@ -60,8 +62,62 @@ NAMES: Mapping[Any, tuple[str, str]] = {
 }
 
 
+T = TypeVar("T")
+
+
+class Options:
+    """A component whose options are dataclass fields: their types and ranges hold wherever it is made.
+
+    A component is decorated with ``@dataclass(kw_only=True, eq=False)``, each option is a field with a docstring below
+    it, and what follows from options is set in ``__post_init__``, after that of this class. A base class without
+    options is not decorated.
+
+    Attributes:
+        block: The key below which the options stand in a configuration, for messages.
+
+    Raises:
+        UserError: If an option has a value that its annotation does not allow.
+    """
+
+    block: ClassVar[str] = "options"
+
+    def __post_init__(self) -> None:
+        """Check every option against its annotation."""
+        component: type = type(self)
+        for name, kind in field_types(component).items():
+            check_value(f"{self.block}.{name}", kind, getattr(self, name))
+
+
+def option(default: T, *, since: int) -> T:
+    """Return the default of an option that was added in revision ``since`` of its component.
+
+    A component whose option stands at this default is the component of before: the option is then left out of every
+    identity and key.
+    """
+    field: T = dataclasses.field(default=default, metadata={"since": since})
+    return field
+
+
+@cache
+def field_types(component: type) -> dict[str, Any]:
+    """Return the annotation of every field that a dataclass is made with, by name."""
+    hints = typing.get_type_hints(component, include_extras=True)
+    return {field.name: hints[field.name] for field in dataclasses.fields(component) if field.init}
+
+
+@cache
+def expected_types(component: type) -> dict[str, Any]:
+    """Return the annotation of every option of a component, by name: its fields, or its constructor's arguments."""
+    own = vars(component)
+    if dataclasses.is_dataclass(component) and ("__dataclass_params__" in own or "__init__" not in own):
+        return field_types(component)
+    constructor = own.get("__init__") or component.__init__  # type: ignore[misc]
+    hints = typing.get_type_hints(constructor, include_extras=True)
+    return {name: hints.get(name, Any) for name in inspect.signature(component).parameters if name != "spec"}
+
+
 def check_types(block: str, component: type, options: Any) -> None:
-    """Refuses options that a constructor does not know, or whose values its annotations do not allow.
+    """Refuse options that a component does not have, or whose values its annotations do not allow.
 
     Args:
         block: The key below which the options stand (``attack``).
@@ -76,18 +132,16 @@ def check_types(block: str, component: type, options: Any) -> None:
             f"Expected {block} to be a block of options, but got '{shown(options)}'; set them one by one with "
             f"{block}.OPTION=VALUE."
         )
-    constructor = vars(component).get("__init__") or component.__init__  # type: ignore[misc]
-    expected = typing.get_type_hints(constructor, include_extras=True)
-    known = [key for key in inspect.signature(component).parameters if key != "spec"]
-    for option, value in options.items():
-        if option not in known:
-            hint = nearest(str(option), known, f"it has {', '.join(known) or 'none'}.")
-            raise UserError(f"{block} has no option '{option}'; {hint}")
-        check_value(f"{block}.{option}", expected.get(option, Any), value)
+    expected = expected_types(component)
+    for name, value in options.items():
+        if name not in expected:
+            hint = nearest(str(name), expected, f"it has {', '.join(expected) or 'none'}.")
+            raise UserError(f"{block} has no option '{name}'; {hint}")
+        check_value(f"{block}.{name}", expected[name], value)
 
 
 def check_value(key: str, kind: Any, value: Any) -> None:
-    """Refuses a value that an annotation does not allow.
+    """Refuse a value that an annotation does not allow.
 
     Raises:
         UserError: Naming the key, what it should be and what it is.
@@ -122,7 +176,7 @@ def fits(value: Any, kind: Any) -> bool:
 
 
 def in_words(kind: Any, plural: bool = False) -> str:
-    """Returns an annotated type as a person would say it.
+    """Return an annotated type as a person would say it.
 
     >>> in_words(Count | None), in_words(Sequence[int])
     ('a whole number of at least 1 or null', 'a list of whole numbers')
@@ -147,6 +201,6 @@ def in_words(kind: Any, plural: bool = False) -> str:
 
 
 def shown(value: Any) -> str:
-    """Returns a value as it is written on the command line, cut where it is long."""
+    """Return a value as it is written on the command line, cut where it is long."""
     text = "null" if value is None else str(value).lower() if isinstance(value, bool) else str(value)
     return text if len(text) <= 80 else f"{text[:77]}..."

@@ -36,7 +36,7 @@ class SheetRow:
 
 
 def draw_sheet(path: Path, headings: Sequence[str], rows: Sequence[SheetRow], caption: str) -> Path:
-    """Writes a PNG with one row per target and one group of tiles per heading, and returns the path.
+    """Write a PNG with one row per target and one group of tiles per heading, and return the path.
 
     The file appears whole or not at all: it is written under another name and then renamed.
     """
@@ -74,7 +74,7 @@ def draw_sheet(path: Path, headings: Sequence[str], rows: Sequence[SheetRow], ca
 
 
 def wrapped(title: str, fits: Callable[[str], bool]) -> str:
-    r"""Returns a title in lines that fit, broken at spaces and underscores; a word that does not fit is cut short.
+    r"""Return a title in lines that fit, broken at spaces and underscores; a word that does not fit is cut short.
 
     >>> wrapped("Silvio_Berlusconi", lambda text: len(text) <= 9)
     'Silvio\nBerlusco…'

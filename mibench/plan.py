@@ -57,7 +57,7 @@ class Grid:
     strengths: bool = False
 
     def cells(self, given: Sequence[str] = ()) -> list[Overrides]:
-        """Returns the overrides of every cell; what is ``given`` on the command line wins over the grid."""
+        """Return the overrides of every cell; what is ``given`` on the command line wins over the grid."""
         said = {key_of(override): override.partition("=")[2] for override in given}
         axes = {axis: values for axis, values in self.axes.items() if axis not in said}
         if self.strengths and "all" in axes.get("defense", ()):
@@ -73,7 +73,7 @@ class Grid:
     def _worded(
         self, cell: Mapping[str, Any], said: Mapping[str, str], variant: str, given: Sequence[str]
     ) -> list[Overrides]:
-        """Returns the overrides of a cell at every level of its defense; none where it is left out."""
+        """Return the overrides of a cell at every level of its defense; none where it is left out."""
         named = {"variant": variant, **said, **cell}
         if any(_matches(named, excluded) and not set(excluded) <= set(said) for excluded in self.exclude):
             return []
@@ -93,7 +93,7 @@ class Grid:
 
 
 def written(value: Any) -> str:
-    """Returns a grid's value as the command line writes it.
+    """Return a grid's value as the command line writes it.
 
     >>> written(None), written(0.5), written("gmi")
     ('null', '0.5', 'gmi')
@@ -117,7 +117,7 @@ class PlannedCell:
 
 
 def read_grid(node: Mapping[str, Any]) -> Grid:
-    """Returns the grid that a composed ``grid`` block describes.
+    """Return the grid that a composed ``grid`` block describes.
 
     Raises:
         UserError: If the block is malformed.
@@ -161,7 +161,7 @@ class _Groups:
 
 
 def every_attack(words: Sequence[str]) -> list[str]:
-    """Returns the words of a sweep with ``attack=worst_case`` replaced by all attacks of ``attack.access``.
+    """Return the words of a sweep with ``attack=worst_case`` replaced by all attacks of ``attack.access``.
 
     Floors, which look at nothing, and wrappers, whose bases stand there themselves, are left out.
 
@@ -185,7 +185,7 @@ def every_attack(words: Sequence[str]) -> list[str]:
 
 
 def _adapted(cell: dict[str, Any], fixed: Sequence[str], given: Sequence[str]) -> list[dict[str, Any]]:
-    """Returns a cell with ``attack=adaptive`` as those of the attackers who know of its defense; any other as it is.
+    """Return a cell with ``attack=adaptive`` as those of the attackers who know of its defense; any other as it is.
 
     Attackers of another setting, or with another choice of what the cell says, are left out.
     """
@@ -203,7 +203,7 @@ def _adapted(cell: dict[str, Any], fixed: Sequence[str], given: Sequence[str]) -
 
 
 def _defense_card(name: str, said: Mapping[str, str]) -> DefenseCard:
-    """Returns the card of a chosen defense, of several at once where ``said`` names its parts."""
+    """Return the card of a chosen defense, of several at once where ``said`` names its parts."""
     defense = _entry("defense", name)
     if "defense.parts" not in said or "parts" not in defense.node:
         return cast(DefenseCard, defense.card)
@@ -219,7 +219,7 @@ CENTRAL = "central"
 
 
 def products_of(words: Sequence[str]) -> list[list[str]]:
-    """Returns every combination of what the command line writes with commas, ``range()``, ``choice()`` and ``glob()``.
+    """Return every combination of what the command line writes with commas, ``range()``, ``choice()`` and ``glob()``.
 
     Raises:
         hydra.errors.OverrideParseException: If a word cannot be read.
@@ -233,7 +233,7 @@ def products_of(words: Sequence[str]) -> list[list[str]]:
 
 
 def cells_of(grid: Grid, products: Sequence[Sequence[str]]) -> list[Overrides]:
-    """Returns the cells of a grid under every combination of the command line, without the keys that steer a sweep.
+    """Return the cells of a grid under every combination of the command line, without the keys that steer a sweep.
 
     A grid without axes leaves each combination as the one cell it is.
 
@@ -254,7 +254,7 @@ def cells_of(grid: Grid, products: Sequence[Sequence[str]]) -> list[Overrides]:
 
 
 def plan_cells(cells: Sequence[Overrides]) -> list[PlannedCell]:
-    """Returns every cell with its choices and the reason why it cannot be run, if any.
+    """Return every cell with its choices and the reason why it cannot be run, if any.
 
     Raises:
         UnknownNameError: If a choice does not exist.
@@ -263,17 +263,17 @@ def plan_cells(cells: Sequence[Overrides]) -> list[PlannedCell]:
 
 
 def unseeded(planned: PlannedCell) -> Overrides:
-    """Returns what a cell is but for its seed, which the reason why it cannot be run does not depend on."""
+    """Return what a cell is but for its seed, which the reason why it cannot be run does not depend on."""
     return tuple(override for override in planned.overrides if key_of(override) != "seed")
 
 
 def key_of(override: str) -> str:
-    """Returns the key of ``KEY=VALUE``, without Hydra's ``+`` or ``~``."""
+    """Return the key of ``KEY=VALUE``, without Hydra's ``+`` or ``~``."""
     return override.partition("=")[0].lstrip("+~")
 
 
 def choices_of(overrides: Sequence[str]) -> dict[str, str]:
-    """Returns the choice of every axis that Hydra would compose, read from the defaults lists alone."""
+    """Return the choice of every axis that Hydra would compose, read from the defaults lists alone."""
     said = {key_of(override): override.partition("=")[2] for override in overrides}
     order, chosen = _defaults()
     chosen = {**chosen, **{axis: said[axis] for axis in order if axis in said}}
@@ -290,7 +290,7 @@ def choices_of(overrides: Sequence[str]) -> dict[str, str]:
 
 
 def _levels(defense: Entry) -> list[str]:
-    """Returns what sets a defense to each level of its strength; nothing for a variant, whose scale is its own."""
+    """Return what sets a defense to each level of its strength; nothing for a variant, whose scale is its own."""
     card = cast(DefenseCard, defense.card)
     return [] if card.variant_of else [f"defense.{card.strength}={level:g}" for level in card.levels]
 
@@ -335,7 +335,7 @@ def _entry(axis: str, name: str) -> Entry:
 
 @cache
 def _defaults() -> tuple[tuple[str, ...], dict[str, str]]:
-    """Returns the axes in the order of ``cell.yaml`` and their default choices."""
+    """Return the axes in the order of ``cell.yaml`` and their default choices."""
     listed = read_yaml((conf_dir() / "cell.yaml").read_text(encoding="utf-8"))["defaults"]
     chosen = {axis: name for one in listed if isinstance(one, dict) for axis, name in one.items() if axis in AXES}
     return tuple(chosen), chosen
@@ -343,7 +343,7 @@ def _defaults() -> tuple[tuple[str, ...], dict[str, str]]:
 
 @cache
 def _overridden(axis: str, name: str, base: str, _search_path: tuple[Path, ...]) -> dict[str, str]:
-    """Returns which other axes a choice sets, from its own ``override /AXIS: NAME`` lines and those of what it wraps.
+    """Return which other axes a choice sets, from its own ``override /AXIS: NAME`` lines and those of what it wraps.
 
     Args:
         axis: The axis.

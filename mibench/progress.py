@@ -13,7 +13,7 @@ log = logging.getLogger("mibench")
 
 
 def progress(items: Iterable[T], label: str, total: int | None = None, initial: int = 0) -> Iterator[T]:
-    """Yields ``items`` behind a bar named ``label``, which starts at ``initial``; none where no terminal is there.
+    """Yield ``items`` behind a bar named ``label``, which starts at ``initial``; none where no terminal is there.
 
     The environment variable ``MIBENCH_PROGRESS`` (``0`` or ``1``) overrides the choice.
     """

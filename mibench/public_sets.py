@@ -47,7 +47,7 @@ class PublicSet:
         return (self.index, self.images)
 
     def checksums(self, root: Path) -> dict[Path, str]:
-        """Returns the MD5 of every image by its path, as the index has them.
+        """Return the MD5 of every image by its path, as the index has them.
 
         Raises:
             FetchError: If the index is not one.
@@ -105,7 +105,7 @@ PUBLIC_SETS: Mapping[str, PublicSet] = {one.name: one for one in (FFHQ, METFACES
 
 
 def fetch_set(one: PublicSet, root: Path) -> list[str]:
-    """Returns what can be said of a set, clause by clause, after checking every image against the index.
+    """Return what can be said of a set, clause by clause, after checking every image against the index.
 
     Raises:
         FetchError: If something has to be got by hand, or is not as published.
@@ -117,7 +117,7 @@ def fetch_set(one: PublicSet, root: Path) -> list[str]:
 
 
 def verified(one: PublicSet, root: Path) -> str:
-    """Returns how many images were found to be the published ones, as a clause.
+    """Return how many images were found to be the published ones, as a clause.
 
     Raises:
         FetchError: If one is missing or another than the published one; it names the first.

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 def write_report(rows: pd.DataFrame, results: Path, name: str) -> Path:
-    """Writes ``<results>/reports/<name>.html`` and returns its path.
+    """Write ``<results>/reports/<name>.html`` and return its path.
 
     Args:
         rows: Rows of one cell or several.
@@ -49,13 +49,13 @@ def write_report(rows: pd.DataFrame, results: Path, name: str) -> Path:
 
 
 def report_name(rows: pd.DataFrame) -> str:
-    """Returns a file name for the report on these cells: the id of the only one, or one of their own for several."""
+    """Return a file name for the report on these cells: the id of the only one, or one of their own for several."""
     ids = sorted(set(rows["cell_id"]))
     return str(ids[0]) if len(ids) == 1 else f"report-{digest_of(ids)}"
 
 
 def page(found: Sequence[Finding], pictures: Path) -> str:
-    """Returns the page as HTML."""
+    """Return the page as HTML."""
     heading, tone, lead = conclusion(found)
     first = found[0].facts
     what = f"{first['target']} trained on {first['dataset']}"

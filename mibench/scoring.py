@@ -76,7 +76,7 @@ class Score:
 
 
 def group_means(measurement: Measurement) -> Tensor:
-    """Returns the mean of every target's values, shape ``(targets,)``, in double precision."""
+    """Return the mean of every target's values, shape ``(targets,)``, in double precision."""
     import torch
 
     values, groups = measurement.values.double(), measurement.groups
@@ -84,7 +84,7 @@ def group_means(measurement: Measurement) -> Tensor:
 
 
 def interval(per_target: Tensor, seed: int, draws: int = 2000) -> tuple[float, float]:
-    """Returns the 95 % percentile-bootstrap interval of the mean over targets; NaN for fewer than ``LEAST_TARGETS``."""
+    """Return the 95 % percentile-bootstrap interval of the mean over targets; NaN for fewer than ``LEAST_TARGETS``."""
     import torch
 
     if len(per_target) < LEAST_TARGETS or not bool(per_target.isfinite().all()):
@@ -101,7 +101,7 @@ def score(
     truth: TruthT,
     seed: int,
 ) -> list[Score]:
-    """Measures a reconstruction and its control with one metric.
+    """Measure a reconstruction and its control with one metric.
 
     Args:
         metric: The metric.
@@ -170,7 +170,7 @@ def _score(name: str, unit: str, higher: bool | None, one: Measurement, other: M
 
 
 def facts_as_scores(truth: Truth) -> list[Score]:
-    """Returns what the defense reports of itself as scores: numbers as values, words as their variant."""
+    """Return what the defense reports of itself as scores: numbers as values, words as their variant."""
     words = ", ".join(f"{name}={value}" for name, value in sorted(truth.facts.items()) if isinstance(value, str))
     return [
         Score(metric=name, variant=words, value=float(value), n=1)
@@ -180,12 +180,12 @@ def facts_as_scores(truth: Truth) -> list[Score]:
 
 
 def near_chance(accuracy: float, chance: float) -> bool:
-    """Returns whether an accuracy covers less than ``NEAR_CHANCE`` of the way from chance to always right."""
+    """Return whether an accuracy covers less than ``NEAR_CHANCE`` of the way from chance to always right."""
     return accuracy < chance + NEAR_CHANCE * (1 - chance)
 
 
 def evidence(one: Score) -> str:
-    """Returns ``leak``, ``no evidence``, ``too few targets`` or ``no control``; nothing where it speaks of no leak."""
+    """Return ``leak``, ``no evidence``, ``too few targets`` or ``no control``; nothing where it speaks of no leak."""
     if one.higher_is_leakier is None or one.status != "ok":
         return ""
     if math.isnan(one.control):

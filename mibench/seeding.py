@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def derive(seed: int, *names: object) -> int:
-    """Returns a seed in [0, 2^63) that depends on ``seed`` and on every name, and on nothing else.
+    """Return a seed in [0, 2^63) that depends on ``seed`` and on every name, and on nothing else.
 
     >>> derive(0, "victim") == derive(0, "victim"), derive(0, "victim") == derive(0, "attack")
     (True, False)
@@ -23,7 +23,7 @@ def derive(seed: int, *names: object) -> int:
 
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
-    """Seeds torch's global generators inside the block and restores them after it."""
+    """Seed torch's global generators inside the block and restores them after it."""
     import torch
 
     devices = list(range(torch.cuda.device_count())) if torch.cuda.is_initialized() else []
@@ -33,7 +33,7 @@ def seeded(seed: int) -> Iterator[None]:
 
 
 def generator(seed: int, device: torch.device | str = "cpu") -> torch.Generator:
-    """Returns a torch generator on ``device`` that starts from ``seed``."""
+    """Return a torch generator on ``device`` that starts from ``seed``."""
     import torch
 
     return torch.Generator(device=device).manual_seed(seed)

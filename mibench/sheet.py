@@ -22,7 +22,7 @@ TARGETS = 10
 def draw_cell(
     path: Path, plan: Plan, split: Split, truth: Truth, result: Reconstruction, control: Reconstruction | None
 ) -> Path | None:
-    """Draws the sheet of an image cell and returns its path; None for tasks without pictures."""
+    """Draw the sheet of an image cell and return its path; None for tasks without pictures."""
     cards = plan.cards
     caption = (
         f"{cards.attack.title} on {cards.dataset.name}, {cards.target.name}, defense {cards.defense.name}, "
@@ -60,5 +60,5 @@ def draw_cell(
 
 
 def nearest(images: Tensor, private: Tensor) -> Tensor:
-    """Returns for every image the private one at the least squared pixel distance."""
+    """Return for every image the private one at the least squared pixel distance."""
     return private[torch.cdist(images.flatten(1), private.flatten(1)).argmin(1)]

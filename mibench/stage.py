@@ -103,7 +103,7 @@ class Stage:
         )
 
     def scene_of(self, victim: Victim) -> Scene:
-        """Returns the scene that ``victim`` belongs to."""
+        """Return the scene that ``victim`` belongs to."""
         return dataclasses.replace(self.scene(), defense=victim.defense)
 
     @cached_property
@@ -128,7 +128,7 @@ class Stage:
         return named if "companions" in self.plan.cards.attack.uses else ()
 
     def trained_companions(self, population: Population) -> list[Victim]:
-        """Returns the further models, trained on ``population`` as the victim is, each with a seed of its own."""
+        """Return the further models, trained on ``population`` as the victim is, each with a seed of its own."""
         return [
             self.setting.train(
                 dataclasses.replace(
@@ -162,7 +162,7 @@ class Stage:
         return suited[: options["count"]]
 
     def evaluators(self) -> Sequence[Evaluator]:
-        """Returns the evaluation models: other architectures and seeds than the victim's, on raw private data."""
+        """Return the evaluation models: other architectures and seeds than the victim's, on raw private data."""
         ready = []
         for card in self.judges:
             name, plans = card.name, blueprint(self.evaluator_block(card.name))
@@ -171,7 +171,7 @@ class Stage:
         return ready
 
     def evaluator_block(self, name: str) -> dict[str, Any]:
-        """Returns the target block of an evaluation model, trained at least as long as the cell says."""
+        """Return the target block of an evaluation model, trained at least as long as the cell says."""
         block, least = target_block(self.plan, name), self.config["evaluation"]["min_steps"]
         if least is not None:
             block["recipe"] = {**block["recipe"], "min_steps": max(least, block["recipe"].get("min_steps", 0))}
@@ -179,7 +179,7 @@ class Stage:
 
 
 def blueprint(block: dict[str, Any]) -> Blueprint:
-    """Returns how the classifier of a resolved target block is made."""
+    """Return how the classifier of a resolved target block is made."""
     component_of(block)
     check_types("target.recipe", Recipe, block.get("recipe"))
     recipe = Recipe(**block["recipe"])
@@ -188,7 +188,7 @@ def blueprint(block: dict[str, Any]) -> Blueprint:
 
 
 def normalisation(split: Split, target: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns mean and standard deviation of the inputs where a captured update came with them.
+    """Return mean and standard deviation of the inputs where a captured update came with them.
 
     Raises:
         UserError: If the target takes none.
@@ -204,19 +204,19 @@ def normalisation(split: Split, target: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def architecture(name: str) -> str:
-    """Returns the name of a target's architecture: its own, or that of the entry it is a variant of."""
+    """Return the name of a target's architecture: its own, or that of the entry it is a variant of."""
     return entry("target", name).card.variant_of or name
 
 
 def evaluator_family(plan: Plan, name: str) -> str:
-    """Returns the family of an evaluation model's architecture."""
+    """Return the family of an evaluation model's architecture."""
     card = entry("target", name).card
     assert isinstance(card, TargetCard)
     return family_of(card, target_block(plan, name))
 
 
 def refuse_retraining(plan: Plan) -> None:
-    """Refuses a defense that takes part in training for a model that comes with its weights, and cannot do without.
+    """Refuse a defense that takes part in training for a model that comes with its weights, and cannot do without.
 
     Raises:
         IncompatibleCellError: In one sentence.
@@ -239,7 +239,7 @@ def refuse_retraining(plan: Plan) -> None:
 
 
 def refuse_private_images(split: Split) -> None:
-    """Refuses a split whose public images, of which priors are made, hold a private one.
+    """Refuse a split whose public images, of which priors are made, hold a private one.
 
     Raises:
         UserError: Saying how many there are.
@@ -254,23 +254,23 @@ def refuse_private_images(split: Split) -> None:
 
 
 def without_control(split: Split) -> Split:
-    """Returns the split without data for a control victim."""
+    """Return the split without data for a control victim."""
     notes = tuple(note for note in split.notes if note != COINCIDE)
     return dataclasses.replace(split, held_out=None, held_out_is_public=False, notes=notes)
 
 
 def accuracy_of(victim: Victim, data: Examples) -> float:
-    """Returns the share of examples that the defended victim is right on."""
+    """Return the share of examples that the defended victim is right on."""
     return float(is_correct(victim.predict_proba, data).double().mean())
 
 
 def chance_of(data: Examples) -> float:
-    """Returns the accuracy of always naming the most frequent class."""
+    """Return the accuracy of always naming the most frequent class."""
     return float(data.y.bincount().max()) / len(data)
 
 
 def choose_device(name: str) -> torch.device:
-    """Returns the device for ``auto``, ``cpu`` or ``cuda``.
+    """Return the device for ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
         UserError: If CUDA is asked for and absent.

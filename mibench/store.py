@@ -57,7 +57,7 @@ class Artifact:
 
 
 def digest_of(key: Any) -> str:
-    """Returns the 16-digit hash of a key made of plain data; the order of mappings does not matter."""
+    """Return the 16-digit hash of a key made of plain data; the order of mappings does not matter."""
     text = json.dumps(key, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=True)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
@@ -73,16 +73,16 @@ class Store:
         self.root = Path(root)
 
     def path(self, kind: str, key: Mapping[str, Any]) -> Path:
-        """Returns where the artifact with this key lies or would lie."""
+        """Return where the artifact with this key lies or would lie."""
         return self.root / kind / digest_of(key)
 
     def unfinished_path(self, kind: str, key: Mapping[str, Any]) -> Path:
-        """Returns the file for what an interrupted building of this artifact can go on from."""
+        """Return the file for what an interrupted building of this artifact can go on from."""
         path = self.path(kind, key)
         return path.with_name(f"{UNFINISHED}{path.name}")
 
     def get(self, kind: str, key: Mapping[str, Any], build: Callable[[], Payload], rebuild: bool = False) -> Payload:
-        """Returns the artifact, building it first where it is missing or damaged.
+        """Return the artifact, building it first where it is missing or damaged.
 
         Args:
             kind: ``victim``, ``evaluator``, ``prior``, ``attack_model`` or ``reconstruction``.
@@ -115,7 +115,7 @@ class Store:
         return found
 
     def artifacts(self) -> Iterator[Artifact]:
-        """Yields every complete artifact, sorted by kind and digest."""
+        """Yield every complete artifact, sorted by kind and digest."""
         for manifest in sorted(self.root.glob("*/*/manifest.json")):
             folder = manifest.parent
             if folder.name.startswith("."):
@@ -124,12 +124,12 @@ class Store:
             yield Artifact(folder.parent.name, folder.name, folder, size, json.loads(manifest.read_text())["key"])
 
     def unfinished(self) -> Iterator[Artifact]:
-        """Yields what unfinished artifacts can go on from, sorted by kind and digest."""
+        """Yield what unfinished artifacts can go on from, sorted by kind and digest."""
         for file in sorted(self.root.glob(f"*/{UNFINISHED}*")):
             yield Artifact(file.parent.name, file.name.removeprefix(UNFINISHED), file, file.stat().st_size)
 
     def collect(self, keep: set[str]) -> int:
-        """Deletes what is temporary and every artifact whose digest is not in ``keep``; returns the bytes freed.
+        """Delete what is temporary and every artifact whose digest is not in ``keep``; return the bytes freed.
 
         Unfinished ones are spared while a process builds them.
         """

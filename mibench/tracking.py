@@ -35,14 +35,14 @@ class Logger(ABC):
 
     @abstractmethod
     def log(self, plan: Plan, outcome: Outcome) -> None:
-        """Copies a finished cell; raises nothing, whatever the tracker does."""
+        """Copy a finished cell; raises nothing, whatever the tracker does."""
 
 
 class NoLogger(Logger):
     """No tracker."""
 
     def log(self, plan: Plan, outcome: Outcome) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
 
 class WandbLogger(Logger):
@@ -85,7 +85,7 @@ class WandbLogger(Logger):
         self.dir = Path(dir).expanduser()
 
     def log(self, plan: Plan, outcome: Outcome) -> None:
-        """Copies a finished cell; every failure of W&B ends as one warning."""
+        """Copy a finished cell; every failure of W&B ends as one warning."""
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # W&B's reports on itself hang where the network does
         try:
             import wandb
@@ -169,7 +169,7 @@ class WandbLogger(Logger):
 
 
 def summary(rows: pd.DataFrame) -> dict[str, float]:
-    """Returns the measured numbers of a cell by name: ``attack_accuracy/top1/vote`` and the same with ``/lift``."""
+    """Return the measured numbers of a cell by name: ``attack_accuracy/top1/vote`` and the same with ``/lift``."""
     numbers: dict[str, float] = {}
     for row in rows[rows["status"] == "ok"].to_dict("records"):
         name = "/".join(row[part] for part in ("metric", "variant", "evaluator") if row[part])
@@ -179,14 +179,14 @@ def summary(rows: pd.DataFrame) -> dict[str, float]:
 
 
 def table(wandb: Any, rows: pd.DataFrame) -> Any:
-    """Returns the rows without their configuration as a table of W&B; what is not there is None."""
+    """Return the rows without their configuration as a table of W&B; what is not there is None."""
     told = rows.drop(columns="config").astype(object)
     told = told.where(told.notna(), None)
     return wandb.Table(columns=list(told.columns), data=told.to_numpy().tolist(), allow_mixed_types=True)
 
 
 def send(folder: Path, seconds: float) -> str:
-    """Sends a run on disk to W&B's server, and returns why that failed; empty where it did not.
+    """Send a run on disk to W&B's server, and return why that failed; empty where it did not.
 
     Args:
         folder: The run.
@@ -215,7 +215,7 @@ def send(folder: Path, seconds: float) -> str:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Ends a process and those it started."""
+    """End a process and those it started."""
     with contextlib.suppress(ProcessLookupError):
         if hasattr(os, "killpg"):
             os.killpg(process.pid, signal.SIGKILL)

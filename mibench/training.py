@@ -111,7 +111,7 @@ class Training:
     def optimizer(
         self, model: nn.Module | None = None, rates: Mapping[nn.Module, float] | None = None
     ) -> torch.optim.Optimizer:
-        """Returns the recipe's optimiser over the trainable parameters of ``model`` (default: the model itself).
+        """Return the recipe's optimiser over the trainable parameters of ``model`` (default: the model itself).
 
         Args:
             model: What is trained.
@@ -142,7 +142,7 @@ class Training:
         return max(self.recipe.epochs, math.ceil(self.recipe.min_steps / self.steps_per_epoch))
 
     def batches(self) -> Iterator[Examples]:
-        """Yields every batch of every epoch, reshuffled per epoch; smaller last batches are dropped."""
+        """Yield every batch of every epoch, reshuffled per epoch; smaller last batches are dropped."""
         order = generator(derive(self.seed, "order"), "cpu")
         size = min(self.recipe.batch_size, len(self.data))
         for _ in range(self.epochs):
@@ -151,7 +151,7 @@ class Training:
                 yield self.data[shuffled[start : start + size]]
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """Returns the mixed-precision context of the chosen precision."""
+        """Return the mixed-precision context of the chosen precision."""
         if self.precision == "float32":
             return contextlib.nullcontext()
         return torch.autocast(self.device.type, dtype=torch.bfloat16)
@@ -159,7 +159,7 @@ class Training:
     def run(
         self, loss: Callable[[Batch], Tensor] = cross_entropy, rates: Mapping[nn.Module, float] | None = None
     ) -> Classifier:
-        """Trains the model with ``loss``, parts of it at ``rates``, and returns it in evaluation mode."""
+        """Train the model with ``loss``, parts of it at ``rates``, and return it in evaluation mode."""
         optimizer = self.optimizer(rates=rates)
         steps = self.epochs * self.steps_per_epoch
         scheduler = torch.optim.lr_scheduler.LambdaLR(optimizer, self._factor(steps))
@@ -188,5 +188,5 @@ class Training:
 
 @torch.no_grad()
 def is_correct(predict_proba: Callable[[Tensor], Tensor], data: Examples) -> Tensor:
-    """Returns whether each example's most probable class is its own, shape ``(N,)``, on the CPU; no answer is wrong."""
+    """Return whether each example's most probable class is its own, shape ``(N,)``, on the CPU; no answer is wrong."""
     return named(predict_proba(data.x)).cpu() == data.y.cpu()

@@ -10,7 +10,7 @@ __version__ = "0.1.0"
 
 @lru_cache(maxsize=1)
 def git_commit() -> str:
-    """Returns the commit of the checkout mibench runs from, empty for an installed package."""
+    """Return the commit of the checkout mibench runs from, empty for an installed package."""
     import subprocess
 
     here = Path(__file__).parent.parent

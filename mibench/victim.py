@@ -90,7 +90,7 @@ class Victim:
     states: dict[int, dict[str, Tensor]] = field(default_factory=dict)
 
     def predict_proba(self, x: Tensor) -> Tensor:
-        """Returns what the defended service answers: probabilities ``(N, classes)`` after the ``output`` hook.
+        """Return what the defended service answers: probabilities ``(N, classes)`` after the ``output`` hook.
 
         Every example is asked by a client of its own. Of a model that is cut in two, the server answers what the
         client sends.
@@ -98,7 +98,7 @@ class Victim:
         return self.answer(x, None)
 
     def answer(self, x: Tensor, customer: Customer | None) -> Tensor:
-        """Returns what the defended service answers to one client, shape ``(N, classes)``.
+        """Return what the defended service answers to one client, shape ``(N, classes)``.
 
         Raises:
             QueryRefused: If the defense answers this client no more.
@@ -106,7 +106,7 @@ class Victim:
         return self.defense.answer(x, self._probabilities(x), customer)
 
     def _probabilities(self, x: Tensor) -> Tensor:
-        """Returns the model's probabilities before the ``output`` hook."""
+        """Return the model's probabilities before the ``output`` hook."""
         if self.model is None:
             return self.defense.predict_proba(x)
         if self.model.cut is None:
@@ -116,7 +116,7 @@ class Victim:
 
     @torch.no_grad()
     def sent(self, x: Tensor) -> Tensor:
-        """Returns what a split client sends for inputs: its features ``(N, ...)`` after the ``features`` hook.
+        """Return what a split client sends for inputs: its features ``(N, ...)`` after the ``features`` hook.
 
         A hook that draws does so from torch's global generator, which the caller seeds.
         """
@@ -155,7 +155,7 @@ class _Guarded(nn.Module):
 
 
 def clock(device: torch.device) -> float:
-    """Returns seconds spent: the processor's own where it computes, so that nobody else's count, else by the wall."""
+    """Return seconds spent: the processor's own where it computes, so that nobody else's count, else by the wall."""
     if device.type == "cpu":
         return time.process_time()
     torch.cuda.synchronize(device)
@@ -170,7 +170,7 @@ def defender_context(
     reserve_share: float = 0.0,
     cut: int | None = None,
 ) -> DefenseContext:
-    """Returns what a defense's hooks are given for a victim trained on ``train`` less its reserve, cut or whole."""
+    """Return what a defense's hooks are given for a victim trained on ``train`` less its reserve, cut or whole."""
     public = None if split.public is None else split.public.to(workshop.device)
     train, reserve = parted(train, reserve_share, derive(seed, "reserve"))
     data = DefenderData(train.to(workshop.device), reserve.to(workshop.device), public)
@@ -178,7 +178,7 @@ def defender_context(
 
 
 def parted(train: Examples, share: float, seed: int) -> tuple[Examples, Examples]:
-    """Returns what is left of ``train``, and a share of every class drawn from it, both in their old order."""
+    """Return what is left of ``train``, and a share of every class drawn from it, both in their old order."""
     if not share:
         return train, train[torch.arange(0)]
     kept = torch.zeros(len(train), dtype=torch.bool)
@@ -190,7 +190,7 @@ def parted(train: Examples, share: float, seed: int) -> tuple[Examples, Examples
 
 
 def initial_model(blueprint: Blueprint, spec: InputSpec, defense: Defense, context: DefenseContext) -> Classifier:
-    """Returns the defended architecture before training, with weights that depend on the seed alone.
+    """Return the defended architecture before training, with weights that depend on the seed alone.
 
     One that comes trained is that of the blueprint, with the defense's ``input`` hook alone.
     """
@@ -212,7 +212,7 @@ def initial_model(blueprint: Blueprint, spec: InputSpec, defense: Defense, conte
 
 
 def refuse_cut(target: Classifier, cut: int | None) -> None:
-    """Refuses a cut after a stage that a target does not have.
+    """Refuse a cut after a stage that a target does not have.
 
     Raises:
         UserError: Saying which ones there are.
@@ -235,7 +235,7 @@ def train_central(
     learner: Mapping[str, Any] | None = None,
     cut: int | None = None,
 ) -> Victim:
-    """Returns the target trained on ``population.train`` under ``defense``, from the store where it is there.
+    """Return the target trained on ``population.train`` under ``defense``, from the store where it is there.
 
     A pre-trained one is returned as it is, behind what of the defense is there without training. What the defense then
     learns is stored by itself.
@@ -284,7 +284,7 @@ def train_central(
 
 
 def taught(victim: Victim, context: DefenseContext, workshop: Workshop, learner: Mapping[str, Any] | None) -> Victim:
-    """Returns the victim behind a defense that knows the finished model and has learned of it what it learns.
+    """Return the victim behind a defense that knows the finished model and has learned of it what it learns.
 
     What is learned comes from the store where it is there.
     """
@@ -316,7 +316,7 @@ def taught(victim: Victim, context: DefenseContext, workshop: Workshop, learner:
 
 @contextmanager
 def frozen(model: Classifier) -> Iterator[Classifier]:
-    """Lets no parameter of ``model`` take gradients inside the block."""
+    """Let no parameter of ``model`` take gradients inside the block."""
     moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
     try:
         yield model.requires_grad_(False)
@@ -326,7 +326,7 @@ def frozen(model: Classifier) -> Iterator[Classifier]:
 
 
 def victim_tensors(model: Classifier | None, defense: Defense) -> dict[str, Tensor]:
-    """Returns the tensors of a trained model, where there is one, and of its defense, for the store."""
+    """Return the tensors of a trained model, where there is one, and of its defense, for the store."""
     weights = {} if model is None else model.state_dict()
     return {f"model.{name}": value for name, value in weights.items()} | {
         f"defense.{name}": value for name, value in defense.state().items()
@@ -334,7 +334,7 @@ def victim_tensors(model: Classifier | None, defense: Defense) -> dict[str, Tens
 
 
 def restore_victim(model: Classifier, defense: Defense, tensors: Mapping[str, Tensor]) -> Classifier | None:
-    """Puts back what :func:`victim_tensors` gave; returns the model, or None where the target is no torch module."""
+    """Put back what :func:`victim_tensors` gave; return the model, or None where the target is no torch module."""
 
     def part(prefix: str) -> dict[str, Tensor]:
         return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
@@ -347,7 +347,7 @@ def restore_victim(model: Classifier, defense: Defense, tensors: Mapping[str, Te
 
 
 def train_evaluator(blueprint: Blueprint, split: Split, workshop: Workshop, seed: int) -> tuple[Classifier, float]:
-    """Returns an evaluation model trained on raw, undefended private data, and its private test accuracy."""
+    """Return an evaluation model trained on raw, undefended private data, and its private test accuracy."""
     victim = train_central(
         blueprint,
         split.private,

@@ -24,7 +24,7 @@ MATCHED = 0.05
 
 
 def level(group: Group) -> str:
-    """Returns the knob of a group's defense as it stood, ``a1=0.05``; empty where there is none."""
+    """Return the knob of a group's defense as it stood, ``a1=0.05``; empty where there is none."""
     card = entry("defense", group.facts["defense"]).card
     assert isinstance(card, DefenseCard)
     value = group.config["defense"].get(card.strength)
@@ -32,12 +32,12 @@ def level(group: Group) -> str:
 
 
 def right(group: Group) -> float:
-    """Returns the accuracy of a group's victim."""
+    """Return the accuracy of a group's victim."""
     return group.utility.score.value if group.utility is not None else float("nan")
 
 
 def epsilon(group: Group) -> str:
-    """Returns the epsilon of a group's victim; empty where it has no guarantee, ``no bound`` where it is infinite."""
+    """Return the epsilon of a group's victim; empty where it has no guarantee, ``no bound`` where it is infinite."""
     found = next((one for one in group.numbers if one.score.metric == "epsilon"), None)
     if found is None:
         return ""
@@ -45,7 +45,7 @@ def epsilon(group: Group) -> str:
 
 
 def lift_of(group: Group) -> float:
-    """Returns the lift of a group's headline number."""
+    """Return the lift of a group's headline number."""
     return group.headline.score.lift if group.headline is not None else float("nan")
 
 
@@ -55,7 +55,7 @@ def plain(group: Group) -> bool:
 
 
 def swept(dataset: str, *names: str) -> dict[tuple[str, str], dict[str, Group]]:
-    """Returns the attacks on every level of every defense, by defense and level, then by attack."""
+    """Return the attacks on every level of every defense, by defense and level, then by attack."""
     found: dict[tuple[str, str], dict[str, Group]] = {}
     for one in study(*(names or ("utility_sweep",))):
         if one.facts["dataset"] == dataset and plain(one):
@@ -64,24 +64,24 @@ def swept(dataset: str, *names: str) -> dict[tuple[str, str], dict[str, Group]]:
 
 
 def victims(attacks: dict[str, Group]) -> Group:
-    """Returns the attack before which most victims of one level stood: what is known of them is known best there."""
+    """Return the attack before which most victims of one level stood: what is known of them is known best there."""
     return max(attacks.values(), key=lambda one: len(one.cells))
 
 
 def cost(attacks: dict[str, Group], bare: dict[str, Group]) -> tuple[str, str]:
-    """Returns accuracy and training, over that of the undefended victim, of one level of a defense."""
+    """Return accuracy and training, over that of the undefended victim, of one level of a defense."""
     defended, undefended = victims(attacks), victims(bare)
     times = defended.cost["training_seconds"] / undefended.cost["training_seconds"]
     return number(right(defended)), "" if math.isnan(times) else f"{times:.2g}x"
 
 
 def line(attacks: dict[str, Group], bare: dict[str, Group]) -> tuple[str, ...]:
-    """Returns accuracy, cost of training and the numbers of the compared attacks of one level of a defense."""
+    """Return accuracy, cost of training and the numbers of the compared attacks of one level of a defense."""
     return *cost(attacks, bare), *(beside(attacks[one], *VOTE) if one in attacks else "" for one in COMPARED)
 
 
 def matched(dataset: str) -> list[Row]:
-    """Returns each defense at the level that leaks least of those that keep the victim's accuracy, the best first.
+    """Return each defense at the level that leaks least of those that keep the victim's accuracy, the best first.
 
     A level leaks what the strongest of the compared attacks brings out of all targets, and of equal ones what all of
     them do; the worst case is what the one picked by one half of the targets brings out of the other. An attack that
@@ -121,7 +121,7 @@ def matched(dataset: str) -> list[Row]:
 
 
 def levels(dataset: str, *defenses: str) -> list[Row]:
-    """Returns every level of some defenses."""
+    """Return every level of some defenses."""
     rows: list[Row] = [
         ("defense", "level", "epsilon", "accuracy", "training", *(f"`{one}` / control" for one in COMPARED))
     ]
@@ -138,7 +138,7 @@ def levels(dataset: str, *defenses: str) -> list[Row]:
 
 
 def repeated(*datasets: str) -> list[Row]:
-    """Returns what asking several times brings, against defenses that answer at random."""
+    """Return what asking several times brings, against defenses that answer at random."""
     rows: list[Row] = [("dataset", "defense", "level", "attack", "asks once / control", "asks 8 times / control")]
     found: dict[tuple[str, str, str, str], dict[bool, Group]] = {}
     for one in study("utility_sweep"):
@@ -153,7 +153,7 @@ def repeated(*datasets: str) -> list[Row]:
 
 
 def records() -> list[Row]:
-    """Returns each defense of tables: over its levels, what its guarantee, its accuracy and its lift are."""
+    """Return each defense of tables: over its levels, what its guarantee, its accuracy and its lift are."""
     rows: list[Row] = [("defense", "levels", "epsilon", "accuracy", "attribute accuracy / control", "lift")]
     found: dict[str, list[Group]] = {}
     for one in study("utility_sweep"):
@@ -174,7 +174,7 @@ def records() -> list[Row]:
 
 
 def features(dataset: str) -> list[Row]:
-    """Returns the defenses of split features before each attacker."""
+    """Return the defenses of split features before each attacker."""
     rows: list[Row] = [("defense", "level", "sends", "accuracy", "training", "`split_decoder`: PSNR / control",
                         "SSIM / control", "`split_rmle`: PSNR / control", "SSIM / control")]  # fmt: skip
     found: dict[tuple[str, str, int], dict[str, Group]] = {}
@@ -193,14 +193,14 @@ def features(dataset: str) -> list[Row]:
 
 
 def who(group: Group) -> str:
-    """Returns what the attacker on a client's updates knows of its defense."""
+    """Return what the attacker on a client's updates knows of its defense."""
     if skipped := group.config["attack"].get("skip_last"):
         return f"leaves out {skipped} tensors"
     return "its loss" if group.config["knowledge"].get("defense_loss") else "cross-entropy"
 
 
 def clients(dataset: str) -> list[Row]:
-    """Returns the defenses of training in clients, before who does not know of them and who does, by the accuracy that
+    """Return the defenses of training in clients, before who does not know of them and who does, by the accuracy that
     federated training with them reaches."""
     rows: list[Row] = [("defense", "level", "accuracy", "cross-entropy: PSNR / control", "SSIM / control",
                         "who knows: PSNR / control", "SSIM / control", "of it")]  # fmt: skip

@@ -20,7 +20,7 @@ TAPS = [1 / 8, 3 / 8, 3 / 8, 1 / 8]
 
 
 def exported(generator: Any) -> tuple[dict[str, Any], dict[str, str]]:
-    """Returns the tensors of a generator by name, and as words what the tensors do not say.
+    """Return the tensors of a generator by name, and as words what the tensors do not say.
 
     Args:
         generator: ``G_ema`` of the official pickle.
@@ -55,14 +55,14 @@ def exported(generator: Any) -> tuple[dict[str, Any], dict[str, str]]:
 
 
 def is_usual(taps: list[list[float]]) -> bool:
-    """Returns whether a resampling filter is the one of [1, 3, 3, 1]."""
+    """Return whether a resampling filter is the one of [1, 3, 3, 1]."""
     wanted = [one * other for one in TAPS for other in TAPS]
     given = [value for row in taps for value in row]
     return len(given) == 16 and max(abs(a - b) for a, b in zip(given, wanted, strict=True)) < 1e-6
 
 
 def main(source: str, result: str) -> None:
-    """Reads the pickle at ``source`` and writes the safetensors file ``result``."""
+    """Read the pickle at ``source`` and write the safetensors file ``result``."""
     import legacy  # of NVlabs' repository, reads TensorFlow's pickles too
     from safetensors.torch import save_file
 

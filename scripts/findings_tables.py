@@ -19,7 +19,7 @@ PAGE = ROOT / "docs" / "findings.md"
 
 
 def attacks(dataset: str) -> list[Row]:
-    """Returns the attacks on classes of a dataset, the strongest first."""
+    """Return the attacks on classes of a dataset, the strongest first."""
     rows: list[Row] = [
         ("attack", "vote / control", "agreed / control", "verified / control", "gradients", "seconds", "seeds")
     ]
@@ -36,7 +36,7 @@ def attacks(dataset: str) -> list[Row]:
 
 
 def completions() -> list[Row]:
-    """Returns the attacks on masked images."""
+    """Return the attacks on masked images."""
     rows: list[Row] = [("dataset", "attack", "PSNR of the hole / control", "SSIM of the hole / control",
                         "label / control", "seeds")]  # fmt: skip
     for one in study("image_inversion"):
@@ -47,7 +47,7 @@ def completions() -> list[Row]:
 
 
 def losses() -> list[Row]:
-    """Returns the identity losses of each attack."""
+    """Return the identity losses of each attack."""
     rows: list[Row] = [("attack", "loss", "vote / control", "agreed / control", "seeds")]
     found = study("image_inversion_losses")
     for one in sorted(found, key=lambda one: (one.facts["attack"], -strength(one))):
@@ -57,7 +57,7 @@ def losses() -> list[Row]:
 
 
 def bases() -> list[Row]:
-    """Returns every base beside LOMMA over it."""
+    """Return every base beside LOMMA over it."""
     alone = {
         one.facts["attack"]: one for one in study("image_inversion") if one.facts["dataset"] == "att_faces"
     }  # fmt: skip
@@ -72,7 +72,7 @@ def bases() -> list[Row]:
 
 
 def targets() -> list[Row]:
-    """Returns every attack on every target."""
+    """Return every attack on every target."""
     rows: list[Row] = [("target", "its accuracy", "attack", "vote / control", "agreed / control", "seconds")]
     found = study("image_inversion_targets")
     for one in sorted(found, key=lambda one: (one.facts["target"], -strength(one))):
@@ -87,12 +87,12 @@ DEFENSES = ("none", "gradient_noise", "gradient_pruning", "soteria", "precode", 
 
 
 def batch(group: Group) -> int:
-    """Returns how many examples stand behind one update."""
+    """Return how many examples stand behind one update."""
     return int(group.config["setting"]["batch_size"])
 
 
 def gradients(dataset: str) -> list[Row]:
-    """Returns the gradient inversions of undefended updates by batch, the strongest on one example first."""
+    """Return the gradient inversions of undefended updates by batch, the strongest on one example first."""
     sizes = (1, 4, 8)
     rows: list[Row] = [
         ("attack", "target", *(f"PSNR / control, batch {size}" for size in sizes), "label, batch 1", "8", "seconds")
@@ -112,13 +112,13 @@ def gradients(dataset: str) -> list[Row]:
 
 
 def value(group: Group, metric: str, variant: str = "") -> str:
-    """Returns a number without its control."""
+    """Return a number without its control."""
     found = group.number(metric, variant)
     return number(found.score.value) if found is not None and found.score.status == "ok" else ""
 
 
 def defended(dataset: str, size: int) -> list[Row]:
-    """Returns each attack's PSNR under each defense of the update, and first what the defense costs."""
+    """Return each attack's PSNR under each defense of the update, and first what the defense costs."""
     rows: list[Row] = [("attack", *(f"`{name}`" for name in DEFENSES))]
     found: dict[str, dict[str, Group]] = {}
     for one in study("gradient_inversion"):
@@ -133,7 +133,7 @@ def defended(dataset: str, size: int) -> list[Row]:
 
 
 def defended_batches(dataset: str) -> list[Row]:
-    """Returns by how many decibels each attack passes its control at four and at eight pictures, under each defense."""
+    """Return by how many decibels each attack passes its control at four and at eight pictures, under each defense."""
     rows: list[Row] = [("attack", *(f"`{name}`" for name in DEFENSES))]
     found: dict[str, dict[tuple[str, int], Group]] = {}
     for one in study("gradient_inversion"):
@@ -146,7 +146,7 @@ def defended_batches(dataset: str) -> list[Row]:
 
 
 def lift(group: Group | None, metric: str) -> str:
-    """Returns how far a number passes its control, in bold where it is evidence of a leak; a dash where it has none."""
+    """Return how far a number passes its control, in bold where it is evidence of a leak; a dash where it has none."""
     found = None if group is None else group.number(metric)
     if found is None or found.score.status != "ok":
         return "-"
@@ -155,7 +155,7 @@ def lift(group: Group | None, metric: str) -> str:
 
 
 def distances() -> list[Row]:
-    """Returns two gradient distances on a young and a trained model, by the weight of the total variation."""
+    """Return two gradient distances on a young and a trained model, by the weight of the total variation."""
     found = {
         (one.config["setting"]["pooled_epochs"], one.config["attack"]["distance"], one.config["attack"]["tv"]): one
         for one in study("gradient_inversion_distances")
@@ -170,7 +170,7 @@ def distances() -> list[Row]:
 
 
 def batch_norm_prior() -> list[Row]:
-    """Returns attacks with and without the comparison of batch-norm statistics."""
+    """Return attacks with and without the comparison of batch-norm statistics."""
     rows: list[Row] = [("attack", "batch", "with: PSNR / control", "without", "with: SSIM / control", "without")]
     found: dict[tuple[str, int], dict[bool, Group]] = {}
     for one in study("gradient_inversion_batch_norm"):
@@ -186,7 +186,7 @@ def batch_norm_prior() -> list[Row]:
 
 
 def adaptive() -> list[Row]:
-    """Returns each defense before an attacker who does not know of it and one who does."""
+    """Return each defense before an attacker who does not know of it and one who does."""
     rows: list[Row] = [("dataset", "defense", "attack", "batch", "unaware: PSNR / control", "aware", "undefended")]
     bare = {
         (one.facts["dataset"], one.facts["attack"], batch(one)): one
@@ -209,7 +209,7 @@ def adaptive() -> list[Row]:
 
 
 def relaxed() -> list[Row]:
-    """Returns each attack with all it may be granted and with one thing taken away or given at a time."""
+    """Return each attack with all it may be granted and with one thing taken away or given at a time."""
     found: dict[str, dict[str, Group]] = {}
     for one in study("relax_assumptions"):
         setting, knowledge = one.config["setting"], one.config["knowledge"]
@@ -252,7 +252,7 @@ TABLES: dict[str, Callable[[], list[Row]]] = {
 
 
 def written(page: str) -> str:
-    """Returns the page with its tables made afresh."""
+    """Return the page with its tables made afresh."""
 
     def table(match: re.Match[str]) -> str:
         first, *rows = TABLES[match[1]]()
@@ -263,7 +263,7 @@ def written(page: str) -> str:
 
 
 def main(words: Sequence[str]) -> int:
-    """Writes the page, or with ``--check`` says whether it is up to date."""
+    """Write the page, or with ``--check`` says whether it is up to date."""
     before = PAGE.read_text(encoding="utf-8")
     after = written(before)
     if "--check" in words:

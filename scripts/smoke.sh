@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
-# One tiny cell of every attack and of every defense, from a fresh store: each must end with rows that say ok or why not.
+# One tiny cell of every attack and of every defense, from a fresh store: each must end with rows that say ok or why not,
+# and those of tests/golden.json with the ids and bits that stand there. SMOKE=FOLDER keeps what was made.
 set -euo pipefail
 python=${1:-python}
-folder=$(mktemp -d)
-trap 'rm -rf "$folder"' EXIT
+folder=${SMOKE:-$(mktemp -d)}
+[ -n "${SMOKE:-}" ] || trap 'rm -rf "$folder"' EXIT
 export MIBENCH_PROGRESS=0 OMP_NUM_THREADS=1
 here=(budget=smoke threads=1 "paths.store=$folder/store" "paths.results=$folder/results")
 two=(hydra/launcher=joblib hydra.launcher.n_jobs=2 pack=1)  # two cells at a time, one thread each
@@ -51,3 +52,4 @@ counts = Counter("failed" if (f["status"] == "failed").any() else "measured" if 
 print(f"smoke: {len(shards)} cells: " + ", ".join(f"{count} {what}" for what, count in sorted(counts.items())))
 sys.exit(1 if failed or not counts["measured"] else 0)
 PY
+"$python" scripts/golden.py compare "$folder"

@@ -21,14 +21,14 @@ Row = Sequence[str]
 
 @cache
 def study(*names: str) -> list[Group]:
-    """Returns the measured groups of committed studies, over the seeds of all of them; none where no study is there."""
+    """Return the measured groups of committed studies, over the seeds of all of them; none where no study is there."""
     paths = [ROOT / "results" / "studies" / f"{name}.parquet" for name in names]
     tables = [readable(path) for path in paths if path.exists()]
     return [one for one in groups_of(pa.concat_tables(tables)) if one.measured] if tables else []
 
 
 def beside(group: Group, metric: str, variant: str = "", evaluator: str = "", interval: bool = False) -> str:
-    """Returns a number beside its control, in bold where it is evidence of a leak; ``variant`` may be a beginning."""
+    """Return a number beside its control, in bold where it is evidence of a leak; ``variant`` may be a beginning."""
     found = next(
         (
             one
@@ -48,11 +48,11 @@ def beside(group: Group, metric: str, variant: str = "", evaluator: str = "", in
 
 
 def strength(group: Group, key: tuple[str, str, str] = VOTE) -> float:
-    """Returns a group's number, for sorting."""
+    """Return a group's number, for sorting."""
     found = group.number(*key)
     return found.score.value if found is not None else -1.0
 
 
 def seeds(group: Group) -> str:
-    """Returns how many seeds were measured."""
+    """Return how many seeds were measured."""
     return str(sum(cell.status == "ok" for cell in group.cells))

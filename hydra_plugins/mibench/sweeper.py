@@ -34,7 +34,7 @@ class MibenchSweeper(Sweeper):
     hydra_context: HydraContext
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
-        """Prepares the launcher."""
+        """Prepare the launcher."""
         self.config = config
         self.hydra_context = hydra_context
         self.launcher = Plugins.instance().instantiate_launcher(
@@ -42,7 +42,7 @@ class MibenchSweeper(Sweeper):
         )
 
     def sweep(self, arguments: list[str]) -> Any:
-        """Plans, launches and concludes; the exit status is kept in ``mibench.cli.run_command.outcome``."""
+        """Plan, launch and conclude; the exit status is kept in ``mibench.cli.run_command.outcome``."""
         from mibench.cli import sweeping
         from mibench.cli.run_command import held_back, outcome
         from mibench.plan import products_of
@@ -66,7 +66,7 @@ class MibenchSweeper(Sweeper):
         outcome.append(sweeping.conclude(sweep))
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
-        """Returns one composed cell."""
+        """Return one composed cell."""
         from mibench.composition import compose_within
 
         return compose_within(self.hydra_context.config_loader, overrides)

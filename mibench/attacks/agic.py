@@ -90,16 +90,16 @@ class Agic(InvertingGradients):
         self.last_layer = last_layer
 
     def sent(self, view: GradientsView) -> Sequence[Mapping[str, Tensor]]:
-        """Returns every message as one gradient."""
+        """Return every message as one gradient."""
         return view.as_gradients()
 
     def apart(self, view: GradientsView, x: Tensor, y: Tensor, sent: dict[str, Tensor]) -> Tensor:
-        """Returns the weighted cosine distance of every problem's one gradient from its message, shape ``(n,)``."""
+        """Return the weighted cosine distance of every problem's one gradient from its message, shape ``(n,)``."""
         return cosine(view.gradients(x, y), sent, ramp(sent, self.last_layer))
 
 
 def ramp(names: Iterable[str], last: float) -> list[float]:
-    """Returns a weight per parameter: 1 in the first layer, rising linearly from layer to layer to ``last``.
+    """Return a weight per parameter: 1 in the first layer, rising linearly from layer to layer to ``last``.
 
     >>> ramp(["0.weight", "0.bias", "1.weight", "head.weight", "head.bias"], 5.0)
     [1.0, 1.0, 3.0, 5.0, 5.0]

@@ -84,7 +84,7 @@ class AnalyticLinear(GradientSearch):
     def reconstruct(
         self, view: GradientsView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns the inputs behind every message, with the labels read off.
+        """Return the inputs behind every message, with the labels read off.
 
         Raises:
             IncompatibleCellError: If the first layer is not linear, has no bias, or is not in the messages.
@@ -106,7 +106,7 @@ class AnalyticLinear(GradientSearch):
     def distinct(
         self, weight: Tensor, bias: Tensor, pixels: Callable[[Tensor], Tensor], count: int
     ) -> tuple[Tensor, Tensor]:
-        """Returns the ``count`` images of one message with which the most rows agree, and which of them are there."""
+        """Return the ``count`` images of one message with which the most rows agree, and which of them are there."""
         inputs, defined = bias_trick.rows(weight, bias, self.eps_rel)
         images = pixels(inputs)
         inside = ((images >= -ROUNDING) & (images <= 1 + ROUNDING)).all(1) & defined
@@ -124,7 +124,7 @@ class AnalyticLinear(GradientSearch):
 
 
 def first_layer(view: GradientsView) -> tuple[str, Callable[[Tensor], Tensor]]:
-    """Returns the name of the layer that takes the model's input, and what turns its inputs back into pixels.
+    """Return the name of the layer that takes the model's input, and what turns its inputs back into pixels.
 
     A black and a white image are sent through the model; the normalisation is affine in each pixel.
 

@@ -19,6 +19,7 @@ from mibench.knowledge import Knowledge
 from mibench.optim.gradient_matching import Found, InputSpace, Problems, at_once
 from mibench.optim.identity import IdentityLoss, identity_loss
 from mibench.optim.label_recovery import LABEL_RULES
+from mibench.options import Options
 from mibench.progress import progress
 from mibench.seeding import derive, generator, seeded
 from mibench.tasks import get_task
@@ -53,7 +54,7 @@ class AttackResult:
     customer: Mapping[str, float] = field(default_factory=dict)
 
 
-class Attack(ABC, Generic[ViewT, GoalT]):
+class Attack(Options, ABC, Generic[ViewT, GoalT]):
     """An attack.
 
     A subclass has a literal ``card``, keyword-only hyper-parameters at the paper's defaults, and
@@ -62,6 +63,7 @@ class Attack(ABC, Generic[ViewT, GoalT]):
     """
 
     card: ClassVar[AttackCard]
+    block: ClassVar[str] = "attack"
 
     _best: Callable[[], Reconstruction] | None = None
     _seed: int = 0
@@ -69,15 +71,15 @@ class Attack(ABC, Generic[ViewT, GoalT]):
     _leader: Attack[Any, Any] | None = None
 
     def networks(self, view: ViewT, knowledge: Knowledge) -> nn.ModuleDict:
-        """Returns the attack's own models, untrained; none by default."""
+        """Return the attack's own models, untrained; none by default."""
         return nn.ModuleDict()
 
     def prepare(self, networks: nn.ModuleDict, view: ViewT, knowledge: Knowledge) -> None:
-        """Trains the attack's own models in place."""
+        """Train the attack's own models in place."""
 
     @abstractmethod
     def reconstruct(self, view: ViewT, knowledge: Knowledge, goal: GoalT, networks: nn.ModuleDict) -> Reconstruction:
-        """Returns the answer to ``goal`` from what ``view`` and ``knowledge`` give."""
+        """Return the answer to ``goal`` from what ``view`` and ``knowledge`` give."""
 
     @final
     def __call__(
@@ -90,7 +92,7 @@ class Attack(ABC, Generic[ViewT, GoalT]):
         networks: nn.ModuleDict | None = None,
         label: str = "attack",
     ) -> AttackResult:
-        """Runs the attack: seeds, times, counts, keeps the best so far, and checks what comes back.
+        """Run the attack: seed, time, count, keep the best so far, and check what comes back.
 
         Args:
             view: What the attacker sees.
@@ -128,13 +130,13 @@ class Attack(ABC, Generic[ViewT, GoalT]):
 
     @final
     def untrained(self, view: ViewT, knowledge: Knowledge, seed: int) -> nn.ModuleDict:
-        """Returns the attack's own models on the view's device, with weights that depend on the seed alone."""
+        """Return the attack's own models on the view's device, with weights that depend on the seed alone."""
         with seeded(derive(seed, "networks", self.card.name)):
             return self.networks(view, knowledge).to(view.device)
 
     @final
     def trained(self, view: ViewT, knowledge: Knowledge, seed: int) -> nn.ModuleDict:
-        """Returns the attack's own models, trained, in evaluation mode; queries are booked under ``prepare``."""
+        """Return the attack's own models, trained, in evaluation mode; queries are booked under ``prepare``."""
         self._seed = derive(seed, "attack", self.card.name)
         networks = self.untrained(view, knowledge, seed)
         with seeded(derive(self._seed, "prepare")), view.phase("prepare"):
@@ -143,22 +145,22 @@ class Attack(ABC, Generic[ViewT, GoalT]):
 
     @final
     def keep(self, best: Callable[[], Reconstruction]) -> None:
-        """Keeps how to make the best result so far: the answer where the budget or the victim stops the attack."""
+        """Keep how to make the best result so far: the answer where the budget or the victim stops the attack."""
         (self._leader or self)._best = best
 
     @final
     def draws(self, device: torch.device, *names: object) -> torch.Generator:
-        """Returns the random generator of one use (``"latents"``, ``"noise"``) on ``device``."""
+        """Return the random generator of one use (``"latents"``, ``"noise"``) on ``device``."""
         return generator(derive((self._leader or self)._seed, *names), device)
 
     @final
     def steps(self, count: int, what: str = "") -> Iterator[int]:
-        """Yields 0..count-1 behind the attack's progress bar."""
+        """Yield 0..count-1 behind the attack's progress bar."""
         return progress(range(count), f"{(self._leader or self)._label} {what}".strip(), total=count)
 
     @final
     def lead(self, part: Attack[Any, Any]) -> None:
-        """Lets ``part``, an attack that this one wraps, draw, count its steps and keep its best as this one."""
+        """Let ``part``, an attack that this one wraps, draw, count its steps and keep its best as this one."""
         part._leader = self
 
 
@@ -180,7 +182,7 @@ class ClassSearch(Attack[WhiteBoxView, ClassGoal]):
     replaced: Identity | None = None
 
     def identify(self, view: WhiteBoxView, images: Tensor, labels: Tensor, logits: Tensor | None = None) -> Tensor:
-        """Returns the identity loss of every image, shape ``(N,)``; ``logits`` are the images', where known already."""
+        """Return the identity loss of every image, shape ``(N,)``; ``logits`` are the images', where known already."""
         if self.replaced is not None:
             return self.replaced(view, images, labels)
         return identity_loss(self.identity)(view.logits(images) if logits is None else logits, labels)
@@ -201,15 +203,15 @@ class GradientSearch(Attack[GradientsView, InstanceGoal]):
     label_rule: str = ""
 
     def labels(self, view: GradientsView, knowledge: Knowledge) -> Tensor | None:
-        """Returns the class ids behind the messages, shape ``(messages, batch)``; None where they are searched."""
+        """Return the class ids behind the messages, shape ``(messages, batch)``; None where they are searched."""
         return message_labels(view, knowledge, self.label_rule)
 
     def problems(self, view: GradientsView) -> Problems:
-        """Returns the rows of the search."""
+        """Return the rows of the search."""
         return Problems(len(view.messages), self.restarts, at_once(view))
 
     def noise(self, view: GradientsView, problems: Problems, what: str, *shape: int) -> Tensor:
-        """Returns a standard-normal start for every problem, each from a draw of its own, shape ``(problems, ...)``."""
+        """Return a standard-normal start for every problem, each from a draw of its own, shape ``(problems, ...)``."""
         return torch.stack([
             torch.randn(shape, generator=self.draws(view.device, what, message, restart), device=view.device)
             for message in range(problems.messages)
@@ -224,7 +226,7 @@ class GradientSearch(Attack[GradientsView, InstanceGoal]):
         labels: Tensor | None,
         space: InputSpace | None = None,
     ) -> Reconstruction:
-        """Returns the best start of every message; those for which no finite score was met are missing.
+        """Return the best start of every message; those for which no finite score was met are missing.
 
         The first variable found is the points of ``space``, or the images where it is None; where ``labels`` is None
         the second is the labels' logits.
@@ -239,7 +241,7 @@ class GradientSearch(Attack[GradientsView, InstanceGoal]):
 
 
 def message_labels(view: GradientsView, knowledge: Knowledge, rule: str) -> Tensor | None:
-    """Returns the class ids behind the messages, granted or read off by ``rule``, shape ``(messages, batch)``.
+    """Return the class ids behind the messages, granted or read off by ``rule``, shape ``(messages, batch)``.
 
     None where they are neither: where they are not granted and ``rule`` is empty.
     """
@@ -252,7 +254,7 @@ def message_labels(view: GradientsView, knowledge: Knowledge, rule: str) -> Tens
 
 
 def failures_blanked(answer: Reconstruction, blank: Reconstruction) -> Reconstruction:
-    """Returns ``answer`` with every missing entry as its task's blank, so that no metric sees what is not a result."""
+    """Return ``answer`` with every missing entry as its task's blank, so that no metric sees what is not a result."""
     if answer.valid is None or answer.values.shape != blank.values.shape:
         return answer
     keep = answer.valid.reshape(-1, *[1] * (answer.values.dim() - 1))

@@ -102,7 +102,7 @@ class BrepMi(Attack[LabelsView, ClassGoal]):
     def reconstruct(
         self, view: LabelsView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns ``goal.samples`` images per class; the loss of each is minus the radius that was reached."""
+        """Return ``goal.samples`` images per class; the loss of each is minus the radius that was reached."""
         prior = knowledge.prior
         z, found = self.starts(view, prior, goal)
         best, radius = z.clone(), torch.full_like(z[:, 0], self.radius)
@@ -111,7 +111,7 @@ class BrepMi(Attack[LabelsView, ClassGoal]):
         return self._answer(prior, goal, best, found, radius)
 
     def starts(self, view: LabelsView, prior: LatentPrior, goal: ClassGoal) -> tuple[Tensor, Tensor]:
-        """Returns for every sample a latent of its class, ``(N, latent_dim)``, and whether there was one, ``(N,)``."""
+        """Return for every sample a latent of its class, ``(N, latent_dim)``, and whether there was one, ``(N,)``."""
         latents: list[Tensor] = []
         named: list[Tensor] = []
         draws, targets = self.draws(view.device, "latents"), goal.targets.to(view.device)
@@ -134,7 +134,7 @@ class BrepMi(Attack[LabelsView, ClassGoal]):
     def repel(
         self, view: LabelsView, prior: LatentPrior, labels: Tensor, rows: Tensor, best: Tensor, radius: Tensor
     ) -> None:
-        """Searches all samples together; those without growth for ``patience`` iterations are asked about no more.
+        """Search all samples together; those without growth for ``patience`` iterations are asked about no more.
 
         Args:
             view: The target.
@@ -173,7 +173,7 @@ class BrepMi(Attack[LabelsView, ClassGoal]):
 
     @staticmethod
     def push(of_class: Tensor, u: Tensor) -> Tensor:
-        """Returns where each latent is pushed, ``(n, latent_dim)``.
+        """Return where each latent is pushed, ``(n, latent_dim)``.
 
         Args:
             of_class: Whether each point of its sphere is of the class, ``(n, points)``.
@@ -184,7 +184,7 @@ class BrepMi(Attack[LabelsView, ClassGoal]):
     def _answer(
         self, prior: LatentPrior, goal: ClassGoal, z: Tensor, found: Tensor, radius: Tensor | None = None
     ) -> Reconstruction:
-        """Returns the images of latents; a class that was not met has none."""
+        """Return the images of latents; a class that was not met has none."""
         with torch.no_grad():
             images = in_chunks(prior.generate, self.chunk, z)
         return Reconstruction(images, goal.labels.to(z.device), valid=found, loss=None if radius is None else -radius)
@@ -193,7 +193,7 @@ class BrepMi(Attack[LabelsView, ClassGoal]):
 def first_of_each(
     latents: Sequence[Tensor], named: Sequence[Tensor], targets: Tensor, samples: int
 ) -> tuple[Tensor, Tensor]:
-    """Returns the first latents that were named after each target, the few there are again and again.
+    """Return the first latents that were named after each target, the few there are again and again.
 
     Args:
         latents: Batches of shape ``(batch, latent_dim)``.

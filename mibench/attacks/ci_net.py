@@ -95,7 +95,7 @@ class CiNet(GradientSearch):
         self.dropping = Dropping(tolerance=tolerance)
 
     def generators(self, view: GradientsView, problems: Problems) -> StackedNetworks:
-        """Returns an untrained generator for every problem, each from a draw of its own."""
+        """Return an untrained generator for every problem, each from a draw of its own."""
         shape = view.spec.shape
         width = overparameterised_width(shape, view.batch_size, self.noise_dim, self.width, self.overparameterisation)
         made: list[nn.Module] = []
@@ -108,7 +108,7 @@ class CiNet(GradientSearch):
     def reconstruct(
         self, view: GradientsView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns the inputs and labels behind every message."""
+        """Return the inputs and labels behind every message."""
         labels, problems = self.labels(view, knowledge), self.problems(view)
         assert labels is not None
         found = Found(problems)
@@ -121,7 +121,7 @@ class CiNet(GradientSearch):
         return self.answer(view, goal, found, labels)
 
     def apart(self, view: GradientsView, images: Tensor, labels: Tensor, sent: dict[str, Tensor]) -> Tensor:
-        """Returns the distance of every problem from its message, shape ``(n,)``, for images and class ids."""
+        """Return the distance of every problem from its message, shape ``(n,)``, for images and class ids."""
         return self.distance(view.updates(images, labels), sent)
 
     def descend(
@@ -134,7 +134,7 @@ class CiNet(GradientSearch):
         found: Found,
         steps: Iterable[int],
     ) -> None:
-        """Searches the generators' weights and offers every image to ``found``; the noise ``u`` stays as it is."""
+        """Search the generators' weights and offer every image to ``found``; the noise ``u`` stays as it is."""
 
         def objective(rows: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             images = generators(weights, u[rows])

@@ -103,7 +103,7 @@ class DeepInversion(ClassSearch):
     def reconstruct(
         self, view: WhiteBoxView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns ``goal.samples`` images per class.
+        """Return ``goal.samples`` images per class.
 
         Raises:
             IncompatibleCellError: If the target has no batch-norm layer that remembers statistics.
@@ -143,7 +143,7 @@ class DeepInversion(ClassSearch):
         return self._images(best, wanted)
 
     def _moves(self, view: WhiteBoxView) -> list[Sequence[int]]:
-        """Returns of every step the pixels to roll right and down, and whether to mirror; on the host."""
+        """Return of every step the pixels to roll right and down, and whether to mirror; on the host."""
         host = torch.device("cpu")
         rolls = torch.randint(-self.jitter, self.jitter + 1, (self.iterations, 2), generator=self.draws(host, "rolls"))
         flip = view.spec.mirrored if self.flip is None else self.flip
@@ -153,13 +153,13 @@ class DeepInversion(ClassSearch):
 
     @staticmethod
     def _images(best: Best, wanted: Tensor) -> Reconstruction:
-        """Returns the wanted images of the best batch, which are its first."""
+        """Return the wanted images of the best batch, which are its first."""
         (x,) = best.values
         return Reconstruction(pixels(x[: len(wanted)]).clamp(0, 1), wanted)
 
 
 def filled(wanted: Tensor, classes: int, least: int) -> Tensor:
-    """Returns the wanted class ids followed by others, up to ``least``, the least represented classes first."""
+    """Return the wanted class ids followed by others, up to ``least``, the least represented classes first."""
     missing = max(0, least - len(wanted))
     counts = torch.bincount(wanted, minlength=classes)
     rounds = torch.arange(missing + 1, device=wanted.device)[:, None] + counts
@@ -168,10 +168,10 @@ def filled(wanted: Tensor, classes: int, least: int) -> Tensor:
 
 
 def pixels(x: Tensor) -> Tensor:
-    """Returns the images that the variables of the descent stand for."""
+    """Return the images that the variables of the descent stand for."""
     return MEAN + SPREAD * x
 
 
 def norms_of_differences(x: Tensor) -> Tensor:
-    """Returns the total variation of the whole batch as the authors write it, a scalar."""
+    """Return the total variation of the whole batch as the authors write it, a scalar."""
     return torch.stack([one.norm() for one in differences(x, diagonals=True)]).sum()

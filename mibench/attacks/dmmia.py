@@ -126,7 +126,7 @@ class Dmmia(Ppa):
     def reconstruct(
         self, view: WhiteBoxView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns ``goal.samples`` images per class, from an empty memory."""
+        """Return ``goal.samples`` images per class, from an empty memory."""
         self.remembered = Features(self.momentum)
         self.centres = Prototypes(
             self.prototypes,
@@ -137,7 +137,7 @@ class Dmmia(Ppa):
         return super().reconstruct(view, knowledge, goal, networks)
 
     def objective(self, view: WhiteBoxView, labels: Tensor) -> Callable[[Tensor], Tensor]:
-        """Returns what the styles of one batch descend: from images ``(N, C, H, W)`` to their losses ``(N,)``."""
+        """Return what the styles of one batch descend: from images ``(N, C, H, W)`` to their losses ``(N,)``."""
         if not self.multicentric and not self.discriminative:
             return super().objective(view, labels)
         groups = Groups.of(labels)
@@ -171,7 +171,7 @@ class Groups:
 
     @classmethod
     def of(cls, labels: Tensor) -> Groups:
-        """Returns the groups of class ids ``(N,)``."""
+        """Return the groups of class ids ``(N,)``."""
         names = labels.unique().tolist()
         return cls(names, [(labels == name).nonzero()[:, 0] for name in names])
 
@@ -189,14 +189,14 @@ class Features:
     of_class: dict[int, Tensor] = field(default_factory=dict)
 
     def meet(self, hidden: Tensor, groups: Groups) -> None:
-        """Remembers features ``(N, F)``: of every class in the batch the mean."""
+        """Remember features ``(N, F)``: of every class in the batch the mean."""
         for name, rows in zip(groups.names, groups.rows, strict=True):
             met = hidden[rows].mean(0)
             before = self.of_class.get(name, met)
             self.of_class[name] = self.momentum * before + (1 - self.momentum) * met
 
     def loss(self, hidden: Tensor, groups: Groups, temperature: float) -> Tensor:
-        """Returns minus the log-share of the own class among the remembered ones, shape ``(N,)``."""
+        """Return minus the log-share of the own class among the remembered ones, shape ``(N,)``."""
         places = {name: place for place, name in enumerate(self.of_class)}
         wanted = torch.empty(len(hidden), dtype=torch.long, device=hidden.device)
         for name, rows in zip(groups.names, groups.rows, strict=True):
@@ -224,14 +224,14 @@ class Prototypes:
     steps: dict[int, torch.optim.SGD] = field(default_factory=dict)
 
     def loss(self, hidden: Tensor, groups: Groups) -> Tensor:
-        """Returns minus the log-share of each feature's nearest centre among its class's, shape ``(N,)``."""
+        """Return minus the log-share of each feature's nearest centre among its class's, shape ``(N,)``."""
         found = hidden.new_zeros(len(hidden))
         for name, rows in zip(groups.names, groups.rows, strict=True):
             found = found.index_put((rows,), self._apart(hidden[rows], self._centres(name, hidden).detach()))
         return found
 
     def follow(self, hidden: Tensor, groups: Groups) -> None:
-        """Moves the centres of the classes in a batch of features ``(N, F)``, and no others, by one step."""
+        """Move the centres of the classes in a batch of features ``(N, F)``, and no others, by one step."""
         for name, rows in zip(groups.names, groups.rows, strict=True):
             centres = self._centres(name, hidden)
             (centres.grad,) = torch.autograd.grad(self._apart(hidden[rows], centres).mean(), centres)

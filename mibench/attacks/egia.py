@@ -124,7 +124,7 @@ class Egia(InvertingGradients):
     def reconstruct(
         self, view: GradientsView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns the inputs and labels behind every message; the view's own model is not read."""
+        """Return the inputs and labels behind every message; the view's own model is not read."""
         if self.mode == "grey_box":
             return super().reconstruct(self.rebuilt(view), knowledge, goal, networks)
         labels = self.labels(view, knowledge)
@@ -134,7 +134,7 @@ class Egia(InvertingGradients):
         return Reconstruction(images, goal.target.to(view.device), labels.flatten(), inputs.isfinite().all(1))
 
     def rebuilt(self, view: GradientsView) -> GradientsView:
-        """Returns what a party of the training would see: the messages, with the model made from all uploads.
+        """Return what a party of the training would see: the messages, with the model made from all uploads.
 
         Raises:
             NotGrantedError: If nobody listened to the earlier rounds.
@@ -154,7 +154,7 @@ class Egia(InvertingGradients):
 
 
 def first_layer(view: GradientsView) -> tuple[Tensor, Tensor]:
-    """Returns the first layer's gradients: weight ``(messages, units, inputs)`` and bias ``(messages, units)``.
+    """Return the first layer's gradients: weight ``(messages, units, inputs)`` and bias ``(messages, units)``.
 
     Raises:
         IncompatibleCellError: If a message's first two tensors have not the shapes of a linear layer over the input.

@@ -78,11 +78,11 @@ class Networks(DcganPrior):
         return super().makers if self.embedding is None else super().makers.append(self.embedding)
 
     def paint(self, z: Tensor, entities: Tensor) -> Tensor:
-        """Returns images ``(N, C, H, W)`` of latents ``(N, latent_dim)``, of the given entities where conditional."""
+        """Return images ``(N, C, H, W)`` of latents ``(N, latent_dim)``, of the given entities where conditional."""
         return self.generate(z if self.embedding is None else torch.cat([z, self.embedding(entities)], 1))
 
     def critic(self, x: Tensor) -> Tensor:
-        """Returns the critic's score, shape ``(N,)``."""
+        """Return the critic's score, shape ``(N,)``."""
         score: Tensor = self.judge(self.native(x))
         return score.flatten(1).mean(1)
 
@@ -100,12 +100,12 @@ class Ensemble:
         self.labels = labels
 
     def probabilities(self, images: Tensor) -> Tensor:
-        """Returns every model's probabilities of the entities, shape ``(models, N, entities)``."""
+        """Return every model's probabilities of the entities, shape ``(models, N, entities)``."""
         pairs = zip(self.views, self.labels, strict=True)
         return torch.stack([view.logits(images).softmax(1)[:, labels] for view, labels in pairs])
 
     def loss(self, images: Tensor, entities: Tensor | None, activation: float, balance: float) -> Tensor:
-        """Returns the loss of a batch without the critic's part, a scalar.
+        """Return the loss of a batch without the critic's part, a scalar.
 
         Args:
             images: Shape ``(N, C, H, W)``.
@@ -181,7 +181,7 @@ class Emi(Attack[WhiteBoxView, ClassGoal]):
     def reconstruct(
         self, view: WhiteBoxView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns ``goal.samples`` images per class."""
+        """Return ``goal.samples`` images per class."""
         if view.spec.shape[1] != view.spec.shape[2]:
             raise IncompatibleCellError("Incompatible: attack 'emi' needs square images; set dataset.size.")
         views = (view, *knowledge.companions(view))
@@ -195,7 +195,7 @@ class Emi(Attack[WhiteBoxView, ClassGoal]):
             return self._results(made, goal, ensemble)
 
     def train(self, made: Networks, ensemble: Ensemble, knowledge: Knowledge, goal: ClassGoal) -> None:
-        """Trains generator and, where it counts, critic in place."""
+        """Train generator and, where it counts, critic in place."""
         device, known = ensemble.views[0].device, len(ensemble.labels[0])
         draws = self.draws(device, "training")
         adam_g = torch.optim.Adam(made.makers.parameters(), lr=self.lr, betas=(0.5, 0.999))
@@ -216,7 +216,7 @@ class Emi(Attack[WhiteBoxView, ClassGoal]):
 
     @torch.no_grad()
     def _results(self, made: Networks, goal: ClassGoal, ensemble: Ensemble | None) -> Reconstruction:
-        """Returns of every class the samples of which the least convinced model is surest; without one, the first."""
+        """Return of every class the samples of which the least convinced model is surest; without one, the first."""
         made.eval()
         device, count = next(made.parameters()).device, max(self.candidates, goal.samples)
         labels, found = goal.labels.to(device), []

@@ -74,7 +74,7 @@ class FredriksonMap(Attack[ScoresView, AttributeGoal]):
         self.batch = batch
 
     def log_error(self, view: ScoresView, knowledge: Knowledge, records: Tensor, responses: Tensor) -> Tensor:
-        """Returns log pi(y, f(x)) of complete records ``(M, columns)`` and responses ``(M,)``, shape ``(M,)``."""
+        """Return log pi(y, f(x)) of complete records ``(M, columns)`` and responses ``(M,)``, shape ``(M,)``."""
         scores = view.query(records)
         if self.error_model == "confusion":
             published: Tensor = knowledge.fact("confusion").to(scores.device)
@@ -84,7 +84,7 @@ class FredriksonMap(Attack[ScoresView, AttributeGoal]):
     def reconstruct(
         self, view: ScoresView, knowledge: Knowledge, goal: AttributeGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns the inferred category code of every record; records the budget left unasked are missing."""
+        """Return the inferred category code of every record; records the budget left unasked are missing."""
         marginals = [column.double() for column in knowledge.fact("marginals")]
         prior = marginals[goal.column].log().to(view.device)
         completions, weights = self._completions(view.spec, goal, marginals)
@@ -110,7 +110,7 @@ class FredriksonMap(Attack[ScoresView, AttributeGoal]):
         return so_far()
 
     def _completions(self, spec: InputSpec, goal: AttributeGoal, marginals: list[Tensor]) -> tuple[Tensor, Tensor]:
-        """Returns completions ``(U, columns)``, of which only the unknown columns matter, and log weights ``(U,)``."""
+        """Return completions ``(U, columns)``, of which only the unknown columns matter, and log weights ``(U,)``."""
         unknown = goal.records.isnan().any(0).tolist()
         values, chances = [torch.zeros(1)] * len(marginals), [torch.ones(1).double()] * len(marginals)
         for index, published in enumerate(marginals):
@@ -130,7 +130,7 @@ class FredriksonMap(Attack[ScoresView, AttributeGoal]):
 
 
 def complete(records: Tensor, column: int, choices: int, completions: Tensor) -> Tensor:
-    """Returns every record with every value of ``column`` and every completion, shape ``(N * choices * U, columns)``.
+    """Return every record with every value of ``column`` and every completion, shape ``(N * choices * U, columns)``.
 
     Args:
         records: Partial records ``(N, columns)``, unknown entries NaN.
@@ -146,7 +146,7 @@ def complete(records: Tensor, column: int, choices: int, completions: Tensor) ->
 
 
 def most_probable(log_pi: Tensor, prior: Tensor, weights: Tensor) -> Tensor:
-    """Returns the maximum a posteriori values, shape ``(N,)``; equal scores are parted by the prior.
+    """Return the maximum a posteriori values, shape ``(N,)``; equal scores are parted by the prior.
 
     Args:
         log_pi: Log error statistic of every value and completion, shape ``(N, choices, U)``.

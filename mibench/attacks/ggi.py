@@ -48,7 +48,7 @@ class Latents:
     prior: LatentPrior
 
     def images(self, z: Tensor) -> Tensor:
-        """Returns images ``(n, batch, C, H, W)`` in [0, 1] of latents ``(n, batch, latent_dim)``."""
+        """Return images ``(n, batch, C, H, W)`` in [0, 1] of latents ``(n, batch, latent_dim)``."""
         images = self.prior.generate(z.flatten(0, 1))
         return images.reshape(*z.shape[:2], *images.shape[1:])
 
@@ -99,13 +99,13 @@ class Ggi(GradientSearch):
         self.restarts = restarts
 
     def bounded(self, z: Tensor) -> Tensor:
-        """Returns latents inside the box."""
+        """Return latents inside the box."""
         return box(z, -self.z_clip, self.z_clip)
 
     def reconstruct(
         self, view: GradientsView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns the generator's images whose gradient is closest to every message, and their labels."""
+        """Return the generator's images whose gradient is closest to every message, and their labels."""
         labels, space, problems = self.labels(view, knowledge), Latents(knowledge.prior), self.problems(view)
         assert labels is not None
         sent, found = Sent(view.messages, problems), Found(problems)

@@ -99,18 +99,18 @@ class GiNas(CiNet):
         self.channels = channels
 
     def depth(self, view: GradientsView) -> int:
-        """Returns how often the hourglass halves the size of the view's images."""
+        """Return how often the hourglass halves the size of the view's images."""
         return depth(view.spec.shape, view.batch_size, self.levels)
 
     def candidate(self, view: GradientsView, restart: int, number: int) -> Hourglass:
-        """Returns a candidate with its initial weights, the same ones at every call."""
+        """Return a candidate with its initial weights, the same ones at every call."""
         draws = self.draws(torch.device("cpu"), "candidate", restart, number)
         architecture = Architecture.draw(self.depth(view), draws)
         with seeded(derive(draws.initial_seed(), "weights")):
             return Hourglass(view.spec.shape, architecture, self.channels).to(view.device)
 
     def search(self, view: GradientsView, labels: Tensor, sent: Sent, u: Tensor, found: Found) -> Found:
-        """Returns of every problem the number of its best candidate, with its score; offers their images to ``found``.
+        """Return of every problem the number of its best candidate, with its score; offers their images to ``found``.
 
         Args:
             view: What the attacker sees.
@@ -134,7 +134,7 @@ class GiNas(CiNet):
     def reconstruct(
         self, view: GradientsView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns the inputs and labels behind every message."""
+        """Return the inputs and labels behind every message."""
         labels, problems = self.labels(view, knowledge), self.problems(view)
         assert labels is not None
         found, alone = Found(problems), Problems(1, 1, 1)

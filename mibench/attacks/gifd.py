@@ -64,18 +64,18 @@ class Stage:
     image: Tensor | None = None
 
     def images(self, rows: Tensor, *variables: Tensor) -> Tensor:
-        """Returns images ``(n, batch, C, H, W)``, not clipped, of the variables of ``rows``."""
+        """Return images ``(n, batch, C, H, W)``, not clipped, of the variables of ``rows``."""
         ws, state = self._entered(rows, variables)
         return _grouped(self.prior.synthesise(ws, state, self.block), variables[0])
 
     @torch.no_grad()
     def seen(self, rows: Tensor, *variables: Tensor) -> Tensor:
-        """Returns images of the variables of ``rows``, clamped to [0, 1]."""
+        """Return images of the variables of ``rows``, clamped to [0, 1]."""
         return self.images(rows, *variables).clamp(0, 1)
 
     @torch.no_grad()
     def next(self, rows: Tensor, *variables: Tensor) -> Stage:
-        """Returns the stage one block later, which starts at the image of the variables."""
+        """Return the stage one block later, which starts at the image of the variables."""
         ws, state = self._entered(rows, variables)
         state = self.prior.blocks(ws, state, self.block, self.block + 1)
         image = None if state.image is None else _grouped(state.image, variables[0])
@@ -83,7 +83,7 @@ class Stage:
         return Stage(self.prior, self.block + 1, start, image)
 
     def _entered(self, rows: Tensor, variables: Sequence[Tensor]) -> tuple[Tensor, StyleState | None]:
-        """Returns styles ``(n * batch, num_ws, w_dim)`` and what the generator holds before the block."""
+        """Return styles ``(n * batch, num_ws, w_dim)`` and what the generator holds before the block."""
         first, *hidden = (variable.flatten(0, 1) for variable in variables)
         if not hidden:
             return self.prior.styles(first), None
@@ -92,7 +92,7 @@ class Stage:
 
 
 def _grouped(flat: Tensor, like: Tensor) -> Tensor:
-    """Returns ``(n * batch, ...)`` as ``(n, batch, ...)``, with the first two sizes of ``like``."""
+    """Return ``(n * batch, ...)`` as ``(n, batch, ...)``, with the first two sizes of ``like``."""
     return flat.reshape(*like.shape[:2], *flat.shape[1:])
 
 
@@ -156,11 +156,11 @@ class Gifd(GradientSearch):
             )
 
     def bounded(self, values: Tensor, centre: Tensor, radius: float) -> Tensor:
-        """Returns values ``(n, batch, ...)``, each image's in its ball around ``centre`` of ``radius`` per entry."""
+        """Return values ``(n, batch, ...)``, each image's in its ball around ``centre`` of ``radius`` per entry."""
         return _grouped(l1_ball(values.flatten(0, 1), centre.flatten(0, 1), radius * values[0, 0].numel()), values)
 
     def allowed(self, stage: Stage, rows: Tensor, moving: Sequence[Tensor]) -> list[Tensor]:
-        """Returns a stage's variables of ``rows`` brought back to where they may be."""
+        """Return a stage's variables of ``rows`` brought back to where they may be."""
         centres = [start[rows.to(start.device)] for start in stage.start]
         if not stage.block:
             return [sphere(moving[0], centres[0])]
@@ -170,7 +170,7 @@ class Gifd(GradientSearch):
     def reconstruct(
         self, view: GradientsView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns the images of all stages and starts whose gradient is closest to every message, and their labels."""
+        """Return the images of all stages and starts whose gradient is closest to every message, and their labels."""
         prior = knowledge.prior
         assert isinstance(prior, StylePrior)
         count = self.stages or prior.num_blocks
@@ -193,7 +193,7 @@ class Gifd(GradientSearch):
             return distance + self.tv * rough + self.l2 * l2_norm(inputs) / images[0, 0, 0].numel(), distance
 
         def judged(stage: Stage, found: Found) -> tuple[list[Tensor], Tensor]:
-            """Returns a stage's best images, clamped, and their distances; infinite where it met no finite one."""
+            """Return a stage's best images, clamped, and their distances; infinite where it met no finite one."""
             images, scores = [], []
             with view.phase("select"):
                 for rows in problems.rows.split(problems.at_once):
@@ -202,7 +202,7 @@ class Gifd(GradientSearch):
             return [torch.cat(images)], torch.cat(scores).where(found.scores.isfinite(), torch.inf)
 
         def answer(stage: Stage, found: Found) -> Reconstruction:
-            """Returns the best of all finished stages, or where there is none that of the first."""
+            """Return the best of all finished stages, or where there is none that of the first."""
             if chosen.values or not found.values:
                 return self.answer(view, goal, chosen, labels)
             first = Found(problems, [stage.seen(problems.rows, *found.values)], found.scores)

@@ -91,14 +91,14 @@ class LatentSearch:
         steps: Iterable[int],
         after: Callable[[Tensor], None],
     ) -> Tensor:
-        """Returns the latents after the descent on ``loss``, which returns one value per latent."""
+        """Return the latents after the descent on ``loss``, which returns one value per latent."""
         return nesterov_descent(
             z, loss, steps, lr=self.lr, momentum=self.momentum, bound=self.clip, batch=self.batch, after=after
         )
 
     @torch.no_grad()
     def chosen(self, view: WhiteBoxView, images: Tensor, labels: Tensor) -> Tensor:
-        """Returns of each sample's restarts, side by side, the image that the target scores highest for its class."""
+        """Return of each sample's restarts, side by side, the image that the target scores highest for its class."""
         if self.restarts == 1:
             return images
         with view.phase("select"):
@@ -124,14 +124,14 @@ class Gmi(LatentSearch, ClassSearch):
     )
 
     def loss(self, view: WhiteBoxView, prior: LatentPrior, z: Tensor, labels: Tensor) -> Tensor:
-        """Returns the loss of every latent, shape ``(N,)``."""
+        """Return the loss of every latent, shape ``(N,)``."""
         images = prior.generate(z)
         return self.identity_weight * self.identify(view, images, labels) - self.prior_weight * prior.critic(images)
 
     def reconstruct(
         self, view: WhiteBoxView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns ``goal.samples`` images per class."""
+        """Return ``goal.samples`` images per class."""
         prior = knowledge.prior
         wanted = goal.labels.to(view.device)
         labels = wanted.repeat_interleave(self.restarts)
@@ -146,7 +146,7 @@ class Gmi(LatentSearch, ClassSearch):
             return Reconstruction(self.chosen(view, prior.generate(z), labels), wanted)
 
     def _first(self, prior: LatentPrior, z: Tensor, wanted: Tensor) -> Reconstruction:
-        """Returns each sample's first restart, for the case that the budget ends before the choice."""
+        """Return each sample's first restart, for the case that the budget ends before the choice."""
         with torch.no_grad():
             return Reconstruction(prior.generate(z[:: self.restarts]), wanted)
 
@@ -173,7 +173,7 @@ class GmiMasked(LatentSearch, Attack[WhiteBoxView, CompletionGoal]):
     def reconstruct(
         self, view: WhiteBoxView, knowledge: Knowledge, goal: CompletionGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns every image completed, with its label."""
+        """Return every image completed, with its label."""
         prior = knowledge.prior
         assert isinstance(prior, InpaintingPrior)
         goal = goal.to(view.device)
@@ -198,7 +198,7 @@ class GmiMasked(LatentSearch, Attack[WhiteBoxView, CompletionGoal]):
 
     @torch.no_grad()
     def _known(self, view: WhiteBoxView, knowledge: Knowledge, starts: Tensor) -> Tensor:
-        """Returns the labels where they are granted, else those that the target gives to the starts of each image."""
+        """Return the labels where they are granted, else those that the target gives to the starts of each image."""
         if knowledge.granted("labels"):
             granted: Tensor = knowledge.fact("labels").to(view.device)
             return granted
@@ -209,5 +209,5 @@ class GmiMasked(LatentSearch, Attack[WhiteBoxView, CompletionGoal]):
 
     @torch.no_grad()
     def _first(self, prior: InpaintingPrior, goal: CompletionGoal, z: Tensor, labels: Tensor | None) -> Reconstruction:
-        """Returns each image's first restart, for the case that the budget ends before the choice."""
+        """Return each image's first restart, for the case that the budget ends before the choice."""
         return Reconstruction(prior.fill(goal.images, goal.hole, z[:: self.restarts]), goal.target, labels)

@@ -120,7 +120,7 @@ class GradInversion(GradientSearch):
     def reconstruct(
         self, view: GradientsView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns the inputs and labels behind every message.
+        """Return the inputs and labels behind every message.
 
         Raises:
             IncompatibleCellError: If the batch-norm prior is asked for and the attacker knows no statistics.
@@ -178,7 +178,7 @@ class GradInversion(GradientSearch):
         return self.answer(view, goal, nearest, labels, pixels)
 
     def consensus(self, u: Tensor) -> Tensor:
-        """Returns the group target of every message ``(messages, batch, C, H, W)`` from all searches' inputs."""
+        """Return the group target of every message ``(messages, batch, C, H, W)`` from all searches' inputs."""
         searches: Tensor = u.unflatten(0, (-1, self.restarts))
         if self.register == "phase":
             searches = registered(searches, searches[:, :1])
@@ -186,7 +186,7 @@ class GradInversion(GradientSearch):
 
 
 def as_one_gradient(view: GradientsView) -> list[dict[str, Tensor]]:
-    """Returns the messages as gradients.
+    """Return the messages as gradients.
 
     Raises:
         NotGrantedError: If they are differences of parameters, and the attacker does not know how clients train.
@@ -197,7 +197,7 @@ def as_one_gradient(view: GradientsView) -> list[dict[str, Tensor]]:
 
 
 def registered(images: Tensor, reference: Tensor) -> Tensor:
-    """Returns images ``(..., C, H, W)`` shifted, around the edges, to where phase correlation with a reference peaks.
+    """Return images ``(..., C, H, W)`` shifted, around the edges, to where phase correlation with a reference peaks.
 
     Args:
         images: The images; each is shifted by whole pixels, all channels alike.

@@ -14,26 +14,16 @@ met).
 
 from __future__ import annotations
 
-from mibench.attacks.dlg import Dlg
+from dataclasses import dataclass
+
+from mibench.attacks.families.lbfgs_search import LbfgsSearch
 from mibench.card import AttackCard
-from mibench.optim.label_recovery import check_label_rule
-from mibench.options import Count, NonNegative, Positive
+from mibench.optim.label_recovery import LabelRule
 
 
-class Idlg(Dlg):
-    """DLG with the label read off the classifier's gradient.
-
-    Args:
-        label_rule: ``row_sum`` (the authors' code), ``bias_sign`` or ``inner_product``.
-        iterations: Outer L-BFGS steps.
-        inner: L-BFGS moves inside each.
-        lr: Step length.
-        history: Pairs of differences that L-BFGS remembers.
-        line_search: Whether a step is halved until the distance falls.
-        restarts: Starts per message.
-        matched: Squared gradient distance below which a message goes on with that start alone.
-        tolerance: Squared gradient distance below which it is done.
-    """
+@dataclass(kw_only=True, eq=False)
+class Idlg(LbfgsSearch):
+    """The search of DLG with the label read off the classifier's gradient."""
 
     card = AttackCard(
         name="idlg",
@@ -51,27 +41,5 @@ class Idlg(Dlg):
         revision=2,
     )
 
-    def __init__(
-        self,
-        *,
-        label_rule: str = "row_sum",
-        iterations: Count = 300,
-        inner: Count = 20,
-        lr: Positive = 1.0,
-        history: Count = 100,
-        line_search: bool = False,
-        restarts: Count = 4,
-        matched: NonNegative = 1e-6,
-        tolerance: NonNegative = 1e-10,
-    ) -> None:
-        super().__init__(
-            iterations=iterations,
-            inner=inner,
-            lr=lr,
-            history=history,
-            line_search=line_search,
-            restarts=restarts,
-            matched=matched,
-            tolerance=tolerance,
-        )
-        self.label_rule = check_label_rule(label_rule)
+    label_rule: LabelRule = "row_sum"
+    """``row_sum`` (the authors' code), ``bias_sign`` or ``inner_product``."""

@@ -107,7 +107,7 @@ class Ifgmi(ClassSearch):
     def reconstruct(
         self, view: WhiteBoxView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns ``goal.samples`` images per class."""
+        """Return ``goal.samples`` images per class."""
         if self.latents < goal.samples:
             raise UserError(
                 f"Expected attack.latents to be at least budget.samples={goal.samples}, but got {self.latents}."
@@ -154,13 +154,13 @@ class Ifgmi(ClassSearch):
         return Reconstruction(_painted(prior, [w, *hidden], state, stage), labels)
 
     def bounded(self, values: Tensor, centre: Tensor, stage: int) -> Tensor:
-        """Returns a stage's styles ``(N, w_dim)`` or features ``(N, channels, h, w)`` brought back into their ball."""
+        """Return a stage's styles ``(N, w_dim)`` or features ``(N, channels, h, w)`` brought back into their ball."""
         radius = self.radii[stage]
         return values if radius is None else l1_ball(values, centre, radius * values.shape[1] / OFFICIAL_WIDTH)
 
 
 def _painted(prior: StylePrior, moved: Sequence[Tensor], state: StyleState | None, start: int) -> Tensor:
-    """Returns the images in [0, 1] of styles and, beyond the first stage, features."""
+    """Return the images in [0, 1] of styles and, beyond the first stage, features."""
     with torch.no_grad():
         entered = None if state is None else replace(state, hidden=moved[1])
         return prior.synthesise(broadcast(prior, moved[0]), entered, start).clamp(0, 1)

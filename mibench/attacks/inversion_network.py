@@ -96,11 +96,11 @@ class InversionNetwork(Attack[ScoresView, ClassGoal]):
         self.validation = validation
 
     def networks(self, view: ScoresView, knowledge: Knowledge) -> nn.ModuleDict:
-        """Returns the untrained decoder."""
+        """Return the untrained decoder."""
         return nn.ModuleDict({"decoder": Decoder(view.spec, self.width)})
 
     def prepare(self, networks: nn.ModuleDict, view: ScoresView, knowledge: Knowledge) -> None:
-        """Asks about every public image once, then trains the decoder; stopped early, on those that were answered."""
+        """Ask about every public image once, then train the decoder; stopped early, on those that were answered."""
         decoder, public = networks["decoder"], knowledge.public.x.to(view.device)
         public = public[torch.randperm(len(public), generator=self.draws(view.device, "public"), device=view.device)]
         answers = self.encoded(answered(view, public, self.batch_size))
@@ -125,14 +125,14 @@ class InversionNetwork(Attack[ScoresView, ClassGoal]):
     def reconstruct(
         self, view: ScoresView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns what the decoder makes of every class's vector; the victim is not asked."""
+        """Return what the decoder makes of every class's vector; the victim is not asked."""
         wanted = one_hot(goal.targets.to(view.device), view.spec.classes).float()
         with torch.no_grad():
             images = networks["decoder"](self.encoded(wanted))
         return Reconstruction(images.repeat_interleave(goal.samples, 0), goal.labels.to(view.device))
 
     def encoded(self, answers: Tensor) -> Tensor:
-        """Returns answers ``(N, classes)`` as the decoder reads them: at least 0, and 0 where they are not kept."""
+        """Return answers ``(N, classes)`` as the decoder reads them: at least 0, and 0 where they are not kept."""
         kept = answers > 0
         if self.topk is not None and self.topk < answers.shape[1]:
             kept &= torch.zeros_like(kept).scatter(1, answers.topk(self.topk, 1).indices, True)
@@ -159,18 +159,18 @@ class Decoder(nn.Sequential):
         super().__init__(*layers, nn.ConvTranspose2d(widths[-1], channels, 4, 2, 1), nn.Sigmoid())
 
     def forward(self, vectors: Tensor) -> Tensor:
-        """Returns images ``(N, C, H, W)`` in [0, 1] of vectors ``(N, classes)``."""
+        """Return images ``(N, C, H, W)`` in [0, 1] of vectors ``(N, classes)``."""
         images: Tensor = super().forward(vectors[:, :, None, None])  # type: ignore[no-untyped-call]
         return fitted(images, (self.size[0], self.size[1])).clamp(0, 1)
 
 
 def after(channels: int) -> tuple[nn.Module, nn.Module]:
-    """Returns what follows a transposed convolution."""
+    """Return what follows a transposed convolution."""
     return nn.BatchNorm2d(channels), nn.Tanh()
 
 
 def answered(view: ScoresView, images: Tensor, batch_size: int) -> Tensor:
-    """Returns the service's answers to images, ``(n, classes)``: to the first of them where it stops answering.
+    """Return the service's answers to images, ``(n, classes)``: to the first of them where it stops answering.
 
     Raises:
         QueryRefused: If it answers none.

@@ -98,22 +98,22 @@ class InvertingGradients(GradientSearch):
         self.dropping = Dropping(tolerance=tolerance, halve_at=halve_at)
 
     def sent(self, view: GradientsView) -> Sequence[Mapping[str, Tensor]]:
-        """Returns of every message what :meth:`apart` compares with, by parameter name."""
+        """Return of every message what :meth:`apart` compares with, by parameter name."""
         return view.messages
 
     def apart(self, view: GradientsView, x: Tensor, y: Tensor, sent: dict[str, Tensor]) -> Tensor:
-        """Returns the distance of every problem from its message, shape ``(n,)``, for images and class ids."""
+        """Return the distance of every problem from its message, shape ``(n,)``, for images and class ids."""
         compared = dict(list(sent.items())[: max(1, len(sent) - self.skip_last)])
         return self.distance(view.updates(x, y), compared)
 
     def penalty(self, u: Tensor, pixels: Pixels) -> Tensor:
-        """Returns what is added to each problem's distance, shape ``(n,)``, for inputs ``(n, batch, C, H, W)``."""
+        """Return what is added to each problem's distance, shape ``(n,)``, for inputs ``(n, batch, C, H, W)``."""
         return self.tv * batch_variation(u)
 
     def reconstruct(
         self, view: GradientsView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns the inputs and labels behind every message."""
+        """Return the inputs and labels behind every message."""
         labels, pixels, problems = self.labels(view, knowledge), Pixels.of(view), self.problems(view)
         assert labels is not None
         sent, found = Sent(self.sent(view), problems), Found(problems)

@@ -77,20 +77,20 @@ class Kedmi(ClassSearch):
         self.clip = clip
 
     def draw(self, mean: Tensor, log_variance: Tensor, draws: torch.Generator) -> Tensor:
-        """Returns one latent of each Gaussian, shape ``(N, latent_dim)``."""
+        """Return one latent of each Gaussian, shape ``(N, latent_dim)``."""
         noise = torch.randn(mean.shape, generator=draws, device=mean.device)
         z = mean + (log_variance / 2).exp() * noise
         return z if self.clip is None else z.clamp(-self.clip, self.clip)
 
     def loss(self, view: WhiteBoxView, prior: LatentPrior, z: Tensor, labels: Tensor) -> Tensor:
-        """Returns the loss of every latent, shape ``(N,)``."""
+        """Return the loss of every latent, shape ``(N,)``."""
         images = prior.generate(z)
         return self.identity_weight * self.identify(view, images, labels) - self.prior_weight * prior.critic(images)
 
     def reconstruct(
         self, view: WhiteBoxView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns ``goal.samples`` draws of every class's Gaussian."""
+        """Return ``goal.samples`` draws of every class's Gaussian."""
         prior, targets = knowledge.prior, goal.targets.to(view.device)
         noise = self.draws(view.device, "noise")
         start = torch.zeros(len(targets), prior.latent_dim, device=view.device)
@@ -104,7 +104,7 @@ class Kedmi(ClassSearch):
         return self._results(prior, goal, gaussians)
 
     def _results(self, prior: LatentPrior, goal: ClassGoal, gaussians: Sequence[Tensor]) -> Reconstruction:
-        """Returns the images of ``goal.samples`` draws per class, from means and log-variances of the classes."""
+        """Return the images of ``goal.samples`` draws per class, from means and log-variances of the classes."""
         mean, log_variance = (each.repeat_interleave(goal.samples, 0) for each in gaussians)
         with torch.no_grad():
             images = prior.generate(self.draw(mean, log_variance, self.draws(mean.device, "results")))

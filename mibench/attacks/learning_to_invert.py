@@ -123,7 +123,7 @@ class LearningToInvert(Attack[GradientsView, InstanceGoal]):
         self.label_rule = check_label_rule(label_rule)
 
     def networks(self, view: GradientsView, knowledge: Knowledge) -> nn.ModuleDict:
-        """Returns what reads a gradient and the perceptron behind it."""
+        """Return what reads a gradient and the perceptron behind it."""
         entries, pixels = sum(value.numel() for value in view.messages[0].values()), math.prod(view.spec.shape)
         inverter = nn.Sequential(
             nn.Linear(self.hash_dim or entries, self.hidden),
@@ -137,7 +137,7 @@ class LearningToInvert(Attack[GradientsView, InstanceGoal]):
         return nn.ModuleDict({"reader": Reader(entries, self.hash_dim), "inverter": inverter})
 
     def prepare(self, networks: nn.ModuleDict, view: GradientsView, knowledge: Knowledge) -> None:
-        """Trains the perceptron on gradients of public images, which are charged to the account."""
+        """Train the perceptron on gradients of public images, which are charged to the account."""
         self._check(view)
         reader, inverter = networks["reader"], networks["inverter"]
         assert isinstance(reader, Reader)
@@ -178,7 +178,7 @@ class LearningToInvert(Attack[GradientsView, InstanceGoal]):
     def reconstruct(
         self, view: GradientsView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns what the perceptron makes of every message."""
+        """Return what the perceptron makes of every message."""
         labels = message_labels(view, knowledge, self.label_rule)
         assert labels is not None
         reader, inverter = networks["reader"], networks["inverter"]
@@ -191,7 +191,7 @@ class LearningToInvert(Attack[GradientsView, InstanceGoal]):
         return Reconstruction(images, goal.target.to(view.device), labels.flatten(), valid)
 
     def gradients(self, view: GradientsView, reader: Reader, x: Tensor, what: str) -> Tensor:
-        """Returns what each image alone would have sent, as far as it can be stored, shape ``(N, entries)``.
+        """Return what each image alone would have sent, as far as it can be stored, shape ``(N, entries)``.
 
         Args:
             view: Computes the gradients.
@@ -213,13 +213,13 @@ class LearningToInvert(Attack[GradientsView, InstanceGoal]):
         return torch.cat(rows)
 
     def leaked(self, view: GradientsView, reader: Reader, stored: Tensor, noise: torch.Generator) -> Tensor:
-        """Returns stored gradients, or means of them, as the client's defense leaves them, shape ``(n, entries)``."""
+        """Return stored gradients, or means of them, as the client's defense leaves them, shape ``(n, entries)``."""
         if self.leak == "gauss":
             return stored + self.std * reader.spread * torch.randn(stored.shape, generator=noise, device=stored.device)
         return stored if self.hash_dim is not None else self.defended(view, stored)
 
     def defended(self, view: GradientsView, rows: Tensor) -> Tensor:
-        """Returns gradients ``(n, entries)`` after a defense that draws nothing: their signs, or their largest."""
+        """Return gradients ``(n, entries)`` after a defense that draws nothing: their signs, or their largest."""
         if self.leak == "sign":
             return rows.sign()
         if self.leak == "prune":
@@ -270,30 +270,30 @@ class Reader(nn.Module):
         self.register_buffer("scale", torch.ones(width))
 
     def hashed(self, gradients: Tensor) -> Tensor:
-        """Returns the sums of all buckets, shape ``(n, hash_dim)``; the gradients ``(n, entries)`` where none are."""
+        """Return the sums of all buckets, shape ``(n, hash_dim)``; the gradients ``(n, entries)`` where none are."""
         if self.hash_dim is None:
             return gradients
         return gradients.new_zeros(len(gradients), self.hash_dim).index_add(1, self.bucket, gradients * self.sign)
 
     def fit(self, gradients: Tensor) -> None:
-        """Takes mean and deviation of every entry; one that hardly varies is not blown up."""
+        """Take mean and deviation of every entry; one that hardly varies is not blown up."""
         deviation = gradients.std(0, correction=0)
         self.mean.copy_(gradients.mean(0))
         self.scale.copy_(deviation.clamp_min(1e-3 * deviation.square().mean().sqrt() + 1e-12))
 
     def forward(self, gradients: Tensor) -> Tensor:
-        """Returns standardised entries."""
+        """Return standardised entries."""
         return (gradients - self.mean) / self.scale
 
 
 def batches(examples: int, size: int, draws: torch.Generator) -> Tensor:
-    """Returns all examples in random batches of ``size``, shape ``(n, size)``; those left over are left out."""
+    """Return all examples in random batches of ``size``, shape ``(n, size)``; those left over are left out."""
     order = torch.randperm(examples, generator=draws, device=draws.device)
     return order[: examples // size * size].reshape(-1, size)
 
 
 def matched_error(made: Tensor, truth: Tensor) -> Tensor:
-    """Returns the mean squared error over the best matching of every batch, a scalar.
+    """Return the mean squared error over the best matching of every batch, a scalar.
 
     Args:
         made: Images of shape ``(n, batch, pixels)``, in any order within a batch.
@@ -307,7 +307,7 @@ def matched_error(made: Tensor, truth: Tensor) -> Tensor:
 
 
 def cosine_gaussian(images: Tensor, draws: torch.Generator) -> Tensor:
-    """Returns as many images whose cosine coefficients are drawn from Gaussians of the images' mean and deviation.
+    """Return as many images whose cosine coefficients are drawn from Gaussians of the images' mean and deviation.
 
     Args:
         images: Shape ``(N, C, H, W)`` in [0, 1].

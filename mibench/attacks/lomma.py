@@ -101,7 +101,7 @@ class Lomma(Attack[WhiteBoxView, ClassGoal]):
         self.images = images
 
     def networks(self, view: WhiteBoxView, knowledge: Knowledge) -> nn.ModuleDict:
-        """Returns the untrained students, the reference of the features, and the base's own models."""
+        """Return the untrained students, the reference of the features, and the base's own models."""
         self.lead(self.base)
         with torch.no_grad():
             dimensions = view.logits_and_features(knowledge.public.x[:2])[1].shape[1]
@@ -115,7 +115,7 @@ class Lomma(Attack[WhiteBoxView, ClassGoal]):
         )
 
     def prepare(self, networks: nn.ModuleDict, view: WhiteBoxView, knowledge: Knowledge) -> None:
-        """Distils the students and measures the public features, then prepares the base."""
+        """Distil the students and measure the public features, then prepare the base."""
         public = knowledge.public.x
         with torch.no_grad():
             answers, hidden = zip(*(view.logits_and_features(part) for part in public.split(256)), strict=True)
@@ -127,7 +127,7 @@ class Lomma(Attack[WhiteBoxView, ClassGoal]):
             self.base.prepare(base, view, knowledge)
 
     def distil(self, student: nn.Module, public: Tensor, answers: Tensor) -> None:
-        """Trains a student in place to give the target's logits' soft labels on public images."""
+        """Train a student in place to give the target's logits' soft labels on public images."""
         draws = self.draws(public.device, "distillation")
         parameters = list(student.parameters())
         sgd = torch.optim.SGD(parameters, lr=self.lr, momentum=0.9, weight_decay=1e-4)
@@ -144,7 +144,7 @@ class Lomma(Attack[WhiteBoxView, ClassGoal]):
             decay.step()
 
     def identify(self, networks: nn.ModuleDict, view: WhiteBoxView, images: Tensor, labels: Tensor) -> Tensor:
-        """Returns the identity loss of every image, shape ``(N,)``."""
+        """Return the identity loss of every image, shape ``(N,)``."""
         students, reference, _ = parts(networks)
         logits, hidden = view.logits_and_features(images)
         said = [logits, *(student(images) for student in students)]
@@ -153,7 +153,7 @@ class Lomma(Attack[WhiteBoxView, ClassGoal]):
         return identity + self.regularisation * (hidden - goal).square().mean(1)
 
     def _drawn(self, reference: Reference, n: int) -> Tensor:
-        """Returns one draw of the reference per image, the same at every step."""
+        """Return one draw of the reference per image, the same at every step."""
         draws = self.draws(reference.mean.device, "reference")
         noise = torch.randn(n, len(reference.mean), generator=draws, device=draws.device)
         return reference.mean + reference.spread * noise
@@ -161,7 +161,7 @@ class Lomma(Attack[WhiteBoxView, ClassGoal]):
     def reconstruct(
         self, view: WhiteBoxView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns what the base returns under the new loss."""
+        """Return what the base returns under the new loss."""
         self.lead(self.base)
         networks.requires_grad_(False)
         self.base.replaced = lambda seen, images, labels: self.identify(networks, seen, images, labels)
@@ -185,13 +185,13 @@ class Reference(nn.Module):
         self.register_buffer("spread", torch.ones(dimensions))
 
     def measure(self, hidden: Tensor) -> None:
-        """Takes mean and standard deviation of features ``(N, F)``."""
+        """Take mean and standard deviation of features ``(N, F)``."""
         self.mean.copy_(hidden.mean(0))
         self.spread.copy_(hidden.std(0))
 
 
 def parts(networks: nn.ModuleDict) -> tuple[nn.ModuleList, Reference, nn.ModuleDict]:
-    """Returns students, reference and the base's own models."""
+    """Return students, reference and the base's own models."""
     return (
         cast(nn.ModuleList, networks["students"]),
         cast(Reference, networks["reference"]),

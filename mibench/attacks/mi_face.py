@@ -106,7 +106,7 @@ class MiFace(Attack[WhiteBoxView, ClassGoal]):
     def reconstruct(
         self, view: WhiteBoxView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns ``goal.samples`` images per class."""
+        """Return ``goal.samples`` images per class."""
         labels = goal.labels.to(view.device)
         draws = self.draws(view.device, "latents")
         x = self.start * torch.rand(len(labels), *self.shape(view), generator=draws, device=view.device)
@@ -131,15 +131,15 @@ class MiFace(Attack[WhiteBoxView, ClassGoal]):
         return Reconstruction(best, labels)
 
     def shape(self, view: WhiteBoxView) -> tuple[int, ...]:
-        """Returns the shape of what is descended in, for one sample."""
+        """Return the shape of what is descended in, for one sample."""
         return view.spec.shape
 
     def images(self, x: Tensor, networks: nn.ModuleDict) -> Tensor:
-        """Returns the images ``(N, C, H, W)`` in [0, 1] that ``x`` stands for."""
+        """Return the images ``(N, C, H, W)`` in [0, 1] that ``x`` stands for."""
         return x
 
     def process(self, x: Tensor, step: int, networks: nn.ModuleDict) -> Tensor:
-        """Returns ``x`` after a step, brought back to where it may be (the paper's PROCESS)."""
+        """Return ``x`` after a step, brought back to where it may be (the paper's PROCESS)."""
         return x.clamp(0, 1)
 
 
@@ -199,7 +199,7 @@ class MiFaceDenoise(MiFace):
         self.corruption = corruption
 
     def networks(self, view: WhiteBoxView, knowledge: Knowledge) -> nn.ModuleDict:
-        """Returns the autoencoder: layers of sigmoid units, from the pixels to the code and back."""
+        """Return the autoencoder: layers of sigmoid units, from the pixels to the code and back."""
         sizes = [math.prod(view.spec.shape), *self.hidden]
         inwards, outwards = sizes, sizes[::-1]
         encoder = [part for a, b in pairwise(inwards) for part in (nn.Linear(a, b), nn.Sigmoid())]
@@ -212,7 +212,7 @@ class MiFaceDenoise(MiFace):
         )
 
     def prepare(self, networks: nn.ModuleDict, view: WhiteBoxView, knowledge: Knowledge) -> None:
-        """Trains the autoencoder to restore public images."""
+        """Train the autoencoder to restore public images."""
         public, draws = knowledge.public.x, self.draws(view.device, "autoencoder")
         parameters = list(networks.parameters())
         adam = torch.optim.Adam(parameters, lr=LR)
@@ -226,17 +226,17 @@ class MiFaceDenoise(MiFace):
             adam.step()
 
     def shape(self, view: WhiteBoxView) -> tuple[int, ...]:
-        """Returns the shape of a code."""
+        """Return the shape of a code."""
         return (self.hidden[-1],)
 
     def images(self, x: Tensor, networks: nn.ModuleDict) -> Tensor:
-        """Returns the decoded images of codes ``(N, hidden)``."""
+        """Return the decoded images of codes ``(N, hidden)``."""
         images: Tensor = networks["decoder"](x)
         return images
 
     @torch.no_grad()
     def process(self, x: Tensor, step: int, networks: nn.ModuleDict) -> Tensor:
-        """Returns the codes; every so often those of their denoised and sharpened images."""
+        """Return the codes; every so often those of their denoised and sharpened images."""
         if (step + 1) % self.every:
             return x.clamp(0, 1)
         cleaned = sharpen(nl_means(self.images(x.clamp(0, 1), networks), self.strength), self.amount)

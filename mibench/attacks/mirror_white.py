@@ -91,7 +91,7 @@ class MirrorWhite(ClassSearch):
     def reconstruct(
         self, view: WhiteBoxView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns ``goal.samples`` images per class."""
+        """Return ``goal.samples`` images per class."""
         if self.latents < goal.samples:
             raise UserError(
                 f"Expected attack.latents to be at least budget.samples={goal.samples}, but got {self.latents}."
@@ -126,13 +126,13 @@ class MirrorWhite(ClassSearch):
         return Reconstruction(painted(prior, best), labels)
 
     def ramp(self, step: int) -> float:
-        """Returns the factor of the step size at a step."""
+        """Return the factor of the step size at a step."""
         share = step / self.iterations
         return (0.5 - 0.5 * math.cos(math.pi * min(1.0, (1 - share) / 0.25))) * min(1.0, share / 0.05)
 
 
 def usual_styles(pool: Tensor, deviations: float) -> tuple[Tensor, Tensor]:
-    """Returns the least and the largest usual style, each of shape ``(w_dim,)``.
+    """Return the least and the largest usual style, each of shape ``(w_dim,)``.
 
     Args:
         pool: Styles ``(N, w_dim)``.

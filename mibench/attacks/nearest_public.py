@@ -48,7 +48,7 @@ class NearestPublic(Attack[ScoresView, ClassGoal]):
     def reconstruct(
         self, view: ScoresView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns ``goal.samples`` public images per class, the highest score first.
+        """Return ``goal.samples`` public images per class, the highest score first.
 
         Where there are fewer public images than samples, they come again from the first.
         """
@@ -63,7 +63,7 @@ class NearestPublic(Attack[ScoresView, ClassGoal]):
 
     @staticmethod
     def _highest(public: Tensor, scores: Tensor, goal: ClassGoal) -> Reconstruction:
-        """Returns the best of the public images that were asked about, whose scores are ``(images, targets)``."""
+        """Return the best of the public images that were asked about, whose scores are ``(images, targets)``."""
         rows = best_candidates(scores, min(goal.samples, len(scores)))
         rows = rows[torch.arange(goal.samples, device=rows.device) % len(rows)]
         return Reconstruction(public[rows.T.flatten()], goal.labels.to(public.device))

@@ -62,7 +62,7 @@ class PatchGenerator(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Conv2d(width, channels, 3, 1, 1), nn.Tanh())
 
     def forward(self, z: Tensor) -> Tensor:
-        """Returns images ``(N, C, H, W)`` in [0, 1] for latents ``(N, latent_dim)``."""
+        """Return images ``(N, C, H, W)`` in [0, 1] for latents ``(N, latent_dim)``."""
         images: Tensor = (self.layers(z[:, :, None, None]) + 1) / 2
         return fitted(images, self.size).clamp(0, 1)
 
@@ -90,7 +90,7 @@ class PatchDiscriminator(nn.Module):
         self.layers = nn.Sequential(*layers, nn.Conv2d(width, 1, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the mean logit of the patches of images in [0, 1], shape ``(N,)``; larger is more like public."""
+        """Return the mean logit of the patches of images in [0, 1], shape ``(N,)``; larger is more like public."""
         logits: Tensor = self.layers(2 * x - 1)
         return logits.mean((1, 2, 3))
 
@@ -166,7 +166,7 @@ class PatchMi(ClassSearch):
     def reconstruct(
         self, view: WhiteBoxView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns ``goal.samples`` images per class."""
+        """Return ``goal.samples`` images per class."""
         if self.patch > min(view.spec.shape[1:]) + 2 * self.padding:
             raise UserError(f"attack.patch={self.patch} is larger than the images; set attack.patch to fit into them.")
         classes = [_Class(self, view, label) for label in goal.targets.tolist()]
@@ -177,7 +177,7 @@ class PatchMi(ClassSearch):
         return self._sampled(view, goal, classes)
 
     def identity_of(self, view: WhiteBoxView, images: Tensor, label: int, draws: torch.Generator) -> Tensor:
-        """Returns the identity loss of the plain images and their random views, a scalar."""
+        """Return the identity loss of the plain images and their random views, a scalar."""
         seen = torch.cat([images, *(self.view_of(images, draws) for _ in range(self.views))])
         return self.identify(view, seen, torch.full((len(seen),), label, device=seen.device)).mean()
 
@@ -212,7 +212,7 @@ class _Class:
         )
 
     def step(self, attack: PatchMi, view: WhiteBoxView, public: Tensor) -> None:
-        """Takes one step of the discriminator, then one of the generator on the same images."""
+        """Take one step of the discriminator, then one of the generator on the same images."""
         real = random_images(public, attack.batch_size, False, self.draws)
         fake = self.generator(torch.randn(len(real), attack.latent_dim, generator=self.draws, device=view.device))
         loss = self._bce(real, 1 - attack.smoothing) + self._bce(fake.detach(), 0.0)

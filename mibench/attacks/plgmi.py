@@ -76,7 +76,7 @@ class PlgMi(ClassSearch):
     def reconstruct(
         self, view: WhiteBoxView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns ``goal.samples`` images per class."""
+        """Return ``goal.samples`` images per class."""
         prior, labels = knowledge.prior, goal.labels.to(view.device)
         assert isinstance(prior, ClassPrior)
         views = gentle(view.spec.mirrored if self.flip is None else self.flip)

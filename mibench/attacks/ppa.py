@@ -99,7 +99,7 @@ class Ppa(ClassSearch):
     def reconstruct(
         self, view: WhiteBoxView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns ``goal.samples`` images per class."""
+        """Return ``goal.samples`` images per class."""
         if not goal.samples <= self.candidates <= self.latents:
             raise UserError(
                 f"Expected attack.candidates to lie between budget.samples={goal.samples} and attack.latents="
@@ -134,16 +134,16 @@ class Ppa(ClassSearch):
         return self._select(view, prior, found, goal)
 
     def objective(self, view: WhiteBoxView, labels: Tensor) -> Callable[[Tensor], Tensor]:
-        """Returns what the styles of one batch descend: from images ``(N, C, H, W)`` to their losses ``(N,)``."""
+        """Return what the styles of one batch descend: from images ``(N, C, H, W)`` to their losses ``(N,)``."""
         return lambda images: self.identify(view, images, labels)
 
     def _first(self, prior: StylePrior, found: Tensor, goal: ClassGoal) -> Reconstruction:
-        """Returns each class's candidates that scored highest at the start."""
+        """Return each class's candidates that scored highest at the start."""
         best = found.reshape(len(goal.targets), self.candidates, -1)[:, : goal.samples].flatten(0, 1)
         return Reconstruction(painted(prior, best), goal.labels.to(found.device))
 
     def _select(self, view: WhiteBoxView, prior: StylePrior, found: Tensor, goal: ClassGoal) -> Reconstruction:
-        """Returns each class's results whose score holds under random views."""
+        """Return each class's results whose score holds under random views."""
         if not self.rounds:
             return self._first(prior, found, goal)
         images, draws = painted(prior, found), self.draws(view.device, "selection")

@@ -36,7 +36,7 @@ class RandomPrior(Attack[NoView, ClassGoal]):
     def reconstruct(
         self, view: NoView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns ``goal.samples`` random images per class."""
+        """Return ``goal.samples`` random images per class."""
         prior, wanted = knowledge.prior, goal.labels.to(view.device)
         with torch.no_grad():
             images = prior.generate(prior.sample_latent(len(wanted), self.draws(view.device, "latents")))

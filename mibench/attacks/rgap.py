@@ -84,7 +84,7 @@ class Rgap(Attack[GradientsView, InstanceGoal]):
     def reconstruct(
         self, view: GradientsView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns the input behind every message, clamped to the pixels' box."""
+        """Return the input behind every message, clamped to the pixels' box."""
         chain, pixels = layers(view.model, view.spec.shape), Pixels.of(view)
         weight = dict(view.model.named_parameters())["head.weight"].detach().double().cpu()
         granted = knowledge.fact("labels").flatten().tolist() if knowledge.granted("labels") else None
@@ -118,7 +118,7 @@ class Rgap(Attack[GradientsView, InstanceGoal]):
         return Reconstruction(images, goal.target.to(view.device), labels, valid)
 
     def _nearest(self, view: GradientsView, number: int, x: Tensor, y: Tensor) -> int:
-        """Returns which solution has the gradient nearest to message ``number``, from inputs and class ids."""
+        """Return which solution has the gradient nearest to message ``number``, from inputs and class ids."""
         sent = {name: value[None] for name, value in view.messages[number].items()}
         with view.phase("select"):
             apart = squared(view.updates(x[:, None], y[:, None]), sent).detach()
@@ -149,7 +149,7 @@ class Layer:
         return self.shape.numel()
 
     def before(self, after: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns what the activation was given, from what it made of it, and its derivative there."""
+        """Return what the activation was given, from what it made of it, and its derivative there."""
         if isinstance(self.activation, nn.Sigmoid):
             after = after.clamp(EDGE, 1 - EDGE)
             return torch.logit(after), after * (1 - after)
@@ -159,7 +159,7 @@ class Layer:
         return after, torch.ones_like(after)
 
     def backwards(self, k: Tensor) -> Tensor:
-        """Returns the derivative by the input from that by the output."""
+        """Return the derivative by the input from that by the output."""
         x = torch.zeros(1, *self.shape, dtype=k.dtype, requires_grad=True)
         (found,) = torch.autograd.grad(self.module(x), x, k[None])
         return found[0]
@@ -181,7 +181,7 @@ class Start:
 
 
 def layers(model: Classifier, shape: tuple[int, ...]) -> list[Layer]:
-    """Returns the layers below the head.
+    """Return the layers below the head.
 
     Raises:
         IncompatibleCellError: If the model is no chain of layers that can be inverted.
@@ -218,7 +218,7 @@ def solvable(module: nn.Conv2d) -> bool:
 
 
 def check_complete(sent: Mapping[str, Tensor], model: Classifier, chain: Sequence[Layer]) -> None:
-    """Refuses a message that leaves out the gradient of a weight of the chain, or of the head's bias."""
+    """Refuse a message that leaves out the gradient of a weight of the chain, or of the head's bias."""
     needed = [f"{layer.name}.weight" for layer in chain] + [f"head.{name}" for name, _ in model.head.named_parameters()]
     missing = [name for name in needed if name not in sent]
     if missing:
@@ -229,7 +229,7 @@ def check_complete(sent: Mapping[str, Tensor], model: Classifier, chain: Sequenc
 
 
 def head_solutions(weight: Tensor, sent: Mapping[str, Tensor], label: int | None) -> list[Start]:
-    """Returns what the head may have been given; without a bias there may be several answers.
+    """Return what the head may have been given; without a bias there may be several answers.
 
     Args:
         weight: The head's, shape ``(classes, features)``.
@@ -252,7 +252,7 @@ def head_solutions(weight: Tensor, sent: Mapping[str, Tensor], label: int | None
 
 
 def excess(norms: Tensor, logits: Tensor, y: int, length: Tensor) -> Tensor:
-    """Returns :math:`a (1 - p_y(a))` less the length of row ``y`` of the head's gradient, for norms ``a``.
+    """Return :math:`a (1 - p_y(a))` less the length of row ``y`` of the head's gradient, for norms ``a``.
 
     Args:
         norms: Shape ``(n,)``.
@@ -265,7 +265,7 @@ def excess(norms: Tensor, logits: Tensor, y: int, length: Tensor) -> Tensor:
 
 
 def roots(function: Callable[[Tensor], Tensor], grid: Tensor) -> Tensor:
-    """Returns where ``function`` is zero between points of ``grid``; where it is nowhere, the point of least size."""
+    """Return where ``function`` is zero between points of ``grid``; where it is nowhere, the point of least size."""
     values = function(grid)
     change = torch.nonzero((values[:-1] < 0) != (values[1:] < 0)).flatten()
     if not len(change):
@@ -281,7 +281,7 @@ def roots(function: Callable[[Tensor], Tensor], grid: Tensor) -> Tensor:
 def recursion(
     chain: Sequence[Layer], weight: Tensor, sent: Mapping[str, Tensor], start: Start, rcond: float
 ) -> tuple[Tensor, dict[str, int]]:
-    """Returns the first layer's input, and by layer how many unknowns nothing determined."""
+    """Return the first layer's input, and by layer how many unknowns nothing determined."""
     x, k = start.features, start.k @ weight
     undetermined = {}
     for layer in reversed(chain):
@@ -299,14 +299,14 @@ def recursion(
 
 
 def quotient(k: Tensor, gradient: Tensor) -> Tensor:
-    """Returns the least-squares solution ``x`` of ``gradient = k x^T``."""
+    """Return the least-squares solution ``x`` of ``gradient = k x^T``."""
     return k @ gradient / (k @ k).clamp_min(torch.finfo(k.dtype).tiny)
 
 
 def convolution_input(
     module: nn.Conv2d, shape: torch.Size, z: Tensor, k: Tensor, gradient: Tensor, rcond: float
 ) -> tuple[Tensor, int]:
-    """Returns the input of a convolution, and the rank of the systems it was solved from.
+    """Return the input of a convolution, and the rank of the systems it was solved from.
 
     Args:
         module: The convolution.

@@ -93,6 +93,6 @@ class Rgcir(InvertingGradients):
         self.l2 = l2
 
     def penalty(self, u: Tensor, pixels: Pixels) -> Tensor:
-        """Returns the weighted priors of every problem, shape ``(n,)``, for inputs ``(n, batch, C, H, W)``."""
+        """Return the weighted priors of every problem, shape ``(n,)``, for inputs ``(n, batch, C, H, W)``."""
         outside = (u - pixels.boxed(u)).square().flatten(1).sum(1)
         return super().penalty(u, pixels) + self.in_range * (outside + self.l2 * u.square().flatten(1).mean(1))

@@ -104,7 +104,7 @@ class SecretGen(Attack[WhiteBoxView | ScoresView, CompletionGoal]):
     def reconstruct(
         self, view: WhiteBoxView | ScoresView, knowledge: Knowledge, goal: CompletionGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns every image completed, with the label that was found for it."""
+        """Return every image completed, with the label that was found for it."""
         prior = knowledge.prior
         assert isinstance(prior, InpaintingPrior)
         goal = goal.to(view.device)
@@ -124,7 +124,7 @@ class SecretGen(Attack[WhiteBoxView | ScoresView, CompletionGoal]):
     def candidates_of(
         self, scores: ScoresView, prior: InpaintingPrior, goal: CompletionGoal, cutout: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Returns candidates and what the target says of them.
+        """Return candidates and what the target says of them.
 
         Args:
             scores: The target.
@@ -156,7 +156,7 @@ class SecretGen(Attack[WhiteBoxView | ScoresView, CompletionGoal]):
     def refined(
         self, prior: InpaintingPrior, goal: CompletionGoal, z: Tensor, labels: Tensor, view: WhiteBoxView | None
     ) -> Tensor:
-        """Returns latents after the descent, an image's tries side by side; without a view under the critics alone."""
+        """Return latents after the descent, an image's tries side by side; without a view under the critics alone."""
         tries = len(z) // len(labels)
         images, wanted = goal.images.repeat_interleave(tries, 0), labels.repeat_interleave(tries)
         windows = self.draws(torch.device("cpu"), "windows")
@@ -185,7 +185,7 @@ class SecretGen(Attack[WhiteBoxView | ScoresView, CompletionGoal]):
     def _surest(
         self, view: WhiteBoxView, prior: InpaintingPrior, goal: CompletionGoal, z: Tensor, labels: Tensor
     ) -> Tensor:
-        """Returns of each image's tries the one that the target takes for the label most surely."""
+        """Return of each image's tries the one that the target takes for the label most surely."""
         if self.tries == 1:
             return z
         images, wanted = goal.images.repeat_interleave(self.tries, 0), labels.repeat_interleave(self.tries)
@@ -195,13 +195,13 @@ class SecretGen(Attack[WhiteBoxView | ScoresView, CompletionGoal]):
 
 
 def raster(grid: int, images: Tensor) -> Sequence[Tensor]:
-    """Returns the cells of a ``grid`` x ``grid`` raster over images, each a mask of shape ``(H, W)``."""
+    """Return the cells of a ``grid`` x ``grid`` raster over images, each a mask of shape ``(H, W)``."""
     rows, columns = (torch.arange(n, device=images.device) * grid // n for n in images.shape[-2:])
     return [(rows == row)[:, None] & (columns == column) for row in range(grid) for column in range(grid)]
 
 
 def pseudo_label(plain: Tensor, mean: Tensor) -> Tensor:
-    """Returns the class with the highest mean probability among those that are first for a plain candidate, ``(N,)``.
+    """Return the class with the highest mean probability among those that are first for a plain candidate, ``(N,)``.
 
     Args:
         plain: Probabilities of every plain candidate, shape ``(N, candidates, classes)``.
@@ -212,7 +212,7 @@ def pseudo_label(plain: Tensor, mean: Tensor) -> Tensor:
 
 
 def selected(latents: Tensor, plain: Tensor, labels: Tensor, count: int) -> Tensor:
-    """Returns the ``count`` latents of each image that the target takes for its label most surely.
+    """Return the ``count`` latents of each image that the target takes for its label most surely.
 
     Args:
         latents: Shape ``(N, candidates, latent_dim)``.
@@ -230,5 +230,5 @@ def selected(latents: Tensor, plain: Tensor, labels: Tensor, count: int) -> Tens
 
 @torch.no_grad()
 def completed(prior: InpaintingPrior, goal: CompletionGoal, z: Tensor, labels: Tensor | None) -> Reconstruction:
-    """Returns the goal's images, completed with one latent each."""
+    """Return the goal's images, completed with one latent each."""
     return Reconstruction(prior.fill(goal.images, goal.hole, z), goal.target, labels)

@@ -128,7 +128,7 @@ class Sgi(GradientSearch):
         self.restarts = restarts
 
     def labels(self, view: GradientsView, knowledge: Knowledge) -> Tensor | None:
-        """Returns the class ids behind the messages, shape ``(messages, batch)``."""
+        """Return the class ids behind the messages, shape ``(messages, batch)``."""
         if self.label_rule != EVOLUTION or knowledge.granted("labels"):
             return super().labels(view, knowledge)
         cpu, public = torch.device("cpu"), knowledge.public.x
@@ -143,12 +143,12 @@ class Sgi(GradientSearch):
         ])  # fmt: skip
 
     def first(self, step: int, tensors: int) -> int:
-        """Returns the first of ``tensors`` parameter tensors that counts at ``step``."""
+        """Return the first of ``tensors`` parameter tensors that counts at ``step``."""
         share = max(self.end, self.begin - self.stride * (step // self.period))
         return max(0, min(tensors - 2, round(share * tensors)))
 
     def mask(self, step: int, message: Gradients, draws: torch.Generator) -> dict[str, Tensor]:
-        """Returns of every tensor that counts at ``step`` the entries that do, as ones and zeros."""
+        """Return of every tensor that counts at ``step`` the entries that do, as ones and zeros."""
         counting = list(message.items())[self.first(step, len(message)) :]
         return {
             name: (torch.rand(value.shape, generator=draws, device=value.device) < self.keep_prob).to(value.dtype)
@@ -158,7 +158,7 @@ class Sgi(GradientSearch):
     def reconstruct(
         self, view: GradientsView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns the inputs and labels behind every message."""
+        """Return the inputs and labels behind every message."""
         labels, pixels, problems = self.labels(view, knowledge), Pixels.of(view), self.problems(view)
         assert labels is not None
         sent, found = Sent(view.messages, problems), Found(problems)
@@ -207,7 +207,7 @@ class Sgi(GradientSearch):
 
 
 def quantised(gradient: Tensor) -> Tensor:
-    """Returns every row's gradient in halves of its median size, cut at one, mixed with its sign."""
+    """Return every row's gradient in halves of its median size, cut at one, mixed with its sign."""
     size = gradient.flatten(1).abs().median(1).values.reshape(-1, *[1] * (gradient.dim() - 1))
     halves = (2 * gradient / size.clamp_min(torch.finfo(size.dtype).tiny)).round() / 2
     return 0.8 * halves.clamp(-1, 1) + 0.2 * gradient.sign()

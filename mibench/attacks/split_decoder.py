@@ -94,14 +94,14 @@ class SplitDecoder(Attack[FeaturesView, InstanceGoal]):
         self.aux_size = aux_size
 
     def networks(self, view: FeaturesView, knowledge: Knowledge) -> nn.ModuleDict:
-        """Returns the decoder."""
+        """Return the decoder."""
         shape = tuple(view.features.shape[1:])
         return nn.ModuleDict(
             {"decoder": FeatureDecoder(shape, view.spec.shape, self.decoder, self.blocks, self.channels)}
         )
 
     def prepare(self, networks: nn.ModuleDict, view: FeaturesView, knowledge: Knowledge) -> None:
-        """Trains the decoder on what the client sends for public images."""
+        """Train the decoder on what the client sends for public images."""
         decoder = networks["decoder"]
         assert isinstance(decoder, FeatureDecoder)
         images = knowledge.public.x.to(view.device)
@@ -121,13 +121,13 @@ class SplitDecoder(Attack[FeaturesView, InstanceGoal]):
             parameter.grad = None
 
     def sent(self, view: FeaturesView, images: Tensor) -> Tensor:
-        """Returns the mean of what a client sends for images, queried as often as clients send, shape ``(N, ...)``."""
+        """Return the mean of what a client sends for images, queried as often as clients send, shape ``(N, ...)``."""
         return torch.stack([view.query(images) for _ in view.observed]).mean(0)
 
     def reconstruct(
         self, view: FeaturesView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns what the decoder makes of everything that was sent."""
+        """Return what the decoder makes of everything that was sent."""
         with torch.no_grad():
             images = torch.cat([networks["decoder"](part) for part in view.features.split(AT_ONCE)])
         return Reconstruction(images, goal.target.to(view.device))

@@ -93,7 +93,7 @@ class SplitRmle(Attack[FeaturesView, InstanceGoal]):
     def reconstruct(
         self, view: FeaturesView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns the best point met for every image; those for which no finite distance was met are missing."""
+        """Return the best point met for every image; those for which no finite distance was met are missing."""
         encoder, sent, shape = view.encoder, view.features, (len(view.features), *view.spec.shape)
         best, distances = torch.full(shape, 0.5, device=view.device), torch.full((len(sent),), torch.inf).to(sent)
 

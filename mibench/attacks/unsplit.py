@@ -88,7 +88,7 @@ class UnSplit(Attack[FeaturesView, InstanceGoal]):
     def reconstruct(
         self, view: FeaturesView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns the images of the round with the lowest feature distance."""
+        """Return the images of the round with the lowest feature distance."""
         sent, copy = view.features, view.untrained(self.draws(torch.device("cpu"), "copy").initial_seed())
         images = torch.full((len(sent), *view.spec.shape), self.start, device=view.device, requires_grad=True)
         weights = [weight for weight in copy.parameters() if weight.requires_grad]
@@ -124,7 +124,7 @@ class UnSplit(Attack[FeaturesView, InstanceGoal]):
 
 
 def stretched(images: Tensor) -> Tensor:
-    """Returns every image brought linearly to the full range [0, 1]; a flat one becomes black."""
+    """Return every image brought linearly to the full range [0, 1]; a flat one becomes black."""
     flat = images.flatten(1)
     low, high = flat.amin(1, keepdim=True), flat.amax(1, keepdim=True)
     return ((flat - low) / (high - low).clamp_min(1e-9)).reshape(images.shape)

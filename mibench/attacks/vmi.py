@@ -96,7 +96,7 @@ class Vmi(ClassSearch):
         self.together = together
 
     def distributions(self, classes: int, dim: int, device: torch.device) -> nn.Module:
-        """Returns one distribution per class, close to the prior."""
+        """Return one distribution per class, close to the prior."""
         draws = self.draws(device, "start")
         if self.family == "gaussian":
             return Gaussian(classes, dim, device)
@@ -107,7 +107,7 @@ class Vmi(ClassSearch):
     def reconstruct(
         self, view: WhiteBoxView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
-        """Returns ``goal.samples`` draws of every class's distribution."""
+        """Return ``goal.samples`` draws of every class's distribution."""
         prior, targets = knowledge.prior, goal.targets.to(view.device)
         families = self.distributions(len(targets), prior.latent_dim, view.device)
         noise = self.draws(view.device, "noise")
@@ -131,7 +131,7 @@ class Vmi(ClassSearch):
         draws: torch.Generator,
         *parameters: Tensor,
     ) -> Tensor:
-        """Returns the loss of every class in ``labels``, whose distributions have these parameters, shape ``(N,)``."""
+        """Return the loss of every class in ``labels``, whose distributions have these parameters, shape ``(N,)``."""
         names = (name for name, _ in families.named_parameters())
         given = dict(zip(names, parameters, strict=True))
         z, divergence = functional_call(families, given, (self.batch, draws))
@@ -149,13 +149,13 @@ class Vmi(ClassSearch):
         parameters: Sequence[Tensor],
         _losses: Tensor,
     ) -> None:
-        """Puts the parameters of some classes where those of all are, of which the best result so far is drawn."""
+        """Put the parameters of some classes where those of all are, of which the best result so far is drawn."""
         for all_classes, learnt in zip(families.parameters(), parameters, strict=True):
             all_classes[some] = learnt
         self.keep(partial(self._results, prior, families, goal))
 
     def _results(self, prior: LatentPrior, families: nn.Module, goal: ClassGoal) -> Reconstruction:
-        """Returns the images of ``goal.samples`` draws per class."""
+        """Return the images of ``goal.samples`` draws per class."""
         device = next(families.parameters()).device
         with torch.no_grad():
             z, _ = families(goal.samples, self.draws(device, "results"))

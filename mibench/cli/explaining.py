@@ -29,7 +29,7 @@ LAUNCHERS = {
 
 
 def explained(error: BaseException, words: Sequence[str] = ()) -> str | None:
-    """Returns an exception of Hydra, OmegaConf, yaml or the file system as one sentence; None for any other.
+    """Return an exception of Hydra, OmegaConf, yaml or the file system as one sentence; None for any other.
 
     Args:
         error: The exception.
@@ -67,7 +67,7 @@ def _chain(error: BaseException | None) -> Iterator[BaseException]:
 
 
 def _raised_in(error: BaseException) -> str:
-    """Returns the package whose code raised an exception."""
+    """Return the package whose code raised an exception."""
     trace = error.__traceback__
     while trace is not None and trace.tb_next is not None:
         trace = trace.tb_next
@@ -75,7 +75,7 @@ def _raised_in(error: BaseException) -> str:
 
 
 def _known(text: str, words: Sequence[str]) -> str | None:
-    """Returns the sentence for a mistake of which mibench can say more than Hydra; None for any other."""
+    """Return the sentence for a mistake of which mibench can say more than Hydra; None for any other."""
     if missing := re.search(r"Could not (?:find|load) '([^']+)/([^'/]*)'", text):
         group, name = missing.groups()
         if group == "hydra/launcher":
@@ -128,7 +128,7 @@ def _shortened(text: str) -> str:
 
 
 def keys_there(words: Sequence[str]) -> list[str]:
-    """Returns the dotted keys of the cell that the choices among the words make, or of the default one."""
+    """Return the dotted keys of the cell that the choices among the words make, or of the default one."""
     choices = [word for word in words if key_of(word) in GROUPS and word[0] not in "+~"]
     for given in (choices, []):
         try:
@@ -139,7 +139,7 @@ def keys_there(words: Sequence[str]) -> list[str]:
 
 
 def dotted(node: Any, prefix: str = "") -> Iterator[str]:
-    """Yields the dotted keys of a configuration, blocks and values, without those that describe a component."""
+    """Yield the dotted keys of a configuration, blocks and values, without those that describe a component."""
     for key, value in node.items_ex(resolve=False):
         if key not in ("name", "variant_of", "_target_"):
             yield f"{prefix}{key}"

@@ -19,7 +19,7 @@ ROOTS = {"dataset": "data", "metric": "weights"}
 
 
 def run(words: Sequence[str]) -> int:
-    """Fetches the files of a dataset, public set or metric (``fetch mnist paths.data=DIR``), or lists what there is."""
+    """Fetch the files of a dataset, public set or metric (``fetch mnist paths.data=DIR``), or list what there is."""
     names = [word for word in words if "=" not in word]
     folders = _folders([word for word in words if "=" in word and not word.startswith("verbose=")])
     if len(names) > 1:
@@ -46,7 +46,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def downloads(one: Entry) -> tuple[Download, ...]:
-    """Returns the files of a component, read from its source without importing it."""
+    """Return the files of a component, read from its source without importing it."""
     module, _, name = str(one.node["_target_"]).rpartition(".")
     found_module = importlib.util.find_spec(module)
     if found_module is None or found_module.origin is None:
@@ -55,7 +55,7 @@ def downloads(one: Entry) -> tuple[Download, ...]:
 
 
 def state(one: Entry, root: Path) -> str:
-    """Returns what can be said of a component's files without reading or fetching them."""
+    """Return what can be said of a component's files without reading or fetching them."""
     files = downloads(one)
     if not files:
         embedded = isinstance(one.card, DatasetCard) and one.card.embedded
@@ -64,7 +64,7 @@ def state(one: Entry, root: Path) -> str:
 
 
 def state_of(files: Sequence[Download], name: str, root: Path) -> str:
-    """Returns which of some files are there, or what to do."""
+    """Return which of some files are there, or what to do."""
     missing = [file for file in files if found(file, root) is None]
     if not missing:
         return f"there, below {root}"
@@ -74,7 +74,7 @@ def state_of(files: Sequence[Download], name: str, root: Path) -> str:
 
 
 def _folders(overrides: Sequence[str]) -> dict[str, Path]:
-    """Returns the folder of each axis' files, from ``conf/paths`` and the command line, without composing a cell."""
+    """Return the folder of each axis' files, from ``conf/paths`` and the command line, without composing a cell."""
     allowed = [f"paths.{key}=" for key in ROOTS.values()]
     for word in overrides:
         if not word.startswith(tuple(allowed)):

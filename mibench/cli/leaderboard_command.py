@@ -19,7 +19,7 @@ from mibench.plan import Overrides, plan_cells, unseeded
 
 
 def run(words: Sequence[str]) -> int:
-    """Builds the pages, or with ``study=GRID`` writes the local rows of a grid's cells as one committed study."""
+    """Build the pages, or with ``study=GRID`` writes the local rows of a grid's cells as one committed study."""
     names = [word.removeprefix("study=") for word in words if word.startswith("study=")]
     overrides = [word for word in words if not word.startswith("study=")]
     if odd := [word for word in overrides if "=" not in word]:
@@ -47,7 +47,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def _study(name: str, overrides: Sequence[str], results: Path) -> int:
-    """Writes the local rows of the cells that a named grid plans as one file, and tells what is missing."""
+    """Write the local rows of the cells that a named grid plans as one file, and tell what is missing."""
     plans = plans_of(name, overrides)
     for plan in plans.values():
         if own := own_files(plan):
@@ -68,7 +68,7 @@ def _study(name: str, overrides: Sequence[str], results: Path) -> int:
 
 
 def plans_of(name: str, overrides: Sequence[str]) -> dict[str, Plan]:
-    """Returns the plans of a named grid's cells by id; of one that cannot be run whatever the seed, the first.
+    """Return the plans of a named grid's cells by id; of one that cannot be run whatever the seed, the first.
 
     Raises:
         UnknownNameError: If there is no grid of that name.

@@ -10,7 +10,7 @@ from mibench.errors import UnknownNameError, UserError
 
 
 def run(words: Sequence[str]) -> int:
-    """Prints one axis (``attacks``, ``defenses`` ...) or all of them."""
+    """Print one axis (``attacks``, ``defenses`` ...) or all of them."""
     if len(words) > 1:
         raise UserError(
             f"list takes one axis at most ({', '.join(f'{axis}s' for axis in AXES)}), but got {len(words)}."
@@ -38,7 +38,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def describe(card: Card) -> list[str]:
-    """Returns what a card says beyond name and title, as short clauses."""
+    """Return what a card says beyond name and title, as short clauses."""
     parts = [", ".join(card.modalities)]
     if isinstance(card, AttackCard):
         parts += [f"task {card.task}", f"access {' or '.join(card.access)}", card.family]

@@ -44,7 +44,7 @@ SUBCOMMANDS = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs the command line and returns the exit status: 0, 1 (a cell failed) or 2 (the user's mistake)."""
+    """Run the command line and return the exit status: 0, 1 (a cell failed) or 2 (the user's mistake)."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise, so that its errors become one sentence here
     words = list(sys.argv[1:] if arguments is None else arguments)
     verbose = "verbose=true" in words

@@ -26,7 +26,7 @@ TOP_BLOCKS = (*dict.fromkeys(key.partition(".")[0] for key in TOP_KEYS), "logger
 
 
 def run(words: Sequence[str]) -> int:
-    """Prints the counts, the reasons and, with ``cells=true``, every cell."""
+    """Print the counts, the reasons and, with ``cells=true``, every cell."""
     words = every_attack([word for word in words if word not in ("-m", "--multirun")])
     if odd := [word for word in words if "=" not in word]:
         raise UserError(f"plan takes KEY=VALUE, as a sweep does (plan grid=first), but got '{odd[0]}'.")
@@ -51,7 +51,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def expand(grid: str, given: Sequence[str]) -> list[Overrides]:
-    """Returns the cells of a named grid under the overrides of the command line, whose commas make products.
+    """Return the cells of a named grid under the overrides of the command line, whose commas make products.
 
     Raises:
         UnknownNameError: If there is no grid of that name.
@@ -64,7 +64,7 @@ def expand(grid: str, given: Sequence[str]) -> list[Overrides]:
 
 
 def by_reason(planned: Sequence[PlannedCell]) -> dict[str, list[PlannedCell]]:
-    """Returns the cells that cannot be run, by the reason why."""
+    """Return the cells that cannot be run, by the reason why."""
     found: dict[str, list[PlannedCell]] = {}
     for cell in planned:
         if cell.reason:

@@ -9,7 +9,7 @@ from mibench.errors import UserError
 
 
 def run(words: Sequence[str]) -> int:
-    """Writes the page on the cells named and prints where it lies; ``name=NAME`` names the file."""
+    """Write the page on the cells named and print where it lies; ``name=NAME`` names the file."""
     import pandas as pd
 
     from mibench.report import report_name, write_report

@@ -13,7 +13,7 @@ from mibench.errors import UserError
 
 
 def run(words: Sequence[str]) -> int:
-    """Prints the command on one line; returns 1, and says why, where it would not make the same cell today."""
+    """Print the command on one line; return 1, and say why, where it would not make the same cell today."""
     cell_id, overrides = split_words(words, "reproduce")
     rows = stored_rows(cell_id, results_folder(overrides))
     description = description_of(rows)

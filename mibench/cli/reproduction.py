@@ -56,12 +56,12 @@ class Commands:
             self._known = {}
 
     def save(self) -> None:
-        """Writes what was composed to ``file``, where anything is new."""
+        """Write what was composed to ``file``, where anything is new."""
         if self.file and self._grown:
             write_text(self.file, json.dumps({"stamp": self._stamp, "composed": self._known}, sort_keys=True))
 
     def __call__(self, config: Mapping[str, Any]) -> Reproduction:
-        """Returns the command of a stored configuration, the seed included where it has one.
+        """Return the command of a stored configuration, the seed included where it has one.
 
         What a component was then and cannot be set to now (another class, an option that is gone, a revision) is
         named in ``changed``: the command then runs today's cell, not that one.
@@ -95,7 +95,7 @@ class Commands:
         return Reproduction(command, (*wrapped, *options), tuple(changed))
 
     def _today(self, config: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-        """Returns what the cell's choices compose to today, and the words that choose them.
+        """Return what the cell's choices compose to today, and the words that choose them.
 
         A block depends on its own choice and on the budget, so blocks of several compositions may stand together; the
         attack's composition leads, because an attack may set the axes before it.
@@ -132,13 +132,13 @@ _ABSENT = object()
 
 
 def _base(attack: Mapping[str, Any]) -> str:
-    """Returns the name of the attack that an attack's block wraps; empty where it wraps none."""
+    """Return the name of the attack that an attack's block wraps; empty where it wraps none."""
     base = attack.get("base")
     return str(base.get("name", "")) if isinstance(base, Mapping) else ""
 
 
 def revised(config: Mapping[str, Any]) -> list[str]:
-    """Returns which components have been revised since a configuration was stored."""
+    """Return which components have been revised since a configuration was stored."""
     return [
         f"{axis} '{config[axis]['name']}' is at revision {now}, then {then}"
         for axis, then in zip(REVISED, config.get("revisions", ()), strict=False)
@@ -152,7 +152,7 @@ def _revision(target: str) -> int:
 
 
 def folder_stamp() -> str:
-    """Returns the SHA-256 of the configuration folder's yamls, by name and content."""
+    """Return the SHA-256 of the configuration folder's yamls, by name and content."""
     sha = hashlib.sha256()
     for file in sorted(conf_dir().rglob("*.yaml")):
         sha.update(f"{file.relative_to(conf_dir())}\0".encode())
@@ -161,7 +161,7 @@ def folder_stamp() -> str:
 
 
 def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yields the leaves of a nested configuration as ``a.b.c`` and value; lists are leaves."""
+    """Yield the leaves of a nested configuration as ``a.b.c`` and value; list are leaves."""
     for key, value in config.items():
         if isinstance(value, Mapping) and value:
             yield from flat(value, f"{prefix}{key}.")
@@ -170,7 +170,7 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def written(value: Any) -> str:
-    """Returns a value as Hydra's command line reads it back.
+    """Return a value as Hydra's command line reads it back.
 
     >>> written([1, "mlp", None]), written("a b"), written(1e-05), written("true")
     ('[1,mlp,null]', "'a b'", '1e-05', "'true'")

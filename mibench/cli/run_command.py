@@ -50,7 +50,7 @@ register_with_hydra()  # on import, because a launcher's workers import this mod
 
 
 def run(words: Sequence[str]) -> int:
-    """Hands the words to Hydra and returns 0, or 1 where a cell failed.
+    """Hand the words to Hydra and return 0, or 1 where a cell failed.
 
     Raises:
         UserError: If a word or an option is wrong.
@@ -79,7 +79,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def hold_back(words: Sequence[str]) -> list[str]:
-    """Keeps the options of components that a sweep sets from Hydra, and returns the other words.
+    """Keep the options of components that a sweep sets from Hydra, and return the other words.
 
     Before it sweeps, Hydra composes the default cell with every word that has one value, and refuses an option that
     only another choice has: ``-m attack=dlg,idlg attack.restarts=1``; nor is there an attack of the name ``adaptive``.
@@ -108,7 +108,7 @@ def cell_task(cfg: DictConfig) -> None:
 
 
 def run_pack(cfg: DictConfig) -> None:
-    """Runs the cells of one launcher job, each whatever became of those before it."""
+    """Run the cells of one launcher job, each whatever became of those before it."""
     from hydra.core.global_hydra import GlobalHydra
 
     from mibench.cli.sweeping import read_pack
@@ -120,7 +120,7 @@ def run_pack(cfg: DictConfig) -> None:
 
 
 def run_composed(cfg: DictConfig, sweeping: bool = False) -> int:
-    """Runs one composed cell, prints its table, and returns 0, or 1 where it failed.
+    """Run one composed cell, print its table, and return 0, or 1 where it failed.
 
     In a sweep a cell whose parts cannot meet, or whose attack needs what the threat model does not grant, leaves a
     ``skipped`` row, one that meets any other mistake of the user a ``failed`` one, and the sweep goes on; alone it is
@@ -146,7 +146,7 @@ def run_composed(cfg: DictConfig, sweeping: bool = False) -> int:
 
 
 def run_planned(plan: Plan) -> int:
-    """Runs a compatible cell under its claim; whatever breaks it becomes a ``failed`` row with the path of its log."""
+    """Run a compatible cell under its claim; whatever breaks it becomes a ``failed`` row with the path of its log."""
     import torch
     from filelock import Timeout
 
@@ -182,7 +182,7 @@ def run_planned(plan: Plan) -> int:
 
 
 def claim_of(plan: Plan) -> BaseFileLock:
-    """Returns the lock that a process holds while it runs a cell; acquiring it raises ``Timeout`` at once."""
+    """Return the lock that a process holds while it runs a cell; acquiring it raises ``Timeout`` at once."""
     from filelock import FileLock
 
     claims = folder(plan, "results") / "claims"
@@ -191,14 +191,14 @@ def claim_of(plan: Plan) -> BaseFileLock:
 
 
 def log_of(plan: Plan) -> Path:
-    """Returns where the log of a cell lies; its folder is there."""
+    """Return where the log of a cell lies; its folder is there."""
     path = folder(plan, "results") / "logs" / f"{plan.cell_id}.log"
     path.parent.mkdir(parents=True, exist_ok=True)
     return path
 
 
 def logged(plan: Plan, reason: str) -> str:
-    """Writes why a cell failed to the end of its log, and returns the reason with the log's path, for its row."""
+    """Write why a cell failed to the end of its log, and return the reason with the log's path, for its row."""
     path = log_of(plan)
     with path.open("a") as file:
         file.write(f"{reason}\n")
@@ -207,7 +207,7 @@ def logged(plan: Plan, reason: str) -> str:
 
 @contextlib.contextmanager
 def logging_to(path: Path) -> Iterator[None]:
-    """Writes mibench's log lines to a file too, afresh."""
+    """Write mibench's log lines to a file too, afresh."""
     handler = logging.FileHandler(path, mode="w")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     log.addHandler(handler)
@@ -220,7 +220,7 @@ def logging_to(path: Path) -> Iterator[None]:
 
 @contextlib.contextmanager
 def time_limit(seconds: float | None) -> Iterator[None]:
-    """Raises :class:`TimeoutError` inside the block after ``seconds``; None sets no limit."""
+    """Raise :class:`TimeoutError` inside the block after ``seconds``; None sets no limit."""
     if seconds is None or threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -238,7 +238,7 @@ def time_limit(seconds: float | None) -> Iterator[None]:
 
 
 def finished(plan: Plan) -> Path | None:
-    """Returns the shard that makes running the cell needless under ``overwrite``; None where it must run."""
+    """Return the shard that makes running the cell needless under ``overwrite``; None where it must run."""
     from mibench.leaderboard.shards import read_shard, shard_path
 
     overwrite = plan.config["overwrite"]
@@ -250,7 +250,7 @@ def finished(plan: Plan) -> Path | None:
 
 
 def leave_row(plan: Plan, status: str, reason: str) -> Path:
-    """Writes the one row of a cell that was not measured, and returns the shard."""
+    """Write the one row of a cell that was not measured, and return the shard."""
     from mibench.cell import plan_facts
     from mibench.leaderboard.rows import CellFacts, make_row
     from mibench.leaderboard.shards import write_shard
@@ -269,7 +269,7 @@ def leave_row(plan: Plan, status: str, reason: str) -> Path:
 
 
 def print_stored(path: Path, plan: Plan) -> int:
-    """Prints the table of a shard that stands already; returns 1 where it tells of a failure, 0 otherwise."""
+    """Print the table of a shard that stands already; return 1 where it tells of a failure, 0 otherwise."""
     from mibench.cli.table import notes_of, scores_of
     from mibench.leaderboard.shards import read_shard
 

@@ -11,7 +11,7 @@ from mibench.leaderboard.shards import write_shard
 
 
 def run(words: Sequence[str]) -> int:
-    """Computes the metrics given by ``metric=[...]`` (the task's own where none are) and puts them into the shard."""
+    """Compute the metrics given by ``metric=[...]`` (the task's own where none are) and put them into the shard."""
     from mibench.cell import Cell
 
     cell_id, overrides = split_words(words, "score")

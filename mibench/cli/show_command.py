@@ -10,7 +10,7 @@ from mibench.leaderboard.shards import shard_path
 
 
 def run(words: Sequence[str]) -> int:
-    """Prints what is stored of one cell."""
+    """Print what is stored of one cell."""
     cell_id, overrides = split_words(words, "show")
     results = results_folder(overrides)
     rows = stored_rows(cell_id, results)

@@ -10,7 +10,7 @@ from mibench.store import Store
 
 
 def run(words: Sequence[str]) -> int:
-    """Lists the artifacts, or deletes those of the kinds named: ``store collect kinds=victim,prior``."""
+    """List the artifacts, or delete those of the kinds named: ``store collect kinds=victim,prior``."""
     commands = [word for word in words if "=" not in word]
     overrides = [word for word in words if "=" in word and not word.startswith("kinds=")]
     kinds = [word.removeprefix("kinds=") for word in words if word.startswith("kinds=")]
@@ -39,7 +39,7 @@ def run(words: Sequence[str]) -> int:
 
 
 def describe(key: object) -> str:
-    """Returns what an artifact is, from its key: the names of the components in it."""
+    """Return what an artifact is, from its key: the names of the components in it."""
     found: list[str] = []
 
     def walk(value: object) -> None:

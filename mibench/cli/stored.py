@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 def split_words(words: Sequence[str], command: str) -> tuple[str, list[str]]:
-    """Returns the cell id and the Hydra overrides of a subcommand's words.
+    """Return the cell id and the Hydra overrides of a subcommand's words.
 
     Raises:
         UserError: If there is not exactly one id.
@@ -30,7 +30,7 @@ def split_words(words: Sequence[str], command: str) -> tuple[str, list[str]]:
 
 
 def stored_rows(cell_id: str, results: Path) -> pd.DataFrame:
-    """Returns the rows of the one shard whose id begins with ``cell_id``.
+    """Return the rows of the one shard whose id begins with ``cell_id``.
 
     Raises:
         UserError: If none or several begin so.
@@ -45,7 +45,7 @@ def stored_rows(cell_id: str, results: Path) -> pd.DataFrame:
 
 
 def replan(description: Mapping[str, Any], overrides: Sequence[str]) -> Plan:
-    """Returns the plan of a stored cell, with machine keys and metrics from today's command line.
+    """Return the plan of a stored cell, with machine keys and metrics from today's command line.
 
     Raises:
         UserError: If a component has been revised since, so that the cell would not be the same any more.
@@ -67,11 +67,11 @@ def replan(description: Mapping[str, Any], overrides: Sequence[str]) -> Plan:
 
 
 def results_folder(overrides: Sequence[str]) -> Path:
-    """Returns ``paths.results`` as these overrides set it."""
+    """Return ``paths.results`` as these overrides set it."""
     return folder(plan_cell(compose(overrides)), "results")
 
 
 def description_of(rows: pd.DataFrame) -> dict[str, Any]:
-    """Returns the configuration stored with a cell's rows."""
+    """Return the configuration stored with a cell's rows."""
     description: dict[str, Any] = json.loads(rows["config"].iloc[0])
     return description

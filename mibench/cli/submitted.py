@@ -28,14 +28,14 @@ class QueueWatcher(SlurmInfoWatcher):
         return ["squeue", "--noheader", "--array", f"--user={os.getuid()}", "--format=%i"]
 
     def read_info(self, string: bytes | str) -> dict[str, dict[str, str]]:
-        """Returns the state of every job from the ids that ``squeue`` lists."""
+        """Return the state of every job from the ids that ``squeue`` lists."""
         text = string if isinstance(string, str) else string.decode()
         queued = set(text.split())
         return {job: {"State": "RUNNING" if job in queued else "GONE"} for job in self._registered}
 
 
 def awaited(job: Job[Any]) -> list[None]:
-    """Waits until a job is over, and tells where its log is if it left no result; the rows say what it measured."""
+    """Wait until a job is over, and tell where its log is if it left no result; the rows say what it measured."""
     job.wait()
     if not job.paths.result_pickle.exists():
         log.warning("Job %s left no result (killed, or over its time); its log: %s", job.job_id, job.paths.stderr)
@@ -45,6 +45,6 @@ def awaited(job: Job[Any]) -> list[None]:
 
 
 def await_every_job() -> None:
-    """Makes submitit's launchers wait for all jobs of this process's sweep."""
+    """Make submitit's launchers wait for all jobs of this process's sweep."""
     SlurmJob.watcher = QueueWatcher(delay_s=LOOK_EVERY)
     Job.results = awaited  # type: ignore[assignment]

@@ -43,13 +43,13 @@ class Sweep:
     before: dict[str, int | None] = field(default_factory=dict)
 
     def packs(self, size: int) -> list[list[Overrides]]:
-        """Returns the cells to run, ``size`` to a job, those that share most side by side."""
+        """Return the cells to run, ``size`` to a job, those that share most side by side."""
         cells = [overrides for overrides, _ in self.run]
         return [cells[start : start + size] for start in range(0, len(cells), size)]
 
 
 def gather(products: Sequence[Sequence[str]], grid: DictConfig, compose: Compose) -> Sweep:
-    """Returns the cells of a grid and of the products on the command line, sorted into run, skipped and standing.
+    """Return the cells of a grid and of the products on the command line, sorted into run, skipped and standing.
 
     Args:
         products: One list of overrides per combination of the command line.
@@ -81,7 +81,7 @@ def gather(products: Sequence[Sequence[str]], grid: DictConfig, compose: Compose
 
 
 def write_packs(path: Path, packs: Sequence[Sequence[Overrides]]) -> list[list[str]]:
-    """Writes the packs beside the sweep's own files, and returns the overrides of one launcher job per pack."""
+    """Write the packs beside the sweep's own files, and return the overrides of one launcher job per pack."""
     path.mkdir(parents=True, exist_ok=True)
     file = (path / PACK_FILE).resolve()
     file.write_text(json.dumps(packs, indent=1))
@@ -89,13 +89,13 @@ def write_packs(path: Path, packs: Sequence[Sequence[Overrides]]) -> list[list[s
 
 
 def read_pack(cfg: DictConfig) -> list[list[str]]:
-    """Returns the overrides of the cells of one launcher job."""
+    """Return the overrides of the cells of one launcher job."""
     packs: list[list[list[str]]] = json.loads(Path(cfg.pack_file).read_text())
     return packs[cfg.pack_index]
 
 
 def conclude(sweep: Sweep) -> int:
-    """Tells what the sweep left, writes a ``failed`` row for every cell that left none, and returns 0 or 1."""
+    """Tell what the sweep left, write a ``failed`` row for every cell that left none, and return 0 or 1."""
     counts: Counter[str] = Counter()
     for _, plan in sweep.run:
         status, reason = left_by(plan, sweep.before[plan.cell_id])
@@ -110,7 +110,7 @@ def conclude(sweep: Sweep) -> int:
 
 
 def left_by(plan: Plan, before: int | None) -> tuple[str, str]:
-    """Returns what became of a launched cell, and where it was not measured why; a killed one gets its row here.
+    """Return what became of a launched cell, and where it was not measured why; a killed one gets its row here.
 
     Args:
         plan: The cell.
@@ -136,7 +136,7 @@ def left_by(plan: Plan, before: int | None) -> tuple[str, str]:
 
 
 def written_at(plan: Plan) -> int | None:
-    """Returns when the shard of a cell was written, in nanoseconds; None where there is none."""
+    """Return when the shard of a cell was written, in nanoseconds; None where there is none."""
     try:
         return shard_path(folder(plan, "results"), plan.cell_id).stat().st_mtime_ns
     except FileNotFoundError:
@@ -144,7 +144,7 @@ def written_at(plan: Plan) -> int | None:
 
 
 def killed(plan: Plan) -> str:
-    """Returns the reason of a cell whose job left no row, with the path of its log where it had begun."""
+    """Return the reason of a cell whose job left no row, with the path of its log where it had begun."""
     from mibench.cli.run_command import log_of
 
     trace = log_of(plan)
@@ -157,7 +157,7 @@ def killed(plan: Plan) -> str:
 
 
 def pack_size(config: DictConfig) -> int:
-    """Returns how many cells one job runs.
+    """Return how many cells one job runs.
 
     Raises:
         UserError: If ``pack`` is no positive number.

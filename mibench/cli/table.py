@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def print_scores(scores: Sequence[Score], plan: Plan, notes: Sequence[str]) -> None:
-    """Prints one line per number: value, 95 % interval, control, lift, and whether there is evidence of a leak."""
+    """Print one line per number: value, 95 % interval, control, lift, and whether there is evidence of a leak."""
     cards = plan.cards
     print(
         f"\n{cards.attack.title} ({plan.access}) on {cards.dataset.name}, {cards.setting.name}, {cards.target.name}, "
@@ -43,12 +43,12 @@ def print_scores(scores: Sequence[Score], plan: Plan, notes: Sequence[str]) -> N
 
 
 def label(one: Score) -> str:
-    """Returns the name of a number: metric, variant and evaluator."""
+    """Return the name of a number: metric, variant and evaluator."""
     return " ".join(part for part in (one.metric, one.variant, one.evaluator) if part)
 
 
 def number(value: float, signed: bool = False) -> str:
-    """Returns a number with four significant digits, empty for NaN."""
+    """Return a number with four significant digits, empty for NaN."""
     if math.isnan(value):
         return ""
     text = f"{value:+.4g}" if signed else f"{value:.4g}"
@@ -56,11 +56,11 @@ def number(value: float, signed: bool = False) -> str:
 
 
 def scores_of(frame: pd.DataFrame) -> list[Score]:
-    """Returns the scores of stored rows."""
+    """Return the scores of stored rows."""
     names = [field.name for field in dataclasses.fields(Score)]
     return [Score(**{str(name): value for name, value in row.items()}) for row in frame[names].to_dict("records")]
 
 
 def notes_of(frame: pd.DataFrame) -> list[str]:
-    """Returns the notes of stored rows."""
+    """Return the notes of stored rows."""
     return [note for note in str(frame["notes"].iloc[0]).split("\n") if note]

@@ -15,7 +15,7 @@ GROUPS = (*AXES, "budget", "logger", "grid", "paths")
 
 
 def checked(words: Sequence[str]) -> list[str]:
-    """Returns the words in an order that Hydra can read, which refuses ``-m`` between overrides.
+    """Return the words in an order that Hydra can read, which refuses ``-m`` between overrides.
 
     Raises:
         UserError: If there is an option that Hydra does not have, or two choices for one axis.
@@ -50,7 +50,7 @@ def checked(words: Sequence[str]) -> list[str]:
 
 
 def check_choices(overrides: Sequence[str]) -> None:
-    """Refuses what is no name where one of a folder of ``conf`` is chosen; only metrics may be several.
+    """Refuse what is no name where one of a folder of ``conf`` is chosen; only metrics may be several.
 
     Raises:
         UserError: Naming the key and what it got.

@@ -80,7 +80,7 @@ class AttFaces(Dataset):
         self.test_fraction = test_fraction
 
     def load(self) -> Split:
-        """Returns the split.
+        """Return the split.
 
         Raises:
             DatasetNotFoundError: If there is no folder of people.
@@ -110,7 +110,7 @@ class AttFaces(Dataset):
         )
 
     def _people(self) -> list[Path]:
-        looked = [self.data_root / "att_faces", self.data_root / "orl_faces"]
+        looked = [Path(self.data_root) / "att_faces", Path(self.data_root) / "orl_faces"]
         for folder in looked:
             if people := _numbered(folder, "", prefix="s"):
                 return people
@@ -124,7 +124,7 @@ class AttFaces(Dataset):
 
 
 def _numbered(folder: Path, suffix: str, prefix: str = "") -> list[Path]:
-    """Returns the entries ``<prefix><number><suffix>`` of a folder in the order of their numbers."""
+    """Return the entries ``<prefix><number><suffix>`` of a folder in the order of their numbers."""
     numbers = {
         int(entry.stem.removeprefix(prefix)): entry
         for entry in folder.glob(f"{prefix}*{suffix}")
@@ -134,7 +134,7 @@ def _numbered(folder: Path, suffix: str, prefix: str = "") -> list[Path]:
 
 
 def _picture(file: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-    """Returns the grey levels of one picture, shape ``(112, 92)``."""
+    """Return the grey levels of one picture, shape ``(112, 92)``."""
     try:
         with Image.open(file) as image:
             levels = np.asarray(image.convert("L"))

@@ -79,7 +79,7 @@ class BankMarketing(Dataset):
             raise UserError(f"Expected dataset.{empty[0]} to be at least 1, but got {self.sizes[empty[0]]}.")
 
     def load(self) -> Split:
-        """Returns the split; the order of the parts in the shuffled table is that of the options.
+        """Return the split; the order of the parts in the shuffled table is that of the options.
 
         Raises:
             DatasetNotFoundError: If the table is not there.
@@ -104,7 +104,7 @@ class BankMarketing(Dataset):
         )
 
     def _table(self) -> tuple[tuple[Column, ...], tuple[str, ...], Examples]:
-        """Returns the schema, the names of the response and all records, categories coded in sorted order."""
+        """Return the schema, the names of the response and all records, categories coded in sorted order."""
         import pandas as pd
 
         table = pd.read_csv(self._file(), sep=";")
@@ -114,7 +114,7 @@ class BankMarketing(Dataset):
         return coded.columns, coded.classes, coded.examples["data_root"]
 
     def _file(self) -> Path:
-        looked = [self.data_root / "bank-full.csv", self.data_root / "bank" / "bank-full.csv"]
+        looked = [Path(self.data_root) / "bank-full.csv", Path(self.data_root) / "bank" / "bank-full.csv"]
         for file in looked:
             if file.is_file():
                 return file

@@ -15,6 +15,7 @@ from mibench.card import DatasetCard
 from mibench.data import Column, Examples, InputSpec, Population, Split
 from mibench.errors import UserError
 from mibench.fetching import Download
+from mibench.options import Options
 from mibench.seeding import derive, generator
 
 if TYPE_CHECKING:
@@ -24,7 +25,8 @@ if TYPE_CHECKING:
 COINCIDE = "Public and control classes coincide: the control victim was trained on the attacker's public data."
 
 
-class Dataset(ABC):
+@dataclass(kw_only=True, eq=False)
+class Dataset(Options, ABC):
     """A dataset: reads its files and parts them into private, public and held-out data.
 
     Subclasses have a literal ``card`` and keyword-only options; ``data_root`` is the folder ``paths.data``.
@@ -32,15 +34,17 @@ class Dataset(ABC):
     """
 
     card: ClassVar[DatasetCard]
+    block: ClassVar[str] = "dataset"
     downloads: ClassVar[Sequence[Download]] = ()
 
-    def __init__(self, *, data_root: Path | str, seed: int = 0) -> None:
-        self.data_root = Path(data_root)
-        self.seed = seed
+    data_root: Path | str = "."
+    """The folder of datasets; not used by those that are embedded."""
+    seed: int = 0
+    """Seed of the parting."""
 
     @abstractmethod
     def load(self) -> Split:
-        """Reads the files and returns the split.
+        """Read the files and return the split.
 
         Raises:
             DatasetNotFoundError: If the files are not there.
@@ -48,7 +52,7 @@ class Dataset(ABC):
 
 
 def relabel(x: Tensor, y: Tensor, classes: Sequence[int]) -> Examples:
-    """Returns the examples of ``classes`` only, with ids 0..len(classes)-1 in the order given."""
+    """Return the examples of ``classes`` only, with ids 0..len(classes)-1 in the order given."""
     lookup = torch.full((int(y.max()) + 1,), -1)
     lookup[torch.tensor(list(classes), dtype=torch.long)] = torch.arange(len(classes))
     ids = lookup[y]
@@ -56,7 +60,7 @@ def relabel(x: Tensor, y: Tensor, classes: Sequence[int]) -> Examples:
 
 
 def holdout(examples: Examples, test_fraction: float, seed: int) -> Population:
-    """Parts examples per class into train and test; each class keeps at least one of both.
+    """Part examples per class into train and test; each class keeps at least one of both.
 
     Raises:
         UserError: If a class has fewer than two examples, or the fraction is not between 0 and 1.
@@ -93,7 +97,7 @@ def class_split(
     mirrored: bool = False,
     subject: str = "",
 ) -> Split:
-    """Parts images by class into private, public and held-out ones.
+    """Part images by class into private, public and held-out ones.
 
     Args:
         x: Images of shape ``(N, C, H, W)`` in [0, 1].
@@ -148,7 +152,7 @@ class CodedTable:
 
 
 def coded_table(tables: Mapping[str, pd.DataFrame], response: str, categorical: Sequence[str] = ()) -> CodedTable:
-    """Codes tables of the same columns by the categories of the first one.
+    """Code tables of the same columns by the categories of the first one.
 
     A column of numbers stays as it is; any other, and those named in ``categorical``, become the positions of their
     values in sorted order, as does the response.
@@ -203,7 +207,7 @@ def _sortable(value: Any) -> tuple[str, Any]:
 
 
 def resize(images: Tensor, size: int | None) -> Tensor:
-    """Returns images ``(N, C, H, W)`` at ``size`` x ``size`` pixels (bilinear, antialiased); None keeps them."""
+    """Return images ``(N, C, H, W)`` at ``size`` x ``size`` pixels (bilinear, antialiased); None keeps them."""
     if size is None or images.shape[-2:] == (size, size):
         return images
     resized = torch.nn.functional.interpolate(images, (size, size), mode="bilinear", antialias=True)

@@ -96,7 +96,7 @@ class CapturedUpdate(Dataset):
         self.truth = None if truth is None else Path(truth)
 
     def load(self) -> Split:
-        """Reads the update, and the truth where there is one."""
+        """Read the update, and the truth where there is one."""
         update = read_tensors(self.file, "dataset.file")
         if bad := [name for name, value in update.items() if not bool(value.isfinite().all())]:
             raise UserError(
@@ -153,7 +153,7 @@ class CapturedUpdate(Dataset):
 
 
 def read_tensors(path: Path, key: str) -> dict[str, Tensor]:
-    """Returns the tensors of a safetensors file, floating ones as float32.
+    """Return the tensors of a safetensors file, floating ones as float32.
 
     Raises:
         UserError: If it is not there, or is none.
@@ -173,7 +173,7 @@ def read_tensors(path: Path, key: str) -> dict[str, Tensor]:
 
 
 def classes_of(update: Mapping[str, Tensor], file: Path) -> int:
-    """Returns the number of classes: the outputs of the one linear layer that feeds no other.
+    """Return the number of classes: the outputs of the one linear layer that feeds no other.
 
     Raises:
         UserError: If there is not one such layer.
@@ -189,5 +189,5 @@ def classes_of(update: Mapping[str, Tensor], file: Path) -> int:
 
 
 def _channels(update: Mapping[str, Tensor]) -> int:
-    """Returns the input channels of the convolution with the fewest: the first one's."""
+    """Return the input channels of the convolution with the fewest: the first one's."""
     return min((int(value.shape[1]) for value in update.values() if value.dim() == 4), default=3)

@@ -107,12 +107,12 @@ class Celeba(People):
         self.part = part
 
     def people(self) -> Mapping[str, Sequence[Path]]:
-        """Returns the pictures of every celebrity of the part, in the order of the file of identities.
+        """Return the pictures of every celebrity of the part, in the order of the file of identities.
 
         Raises:
             UserError: If a list is damaged, or names a picture that is not there.
         """
-        folder = self.data_root / "celeba"
+        folder = Path(self.data_root) / "celeba"
         needed = [folder / name for name in ("identity_CelebA.txt", "img_align_celeba", "list_eval_partition.txt")]
         for path, download in zip(needed if self.part != "all" else needed[:2], self.downloads, strict=False):
             if not path.exists():
@@ -131,7 +131,7 @@ class Celeba(People):
 
 
 def read_list(file: Path) -> dict[str, str]:
-    """Returns what an official list says of every picture, by file name.
+    """Return what an official list says of every picture, by file name.
 
     Raises:
         UserError: If a line does not hold a name and a number, or a picture is listed twice.

@@ -107,7 +107,7 @@ class Cifar10(Dataset):
         self.limit = limit
 
     def load(self) -> Split:
-        """Returns the split.
+        """Return the split.
 
         Raises:
             DatasetNotFoundError: If neither layout is there.
@@ -144,7 +144,7 @@ class Cifar10(Dataset):
         )
 
     def _examples(self, pictures: Pictures, classes: Sequence[int], limit: int | None = None) -> Examples:
-        """Returns the pictures of some classes, of each at most ``limit``."""
+        """Return the pictures of some classes, of each at most ``limit``."""
         rows = torch.arange(len(pictures.y))
         if limit is not None:
             order = torch.randperm(len(rows), generator=generator(derive(self.seed, "limit")))
@@ -153,8 +153,8 @@ class Cifar10(Dataset):
         return Examples(resize(pictures.read(chosen.x), self.size), chosen.y)
 
     def _archive(self) -> tuple[Sequence[str], Pictures, Pictures] | None:
-        """Returns the class names, the training and the test pictures of the archive; None where it is not there."""
-        folder = self.data_root / self.folder
+        """Return the class names, the training and the test pictures of the archive; None where it is not there."""
+        folder = Path(self.data_root) / self.folder
         if not folder.is_dir():
             return None
         files = [folder / name for name in (self.names_file, *self.train_files, *self.test_files)]
@@ -186,10 +186,10 @@ class Cifar10(Dataset):
         return Pictures(torch.cat(labels), lambda rows: joined[rows].float() / 255)
 
     def _folders(self) -> tuple[Sequence[str], Pictures, Pictures]:
-        """Returns the class names, the training and the test pictures of the class folders."""
-        parts = [self.data_root / self.card.name / part for part in ("train", "test")]
+        """Return the class names, the training and the test pictures of the class folders."""
+        parts = [Path(self.data_root) / self.card.name / part for part in ("train", "test")]
         if not all(part.is_dir() for part in parts):
-            raise DatasetNotFoundError(self.card.name, [self.data_root / self.folder, *parts], self._how())
+            raise DatasetNotFoundError(self.card.name, [Path(self.data_root) / self.folder, *parts], self._how())
         train, test = (class_folders("data_root", part) for part in parts)
         names = [folder.name for folder in train]
         if len(names) != self.classes or names != [folder.name for folder in test]:
@@ -201,7 +201,7 @@ class Cifar10(Dataset):
 
 
 def _listed(folders: Sequence[Path]) -> Pictures:
-    """Returns the PNG files of class folders, in the order of classes and names."""
+    """Return the PNG files of class folders, in the order of classes and names."""
     files = [(label, file) for label, folder in enumerate(folders) for file in sorted(folder.glob("[!.]*.png"))]
     if empty := {*folders} - {file.parent for _, file in files}:
         raise UserError(f"{min(empty)} holds no PNG files; each class needs some.")
@@ -236,7 +236,7 @@ class _ArraysOnly(pickle.Unpickler):
 
 
 def read_pickle(file: Path) -> dict[str, Any]:
-    """Returns the mapping that a pickle of arrays and plain containers holds; text of Python 2 becomes strings.
+    """Return the mapping that a pickle of arrays and plain containers holds; text of Python 2 becomes strings.
 
     Raises:
         UserError: If the file is no complete pickle of a mapping, or names anything but arrays.

@@ -8,6 +8,7 @@ Private: digits 0-4. Public and control: digits 5-9.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -21,17 +22,9 @@ from mibench.options import Count, Digit, Share
 FILE = Path(__file__).parent / "digits.npz"
 
 
+@dataclass(kw_only=True, eq=False)
 class Digits(Dataset):
-    """The embedded digits.
-
-    Args:
-        data_root: Not used: the data are embedded.
-        seed: Seed of the train-test parting.
-        size: Pixels per side; the 8x8 originals are resized bilinearly.
-        private: Digits of the target.
-        public: Digits of the attacker and of the control victim.
-        test_fraction: Share of each class that the target is tested on.
-    """
+    """The embedded digits; ``data_root`` is not used."""
 
     card = DatasetCard(
         name="digits",
@@ -44,24 +37,17 @@ class Digits(Dataset):
         embedded=True,
     )
 
-    def __init__(
-        self,
-        *,
-        data_root: Path | str = ".",
-        seed: int = 0,
-        size: Count = 16,
-        private: Sequence[Digit] = (0, 1, 2, 3, 4),
-        public: Sequence[Digit] = (5, 6, 7, 8, 9),
-        test_fraction: Share = 0.25,
-    ) -> None:
-        super().__init__(data_root=data_root, seed=seed)
-        self.size = size
-        self.private = list(private)
-        self.public = list(public)
-        self.test_fraction = test_fraction
+    size: Count = 16
+    """Pixels per side; the 8x8 originals are resized bilinearly."""
+    private: Sequence[Digit] = (0, 1, 2, 3, 4)
+    """Digits of the target."""
+    public: Sequence[Digit] = (5, 6, 7, 8, 9)
+    """Digits of the attacker and of the control victim."""
+    test_fraction: Share = 0.25
+    """Share of each class that the target is tested on."""
 
     def load(self) -> Split:
-        """Returns the split; never fails for missing files."""
+        """Return the split; never fails for missing files."""
         with np.load(FILE) as arrays:
             x = torch.from_numpy(arrays["images"].astype(np.float32) / 16)[:, None]
             y = torch.from_numpy(arrays["labels"].astype(np.int64))

@@ -83,8 +83,8 @@ class FaceScrub(People):
         )
 
     def people(self) -> Mapping[str, Sequence[Path]]:
-        """Returns the faces of every person, by name."""
-        folders = [self.data_root / "facescrub" / group / "faces" for group in GROUPS]
+        """Return the faces of every person, by name."""
+        folders = [Path(self.data_root) / "facescrub" / group / "faces" for group in GROUPS]
         found = {
             person.name: files
             for folder in folders

@@ -90,7 +90,7 @@ class ImageFolder(Dataset):
         self.test_fraction = test_fraction
 
     def load(self) -> Split:
-        """Returns the split.
+        """Return the split.
 
         Raises:
             UserError: If a folder, a class or an image cannot be used; the message names it.
@@ -128,7 +128,7 @@ class ImageFolder(Dataset):
         )
 
     def _refuse_copies(self, x: Tensor, files: Sequence[Path], y: Tensor, private: int, public: int) -> None:
-        """Raises where a public image is, pixel for pixel, a private one."""
+        """Raise where a public image is, pixel for pixel, a private one."""
         own, others = x[y < private], x[(y >= private) & (y < private + public)]
         for row in shared_rows(others, own):
             twin = next(file for file, image in zip(files, own, strict=False) if torch.equal(image, others[row]))
@@ -149,7 +149,7 @@ class ImageFolder(Dataset):
 
 
 def class_folders(key: str, root: Path | str | None) -> list[Path]:
-    """Returns the class folders of ``dataset.<key>`` sorted by name, without hidden ones; none where it is None."""
+    """Return the class folders of ``dataset.<key>`` sorted by name, without hidden ones; none where it is None."""
     if root is None:
         return []
     path = Path(root).expanduser()
@@ -162,7 +162,7 @@ def class_folders(key: str, root: Path | str | None) -> list[Path]:
 
 
 def refuse_shared_names(*roles: Sequence[Path]) -> None:
-    """Raises where private, public or held-out class folders bear the same name: one identity in two roles."""
+    """Raise where private, public or held-out class folders bear the same name: one identity in two roles."""
     for one, other in combinations(roles, 2):
         names = {folder.name: folder for folder in one}
         for folder in other:
@@ -174,7 +174,7 @@ def refuse_shared_names(*roles: Sequence[Path]) -> None:
 
 
 def read_images(files: Sequence[Path], channels: int | None, size: int | None) -> Tensor:
-    """Returns images of shape ``(N, C, H, W)`` in [0, 1].
+    """Return images of shape ``(N, C, H, W)`` in [0, 1].
 
     Raises:
         UserError: If a file is no readable image, or two files differ in channels or size and the option that would
@@ -197,7 +197,7 @@ def read_images(files: Sequence[Path], channels: int | None, size: int | None) -
 
 
 def read_image(file: Path, channels: int | None) -> Tensor:
-    """Returns one image (of several frames the first) of shape ``(C, H, W)`` in [0, 1], upright as its EXIF tag says.
+    """Return one image (of several frames the first) of shape ``(C, H, W)`` in [0, 1], upright as its EXIF tag says.
 
     Grey files have 1 channel, all others 3; transparency is dropped. 16-bit grey keeps its depth.
     """

@@ -95,8 +95,8 @@ class Lfw(People):
         self.images = images
 
     def people(self) -> Mapping[str, Sequence[Path]]:
-        """Returns the pictures of every person, in the order of their numbers."""
-        folder = self.data_root / FOLDERS[self.images]
+        """Return the pictures of every person, in the order of their numbers."""
+        folder = Path(self.data_root) / FOLDERS[self.images]
         found = {
             person.name: files
             for person in sorted(folder.glob("[!.]*"))

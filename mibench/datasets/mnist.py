@@ -97,7 +97,7 @@ class Mnist(Dataset):
         self.limit = limit
 
     def load(self) -> Split:
-        """Returns the split.
+        """Return the split.
 
         Raises:
             DatasetNotFoundError: If one of the four files is not there.
@@ -119,7 +119,7 @@ class Mnist(Dataset):
         return Examples(images, read_idx(self._file(f"{part}-labels-idx1-ubyte")).long())
 
     def _file(self, name: str) -> Path:
-        looked = [self.data_root / "MNIST" / "raw" / file for file in (name, f"{name}.gz")]
+        looked = [Path(self.data_root) / "MNIST" / "raw" / file for file in (name, f"{name}.gz")]
         for file in looked:
             if file.is_file():
                 return file
@@ -142,7 +142,7 @@ class Mnist(Dataset):
 
 
 def read_idx(file: Path) -> Tensor:
-    """Returns the bytes of an IDX file, plain or gzipped, as a ``uint8`` tensor of the shape it declares.
+    """Return the bytes of an IDX file, plain or gzipped, as a ``uint8`` tensor of the shape it declares.
 
     Raises:
         UserError: If the file is no IDX file of bytes, or is cut short.

@@ -115,14 +115,14 @@ class People(Dataset):
 
     @abstractmethod
     def people(self) -> Mapping[str, Sequence[Path]]:
-        """Returns the pictures of every person by name, both in a fixed order.
+        """Return the pictures of every person by name, both in a fixed order.
 
         Raises:
             DatasetNotFoundError: If the files are not there.
         """
 
     def load(self) -> Split:
-        """Returns the split.
+        """Return the split.
 
         Raises:
             DatasetNotFoundError: If the files are not there.
@@ -134,7 +134,7 @@ class People(Dataset):
         if self.public_root is None:
             files = [(label, file) for label, name in enumerate(others) for file in people[name]]
         else:
-            root = public_folder(self.public_root, self.data_root)
+            root = public_folder(self.public_root, Path(self.data_root))
             files = [(0, file) for file in images_below(root)]
             refuse_overlap([file for _, file in files], root, seen, {*private, *held_out})
         files = self._limited(files)
@@ -167,7 +167,7 @@ class People(Dataset):
         )
 
     def roles(self, people: Mapping[str, Sequence[Path]]) -> tuple[list[str], list[str], list[str]]:
-        """Returns the names of the private, the held-out and the other people, which are found to share nobody.
+        """Return the names of the private, the held-out and the other people, which are found to share nobody.
 
         Raises:
             UserError: If too few people have enough pictures, or a picture is listed under two people.
@@ -209,7 +209,7 @@ class People(Dataset):
         return Examples(self._read([file for _, file in files], "public"), torch.tensor([label for label, _ in files]))
 
     def _read(self, files: Sequence[Path], role: str) -> Tensor:
-        """Returns images of shape ``(N, C, size, size)`` in [0, 1]."""
+        """Return images of shape ``(N, C, size, size)`` in [0, 1]."""
         x = torch.empty(len(files), self.channels, self.size, self.size)
 
         def put(index: int) -> None:
@@ -238,7 +238,7 @@ class People(Dataset):
 
 
 def central(image: Tensor, side: int | None, file: Path, option: str, lift: int = 0) -> Tensor:
-    """Returns the central square of an image ``(C, H, W)`` with ``side`` pixels; None takes the largest.
+    """Return the central square of an image ``(C, H, W)`` with ``side`` pixels; None takes the largest.
 
     It lies ``lift`` pixels above the centre where there is room.
 
@@ -254,7 +254,7 @@ def central(image: Tensor, side: int | None, file: Path, option: str, lift: int 
 
 
 def public_folder(root: Path | str, data_root: Path) -> Path:
-    """Returns the folder that ``dataset.public_root`` means: that of a set known by name, or the one it names.
+    """Return the folder that ``dataset.public_root`` means: that of a set known by name, or the one it names.
 
     Raises:
         DatasetNotFoundError: If a set known by name is not there.
@@ -268,7 +268,7 @@ def public_folder(root: Path | str, data_root: Path) -> Path:
 
 
 def images_below(root: Path | str) -> list[Path]:
-    """Returns the images of a folder and all folders below it, sorted, without hidden ones.
+    """Return the images of a folder and all folders below it, sorted, without hidden ones.
 
     Raises:
         UserError: If it is no folder or holds no image.
@@ -283,7 +283,7 @@ def images_below(root: Path | str) -> list[Path]:
 
 
 def refuse_overlap(public: Sequence[Path], root: Path, seen: Sequence[Path], names: set[str]) -> None:
-    """Raises where a public folder bears the name of a private or held-out person, or holds a file of theirs.
+    """Raise where a public folder bears the name of a private or held-out person, or holds a file of theirs.
 
     Files are compared by content, and read only where another has the same number of bytes.
     """

@@ -86,7 +86,7 @@ class Table(Dataset):
         self.test_fraction, self.public_fraction = test_fraction, public_fraction
 
     def load(self) -> Split:
-        """Returns the split; the control needs no records of its own.
+        """Return the split; the control needs no records of its own.
 
         Raises:
             UserError: If a file, a column or a value cannot be used; the message names it.
@@ -134,7 +134,7 @@ class Table(Dataset):
 
 
 def parted(records: Examples, fraction: float) -> tuple[Examples, Examples]:
-    """Returns the first ``fraction`` of the records, and the rest."""
+    """Return the first ``fraction`` of the records, and the rest."""
     count = round(fraction * len(records))
     rows = torch.arange(len(records))
     return records[rows[:count]], records[rows[count:]]

@@ -119,13 +119,13 @@ class Ats(Defense):
         self._context: DefenseContext | None = None
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
-        """Returns the target as it is; a search, if there is one, will begin from its weights."""
+        """Return the target as it is; a search, if there is one, will begin from its weights."""
         if self.candidates:
             self._untrained, self._context = copy.deepcopy(model), context
         return model
 
     def loss(self, batch: Batch) -> Tensor:
-        """Returns the cross-entropy of the transformed images; what is drawn comes from torch's own generator."""
+        """Return the cross-entropy of the transformed images; what is drawn comes from torch's own generator."""
         if not self.share:
             return cross_entropy(batch)
         if not self.policies:
@@ -139,7 +139,7 @@ class Ats(Defense):
         return cross_entropy(Batch(batch.model, x, batch.y))
 
     def searched(self) -> list[Policy]:
-        """Returns the best of random policies, the safest first."""
+        """Return the best of random policies, the safest first."""
         assert self._untrained is not None and self._context is not None
         context, seed = self._context, derive(self._context.seed, "search")
         data, untrained = context.data.train, self._untrained.to(context.device).eval()
@@ -164,22 +164,22 @@ class Ats(Defense):
         ]
 
     def state(self) -> dict[str, Tensor]:
-        """Returns the policies, filled up with -1."""
+        """Return the policies, filled up with -1."""
         rows = [[*policy, -1, -1, -1][:3] for policy in self.policies]
         return {"policies": torch.tensor(rows)} if rows and self.candidates else {}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Takes back the policies."""
+        """Take back the policies."""
         if "policies" in state:
             self.policies = [tuple(number for number in row if number >= 0) for row in state["policies"].tolist()]
 
     def facts(self) -> dict[str, float | str]:
-        """Returns the policy in the authors' notation."""
+        """Return the policy in the authors' notation."""
         return {"policy": "+".join("-".join(map(str, policy)) or "none" for policy in self.policies)}
 
 
 def parsed(text: str) -> list[Policy]:
-    """Returns the policies of a text as ``3-1-7+43-18-18``.
+    """Return the policies of a text as ``3-1-7+43-18-18``.
 
     Raises:
         UserError: If it does not read so.
@@ -196,7 +196,7 @@ def parsed(text: str) -> list[Policy]:
 
 
 def transformed(x: Tensor, policy: Policy) -> Tensor:
-    """Returns images ``(N, C, H, W)`` in [0, 1] after the operations of a policy, one after the other."""
+    """Return images ``(N, C, H, W)`` in [0, 1] after the operations of a policy, one after the other."""
     for number in policy:
         name, index = LIBRARY[number]
         negative = torch.nonzero(torch.rand(len(x)) < 0.5).flatten().to(x.device)
@@ -212,7 +212,7 @@ SIGNED = ("shearX", "shearY", "translateX", "translateY", "rotate", "color", "co
 
 
 def operated(x: Tensor, name: str, amount: float) -> Tensor:
-    """Returns images after one operation at ``amount`` of its largest magnitude, in [-1, 1]."""
+    """Return images after one operation at ``amount`` of its largest magnitude, in [-1, 1]."""
     if not len(x):
         return x
     height, width = x.shape[-2:]
@@ -243,7 +243,7 @@ def operated(x: Tensor, name: str, amount: float) -> Tensor:
 
 
 def privacy_scores(model: Classifier, examples: Examples, policy: Policy) -> Tensor:
-    """Returns the privacy score of a policy on each example, shape ``(N,)``, on the CPU; 1 is the least private."""
+    """Return the privacy score of a policy on each example, shape ``(N,)``, on the CPU; 1 is the least private."""
     parameters = {name: value.detach() for name, value in model.named_parameters() if value.requires_grad}
 
     def gradient(x: Tensor, y: Tensor) -> dict[str, Tensor]:
@@ -265,7 +265,7 @@ def privacy_scores(model: Classifier, examples: Examples, policy: Policy) -> Ten
 
 
 def accuracy_score(model: Classifier, x: Tensor, policy: Policy, draws: torch.Generator, runs: int = 10) -> float:
-    """Returns the accuracy score of a policy, a mean over draws of 100 images; larger is better."""
+    """Return the accuracy score of a policy, a mean over draws of 100 images; larger is better."""
     found = []
     for _ in range(runs):
         rows = torch.randperm(len(x), generator=draws)[:100].to(x.device)
@@ -277,7 +277,7 @@ def accuracy_score(model: Classifier, x: Tensor, policy: Policy, draws: torch.Ge
 
 
 def few_of_each(data: Examples, count: int) -> Examples:
-    """Returns the first ``count`` examples of every class."""
+    """Return the first ``count`` examples of every class."""
     rows = [torch.nonzero(data.y == label).flatten()[:count] for label in data.y.unique()]
     return data[torch.cat(rows)]
 

@@ -92,7 +92,7 @@ class AugmentedDp(Defense):
         self._audited: dict[str, float | str] = {}
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
-        """Returns the target, in whose place a tree will be grown.
+        """Return the target, in whose place a tree will be grown.
 
         Raises:
             UserError: If the table has no categorical column ``sensitive``, or there are no public records.
@@ -109,7 +109,7 @@ class AugmentedDp(Defense):
         return model
 
     def fit(self, training: Training) -> None:
-        """Grows the tree, audits it and merges what gives the sensitive column away."""
+        """Grow the tree, audit it and merge what gives the sensitive column away."""
         assert self._public is not None
         draws = generator(derive(training.seed, "noise"))
         tree = self.grown(training.data.to("cpu"), questions(self._columns, self._public.x, self.cuts), draws)
@@ -121,7 +121,7 @@ class AugmentedDp(Defense):
         self.tree = dataclasses.replace(tree, counts=tree.counts * (tree.column < 0)[:, None])  # leaves' are disclosed
 
     def grown(self, data: Examples, asked: Sequence[Question], draws: torch.Generator) -> Tree:
-        """Returns the private tree; the counts of inner nodes are sums of their leaves'.
+        """Return the private tree; the counts of inner nodes are sums of their leaves'.
 
         Args:
             data: The private records, on the CPU.
@@ -155,20 +155,20 @@ class AugmentedDp(Defense):
         return sensitive_columns(self._columns, self.sensitive)[0]
 
     def predict_proba(self, x: Tensor) -> Tensor:
-        """Returns the noisy shares of the classes at the leaf of every record, shape ``(N, classes)``."""
+        """Return the noisy shares of the classes at the leaf of every record, shape ``(N, classes)``."""
         assert self.tree is not None
         return self.tree.predict_proba(x)
 
     def state(self) -> dict[str, Tensor]:
-        """Returns the tree."""
+        """Return the tree."""
         return {} if self.tree is None else self.tree.tensors()
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Takes back the tree."""
+        """Take back the tree."""
         self.tree = Tree.of(state)
 
     def facts(self) -> dict[str, float | str]:
-        """Returns epsilon and delta, the gain that the audit still finds, and how many nodes it merged."""
+        """Return epsilon and delta, the gain that the audit still finds, and how many nodes it merged."""
         epsilon = float("inf") if self.epsilon is None else self.epsilon
         said: dict[str, float | str] = {
             "epsilon": epsilon,
@@ -199,7 +199,7 @@ class Audit:
 
     @classmethod
     def of(cls, public: Examples, columns: Sequence[Column], column: int, seed: int) -> Audit:
-        """Returns the audit on one half of the public records; the other half gives the attacker's knowledge."""
+        """Return the audit on one half of the public records; the other half gives the attacker's knowledge."""
         from sklearn.ensemble import HistGradientBoostingClassifier
 
         order = torch.randperm(len(public), generator=generator(derive(seed, "audit")))
@@ -218,7 +218,7 @@ class Audit:
         return cls(tried.x, tried.y, column, prior, best)
 
     def gain(self, tree: Tree) -> float:
-        """Returns the accuracy of Fredrikson's attack less that without the tree."""
+        """Return the accuracy of Fredrikson's attack less that without the tree."""
         scores = []
         for value, frequency in enumerate(self.prior):
             records = self.records.clone()
@@ -229,7 +229,7 @@ class Audit:
         return float((guess == self.records[:, self.column]).double().mean()) - self.baseline
 
     def worst(self, tree: Tree, gain: float) -> int:
-        """Returns the node whose merging lowers the gain most per record it covers.
+        """Return the node whose merging lowers the gain most per record it covers.
 
         Where none lowers it, the last one that asks for the sensitive column goes, or the last one of all.
         """
@@ -242,7 +242,7 @@ class Audit:
 
 
 def questions(columns: Sequence[Column], public: Tensor, cuts: int) -> list[Question]:
-    """Returns what may be asked of a record, which no private record has a part in."""
+    """Return what may be asked of a record, which no private record has a part in."""
     levels = torch.linspace(0, 1, cuts + 2)[1:-1].double()
     asked = []
     for index, column in enumerate(columns):
@@ -254,6 +254,6 @@ def questions(columns: Sequence[Column], public: Tensor, cuts: int) -> list[Ques
 
 
 def laplace(shape: Sequence[int], draws: torch.Generator) -> Tensor:
-    """Returns Laplace noise of scale 1, float64."""
+    """Return Laplace noise of scale 1, float64."""
     uniform = torch.rand(tuple(shape), generator=draws, dtype=torch.float64) - 0.5
     return -uniform.sign() * torch.log1p(-2 * uniform.abs())

@@ -13,6 +13,7 @@ from mibench.card import HOOKS, DefenseCard
 from mibench.data import Column, Examples, InputSpec
 from mibench.errors import UserError
 from mibench.model import Classifier
+from mibench.options import Options
 from mibench.training import Batch, Training, cross_entropy
 
 Update = Mapping[str, Tensor]
@@ -85,7 +86,7 @@ class Client:
     state: dict[str, Tensor] = field(default_factory=dict)
 
     def check_per_example(self, defense: str) -> None:
-        """Refuses a defense that takes the gradient of every example by itself where the update is not made of those.
+        """Refuse a defense that takes the gradient of every example by itself where the update is not made of those.
 
         Raises:
             UserError: Naming ``defense`` and the setting's key.
@@ -116,7 +117,7 @@ class Customer:
 
 
 def sensitive_columns(columns: Sequence[Column], sensitive: str | Sequence[str] | None) -> list[int]:
-    """Returns the positions of the columns that a defense's option ``sensitive`` names.
+    """Return the positions of the columns that a defense's option ``sensitive`` names.
 
     Raises:
         UserError: If it names none, or one that the table does not have.
@@ -129,7 +130,7 @@ def sensitive_columns(columns: Sequence[Column], sensitive: str | Sequence[str] 
     return [names.index(name) for name in wanted]
 
 
-class Defense:
+class Defense(Options):
     """A defense; this class itself, undisturbed, is the identity.
 
     A subclass has a literal ``card`` that names the hooks it overrides, and keyword-only hyper-parameters.
@@ -143,13 +144,14 @@ class Defense:
     """
 
     card: ClassVar[DefenseCard]
+    block: ClassVar[str] = "defense"
     learns_from_public: bool = False
     reserve_share: float = 0.0
     remembers: bool = False
 
     @classmethod
     def overridden(cls) -> tuple[str, ...]:
-        """Returns the hooks this class changes; a test holds them equal to those on the card."""
+        """Return the hooks this class changes; a test holds them equal to those on the card."""
         methods = {"training": ("fit", "loss"), "output": ("output", "answer"), "protocol": ("protocol", "personal")}
         return tuple(
             hook
@@ -168,23 +170,23 @@ class Defense:
         return type(self).learn is not Defense.learn
 
     def data(self, train: Examples, context: DefenseContext) -> Examples:
-        """Returns the training data that the target sees."""
+        """Return the training data that the target sees."""
         return train
 
     def input(self, x: Tensor) -> Tensor:
-        """Returns what enters the model for an input, in training and in serving."""
+        """Return what enters the model for an input, in training and in serving."""
         return x
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
-        """Returns the module that is trained; one that comes trained is never given to it."""
+        """Return the module that is trained; one that comes trained is never given to it."""
         return model
 
     def loss(self, batch: Batch) -> Tensor:
-        """Returns the training loss of one batch."""
+        """Return the training loss of one batch."""
         return cross_entropy(batch)
 
     def fit(self, training: Training) -> Classifier | None:
-        """Trains the target; the default runs the common loop with :meth:`loss`.
+        """Train the target; the default runs the common loop with :meth:`loss`.
 
         Returns:
             The trained module; None where the defense trained something else in its place (the card's ``replaces``),
@@ -193,11 +195,11 @@ class Defense:
         return training.run(self.loss)
 
     def predict_proba(self, x: Tensor) -> Tensor:
-        """Returns probabilities ``(N, classes)`` of what was trained in the place of a module."""
+        """Return probabilities ``(N, classes)`` of what was trained in the place of a module."""
         raise NotImplementedError(f"{type(self).__name__}.fit returned no module, so it must have a predict_proba.")
 
     def learn(self, model: Classifier, context: DefenseContext) -> None:
-        """Trains the defense's own networks, or calibrates it, once ``model`` is finished and before it serves.
+        """Train the defense's own networks, or calibrate it, once ``model`` is finished and before it serves.
 
         For the hooks ``output`` and ``features``; ``model`` is frozen, random draws are seeded, and what is learned
         travels through :meth:`state`.
@@ -210,11 +212,11 @@ class Defense:
         """
 
     def output(self, probabilities: Tensor) -> Tensor:
-        """Returns what the service answers for the model's probabilities ``(N, classes)``."""
+        """Return what the service answers for the model's probabilities ``(N, classes)``."""
         return probabilities
 
     def answer(self, x: Tensor, probabilities: Tensor, customer: Customer | None) -> Tensor:
-        """Returns what the service answers to inputs ``x``; the rest of the ``output`` hook, by default :meth:`output`.
+        """Return what the service answers to inputs ``x``; the rest of the ``output`` hook, by default :meth:`output`.
 
         For a defense that looks at the inputs, or at who asks.
 
@@ -229,15 +231,15 @@ class Defense:
         return self.output(probabilities)
 
     def features(self, features: Tensor) -> Tensor:
-        """Returns what a split client sends for its features."""
+        """Return what a split client sends for its features."""
         return features
 
     def update(self, gradient: Update, client: Client) -> Update:
-        """Returns what a client shares for its gradient (parameter name -> tensor)."""
+        """Return what a client shares for its gradient (parameter name -> tensor)."""
         return gradient
 
     def protocol(self, updates: Sequence[Update]) -> Sequence[Update]:
-        """Returns the messages the server sees for the clients' updates."""
+        """Return the messages the server sees for the clients' updates."""
         return updates
 
     def personal(self, name: str) -> bool:
@@ -248,12 +250,12 @@ class Defense:
         return False
 
     def state(self) -> dict[str, Tensor]:
-        """Returns what the defense learned, while the target was trained or in :meth:`learn`, for the store."""
+        """Return what the defense learned, while the target was trained or in :meth:`learn`, for the store."""
         return {}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Takes back what :meth:`state` gave; the tensors lie where they are needed."""
+        """Take back what :meth:`state` gave; the tensors lie where they are needed."""
 
     def facts(self) -> dict[str, float | str]:
-        """Returns what the defense says of itself after training (epsilon, delta, accountant), for the rows."""
+        """Return what the defense says of itself after training (epsilon, delta, accountant), for the rows."""
         return {}

@@ -99,7 +99,7 @@ class Bido(Defense):
         self.layers = layers
 
     def loss(self, batch: Batch) -> Tensor:
-        """Returns the cross-entropy plus the weighted dependencies of the chosen stages."""
+        """Return the cross-entropy plus the weighted dependencies of the chosen stages."""
         logits, hidden = logits_and_layers(batch.model, batch.x)
         layers = [gaussian_kernel(values, self.sigma) for values in self._chosen(hidden)]
         given = [gaussian_kernel(batch.x, self.sigma), linear_kernel(one_hot(batch.y, logits.shape[1]))]
@@ -109,12 +109,12 @@ class Bido(Defense):
         return cross_entropy(logits, batch.y) + penalty.sum()
 
     def dependency(self, first: Tensor, second: Tensor) -> Tensor:
-        """Returns the dependency of two batches of continuous values ``(m, ...)``, a scalar, 0 for constant ones."""
+        """Return the dependency of two batches of continuous values ``(m, ...)``, a scalar, 0 for constant ones."""
         kernels = [gaussian_kernel(values, self.sigma) for values in (first, second)]
         return self._compare(*self._normalised(torch.stack(kernels)))
 
     def _normalised(self, kernels: Tensor) -> Tensor:
-        """Returns what is compared of centred kernels ``(..., m, m)``: R for HSIC, themselves for COCO."""
+        """Return what is compared of centred kernels ``(..., m, m)``: R for HSIC, themselves for COCO."""
         if self.measure == "coco":
             return kernels
         ridge = EPSILON * kernels.shape[-1] * torch.eye(kernels.shape[-1], dtype=kernels.dtype, device=kernels.device)
@@ -122,7 +122,7 @@ class Bido(Defense):
         return result
 
     def _compare(self, first: Tensor, second: Tensor) -> Tensor:
-        """Returns the dependency of what :meth:`_normalised` gave, shape ``(...)``."""
+        """Return the dependency of what :meth:`_normalised` gave, shape ``(...)``."""
         if self.measure == "hsic":
             return (first * second).sum((-2, -1))
         # The floor keeps the gradient of the root finite where there is no dependency at all.
@@ -141,7 +141,7 @@ class Bido(Defense):
 
 
 def logits_and_layers(model: Classifier, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-    """Returns logits and the output of every stage from one forward pass, the last one as the head takes it."""
+    """Return logits and the output of every stage from one forward pass, the last one as the head takes it."""
     if type(model).pool is Classifier.pool:  # as it is, but for its shape
         return model.forward_with_blocks(x)
     taken: list[Tensor] = []
@@ -152,7 +152,7 @@ def logits_and_layers(model: Classifier, x: Tensor) -> tuple[Tensor, tuple[Tenso
 
 
 def gaussian_kernel(values: Tensor, sigma: float) -> Tensor:
-    """Returns the centred Gaussian kernel of a batch ``(m, ...)``, flattened: ``(m, m)``, float64."""
+    """Return the centred Gaussian kernel of a batch ``(m, ...)``, flattened: ``(m, m)``, float64."""
     flat = values.flatten(1).double()
     products = flat @ flat.T
     squares = products.diagonal()
@@ -161,12 +161,12 @@ def gaussian_kernel(values: Tensor, sigma: float) -> Tensor:
 
 
 def linear_kernel(values: Tensor) -> Tensor:
-    """Returns the centred linear kernel of a batch ``(m, ...)``, flattened: ``(m, m)``, float64."""
+    """Return the centred linear kernel of a batch ``(m, ...)``, flattened: ``(m, m)``, float64."""
     flat = values.flatten(1).double()
     return centred(flat @ flat.T)
 
 
 def centred(kernel: Tensor) -> Tensor:
-    """Returns a kernel matrix with the mean of every row and column taken off."""
+    """Return a kernel matrix with the mean of every row and column taken off."""
     rows = kernel - kernel.mean(1, keepdim=True)
     return rows - rows.mean(0, keepdim=True)

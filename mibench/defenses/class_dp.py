@@ -82,11 +82,11 @@ class ClassDp(Defense):
         self._spent: dict[str, float | str] = {}
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
-        """Returns the module with group norm in the place of batch norm."""
+        """Return the module with group norm in the place of batch norm."""
         return without_batch_norm(model)
 
     def fit(self, training: Training) -> Classifier:
-        """Trains the target on the private gradients of sampled groups."""
+        """Train the target on the private gradients of sampled groups."""
         groups = self.groups(training.data, training.seed)
         private = _GroupTraining(
             training.model,
@@ -102,7 +102,7 @@ class ClassDp(Defense):
         noise = generator(derive(training.seed, "noise"), training.device)
 
         def loss(batch: Batch) -> Tensor:
-            """Has the value of the cross-entropy and the private gradient."""
+            """Have the value of the cross-entropy and the private gradient."""
             parts = zip(batch.x.split(private.sizes), batch.y.split(private.sizes), strict=True)
             total = sum_of_clipped(batch.model, parts if private.sizes else (), self.max_grad_norm)
             step = with_gaussian(total, self.noise_multiplier * self.max_grad_norm, noise)
@@ -125,7 +125,7 @@ class ClassDp(Defense):
         return model
 
     def groups(self, data: Examples, seed: int) -> list[Tensor]:
-        """Returns the rows of every class, or of every cluster inside it."""
+        """Return the rows of every class, or of every cluster inside it."""
         x, y = data.x.flatten(1).cpu(), data.y.cpu()
         found = []
         for label in y.unique():
@@ -135,7 +135,7 @@ class ClassDp(Defense):
         return found
 
     def facts(self) -> dict[str, float | str]:
-        """Returns epsilon and delta for adding or removing a group, the number of groups, noise and clipping norm."""
+        """Return epsilon and delta for adding or removing a group, the number of groups, noise and clipping norm."""
         return {**self._spent, "noise_multiplier": self.noise_multiplier, "max_grad_norm": self.max_grad_norm}
 
 
@@ -165,7 +165,7 @@ class _GroupTraining(Training):
 
 
 def _clusters(x: Tensor, count: int, seed: int) -> Tensor:
-    """Returns the k-means cluster of every row of ``x``, shape ``(N,)``."""
+    """Return the k-means cluster of every row of ``x``, shape ``(N,)``."""
     if min(count, len(x)) == 1:
         return torch.zeros(len(x), dtype=torch.long)
     from sklearn.cluster import KMeans

@@ -145,11 +145,11 @@ class Crafter(Defense):
         self.encoder: nn.Module | None = None
 
     def attach(self, model: Classifier, context: DefenseContext) -> None:
-        """Takes a frozen copy of the encoder, the client's part of the model."""
+        """Take a frozen copy of the encoder, the client's part of the model."""
         self.encoder = copy.deepcopy(model.client).eval().requires_grad_(False)
 
     def learn(self, model: Classifier, context: DefenseContext) -> None:
-        """Trains generator and critic on public images, and the amortiser on the features of generated ones.
+        """Train generator and critic on public images, and the amortiser on the features of generated ones.
 
         Raises:
             UserError: If there are no public images, or they are not square.
@@ -177,7 +177,7 @@ class Crafter(Defense):
         self.amortiser = self._amortised(model.client, draws) if self.amortiser_iterations else None
 
     def _amortised(self, encoder: nn.Module, draws: torch.Generator) -> nn.Module:
-        """Returns a trained guess of the latent whose image has given features."""
+        """Return a trained guess of the latent whose image has given features."""
         assert self.prior is not None
         network: nn.Module | None = None
         for _ in progress(range(self.amortiser_iterations), "amortiser of crafter"):
@@ -192,14 +192,14 @@ class Crafter(Defense):
         return network.eval().requires_grad_(False)
 
     def features(self, features: Tensor) -> Tensor:
-        """Returns crafted features for those of the encoder ``(N, ...)``."""
+        """Return crafted features for those of the encoder ``(N, ...)``."""
         if not self.steps:
             return features
         with torch.enable_grad():
             return torch.cat([self.crafted(part.detach()) for part in features.split(self.batch)])
 
     def crafted(self, true: Tensor) -> Tensor:
-        """Returns crafted features for one batch of true ones ``(N, ...)``."""
+        """Return crafted features for one batch of true ones ``(N, ...)``."""
         assert self.prior is not None and self.encoder is not None, "it serves once it has learned and met its model"
         prior, encoder = copy.deepcopy(self.prior), self.encoder
         prior.judge.requires_grad_(True)
@@ -243,7 +243,7 @@ class Crafter(Defense):
         return sent.detach()
 
     def state(self) -> dict[str, Tensor]:
-        """Returns the weights of generator, critic and amortiser, and the images' shape; nothing before they are there.
+        """Return the weights of generator, critic and amortiser, and the images' shape; nothing before they are there.
 
         The encoder is the model's.
         """
@@ -256,7 +256,7 @@ class Crafter(Defense):
         return kept
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Takes the networks back."""
+        """Take the networks back."""
         if not state:
             return
 
@@ -273,7 +273,7 @@ class Crafter(Defense):
 
 
 def regression(features: int, latent_dim: int) -> nn.Sequential:
-    """Returns an untrained network from flat features to latents."""
+    """Return an untrained network from flat features to latents."""
     units = max(128, latent_dim)
     return nn.Sequential(
         nn.BatchNorm1d(features, affine=False), nn.Linear(features, units), nn.ReLU(), nn.Linear(units, latent_dim)
@@ -281,7 +281,7 @@ def regression(features: int, latent_dim: int) -> nn.Sequential:
 
 
 def inverted(distance: Losses, features: Tensor, z: Tensor, steps: int, lr: float) -> Tensor:
-    """Returns the latents after ``steps`` of Adam along the slope of ``distance`` at fixed ``features``."""
+    """Return the latents after ``steps`` of Adam along the slope of ``distance`` at fixed ``features``."""
     z = z.detach().clone().requires_grad_(True)
     adam = torch.optim.Adam([z], lr)
     for _ in range(steps):
@@ -291,7 +291,7 @@ def inverted(distance: Losses, features: Tensor, z: Tensor, steps: int, lr: floa
 
 
 def hypergradient(loss: Losses, inner: Losses, features: Tensor, z: Tensor, step: float, terms: int) -> Tensor:
-    r"""Returns the slope of :math:`L(f, z^*(f))` in the features, where :math:`z^*(f)` minimises the inner losses.
+    r"""Return the slope of :math:`L(f, z^*(f))` in the features, where :math:`z^*(f)` minimises the inner losses.
 
     .. math:: \partial_f L - (\partial_f \partial_z L_{inv}) \, H^{-1} \, \partial_z L,
         \qquad H^{-1} v \approx \alpha \sum_{k < K} (1 - \alpha H)^k v

@@ -95,7 +95,7 @@ class Dgc(Defense):
         self.clip = clip
 
     def update(self, gradient: Update, client: Client) -> Update:
-        """Returns the sparse update; ``client.state`` keeps ``momentum.<name>`` and ``residual.<name>``."""
+        """Return the sparse update; ``client.state`` keeps ``momentum.<name>`` and ``residual.<name>``."""
         if self.clip is not None:
             gradient = clipped(gradient, self.clip / math.sqrt(client.clients))
         share = self.ratio if client.round >= self.warmup else self.ratio ** ((client.round + 1) / (self.warmup + 1))
@@ -120,14 +120,14 @@ class Dgc(Defense):
 
 
 def clipped(gradient: Update, norm: float) -> Update:
-    """Returns the gradient, scaled so that its norm over all tensors is at most ``norm``."""
+    """Return the gradient, scaled so that its norm over all tensors is at most ``norm``."""
     total = torch.stack([value.norm() for value in gradient.values()]).norm()
     factor = (norm / total.clamp_min(1e-12)).clamp_max(1)
     return {name: value * factor for name, value in gradient.items()}
 
 
 def largest(values: Tensor, share: float, sample: float, seed: int) -> Tensor:
-    """Returns where the largest magnitudes of ``values`` stand: a mask with at most ``ceil(n * share)`` entries.
+    """Return where the largest magnitudes of ``values`` stand: a mask with at most ``ceil(n * share)`` entries.
 
     Args:
         values: A tensor of n entries.

@@ -61,7 +61,7 @@ class Dgp(Defense):
         self.bottom = bottom
 
     def update(self, gradient: Update, client: Client) -> Update:
-        """Returns the pruned update; ``client.state`` keeps ``error.<name>``."""
+        """Return the pruned update; ``client.state`` keeps ``error.<name>``."""
         layers: dict[str, list[str]] = defaultdict(list)
         for name in gradient:
             layers[name.rpartition(".")[0]].append(name)
@@ -75,7 +75,7 @@ class Dgp(Defense):
         return {name: sent[name] for name in gradient}
 
     def _middle(self, magnitudes: Tensor) -> Tensor:
-        """Returns where the entries stand that are sent, a mask like ``magnitudes``."""
+        """Return where the entries stand that are sent, a mask like ``magnitudes``."""
         count = len(magnitudes)
         order = magnitudes.argsort(stable=True)
         mask = torch.zeros_like(magnitudes, dtype=torch.bool)
@@ -84,5 +84,5 @@ class Dgp(Defense):
 
 
 def whole(product: float) -> int:
-    """Returns the whole part of a share of a number, which floating point may have put just below it."""
+    """Return the whole part of a share of a number, which floating point may have put just below it."""
     return math.floor(product + 1e-9)

@@ -88,7 +88,7 @@ class DpHealth(Defense):
         self._share: Tensor | None = None
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
-        """Returns a logistic regression on what the target makes of a record.
+        """Return a logistic regression on what the target makes of a record.
 
         Raises:
             UserError: If the table has no column ``sensitive``.
@@ -101,7 +101,7 @@ class DpHealth(Defense):
         return LogisticRegression(model.normalise, width, classes)
 
     def fit(self, training: Training) -> Classifier:
-        """Trains the regression from zero; smaller last batches are dropped."""
+        """Train the regression from zero; smaller last batches are dropped."""
         model = cast(LogisticRegression, training.model)
         weight = model.head.weight
         share = torch.ones(weight.shape[1]) if self._share is None else self._share
@@ -123,7 +123,7 @@ class DpHealth(Defense):
         return model.eval()
 
     def facts(self) -> dict[str, float | str]:
-        """Returns epsilon (infinity without noise), delta, which is 0, and how passes are accounted."""
+        """Return epsilon (infinity without noise), delta, which is 0, and how passes are accounted."""
         epsilon = math.inf if self.epsilon is None else self.epsilon
         return {"epsilon": epsilon, "delta": 0.0, "accountant": "pure composition", "passes": self.passes}
 
@@ -152,7 +152,7 @@ class UnitRows(nn.Module):
     """Rows with a constant 1, divided by their length where it is above 1."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns rows ``(N, d + 1)`` for ``(N, d)``."""
+        """Return rows ``(N, d + 1)`` for ``(N, d)``."""
         rows = torch.cat([x, torch.ones_like(x[:, :1])], 1)
         scaled: Tensor = rows / rows.norm(dim=1, keepdim=True).clamp_min(1)
         return scaled
@@ -166,14 +166,14 @@ class ReferenceHead(nn.Module):
         self.weight = nn.Parameter(torch.zeros(classes - 1, width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns logits ``(N, classes)`` of rows ``(N, width)``."""
+        """Return logits ``(N, classes)`` of rows ``(N, width)``."""
         logits = linear(x, self.weight)
         referred: Tensor = torch.cat([torch.zeros_like(logits[:, :1]), logits], 1)
         return referred
 
 
 def gamma_noise(shape: Sequence[int], scale: float, draws: torch.Generator) -> Tensor:
-    """Returns noise of a uniform direction whose length is Gamma distributed: density as exp(-length / scale)."""
+    """Return noise of a uniform direction whose length is Gamma distributed: density as exp(-length / scale)."""
     count = math.prod(shape)
     direction = torch.randn(count, generator=draws)
     length = scale * -torch.log1p(-torch.rand(count, generator=draws)).sum()  # of as many exponentials
@@ -182,7 +182,7 @@ def gamma_noise(shape: Sequence[int], scale: float, draws: torch.Generator) -> T
 
 
 def emphasised(columns: Sequence[Column], sensitive: str, emphasis: float) -> Tensor:
-    """Returns the factors of the noise of every coordinate, of mean 1; the last is that of the constant.
+    """Return the factors of the noise of every coordinate, of mean 1; the last is that of the constant.
 
     Raises:
         UserError: If no column is called ``sensitive``.

@@ -105,11 +105,11 @@ class DpSgd(Defense):
         self._spent: dict[str, float | str] = {"noise_multiplier": noise_multiplier, "accountant": "none"}
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
-        """Returns the module with group norm in the place of batch norm, and without in-place activations."""
+        """Return the module with group norm in the place of batch norm, and without in-place activations."""
         return without_batch_norm(model)
 
     def fit(self, training: Training) -> Classifier:
-        """Trains the target under Opacus, and takes Opacus' hooks off it again."""
+        """Train the target under Opacus, and take Opacus' hooks off it again."""
         with quiet():
             from opacus import PrivacyEngine
 
@@ -131,7 +131,7 @@ class DpSgd(Defense):
         return training.model.eval()
 
     def update(self, gradient: Update, client: Client) -> Update:
-        """Returns the mean of the clipped per-example gradients of ``client.batch``, with noise.
+        """Return the mean of the clipped per-example gradients of ``client.batch``, with noise.
 
         Raises:
             UserError: If a target epsilon is set: a single update has no budget to spend it on.
@@ -148,7 +148,7 @@ class DpSgd(Defense):
         return {name: value / len(client.batch) for name, value in noisy.items()}
 
     def facts(self) -> dict[str, float | str]:
-        """Returns epsilon and delta of the training, the noise, the clipping norm and the accountant."""
+        """Return epsilon and delta of the training, the noise, the clipping norm and the accountant."""
         return {**self._spent, "max_grad_norm": self.max_grad_norm}
 
     def _mechanism(self) -> str:
@@ -217,7 +217,7 @@ class _PrivateTraining(Training):
 
 
 def _guarantee(engine: Any, noise: float, delta: float) -> tuple[float, str]:
-    """Returns epsilon and the accountant: none is spent without a step, and without noise there is no bound."""
+    """Return epsilon and the accountant: none is spent without a step, and without noise there is no bound."""
     if not noise or not len(engine.accountant):
         return 0.0 if noise else math.inf, engine.accountant.mechanism()
     return finite_epsilon(engine.accountant, delta)

@@ -54,7 +54,7 @@ class GradientClipping(Defense):
         self.delta = delta
 
     def update(self, gradient: Update, client: Client) -> Update:
-        """Returns the mean of the clipped gradients of ``client.batch``, with noise drawn from the client's seed."""
+        """Return the mean of the clipped gradients of ``client.batch``, with noise drawn from the client's seed."""
         client.check_per_example(self.card.name)
         mean = clipped_mean(client.model, client.batch, self.max_norm)
         if not self.noise_multiplier:
@@ -63,5 +63,5 @@ class GradientClipping(Defense):
         return with_gaussian(mean, self.noise_multiplier * self.max_norm, draws)
 
     def facts(self) -> dict[str, float | str]:
-        """Returns the local epsilon of one message where there is noise."""
+        """Return the local epsilon of one message where there is noise."""
         return local_guarantee(self.noise_multiplier * self.max_norm, self.max_norm, self.delta)

@@ -65,7 +65,7 @@ class GradientNoise(Defense):
         self.delta = delta
 
     def update(self, gradient: Update, client: Client) -> Update:
-        """Returns the gradient, clipped where that is asked for, with noise drawn from the client's seed."""
+        """Return the gradient, clipped where that is asked for, with noise drawn from the client's seed."""
         if self.max_norm is not None:
             client.check_per_example(self.card.name)
             gradient = clipped_mean(client.model, client.batch, self.max_norm)
@@ -77,13 +77,13 @@ class GradientNoise(Defense):
         return {name: value + self.std * laplace_like(value, draws) for name, value in gradient.items()}
 
     def facts(self) -> dict[str, float | str]:
-        """Returns the local epsilon of one message where there is one: clipped, and with Gaussian noise."""
+        """Return the local epsilon of one message where there is one: clipped, and with Gaussian noise."""
         if self.max_norm is None or self.distribution != "gaussian":
             return {}
         return local_guarantee(self.std, self.max_norm, self.delta)
 
 
 def laplace_like(values: Tensor, draws: torch.Generator) -> Tensor:
-    """Returns Laplace noise of standard deviation 1 in the shape of ``values``: the difference of two exponentials."""
+    """Return Laplace noise of standard deviation 1 in the shape of ``values``: the difference of two exponentials."""
     first, second = (torch.empty_like(values).exponential_(generator=draws) for _ in range(2))
     return (first - second) / math.sqrt(2)

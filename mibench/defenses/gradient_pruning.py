@@ -51,7 +51,7 @@ class GradientPruning(Defense):
         self.scope = scope
 
     def update(self, gradient: Update, client: Client) -> Update:
-        """Returns the gradient with zeros in the place of all but its largest entries."""
+        """Return the gradient with zeros in the place of all but its largest entries."""
         if self.keep == 1:
             return gradient
         if self.scope == "tensor":

@@ -87,7 +87,7 @@ class ImageAug(Defense):
             self._table = torch.tensor([self._pair(text) for text in table])
 
     def data(self, train: Examples, context: DefenseContext) -> Examples:
-        """Returns the examples after the operation of their class, searched for where there is no table yet."""
+        """Return the examples after the operation of their class, searched for where there is no table yet."""
         if self._table is None:
             owned = context.data.train
             self._table = self.search(owned, max(context.spec.classes, int(owned.y.max()) + 1), context.seed)
@@ -100,7 +100,7 @@ class ImageAug(Defense):
         return Examples(x, train.y)
 
     def search(self, data: Examples, classes: int, seed: int) -> Tensor:
-        """Returns the best pair (position of the operation, level) of every class, shape ``(classes, 2)``."""
+        """Return the best pair (position of the operation, level) of every class, shape ``(classes, 2)``."""
         order = torch.randperm(len(data), generator=generator(derive(seed, "sweep")))[:EXAMPLES]
         some = data[order.to(data.x.device)]
         half = max(1, len(some) // 2)
@@ -120,16 +120,16 @@ class ImageAug(Defense):
         return torch.tensor(pairs)[torch.stack(errors).argmax(0)]
 
     def state(self) -> dict[str, Tensor]:
-        """Returns the table, where it was chosen."""
+        """Return the table, where it was chosen."""
         return {} if self._table is None else {"table": self._table}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Takes the table back."""
+        """Take the table back."""
         if "table" in state:
             self._table = state["table"].cpu()
 
     def facts(self) -> dict[str, float | str]:
-        """Returns the table as words, ``operation:level`` by class."""
+        """Return the table as words, ``operation:level`` by class."""
         pairs = [] if self._table is None else self._table.tolist()
         return {"table": ", ".join(f"{self.names[operation]}:{level}" for operation, level in pairs)}
 
@@ -146,7 +146,7 @@ class ImageAug(Defense):
 
 
 def ridge_accuracy(learn: Examples, test: Examples, classes: int) -> float:
-    """Returns the share of ``test`` that a ridge classifier on the pixels of ``learn`` is right on."""
+    """Return the share of ``test`` that a ridge classifier on the pixels of ``learn`` is right on."""
     centre = learn.x.flatten(1).mean(0)
     x, other = learn.x.flatten(1) - centre, test.x.flatten(1) - centre
     kernel = x @ x.T

@@ -51,6 +51,6 @@ class LabelOnlyOutput(Defense):
         self.threshold = threshold
 
     def output(self, probabilities: Tensor) -> Tensor:
-        """Returns one-hot vectors ``(N, classes)``, of zeros where the service abstains."""
+        """Return one-hot vectors ``(N, classes)``, of zeros where the service abstains."""
         best, labels = probabilities.max(1, keepdim=True)
         return torch.zeros_like(probabilities).scatter(1, labels, (best >= self.threshold).to(probabilities))

@@ -78,7 +78,7 @@ class Mid(Defense):
         self.dim = dim
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
-        """Returns the module with a :class:`VariationalHead` wherever its head stood.
+        """Return the module with a :class:`VariationalHead` wherever its head stood.
 
         Raises:
             UserError: If the target's head is no linear layer.
@@ -89,7 +89,7 @@ class Mid(Defense):
         return model
 
     def loss(self, batch: Batch) -> Tensor:
-        """Returns the cross-entropy at one draw of the code, plus the weighted divergence."""
+        """Return the cross-entropy at one draw of the code, plus the weighted divergence."""
         head = cast(VariationalHead, batch.model.head)
         mean, deviation = head.code(batch.model.features(batch.x))
         logits = head.classifier(mean + deviation * torch.randn_like(deviation))
@@ -113,12 +113,12 @@ class VariationalHead(nn.Module):
         self._draws = generator(seed)
 
     def code(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns mean and standard deviation of the code, each ``(N, dim)``, for features ``(N, F)``."""
+        """Return mean and standard deviation of the code, each ``(N, dim)``, for features ``(N, F)``."""
         mean, raw = self.encoder(features).chunk(2, 1)
         return mean, softplus(raw - SHIFT) + FLOOR
 
     def forward(self, features: Tensor) -> Tensor:
-        """Returns logits of a drawn code: by torch's generator in training mode, by its own in evaluation mode."""
+        """Return logits of a drawn code: by torch's generator in training mode, by its own in evaluation mode."""
         mean, deviation = self.code(features)
         if self._draws.device != mean.device:
             self._draws = generator(self.seed, mean.device)

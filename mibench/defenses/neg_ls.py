@@ -67,13 +67,13 @@ class NegLs(Defense):
         self.full = full
 
     def factor(self, progress: float) -> float:
-        """Returns the smoothing factor when ``progress`` of the training, in [0, 1], is over."""
+        """Return the smoothing factor when ``progress`` of the training, in [0, 1], is over."""
         if progress >= self.full:
             return self.alpha
         return self.alpha * max(0.0, (progress - self.warmup) / (1 - self.warmup))
 
     def loss(self, batch: Batch) -> Tensor:
-        """Returns the cross-entropy with smoothed labels, the plain one while the factor is zero."""
+        """Return the cross-entropy with smoothed labels, the plain one while the factor is zero."""
         factor = self.factor(batch.progress)
         if not factor:
             return cross_entropy(batch)

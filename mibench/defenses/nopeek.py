@@ -61,7 +61,7 @@ class NoPeek(Defense):
         self.alpha = alpha
 
     def loss(self, batch: Batch) -> Tensor:
-        """Returns the cross-entropy plus the weighted distance correlation at the cut."""
+        """Return the cross-entropy plus the weighted distance correlation at the cut."""
         features = batch.model.client(batch.x)
         loss = cross_entropy(batch.model.server(features), batch.y)
         if not self.alpha or len(batch.x) < 2:
@@ -70,7 +70,7 @@ class NoPeek(Defense):
 
 
 def distance_correlation(first: Tensor, second: Tensor) -> Tensor:
-    """Returns the distance correlation of two batches ``(n, ...)`` of one length, a scalar in [0, 1]."""
+    """Return the distance correlation of two batches ``(n, ...)`` of one length, a scalar in [0, 1]."""
     a, b = centred_distances(first), centred_distances(second)
     variances = a.square().mean() * b.square().mean()
     squared = (a * b).mean() / variances.clamp_min(FLOOR**2).sqrt()
@@ -78,7 +78,7 @@ def distance_correlation(first: Tensor, second: Tensor) -> Tensor:
 
 
 def centred_distances(values: Tensor) -> Tensor:
-    """Returns the pairwise Euclidean distances of a batch ``(n, ...)``, doubly centred, ``(n, n)``."""
+    """Return the pairwise Euclidean distances of a batch ``(n, ...)``, doubly centred, ``(n, n)``."""
     flat = values.flatten(1).float()
     distances: Tensor = torch.cdist(flat, flat, compute_mode="donot_use_mm_for_euclid_dist")
     rows = distances - distances.mean(1, keepdim=True)

@@ -119,7 +119,7 @@ class Patrol(Defense):
         self._facts: dict[str, float | str] = {}
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
-        """Returns the module with a mask behind every stage of the client's part.
+        """Return the module with a mask behind every stage of the client's part.
 
         Raises:
             UserError: If the target runs as one piece.
@@ -130,7 +130,7 @@ class Patrol(Defense):
         return model
 
     def fit(self, training: Training) -> Classifier:
-        """Trains the network in turn with a decoder of its features, and removes the units that it needs least."""
+        """Train the network in turn with a decoder of its features, and remove the units that it needs least."""
         model = training.model
         masks = [part for part in model.modules() if isinstance(part, SoftMask)]
         attacker = self._attacker(training) if self.beta else None
@@ -168,7 +168,7 @@ class Patrol(Defense):
         )
 
     def sent(self, model: Classifier, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns the features that a client sends, and its blocks' local Lipschitz constants where they are asked for.
+        """Return the features that a client sends, and its blocks' local Lipschitz constants where they are asked for.
 
         Images and their noisy copies go through the client's part as one batch.
 
@@ -193,7 +193,7 @@ class Patrol(Defense):
         return h[: len(x)], torch.stack(constants)
 
     def facts(self) -> dict[str, float | str]:
-        """Returns which share of the weights, and which of the client's units, was removed."""
+        """Return which share of the weights, and which of the client's units, was removed."""
         return dict(self._facts)
 
 
@@ -214,14 +214,14 @@ class SoftMask(nn.Module):
         self._whole = True
 
     def forward(self, h: Tensor) -> Tensor:
-        """Returns features ``(N, ...)`` times the mask, which is 0 for removed units."""
+        """Return features ``(N, ...)`` times the mask, which is 0 for removed units."""
         mask = self.weight * self.kept
         result: Tensor = h * (mask[:, None, None] if self.map else mask)
         return result
 
     @torch.no_grad()
     def remove(self, threshold: float) -> None:
-        """Removes, the first time it is called, the units below a share of the largest mask."""
+        """Remove, the first time it is called, the units below a share of the largest mask."""
         if self._whole:
             size = self.weight.abs()
             self.kept.copy_(size >= threshold * size.max())
@@ -229,7 +229,7 @@ class SoftMask(nn.Module):
 
 
 def distances(both: Tensor) -> Tensor:
-    """Returns the Euclidean distance of every example of the first half to its own in the second, shape ``(N,)``."""
+    """Return the Euclidean distance of every example of the first half to its own in the second, shape ``(N,)``."""
     first, second = both.flatten(1).float().chunk(2)
     lengths: Tensor = torch.linalg.vector_norm(first - second, dim=1)
     return lengths
@@ -237,7 +237,7 @@ def distances(both: Tensor) -> Tensor:
 
 @torch.no_grad()
 def removed(model: Classifier, shape: tuple[int, ...]) -> dict[str, float | str]:
-    """Sets weights to 0 that no output depends on since units were removed, and says how much went.
+    """Set weights to 0 that no output depends on since units were removed, and say how much went.
 
     What the model answers stays as it is.
     """
@@ -255,7 +255,7 @@ def removed(model: Classifier, shape: tuple[int, ...]) -> dict[str, float | str]
 
 @torch.enable_grad()
 def reaching(model: Classifier, shape: tuple[int, ...], whole: bool = False) -> dict[str, Tensor]:
-    """Returns by name which entries of every parameter but the masks the logits depend on, for inputs of ``shape``.
+    """Return by name which entries of every parameter but the masks the logits depend on, for inputs of ``shape``.
 
     With ``whole`` as if no unit had been removed.
 

@@ -70,7 +70,7 @@ class PerceptualHash(Defense):
         self.rest = rest
 
     def input(self, x: Tensor) -> Tensor:
-        """Returns images ``(N, C, H, W)`` whose chosen patches are their hashes, black and white.
+        """Return images ``(N, C, H, W)`` whose chosen patches are their hashes, black and white.
 
         Raises:
             UserError: If the image has fewer pixels than the hashes have bits.
@@ -93,7 +93,7 @@ class PerceptualHash(Defense):
 
 
 def tiles(x: Tensor, grid: int) -> Tensor:
-    """Returns the hashes of all patches as images of bits ``(N, 1, 8 grid, 8 grid)`` for images ``(N, C, H, W)``."""
+    """Return the hashes of all patches as images of bits ``(N, 1, 8 grid, 8 grid)`` for images ``(N, C, H, W)``."""
     side = grid * RESIZED
     grey = interpolate(x.mean(1, keepdim=True), (side, side), mode="bilinear", align_corners=False)
     patches = grey.unflatten(3, (grid, RESIZED)).unflatten(2, (grid, RESIZED)).transpose(3, 4)
@@ -109,13 +109,13 @@ def tiles(x: Tensor, grid: int) -> Tensor:
 
 
 def cosines() -> Tensor:
-    """Returns the rows of frequencies 1 to 8 of the orthonormal DCT-II of 32 values, shape ``(8, 32)``."""
+    """Return the rows of frequencies 1 to 8 of the orthonormal DCT-II of 32 values, shape ``(8, 32)``."""
     frequency, place = torch.arange(1, SIDE + 1).double(), torch.arange(RESIZED).double()
     return math.sqrt(2 / RESIZED) * torch.cos(math.pi * frequency[:, None] * (2 * place + 1) / (2 * RESIZED))
 
 
 def middle(grid: int, count: int) -> Tensor:
-    """Returns a mask ``(grid, grid)`` that is 1 on the ``count`` patches nearest to the middle."""
+    """Return a mask ``(grid, grid)`` that is 1 on the ``count`` patches nearest to the middle."""
     offset = (torch.arange(grid) - (grid - 1) / 2).square()
     order = (offset[:, None] + offset).flatten().argsort(stable=True)
     mask = torch.zeros(grid * grid)

@@ -73,7 +73,7 @@ class Precode(Defense):
         self.beta = beta
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
-        """Returns the module with a :class:`BottleneckHead` wherever its head stood.
+        """Return the module with a :class:`BottleneckHead` wherever its head stood.
 
         Raises:
             UserError: If the target's head is no linear layer.
@@ -83,7 +83,7 @@ class Precode(Defense):
         return model
 
     def loss(self, batch: Batch) -> Tensor:
-        """Returns the cross-entropy at one draw of the code, plus the weighted divergence."""
+        """Return the cross-entropy at one draw of the code, plus the weighted divergence."""
         head = cast(BottleneckHead, batch.model.head)
         mean, deviation = head.code(batch.model.features(batch.x))
         logits = head.decode(mean + deviation * torch.randn_like(deviation))
@@ -105,20 +105,20 @@ class BottleneckHead(nn.Linear):
         self.decoder = nn.Linear(dim, head.in_features)
 
     def code(self, features: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns mean and standard deviation of the code, each ``(N, dim)``, for features ``(N, d)``."""
+        """Return mean and standard deviation of the code, each ``(N, dim)``, for features ``(N, d)``."""
         mean, raw = self.encoder(features).chunk(2, 1)
         return mean, softplus(raw)
 
     def decode(self, code: Tensor) -> Tensor:
-        """Returns logits ``(N, classes)`` of codes ``(N, dim)``."""
+        """Return logits ``(N, classes)`` of codes ``(N, dim)``."""
         return super().forward(self.decoder(code))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Returns logits: of a drawn code in training mode, of the mean code in evaluation mode."""
+        """Return logits: of a drawn code in training mode, of the mean code in evaluation mode."""
         mean, deviation = self.code(features)
         return self.decode(mean + deviation * torch.randn_like(deviation) if self.training else mean)
 
 
 def divergence(mean: Tensor, deviation: Tensor) -> Tensor:
-    """Returns the divergence of diagonal Gaussians ``(N, dim)`` from the standard normal, in bits, shape ``(N,)``."""
+    """Return the divergence of diagonal Gaussians ``(N, dim)`` from the standard normal, in bits, shape ``(N,)``."""
     return bottleneck.divergence(mean, deviation) / math.log(2)

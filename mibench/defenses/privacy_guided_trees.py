@@ -77,7 +77,7 @@ class PrivacyGuidedTrees(Defense):
         self._columns: tuple[Column, ...] = ()
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
-        """Returns the target, in whose place trees will be grown on the table's columns.
+        """Return the target, in whose place trees will be grown on the table's columns.
 
         Raises:
             UserError: If the table has no column ``sensitive``.
@@ -87,7 +87,7 @@ class PrivacyGuidedTrees(Defense):
         return model
 
     def fit(self, training: Training) -> None:
-        """Grows the trees."""
+        """Grow the trees."""
         x, y = training.data.x.cpu(), training.data.y.cpu()
         classes = int(y.max()) + 1
         price = torch.ones(len(self._columns), dtype=torch.float64)
@@ -114,26 +114,26 @@ class PrivacyGuidedTrees(Defense):
         self.trees = [grown(sample) for sample in samples]
 
     def predict_proba(self, x: Tensor) -> Tensor:
-        """Returns the mean answer of the trees, shape ``(N, classes)``."""
+        """Return the mean answer of the trees, shape ``(N, classes)``."""
         return torch.stack([tree.predict_proba(x) for tree in self.trees]).mean(0)
 
     def state(self) -> dict[str, Tensor]:
-        """Returns the trees."""
+        """Return the trees."""
         return {f"{i}.{name}": value for i, tree in enumerate(self.trees) for name, value in tree.tensors().items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Takes back the trees."""
+        """Take back the trees."""
         numbers = sorted({int(name.partition(".")[0]) for name in state})
         self.trees = [
             Tree.of({k.partition(".")[2]: v for k, v in state.items() if k.startswith(f"{i}.")}) for i in numbers
         ]
 
     def importance(self) -> Tensor:
-        """Returns the share of the decrease of impurity that is each column's, a mean over trees."""
+        """Return the share of the decrease of impurity that is each column's, a mean over trees."""
         return torch.stack([tree.importance(len(self._columns)) for tree in self.trees]).mean(0)
 
     def facts(self) -> dict[str, float | str]:
-        """Returns the importance of the sensitive columns and the number of nodes, and what was trained."""
+        """Return the importance of the sensitive columns and the number of nodes, and what was trained."""
         sensitive = sensitive_columns(self._columns, self.sensitive)
         return {
             "sensitive_importance": float(self.importance()[sensitive].sum()),

@@ -92,7 +92,7 @@ class Purifier(Defense):
         self.said: dict[str, float | str] = {}
 
     def learn(self, model: Classifier, context: DefenseContext) -> None:
-        """Trains the autoencoder in turns with an inversion network."""
+        """Train the autoencoder in turns with an inversion network."""
         data = context.data.spare
         order = torch.randperm(len(data)).to(data.y.device)
         held_out, seen = data[order[: len(data) // HELD_OUT]], data[order[len(data) // HELD_OUT :]]
@@ -113,7 +113,7 @@ class Purifier(Defense):
     def losses(
         self, purified: Tensor, scores: Tensor, labels: Tensor, inverse: ScoreInverse, wanted: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """Returns the autoencoder's loss and the inversion network's, both scalars."""
+        """Return the autoencoder's loss and the inversion network's, both scalars."""
         distance = (purified - scores).square().sum(1).mean()
         label = nn.functional.nll_loss(purified.clamp_min(1e-12).log(), labels)
         own = distance + self.label_weight * label - self.inversion_weight * inverse.errors(purified, wanted).mean()
@@ -123,7 +123,7 @@ class Purifier(Defense):
     def measured(
         self, model: Classifier, inverse: ScoreInverse, standard: Standard, data: Examples
     ) -> dict[str, float | str]:
-        """Returns, on data that nothing was trained on, how often the label stays and what the inversion's error is."""
+        """Return, on data that nothing was trained on, how often the label stays and what the inversion's error is."""
         if not len(data):
             return {}
         scores, wanted = model.predict_proba(data.x), standard(data.x)
@@ -135,18 +135,18 @@ class Purifier(Defense):
 
     @torch.no_grad()
     def output(self, probabilities: Tensor) -> Tensor:
-        """Returns the purified probabilities ``(N, classes)``."""
+        """Return the purified probabilities ``(N, classes)``."""
         if self.network is None:
             return probabilities
         purified: Tensor = self.network(probabilities).softmax(1)
         return purified
 
     def state(self) -> dict[str, Tensor]:
-        """Returns the autoencoder's weights; nothing before it has learned."""
+        """Return the autoencoder's weights; nothing before it has learned."""
         return {} if self.network is None else dict(self.network.state_dict())
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Takes the autoencoder back."""
+        """Take the autoencoder back."""
         if state:
             first = state["0.weight"]
             network = autoencoder(first.shape[1], first.shape[0]).to(first.device)
@@ -154,12 +154,12 @@ class Purifier(Defense):
             self.network = network.eval().requires_grad_(False)
 
     def facts(self) -> dict[str, float | str]:
-        """Returns what :meth:`measured` found."""
+        """Return what :meth:`measured` found."""
         return self.said
 
 
 def autoencoder(classes: int, units: int) -> nn.Sequential:
-    """Returns the untrained autoencoder of score vectors; it answers logits."""
+    """Return the untrained autoencoder of score vectors; it answers logits."""
     layers: list[nn.Module] = []
     for before, after in ((classes, units), (units, units)):
         layers += [nn.Linear(before, after), nn.BatchNorm1d(after), nn.ReLU()]

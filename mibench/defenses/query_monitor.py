@@ -119,7 +119,7 @@ class QueryMonitor(Defense):
         self.said: dict[str, float | str] = {}
 
     def learn(self, model: Classifier, context: DefenseContext) -> None:
-        """Calibrates the detector on streams of the defender's own data.
+        """Calibrate the detector on streams of the defender's own data.
 
         Raises:
             UserError: If there are fewer data than three windows.
@@ -145,12 +145,12 @@ class QueryMonitor(Defense):
         self.said = {"false_alarms": float((other < self.learned["threshold"]).double().mean())}
 
     def honest_windows(self, points: Tensor, labels: Tensor) -> Tensor:
-        """Returns the numbers of all windows of ``STREAMS`` clients who ask all of ``points`` in random order."""
+        """Return the numbers of all windows of ``STREAMS`` clients who ask all of ``points`` in random order."""
         orders = [torch.randperm(len(points)).to(points.device) for _ in range(STREAMS)]
         return torch.cat([self.watched({}, points[order], labels[order])[1] for order in orders])
 
     def answer(self, x: Tensor, probabilities: Tensor, customer: Customer | None) -> Tensor:
-        """Returns the probabilities ``(N, classes)``, or those of the label alone to a flagged client.
+        """Return the probabilities ``(N, classes)``, or those of the label alone to a flagged client.
 
         Raises:
             QueryRefused: Saying why.
@@ -179,7 +179,7 @@ class QueryMonitor(Defense):
         return probabilities
 
     def refusal(self, memory: dict[str, Tensor], count: int) -> str:
-        """Returns which limit ``count`` more answers would break, and else takes them off the allowance."""
+        """Return which limit ``count`` more answers would break, and else takes them off the allowance."""
         answers = memory.get("answers", torch.tensor(0.0))
         if self.cap is not None and answers + count > self.cap:
             return (
@@ -196,7 +196,7 @@ class QueryMonitor(Defense):
         return ""
 
     def watched(self, memory: dict[str, Tensor], points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns, of all windows that end among new queries, the number of their last query and what they measure.
+        """Return, of all windows that end among new queries, the number of their last query and what they measure.
 
         Args:
             memory: What is remembered of the client; it is changed.
@@ -218,7 +218,7 @@ class QueryMonitor(Defense):
         return torch.tensor(ends), torch.tensor(numbers)
 
     def distances(self, points: Tensor, labels: Tensor, new: int) -> Tensor:
-        """Returns the distance of each of the ``new`` last queries to earlier ones, infinite where they are too few."""
+        """Return the distance of each of the ``new`` last queries to earlier ones, infinite where they are too few."""
         if self.detector == "mmd":
             return points.new_zeros(new)
         places = torch.arange(len(points), device=points.device)
@@ -232,7 +232,7 @@ class QueryMonitor(Defense):
         return far.kthvalue(nearest, 1).values
 
     def measure(self, values: Tensor, points: Tensor) -> float:
-        """Returns what a window measures, small where something is wrong."""
+        """Return what a window measures, small where something is wrong."""
         if self.detector == "mmd":
             return -float(discrepancy(points, self.learned["honest"], self.learned["width"]))
         values = values[values.isfinite()]
@@ -244,20 +244,20 @@ class QueryMonitor(Defense):
         return 0.0 if float(kept.max() - kept.min()) < 1e-6 else float(shapiro(kept.cpu().numpy()).statistic)
 
     def state(self) -> dict[str, Tensor]:
-        """Returns the calibration."""
+        """Return the calibration."""
         return self.learned
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Takes the calibration back."""
+        """Take the calibration back."""
         self.learned = dict(state)
 
     def facts(self) -> dict[str, float | str]:
-        """Returns the share of honest windows that are flagged."""
+        """Return the share of honest windows that are flagged."""
         return self.said
 
 
 def discrepancy(first: Tensor, second: Tensor, width: Tensor) -> Tensor:
-    """Returns the squared maximum mean discrepancy of two sets of points under a Gaussian kernel, a scalar."""
+    """Return the squared maximum mean discrepancy of two sets of points under a Gaussian kernel, a scalar."""
 
     def similar(one: Tensor, other: Tensor) -> Tensor:
         return (-(torch.cdist(one, other) / width).square() / 2).exp().mean()

@@ -89,13 +89,13 @@ class RandomErasing(Defense):
         self.fill = fill
 
     def loss(self, batch: Batch) -> Tensor:
-        """Returns the cross-entropy of the erased images."""
+        """Return the cross-entropy of the erased images."""
         if not self.probability or not self.area_high:
             return cross_entropy(batch)
         return cross_entropy(replace(batch, x=self.erased(batch.x)))
 
     def erased(self, x: Tensor) -> Tensor:
-        """Returns images ``(N, C, H, W)`` in [0, 1] with a fresh rectangle of each painted over."""
+        """Return images ``(N, C, H, W)`` in [0, 1] with a fresh rectangle of each painted over."""
         count, channels = x.shape[:2]
         if self.fill == "noise":
             paint = torch.rand_like(x)
@@ -108,7 +108,7 @@ class RandomErasing(Defense):
         return torch.where(gone, paint, x)
 
     def holes(self, count: int, height: int, width: int, device: torch.device) -> Tensor:
-        """Returns where ``count`` images are erased, shape ``(count, 1, height, width)``, from torch's generator."""
+        """Return where ``count`` images are erased, shape ``(count, 1, height, width)``, from torch's generator."""
         draw = torch.rand(4, count, device=device)
         area = self.area_low + (self.area_high - self.area_low) * draw[0]
         least, most = math.log(height / width) + area.log(), math.log(height / width) - area.log()  # that still fit
@@ -121,7 +121,7 @@ class RandomErasing(Defense):
 
 
 def _span(length: Tensor, place: Tensor, size: int) -> Tensor:
-    """Returns which of ``size`` pixels lie in an interval of about ``length`` at ``place`` in [0, 1): ``(N, size)``."""
+    """Return which of ``size`` pixels lie in an interval of about ``length`` at ``place`` in [0, 1): ``(N, size)``."""
     whole = length.round().clamp(1, size)
     start = (place * (size - whole + 1)).floor()
     pixels = torch.arange(size, device=length.device)

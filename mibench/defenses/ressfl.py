@@ -118,7 +118,7 @@ class ResSfl(Defense):
         self._facts: dict[str, float | str] = {}
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
-        """Returns the module with the bottleneck at the end of the client's part and a further stage that expands it.
+        """Return the module with the bottleneck at the end of the client's part and a further stage that expands it.
 
         Raises:
             UserError: If the target runs as one piece.
@@ -133,7 +133,7 @@ class ResSfl(Defense):
         return model
 
     def fit(self, training: Training) -> Classifier:
-        """Trains the expert on the public data and tunes it on the private ones, or trains the expert on these."""
+        """Train the expert on the public data and tune it on the private ones, or train the expert on these."""
         loss = self.attacked(training)
         public = with_known_classes(training.public) if self.learns_from_public else None
         self._facts["expert"] = "private" if public is None else "public"
@@ -143,7 +143,7 @@ class ResSfl(Defense):
         return training.run(rates={training.model.client: self.client_lr})
 
     def attacked(self, training: Training) -> Callable[[Batch], Tensor]:
-        """Returns the loss against a decoder, which learns whenever the loss is asked for."""
+        """Return the loss against a decoder, which learns whenever the loss is asked for."""
         if not self.alpha:
             return self.loss
         attacker = SimulatedAttacker(
@@ -165,16 +165,16 @@ class ResSfl(Defense):
         return loss
 
     def success(self, error: Tensor) -> Tensor:
-        """Returns what is punished of a decoder with an error, 1 - SSIM or MSE: SSIM above the threshold, or - MSE."""
+        """Return what is punished of a decoder with an error, 1 - SSIM or MSE: SSIM above the threshold, or - MSE."""
         return (1 - error - self.threshold).relu() if self.similarity else -error
 
     def facts(self) -> dict[str, float | str]:
-        """Returns the share of the stage's output that is still sent, and whose data trained the expert."""
+        """Return the share of the stage's output that is still sent, and whose data trained the expert."""
         return dict(self._facts)
 
 
 def bottleneck(whole: tuple[int, ...], channels: int, stride: int, relu: bool) -> tuple[nn.Module, nn.Module]:
-    """Returns what narrows features of shape ``whole`` to ``channels``, and what widens them to ``whole`` again."""
+    """Return what narrows features of shape ``whole`` to ``channels``, and what widens them to ``whole`` again."""
     if len(whole) == 3:
         left = [(side - 1) % stride for side in whole[1:]]  # what a strided convolution leaves out
         narrow: nn.Module = nn.Conv2d(whole[0], channels, 3, stride, 1)

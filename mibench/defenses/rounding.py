@@ -14,21 +14,19 @@ There is no official code.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 
 from mibench.card import DefenseCard
 from mibench.defenses.base import Defense
-from mibench.errors import UserError
+from mibench.options import Fraction
 
 
+@dataclass(kw_only=True, eq=False)
 class Rounding(Defense):
-    """Probabilities rounded to multiples of a step.
-
-    Args:
-        step: The step, in [0, 1]; 0 leaves the answer as it is.
-        renormalise: Whether the rounded answer is divided by its sum.
-    """
+    """Probabilities rounded to multiples of a step."""
 
     card = DefenseCard(
         name="rounding",
@@ -44,14 +42,13 @@ class Rounding(Defense):
         adaptive=("attack=inversion_network",),
     )
 
-    def __init__(self, *, step: float = 0.05, renormalise: bool = False) -> None:
-        if not 0 <= step <= 1:
-            raise UserError(f"Expected defense.step to lie in [0, 1], but got {step}.")
-        self.step = step
-        self.renormalise = renormalise
+    step: Fraction = 0.05
+    """The step; 0 leaves the answer as it is."""
+    renormalise: bool = False
+    """Whether the rounded answer is divided by its sum."""
 
     def output(self, probabilities: Tensor) -> Tensor:
-        """Returns the rounded probabilities ``(N, classes)``, in [0, 1], with the most probable class unchanged."""
+        """Return the rounded probabilities ``(N, classes)``, in [0, 1], with the most probable class unchanged."""
         if not self.step:
             return probabilities
         counts = _keep_label((probabilities / self.step).round(), probabilities.argmax(1, keepdim=True))
@@ -60,7 +57,7 @@ class Rounding(Defense):
 
 
 def _keep_label(counts: Tensor, top: Tensor) -> Tensor:
-    """Returns ``counts`` with one more for the top class where another class has come level with it."""
+    """Return ``counts`` with one more for the top class where another class has come level with it."""
     others = counts.scatter(1, top, -1).max(1, keepdim=True).values
     best = counts.gather(1, top)
     return counts.scatter(1, top, torch.where(others >= best, best + 1, best))

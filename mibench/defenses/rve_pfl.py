@@ -80,7 +80,7 @@ class RvePfl(Defense):
         self._deviation: Tensor | None = None
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
-        """Returns the module with an encoder before its first layer.
+        """Return the module with an encoder before its first layer.
 
         Raises:
             UserError: If the images are too small for two convolutions.
@@ -97,7 +97,7 @@ class RvePfl(Defense):
         return "personal" in name.split(".")
 
     def loss(self, batch: Batch) -> Tensor:
-        """Returns the cross-entropy at one draw of the code, plus the weighted divergence."""
+        """Return the cross-entropy at one draw of the code, plus the weighted divergence."""
         encoder = next(part for part in batch.model.modules() if isinstance(part, VariationalEncoder))
         codes: list[Tensor] = []
         handle = encoder.code.register_forward_hook(lambda _module, _given, out: codes.append(out))
@@ -111,7 +111,7 @@ class RvePfl(Defense):
         return loss + self.kl_weight * divergence(mean, deviation).mean() if self.kl_weight else loss
 
     def facts(self) -> dict[str, float | str]:
-        """Returns the mean deviation of the codes of the last batch that was trained on."""
+        """Return the mean deviation of the codes of the last batch that was trained on."""
         return {} if self._deviation is None else {"code_deviation": float(self._deviation)}
 
 
@@ -143,12 +143,12 @@ class VariationalEncoder(nn.Module):
 
     @staticmethod
     def parted(code: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns mean and standard deviation ``(N, D)`` of what :attr:`code` gives."""
+        """Return mean and standard deviation ``(N, D)`` of what :attr:`code` gives."""
         mean, log_variance = code.chunk(2, 1)
         return mean, (log_variance / 2).exp()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns codes ``(N, C, H, W)`` for images of that shape."""
+        """Return codes ``(N, C, H, W)`` for images of that shape."""
         mean, deviation = self.parted(self.code(self.trunk(x)))
         code = mean + deviation * torch.randn_like(deviation) if self.training else mean
         return code.reshape(-1, *self.shape)
@@ -168,6 +168,6 @@ class Encoded(nn.Module):
         self.inner = inner
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns what the module makes of a code of ``x``."""
+        """Return what the module makes of a code of ``x``."""
         result: Tensor = self.inner(self.personal(x))
         return result

@@ -93,7 +93,7 @@ class Sca(Defense):
         self.eta = eta
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
-        """Returns the module with a :class:`SparseCoding` in the place of each of its first convolutions.
+        """Return the module with a :class:`SparseCoding` in the place of each of its first convolutions.
 
         Raises:
             UserError: If it has fewer plain ones.
@@ -121,7 +121,7 @@ class Sca(Defense):
         return model
 
     def _geometry(self, old: nn.Conv2d) -> tuple[int, int]:
-        """Returns kernel and padding that give an output of the same size as ``old`` does."""
+        """Return kernel and padding that give an output of the same size as ``old`` does."""
         own, padding = old.kernel_size[0], cast(tuple[int, int], old.padding)[0]
         more = self.kernel - own
         return (own, padding) if more % 2 or 2 * padding + more < 0 else (self.kernel, padding + more // 2)
@@ -167,7 +167,7 @@ class SparseCoding(nn.Module):
         self.register_buffer("dictionary", _normalised(torch.randn(kernels, channels, size, size)))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the code ``(N, kernels, h, w)``, not negative, of inputs ``(N, channels, H, W)``."""
+        """Return the code ``(N, kernels, h, w)``, not negative, of inputs ``(N, channels, H, W)``."""
         x = self.standardised(x)
         dictionary = self.dictionary.clone()  # which learning may change before a backward pass needs it
         driven = self.matched(x, dictionary)
@@ -183,16 +183,16 @@ class SparseCoding(nn.Module):
 
     @staticmethod
     def standardised(x: Tensor) -> Tensor:
-        """Returns inputs of which each has mean 0 and variance 1 over all its values."""
+        """Return inputs of which each has mean 0 and variance 1 over all its values."""
         centred = x - x.mean((1, 2, 3), keepdim=True)
         return centred / (centred.square().mean((1, 2, 3), keepdim=True) + 1e-6).sqrt()
 
     def matched(self, x: Tensor, dictionary: Tensor) -> Tensor:
-        """Returns the products of every kernel with every place of an input."""
+        """Return the products of every kernel with every place of an input."""
         return conv2d(x, dictionary, stride=self.stride, padding=self.padding)
 
     def composed(self, code: Tensor, like: Tensor, dictionary: Tensor) -> Tensor:
-        """Returns what a code says its input is, of the size of ``like``."""
+        """Return what a code says its input is, of the size of ``like``."""
         size = dictionary.shape[-1]
         made = [(places - 1) * self.stride - 2 * self.padding + size for places in code.shape[2:]]
         beyond = [whole - part for whole, part in zip(like.shape[2:], made, strict=True)]
@@ -200,7 +200,7 @@ class SparseCoding(nn.Module):
 
     @torch.no_grad()
     def _learn(self, x: Tensor, code: Tensor) -> None:
-        """Moves every kernel towards what its places lack, and normalises it again."""
+        """Move every kernel towards what its places lack, and normalise it again."""
         lacking = x - self.composed(code, x, self.dictionary)
         change: Tensor = conv2d_weight(
             lacking, list(self.dictionary.shape), code, stride=self.stride, padding=self.padding

@@ -90,7 +90,7 @@ class ScoreNoise(Defense):
         self.standard: Standard | None = None
 
     def learn(self, model: Classifier, context: DefenseContext) -> None:
-        """Trains the surrogate on the answers to the defender's own data."""
+        """Train the surrogate on the answers to the defender's own data."""
         if self.rule != "adversarial" or not self.epsilon:
             return
         data = context.data.spare
@@ -104,7 +104,7 @@ class ScoreNoise(Defense):
         self.surrogate, self.standard = surrogate.requires_grad_(False), standard
 
     def answer(self, x: Tensor, probabilities: Tensor, customer: Customer | None) -> Tensor:
-        """Returns the perturbed probabilities ``(N, classes)``, with the most probable class unchanged."""
+        """Return the perturbed probabilities ``(N, classes)``, with the most probable class unchanged."""
         if not self.epsilon:
             return probabilities
         label = probabilities.argmax(1, keepdim=True)
@@ -119,7 +119,7 @@ class ScoreNoise(Defense):
         return label_kept(probabilities + away * (self.epsilon / moved.clamp_min(self.epsilon)), label)
 
     def misleading(self, x: Tensor, probabilities: Tensor) -> Tensor:
-        """Returns scores at which the surrogate is further from the inputs."""
+        """Return scores at which the surrogate is further from the inputs."""
         assert self.surrogate is not None and self.standard is not None, "learn() or restore() comes first"
         wanted, q = self.standard(x.to(probabilities.device)), probabilities
         with torch.enable_grad():
@@ -130,7 +130,7 @@ class ScoreNoise(Defense):
         return q
 
     def ordered(self, x: Tensor, probabilities: Tensor) -> Tensor:
-        """Returns noisy scores in the order of the true ones."""
+        """Return noisy scores in the order of the true ones."""
         uniform = torch.special.ndtr(self.normal(x, probabilities).double()) - 0.5
         noise = -uniform.sign() * torch.log1p(-2 * uniform.abs()) * 2 / self.budget
         values = (probabilities + noise).clamp_min(LEAST).sort(1).values.to(probabilities)
@@ -138,21 +138,21 @@ class ScoreNoise(Defense):
         return ranked / ranked.sum(1, keepdim=True)
 
     def normal(self, x: Tensor, probabilities: Tensor) -> Tensor:
-        """Returns standard-normal noise of the shape of ``probabilities``, that of an input always the same."""
+        """Return standard-normal noise of the shape of ``probabilities``, that of an input always the same."""
         rows = [
             torch.randn(probabilities.shape[1], generator=generator(derive(self.secret, _digest(one)))) for one in x
         ]
         return torch.stack(rows).to(probabilities)
 
     def state(self) -> dict[str, Tensor]:
-        """Returns the surrogate with what its inputs are standardised by."""
+        """Return the surrogate with what its inputs are standardised by."""
         if self.surrogate is None or self.standard is None:
             return {}
         parts = {"surrogate": self.surrogate, "standard": self.standard}
         return {f"{part}.{name}": value for part, of in parts.items() for name, value in of.state_dict().items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Takes the surrogate back."""
+        """Take the surrogate back."""
         if state:
             mean = state["standard.mean"]
             self.standard = Standard(torch.zeros(2, len(mean))).to(mean.device)
@@ -163,7 +163,7 @@ class ScoreNoise(Defense):
 
 
 def on_simplex(scores: Tensor) -> Tensor:
-    """Returns scores clipped at 0 and divided by their sum."""
+    """Return scores clipped at 0 and divided by their sum."""
     clipped = scores.clamp_min(0)
     return clipped / clipped.sum(1, keepdim=True).clamp_min(LEAST)
 

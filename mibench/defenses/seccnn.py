@@ -77,7 +77,7 @@ class SecCnn(Defense):
         self._facts: dict[str, float | str] = {}
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
-        """Returns the module with an up-sampling before the chosen convolution.
+        """Return the module with an up-sampling before the chosen convolution.
 
         Raises:
             UserError: If it has no such convolution, or no factor up to 16 does what is asked.
@@ -101,12 +101,12 @@ class SecCnn(Defense):
         return model
 
     def facts(self) -> dict[str, float | str]:
-        """Returns the factor, and by how much the unknowns outnumber the equations (negative: they do not)."""
+        """Return the factor, and by how much the unknowns outnumber the equations (negative: they do not)."""
         return dict(self._facts)
 
 
 def input_shape(model: Classifier, conv: nn.Conv2d, shape: tuple[int, ...]) -> tuple[int, int, int]:
-    """Returns the shape ``(C, H, W)`` of what a convolution is given for inputs of ``shape``."""
+    """Return the shape ``(C, H, W)`` of what a convolution is given for inputs of ``shape``."""
     seen: list[tuple[int, ...]] = []
     handle = conv.register_forward_pre_hook(lambda _module, inputs: seen.append(tuple(inputs[0].shape[1:])))
     mode = model.training
@@ -118,14 +118,14 @@ def input_shape(model: Classifier, conv: nn.Conv2d, shape: tuple[int, ...]) -> t
 
 
 def surplus(conv: nn.Conv2d, shape: tuple[int, int, int], factor: int) -> int:
-    """Returns how many more unknowns than equations there are where the input is enlarged by ``factor``."""
+    """Return how many more unknowns than equations there are where the input is enlarged by ``factor``."""
     unknowns = factor**2 * math.prod(shape)
     outputs = conv.out_channels * math.prod(_sizes(conv, shape, 1, conv.padding))
     return unknowns - outputs - conv.weight.numel()
 
 
 def smallest_factor(conv: nn.Conv2d, shape: tuple[int, int, int]) -> int:
-    """Returns the least factor from 2 on with more unknowns than equations.
+    """Return the least factor from 2 on with more unknowns than equations.
 
     Raises:
         UserError: If there is none up to 16.
@@ -140,7 +140,7 @@ def smallest_factor(conv: nn.Conv2d, shape: tuple[int, int, int]) -> int:
 
 
 def stretch(conv: nn.Conv2d, shape: tuple[int, int, int], factor: int) -> None:
-    """Changes a convolution's stride, and its padding where need be, to give its old output's size.
+    """Change a convolution's stride, and its padding where need be, to give its old output's size.
 
     Raises:
         UserError: If no padding gives that size.
@@ -158,7 +158,7 @@ def stretch(conv: nn.Conv2d, shape: tuple[int, int, int], factor: int) -> None:
 
 
 def _sizes(conv: nn.Conv2d, shape: tuple[int, int, int], factor: int, padding: object) -> list[int]:
-    """Returns height and width of the output for an input enlarged by ``factor``, with a stride as much larger."""
+    """Return height and width of the output for an input enlarged by ``factor``, with a stride as much larger."""
     added = cast(tuple[int, int], padding)
     return [
         (factor * shape[1 + axis] + 2 * added[axis] - conv.kernel_size[axis]) // (factor * conv.stride[axis]) + 1

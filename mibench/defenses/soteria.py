@@ -63,7 +63,7 @@ class Soteria(Defense):
         self.percentile = percentile
 
     def update(self, gradient: Update, client: Client) -> Update:
-        """Returns the gradient with the chosen columns of the head's weight set to zero.
+        """Return the gradient with the chosen columns of the head's weight set to zero.
 
         Raises:
             UserError: If the target's head is no linear layer.
@@ -78,7 +78,7 @@ class Soteria(Defense):
 
 
 def relative_sensitivity(model: Classifier, x: Tensor) -> Tensor:
-    """Returns s, one value per entry of the representation, for a batch of inputs ``(N, ...)``."""
+    """Return s, one value per entry of the representation, for a batch of inputs ``(N, ...)``."""
     with torch.enable_grad():
         inputs, representation = _from_normalised(model, x)
         norms = []
@@ -90,7 +90,7 @@ def relative_sensitivity(model: Classifier, x: Tensor) -> Tensor:
 
 
 def _from_normalised(model: Classifier, x: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the normalised inputs as leaves, and the representation ``(N, F)`` that follows from them."""
+    """Return the normalised inputs as leaves, and the representation ``(N, F)`` that follows from them."""
     leaves = []
 
     def cut(_module: nn.Module, _inputs: object, output: Tensor) -> Tensor:

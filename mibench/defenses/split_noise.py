@@ -70,7 +70,7 @@ class SplitNoise(Defense):
         self._secret = 0
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
-        """Returns the module with a tanh behind the client's part.
+        """Return the module with a tanh behind the client's part.
 
         Raises:
             UserError: If the target runs as one piece, so that nothing can be put behind a stage.
@@ -83,18 +83,18 @@ class SplitNoise(Defense):
         return model
 
     def attach(self, model: Classifier, context: DefenseContext) -> None:
-        """Takes the client's secret, on which fixed noise depends."""
+        """Take the client's secret, on which fixed noise depends."""
         self._secret = context.seed
 
     def loss(self, batch: Batch) -> Tensor:
-        """Returns the cross-entropy of the server's part on noisy features."""
+        """Return the cross-entropy of the server's part on noisy features."""
         features = batch.model.client(batch.x)
         if self.trained:
             features = features + self.trained * laplace(features)
         return cross_entropy(batch.model.server(features), batch.y)
 
     def features(self, features: Tensor) -> Tensor:
-        """Returns the features ``(N, ...)`` with noise of a new draw, or of a draw that depends on them."""
+        """Return the features ``(N, ...)`` with noise of a new draw, or of a draw that depends on them."""
         if not self.scale:
             return features
         if not self.fixed:
@@ -108,11 +108,11 @@ class SplitNoise(Defense):
 
 
 def bounded(_stage: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-    """Returns a stage's output brought to [-1, 1]."""
+    """Return a stage's output brought to [-1, 1]."""
     return output.tanh()
 
 
 def laplace(like: Tensor, draws: torch.Generator | None = None) -> Tensor:
-    """Returns Laplace noise of scale 1 in the shape of ``like``: the difference of two exponential draws."""
+    """Return Laplace noise of scale 1 in the shape of ``like``: the difference of two exponential draws."""
     first, second = (torch.empty_like(like).exponential_(generator=draws) for _ in range(2))
     return first - second

@@ -71,58 +71,58 @@ class Stack(Defense):
         return any(part.learns for part in self.parts)
 
     def data(self, train: Examples, context: DefenseContext) -> Examples:
-        """Returns the training data after all parts."""
+        """Return the training data after all parts."""
         for part in self.parts:
             train = part.data(train, context)
         return train
 
     def input(self, x: Tensor) -> Tensor:
-        """Returns an input after all parts."""
+        """Return an input after all parts."""
         for part in self.parts:
             x = part.input(x)
         return x
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
-        """Returns the module after all parts."""
+        """Return the module after all parts."""
         for part in self.parts:
             model = part.architecture(model, context)
         return model
 
     def loss(self, batch: Batch) -> Tensor:
-        """Returns the cross-entropy plus what every part's loss adds to it."""
+        """Return the cross-entropy plus what every part's loss adds to it."""
         if not self._losses:
             return cross_entropy(batch)
         first, *others = (part.loss(batch) for part in self._losses)
         return first + sum(others) - len(others) * cross_entropy(batch) if others else first
 
     def fit(self, training: Training) -> Classifier | None:
-        """Trains as the one part that replaces the training does, or by the common loop with :meth:`loss`."""
+        """Train as the one part that replaces the training does, or by the common loop with :meth:`loss`."""
         for part in self._fits:
             return part.fit(training)
         return super().fit(training)
 
     def predict_proba(self, x: Tensor) -> Tensor:
-        """Returns the probabilities of what the part that replaces the training has put in a module's place."""
+        """Return the probabilities of what the part that replaces the training has put in a module's place."""
         return self._fits[0].predict_proba(x)
 
     def learn(self, model: Classifier, context: DefenseContext) -> None:
-        """Lets every part learn of the finished model, on the same reserve."""
+        """Let every part learn of the finished model, on the same reserve."""
         for part in self.parts:
             part.learn(model, context)
 
     def attach(self, model: Classifier, context: DefenseContext) -> None:
-        """Shows the finished model to every part."""
+        """Show the finished model to every part."""
         for part in self.parts:
             part.attach(model, context)
 
     def output(self, probabilities: Tensor) -> Tensor:
-        """Returns the service's answer after all parts."""
+        """Return the service's answer after all parts."""
         for part in self.parts:
             probabilities = part.output(probabilities)
         return probabilities
 
     def answer(self, x: Tensor, probabilities: Tensor, customer: Customer | None) -> Tensor:
-        """Returns the service's answer to one client after all parts, each of which knows the client by itself."""
+        """Return the service's answer to one client after all parts, each of which knows the client by itself."""
         for number, part in enumerate(self.parts):
             own = None if customer is None else self._known(customer, number)
             try:
@@ -138,13 +138,13 @@ class Stack(Defense):
         return Customer(_under(f"{number}", customer.memory), dict(customer.facts))
 
     def features(self, features: Tensor) -> Tensor:
-        """Returns what a split client sends after all parts."""
+        """Return what a split client sends after all parts."""
         for part in self.parts:
             features = part.features(features)
         return features
 
     def update(self, gradient: Update, client: Client) -> Update:
-        """Returns what a client shares after all parts; each keeps its own state of the client."""
+        """Return what a client shares after all parts; each keeps its own state of the client."""
         for number, part in enumerate(self.parts):
             own = dataclasses.replace(client, state=_under(f"{number}", client.state))
             gradient = part.update(gradient, own)
@@ -152,7 +152,7 @@ class Stack(Defense):
         return gradient
 
     def protocol(self, updates: Sequence[Update]) -> Sequence[Update]:
-        """Returns the messages that the server sees after all parts."""
+        """Return the messages that the server sees after all parts."""
         for part in self.parts:
             updates = part.protocol(updates)
         return updates
@@ -162,7 +162,7 @@ class Stack(Defense):
         return any(part.personal(name) for part in self.parts)
 
     def state(self) -> dict[str, Tensor]:
-        """Returns what the parts learned."""
+        """Return what the parts learned."""
         return {
             key: value
             for number, part in enumerate(self.parts)
@@ -170,12 +170,12 @@ class Stack(Defense):
         }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Gives every part back what it learned."""
+        """Give every part back what it learned."""
         for number, part in enumerate(self.parts):
             part.restore(_under(f"{number}", state))
 
     def facts(self) -> dict[str, float | str]:
-        """Returns what the parts say of themselves; of two that say the same, the later one bears its part's name."""
+        """Return what the parts say of themselves; of two that say the same, the later one bears its part's name."""
         said: dict[str, float | str] = {}
         for part in self.parts:
             said |= {f"{part.card.name}.{key}" if key in said else key: value for key, value in part.facts().items()}

@@ -76,7 +76,7 @@ class SynthPpt(Defense):
         self.min_leaf = min_leaf
 
     def data(self, train: Examples, context: DefenseContext) -> Examples:
-        """Returns as many synthetic and perturbed records as there are real ones.
+        """Return as many synthetic and perturbed records as there are real ones.
 
         Raises:
             UserError: If the table has no column ``sensitive``.
@@ -101,7 +101,7 @@ class SynthPpt(Defense):
 
 
 def synthetic(real: Examples, columns: Sequence[Column], min_leaf: int, seed: int) -> Examples:
-    """Returns as many rows as ``real`` has, drawn column by column from the leaves of trees fitted to it."""
+    """Return as many rows as ``real`` has, drawn column by column from the leaves of trees fitted to it."""
     from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
     draws = generator(seed)
@@ -122,7 +122,7 @@ def synthetic(real: Examples, columns: Sequence[Column], min_leaf: int, seed: in
 
 
 def drawn_within(groups: Tensor, values: Tensor, wanted: Tensor, draws: torch.Generator, between: bool) -> Tensor:
-    """Returns for every wanted group ``(M,)`` a random value of that group.
+    """Return for every wanted group ``(M,)`` a random value of that group.
 
     Args:
         groups: The groups of the values, shape ``(N,)``.
@@ -144,7 +144,7 @@ def drawn_within(groups: Tensor, values: Tensor, wanted: Tensor, draws: torch.Ge
 
 
 def encoded(records: Tensor, columns: Sequence[Column]) -> Tensor:
-    """Returns records with categories one-hot, for trees that know numbers alone."""
+    """Return records with categories one-hot, for trees that know numbers alone."""
     parts = []
     for index in range(records.shape[1]):
         value, column = records[:, index], columns[index]
@@ -154,7 +154,7 @@ def encoded(records: Tensor, columns: Sequence[Column]) -> Tensor:
 
 
 def swapped(values: Tensor, groups: Tensor, share: float, draws: torch.Generator) -> Tensor:
-    """Returns a column ``(N,)`` of which a share is permuted among rows of equal ``groups`` ``(N, keys)``."""
+    """Return a column ``(N,)`` of which a share is permuted among rows of equal ``groups`` ``(N, keys)``."""
     result = values.clone()
     _, group = groups.unique(dim=0, return_inverse=True)
     chosen = torch.rand(len(values), generator=draws) < share
@@ -165,7 +165,7 @@ def swapped(values: Tensor, groups: Tensor, share: float, draws: torch.Generator
 
 
 def pram(values: Tensor, share: float, draws: torch.Generator) -> Tensor:
-    """Returns a column ``(N,)`` in which every value is, with probability ``share``, drawn anew by its frequency."""
+    """Return a column ``(N,)`` in which every value is, with probability ``share``, drawn anew by its frequency."""
     anew = torch.rand(len(values), generator=draws) < share
     others = values[torch.randint(len(values), (len(values),), generator=draws)]
     return torch.where(anew, others, values)

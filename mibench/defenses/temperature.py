@@ -52,7 +52,7 @@ class Temperature(Defense):
         self.temperature = temperature
 
     def output(self, probabilities: Tensor) -> Tensor:
-        """Returns the probabilities ``(N, classes)`` at the temperature, with the most probable class unchanged."""
+        """Return the probabilities ``(N, classes)`` at the temperature, with the most probable class unchanged."""
         if self.temperature == 1:
             return probabilities
         scaled = (probabilities.log() / self.temperature).softmax(1)

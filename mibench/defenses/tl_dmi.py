@@ -64,7 +64,7 @@ class TlDmi(Defense):
         self._trainable = 1.0
 
     def fit(self, training: Training) -> Classifier:
-        """Trains the target on the public data, then its late layers on the private ones.
+        """Train the target on the public data, then its late layers on the private ones.
 
         Raises:
             UserError: If there are no public data with labels, or the target's head is no linear layer.
@@ -88,12 +88,12 @@ class TlDmi(Defense):
         return trained
 
     def facts(self) -> dict[str, float | str]:
-        """Returns the share of the weights that private data have moved."""
+        """Return the share of the weights that private data have moved."""
         return {"trainable_share": self._trainable}
 
 
 def labelled(public: Examples | None) -> Examples:
-    """Returns public data with their class ids counted from 0.
+    """Return public data with their class ids counted from 0.
 
     Raises:
         UserError: If there are none, or they are not of several known classes.
@@ -108,7 +108,7 @@ def labelled(public: Examples | None) -> Examples:
 
 
 def first_layers(model: Classifier, share: float) -> list[nn.Module]:
-    """Returns the first ``share`` of the modules below the head that hold tensors themselves, in the model's order."""
+    """Return the first ``share`` of the modules below the head that hold tensors themselves, in the model's order."""
     holding = [
         module
         for module in model.stages.modules()

@@ -52,7 +52,7 @@ class TopK(Defense):
         self.renormalise = renormalise
 
     def output(self, probabilities: Tensor) -> Tensor:
-        """Returns the truncated probabilities ``(N, classes)``, with the most probable class unchanged."""
+        """Return the truncated probabilities ``(N, classes)``, with the most probable class unchanged."""
         classes = probabilities.shape[1]
         if self.k >= classes:
             return probabilities

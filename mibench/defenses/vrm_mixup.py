@@ -81,12 +81,12 @@ class VrmMixup(Defense):
         self._owned: Examples | None = None
 
     def data(self, train: Examples, context: DefenseContext) -> Examples:
-        """Returns the examples as they are, and remembers what their owner has, for the partners of single ones."""
+        """Return the examples as they are, and remembers what their owner has, for the partners of single ones."""
         self._owned = context.data.train
         return train
 
     def loss(self, batch: Batch) -> Tensor:
-        """Returns the cross-entropy of the mixtures with both labels.
+        """Return the cross-entropy of the mixtures with both labels.
 
         Raises:
             UserError: If there is no partner for a single example, or records are to be cut.
@@ -108,7 +108,7 @@ class VrmMixup(Defense):
         return loss
 
     def kept(self, x: Tensor) -> Tensor:
-        """Returns the share of an example that stays in its mix, a scalar; ``(1, 1, H, W)``, 0 or 1, for ``cutmix``."""
+        """Return the share of an example that stays in its mix, a scalar; ``(1, 1, H, W)``, 0 or 1, for ``cutmix``."""
         if not self.alpha:
             return torch.ones((), device=x.device)
         share = torch.distributions.Beta(self.alpha, self.alpha).sample().to(x.device)
@@ -125,12 +125,12 @@ class VrmMixup(Defense):
         return (~inside).to(x.dtype)
 
     def mixed(self, one: Tensor, other: Tensor, kept: Tensor) -> Tensor:
-        """Returns the mix of two batches of the same shape, with noise."""
+        """Return the mix of two batches of the same shape, with noise."""
         mix = kept * one + (1 - kept) * other
         return mix + self.sigma * torch.randn_like(mix) if self.sigma else mix
 
     def partners(self, batch: Examples) -> Examples:
-        """Returns another example for each one of a batch.
+        """Return another example for each one of a batch.
 
         Raises:
             UserError: If a single example's owner has no other one.
@@ -149,7 +149,7 @@ class VrmMixup(Defense):
 
     @contextmanager
     def _behind(self, encoder: nn.Module, kept: Tensor) -> Iterator[None]:
-        """Makes ``encoder`` return the mix of the first half of its rows with the second one."""
+        """Make ``encoder`` return the mix of the first half of its rows with the second one."""
 
         def mix(_module: nn.Module, _inputs: object, encoded: Tensor) -> Tensor:
             one, other = encoded.chunk(2)

@@ -42,7 +42,7 @@ class Built:
 
 
 def build(results: Path, command: Callable[[Mapping[str, Any]], Reproduction]) -> list[Built]:
-    """Writes ``leaderboard.parquet``, ``README.md`` and ``index.html``, and returns what was built.
+    """Write ``leaderboard.parquet``, ``README.md`` and ``index.html``, and return what was built.
 
     From studies alone they lie in ``results``; from studies and one's own shards in ``results/local``. Each is built
     only where it has rows or files to name.
@@ -63,7 +63,7 @@ def build(results: Path, command: Callable[[Mapping[str, Any]], Reproduction]) -
 
 
 def write_study(results: Path, name: str, cell_ids: Iterable[str]) -> tuple[Path, dict[str, str]]:
-    """Writes the rows of local shards as one committed file, with small pictures of what may be shown.
+    """Write the rows of local shards as one committed file, with small pictures of what may be shown.
 
     Args:
         results: The folder ``paths.results``.

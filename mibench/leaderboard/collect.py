@@ -36,7 +36,7 @@ class Collected:
 
 
 def collect_shards(results: Path) -> Collected:
-    """Returns the rows of all shards, reading only those that are new or changed since the last time.
+    """Return the rows of all shards, reading only those that are new or changed since the last time.
 
     A shard is known by name, size and time of change. A truncated, foreign or drifting one is set aside; the others
     stand. The cache is a copy: deleting it, or any damage to it, costs time and changes nothing.
@@ -63,7 +63,7 @@ def collect_shards(results: Path) -> Collected:
 
 
 def collect_studies(results: Path) -> Collected:
-    """Returns the rows of the committed studies; a cell that stands in several is taken from the first by name."""
+    """Return the rows of the committed studies; a cell that stands in several is taken from the first by name."""
     import pyarrow as pa
 
     tables: list[pa.Table] = []
@@ -83,7 +83,7 @@ def collect_studies(results: Path) -> Collected:
 
 
 def combined(studies: Collected, own: Collected) -> Collected:
-    """Returns one's own shards beside the studies; a cell that stands in both is one's own."""
+    """Return one's own shards beside the studies; a cell that stands in both is one's own."""
     import pyarrow as pa
 
     rest = without(studies.table, cells_of(own.table)) if len(studies.table) else studies.table
@@ -92,7 +92,7 @@ def combined(studies: Collected, own: Collected) -> Collected:
 
 
 def checked(path: Path) -> pa.Table:
-    """Returns the rows of one shard.
+    """Return the rows of one shard.
 
     Raises:
         UserError: If it cannot be read, is empty or is the shard of another cell.
@@ -113,7 +113,7 @@ def _checked(path: Path) -> pa.Table | str:
 
 
 def readable(path: Path) -> pa.Table:
-    """Returns the rows of a parquet file of today's schema.
+    """Return the rows of a parquet file of today's schema.
 
     Raises:
         UserError: If it is damaged, has other columns or types, or holds rows that say nothing known.
@@ -142,7 +142,7 @@ def readable(path: Path) -> pa.Table:
 
 
 def parsed(config: str | None) -> dict[str, Any]:
-    """Returns a stored configuration.
+    """Return a stored configuration.
 
     Raises:
         UserError: If it is no JSON object.
@@ -157,7 +157,7 @@ def parsed(config: str | None) -> dict[str, Any]:
 
 
 def _stats(folder: Path) -> dict[str, list[int]]:
-    """Returns size and time of change (ns) by file name, of the shards in a folder."""
+    """Return size and time of change (ns) by file name, of the shards in a folder."""
     try:
         with os.scandir(folder) as files:
             found = {file.name: file.stat() for file in files if file.name.endswith(".parquet") and file.name[0] != "."}
@@ -174,7 +174,7 @@ def _fingerprint() -> str:
 
 
 def _cached(cache: Path, there: Mapping[str, list[int]]) -> tuple[dict[str, dict[str, Any]], pa.Table | None]:
-    """Returns what is known of unchanged shards, by name, and their rows; nothing where there is no usable cache."""
+    """Return what is known of unchanged shards, by name, and their rows; nothing where there is no usable cache."""
     import pyarrow as pa
 
     try:

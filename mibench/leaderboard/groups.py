@@ -103,7 +103,7 @@ class Group:
         return parsed
 
     def number(self, metric: str, variant: str = "", evaluator: str = "") -> Number | None:
-        """Returns one of its numbers, None where it has none of that name."""
+        """Return one of its numbers, None where it has none of that name."""
         return next((one for one in self.numbers if one.key == (metric, variant, evaluator)), None)
 
     @property
@@ -125,7 +125,7 @@ class Group:
 
 
 def student(seeds: NDArray[np.int64]) -> Floats:
-    """Returns the two-sided 95 % quantile of Student's t for so many seeds, to 0.1 %; 0 for one seed."""
+    """Return the two-sided 95 % quantile of Student's t for so many seeds, to 0.1 %; 0 for one seed."""
     freedom = np.maximum(seeds - 1, 1)
     z = 1.959964
     many = z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
@@ -134,7 +134,7 @@ def student(seeds: NDArray[np.int64]) -> Floats:
 
 
 def spread(values: Floats, ends: Floats, starts: NDArray[np.int64]) -> Floats:
-    """Returns how far one end of each group's interval lies from the group's mean.
+    """Return how far one end of each group's interval lies from the group's mean.
 
     ``sqrt((t s / sqrt(n))^2 + mean(|end - value|)^2)``: the half-width of Student's interval over the ``n`` seeds,
     whose values have the standard deviation ``s``, and the mean distance of the cells' own ends, which speak of
@@ -157,7 +157,7 @@ def spread(values: Floats, ends: Floats, starts: NDArray[np.int64]) -> Floats:
 
 
 def groups_of(table: pa.Table) -> list[Group]:
-    """Returns the groups of a table, sorted by what they are, then by id.
+    """Return the groups of a table, sorted by what they are, then by id.
 
     Args:
         table: Rows as :func:`mibench.leaderboard.collect.collect_shards` gives them.
@@ -172,7 +172,7 @@ def groups_of(table: pa.Table) -> list[Group]:
 
 
 def compare_training(groups: Sequence[Group]) -> None:
-    """Fills ``training_times`` in the groups' costs."""
+    """Fill ``training_times`` in the groups' costs."""
 
     def target(one: Group) -> str:
         return json.dumps([*(one.config.get(axis) for axis in TRAINED_BY), one.facts["device"]], sort_keys=True)
@@ -195,7 +195,7 @@ SORTED_BY = ("task", "dataset", "setting", "target", "attack", "defense", "budge
 
 
 def _cells(table: pa.Table) -> dict[str, list[dict[str, Any]]]:
-    """Returns one record per cell, by group; a cell with any measured row counts as measured."""
+    """Return one record per cell, by group; a cell with any measured row counts as measured."""
     ids, codes = _coded(table, "cell_id")
     measured = np.bincount(codes, weights=_is_ok(table), minlength=len(ids)) > 0
     first = np.unique(codes, return_index=True)[1]
@@ -231,7 +231,7 @@ def _group(group_id: str, records: list[dict[str, Any]], numbers: list[Number]) 
 
 
 def _numbers(table: pa.Table) -> dict[str, list[Number]]:
-    """Returns the numbers of every group, sorted by metric, variant and evaluator."""
+    """Return the numbers of every group, sorted by metric, variant and evaluator."""
     coded = {name: _coded(table, name) for name in ("group_id", "metric", "variant", "evaluator")}
     key = np.zeros(len(table), dtype=np.int64)
     for values, codes in coded.values():
@@ -264,7 +264,7 @@ SCORED = ("n", "value", "ci_low", "ci_high", "control", "lift", "lift_low", "lif
 
 
 def _averages(table: pa.Table, rows: NDArray[np.int64], starts: NDArray[np.int64]) -> dict[str, list[Any]]:
-    """Returns seeds and the fields ``SCORED`` of every number, each of length ``len(starts)``."""
+    """Return seeds and the fields ``SCORED`` of every number, each of length ``len(starts)``."""
     column = {name: plain_numbers(table[name].combine_chunks()).astype(np.float64)[rows] for name in SCORED}
     seeds = np.diff(np.r_[starts, len(rows)])
 
@@ -298,7 +298,7 @@ def _is_ok(table: pa.Table) -> NDArray[np.bool_]:
 
 
 def _coded(table: pa.Table, name: str) -> tuple[list[str], NDArray[np.int64]]:
-    """Returns the values of a string column in order, and every row's position among them."""
+    """Return the values of a string column in order, and every row's position among them."""
     dictionary, codes = codes_of(table, name)
     values = dictionary.to_pylist()
     distinct = sorted(set(values))
@@ -307,7 +307,7 @@ def _coded(table: pa.Table, name: str) -> tuple[list[str], NDArray[np.int64]]:
 
 
 def _picked(table: pa.Table, name: str, rows: NDArray[np.int64]) -> list[Any]:
-    """Returns a column's values in some rows, as plain objects; a missing string is empty."""
+    """Return a column's values in some rows, as plain objects; a missing string is empty."""
     if not pa_types.is_dictionary(table.schema.field(name).type):
         picked: list[Any] = table[name].take(integers(rows)).to_pylist()
         return picked

@@ -41,7 +41,7 @@ class Reproduction:
 
 
 def page(content: Mapping[str, Any]) -> str:
-    """Returns the page with its style, script and data inside: fetching fails on ``file://``."""
+    """Return the page with its style, script and data inside: fetching fails on ``file://``."""
     here = files("mibench.leaderboard")
     data = json.dumps(content, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     data = data.replace("</", "<\\/").replace("<!--", "<\\u0021--")
@@ -61,7 +61,7 @@ def page_data(
     figures: Sequence[Published] = (),
     cases: Sequence[WorstCase] = (),
 ) -> dict[str, Any]:
-    """Returns what the page shows, as JSON data.
+    """Return what the page shows, as JSON data.
 
     Text that many groups share (configuration blocks, notes, reasons) stands once in ``texts`` and is named by number.
     """
@@ -106,7 +106,7 @@ def page_data(
 
 
 def _worst(case: WorstCase) -> dict[str, Any]:
-    """Returns a worst case with the group of the attack that was picked first."""
+    """Return a worst case with the group of the attack that was picked first."""
     group = next(one for one in case.groups if one.facts["attack"] == case.picked[0])
     accuracy = group.utility
     right = accuracy.score.value if accuracy else NAN
@@ -125,7 +125,7 @@ def _worst(case: WorstCase) -> dict[str, Any]:
 
 
 def _figure(one: Published, groups: Sequence[Group]) -> dict[str, Any]:
-    """Returns a published figure with what was measured of the same here: group, value and how."""
+    """Return a published figure with what was measured of the same here: group, value and how."""
     told = {name: getattr(one, name) for name in FIGURE}
     ((value, std),) = shortened([[one.value, one.std]])
     source = one.source.removeprefix("https://")  # as text: the page asks for nothing elsewhere
@@ -171,7 +171,7 @@ def _group(
 
 
 def shortened(values: Sequence[Sequence[float]]) -> list[list[float | None]]:
-    """Returns numbers with ``DIGITS`` significant digits, None for NaN and infinity.
+    """Return numbers with ``DIGITS`` significant digits, None for NaN and infinity.
 
     >>> shortened([[0.123456789, float("nan")], [123456.789, -6.25e-8]])
     [[0.12346, None], [123457.0, -6.25e-08]]

@@ -42,7 +42,7 @@ def _target_may_show(target: str) -> bool:
 
 
 def write_pictures(results: Path, folder: Path, table: pa.Table) -> None:
-    """Writes small pictures of a study's cells, one per group, and removes those that belong to it no more."""
+    """Write small pictures of a study's cells, one per group, and remove those that belong to it no more."""
     from PIL import Image
 
     chosen = representatives(table, (path.stem for path in (results / "pictures").glob("*.png")))
@@ -59,7 +59,7 @@ def write_pictures(results: Path, folder: Path, table: pa.Table) -> None:
 
 
 def representatives(table: pa.Table, available: Iterable[str]) -> dict[str, str]:
-    """Returns, by ``group_id``, the cell of the lowest seed among those that are available."""
+    """Return, by ``group_id``, the cell of the lowest seed among those that are available."""
     there = set(available)
     chosen: dict[str, tuple[int, str]] = {}
     rows = table.select(["group_id", "seed", "cell_id"]).group_by(["group_id", "seed", "cell_id"]).aggregate([])
@@ -78,7 +78,7 @@ def _config_of(table: pa.Table, cell: str) -> dict[str, Any]:
 
 
 def public_pictures(results: Path, groups: Sequence[Group]) -> dict[str, str]:
-    """Returns, by group, the small picture of a study as a data address: only of datasets that may be shown."""
+    """Return, by group, the small picture of a study as a data address: only of datasets that may be shown."""
     there = {path.stem: path for path in sorted((results / "studies").glob("*/*.png"), reverse=True)}
     chosen = {one.group_id: _first(one, there) for one in groups if may_show(one.config)}
     return {
@@ -89,12 +89,12 @@ def public_pictures(results: Path, groups: Sequence[Group]) -> dict[str, str]:
 
 
 def local_pictures(results: Path, groups: Sequence[Group]) -> dict[str, str]:
-    """Returns, by group, where a picture lies, seen from the local page: one's own, or else that of a study."""
+    """Return, by group, where a picture lies, seen from the local page: one's own, or else that of a study."""
     there = {path.stem: f"../studies/{path.parent.name}/{path.name}" for path in (results / "studies").glob("*/*.png")}
     there |= {path.stem: f"../pictures/{path.name}" for path in (results / "pictures").glob("*.png")}
     return {one.group_id: there[cell] for one in groups if (cell := _first(one, there))}
 
 
 def _first(group: Group, there: Mapping[str, Any]) -> str:
-    """Returns the group's first cell by seed that has a picture."""
+    """Return the group's first cell by seed that has a picture."""
     return next((cell.cell_id for cell in group.cells if cell.cell_id in there), "")

@@ -51,7 +51,7 @@ class Published:
 
 
 def collect_reference(results: Path) -> tuple[list[Published], dict[str, str]]:
-    """Returns the published figures below ``results``, sorted, and by name why a file was left out."""
+    """Return the published figures below ``results``, sorted, and by name why a file was left out."""
     found: list[Published] = []
     aside: dict[str, str] = {}
     for path in sorted((results / "reference").glob("*.csv")):
@@ -63,7 +63,7 @@ def collect_reference(results: Path) -> tuple[list[Published], dict[str, str]]:
 
 
 def read_reference(path: Path) -> list[Published]:
-    """Returns the figures of one file.
+    """Return the figures of one file.
 
     Raises:
         ValueError: If it has other columns, or a line says nothing that can be quoted; with the reason.
@@ -97,7 +97,7 @@ def _published(number: int, line: Mapping[str, str | None], stem: str) -> Publis
 
 
 def ours(figure: Published, groups: Sequence[Group]) -> tuple[Group, Number] | None:
-    """Returns what was measured here of the same thing without a defense, with the budget nearest to a publication's.
+    """Return what was measured here of the same thing without a defense, with the budget nearest to a publication's.
 
     The same is dataset, target, attack (where the figure is of one), metric and variant; evaluators differ.
     """
@@ -117,7 +117,7 @@ def ours(figure: Published, groups: Sequence[Group]) -> tuple[Group, Number] | N
 
 
 def protocol(group: Group) -> str:
-    """Returns how a group's number came about, as far as it decides a comparison: ``64 px, 300 targets of 5 ...``."""
+    """Return how a group's number came about, as far as it decides a comparison: ``64 px, 300 targets of 5 ...``."""
     budget, size = group.config["budget"], group.config["dataset"].get("size")
     pixels = f"{size} px, " if size else ""
     return f"{pixels}{budget['targets']} targets of {budget['samples']} samples, budget {group.facts['budget']}"

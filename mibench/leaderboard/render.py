@@ -42,7 +42,7 @@ def markdown(
     figures: Sequence[Published] = (),
     cases: Sequence[WorstCase] = (),
 ) -> str:
-    """Returns the README of a results folder.
+    """Return the README of a results folder.
 
     Args:
         groups: The groups, sorted by task and dataset.
@@ -121,7 +121,7 @@ def _published(figures: Sequence[Published], groups: Sequence[Group]) -> str:
 
 
 def number(value: float, signed: bool = False) -> str:
-    """Returns three significant digits, as the page writes them; empty for NaN.
+    """Return three significant digits, as the page writes them; empty for NaN.
 
     >>> number(0.97512), number(-0.0715, signed=True), number(80.2606), number(4321.0), number(6.25e-8)
     ('0.975', '-0.0715', '80.3', '4321', '6.2e-08')
@@ -171,7 +171,7 @@ def _line(group: Group, options: str) -> list[str]:
 
 
 def _times(group: Group) -> str:
-    """Returns how many times as long as without a defense the victim's training took, to two digits."""
+    """Return how many times as long as without a defense the victim's training took, to two digits."""
     ratio = group.cost["training_times"]
     return "" if math.isnan(ratio) else f"{number(float(f'{ratio:.2g}'))}x"
 
@@ -181,5 +181,5 @@ def _interval(low: float, high: float) -> str:
 
 
 def _plain(text: str) -> str:
-    """Returns text that cannot end a table's cell or line."""
+    """Return text that cannot end a table's cell or line."""
     return " ".join(text.split()).replace("|", "\\|")

@@ -68,12 +68,12 @@ ADDED = ("lift_even", "lift_odd", "training_seconds")
 
 
 def make_row(facts: CellFacts, score: Score) -> dict[str, Any]:
-    """Returns one row: the cell's facts and one score."""
+    """Return one row: the cell's facts and one score."""
     row = asdict(facts) | asdict(score)
     return {name: row[name] for name in COLUMNS}
 
 
 def arrow_type(name: str) -> str:
-    """Returns the Arrow type of a column: ``string``, ``int64``, ``float64`` or ``bool``."""
+    """Return the Arrow type of a column: ``string``, ``int64``, ``float64`` or ``bool``."""
     types = {field.name: str(field.type) for owner in (CellFacts, Score) for field in fields(owner)}
     return {"int": "int64", "float": "float64", "bool | None": "bool"}.get(types[name], "string")

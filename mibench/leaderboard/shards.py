@@ -18,14 +18,14 @@ if TYPE_CHECKING:
 
 @lru_cache(maxsize=1)
 def schema() -> pa.Schema:
-    """Returns the explicit Arrow schema of a shard; an all-empty column keeps its type."""
+    """Return the explicit Arrow schema of a shard; an all-empty column keeps its type."""
     import pyarrow as pa
 
     return pa.schema([(name, getattr(pa, {"bool": "bool_"}.get(kind := arrow_type(name), kind))()) for name in COLUMNS])
 
 
 def completed(table: pa.Table) -> pa.Table:
-    """Returns the rows of an earlier version with the numbers that have been added since, as NaN."""
+    """Return the rows of an earlier version with the numbers that have been added since, as NaN."""
     import numpy as np
     import pyarrow as pa
 
@@ -36,12 +36,12 @@ def completed(table: pa.Table) -> pa.Table:
 
 
 def shard_path(results: Path, cell_id: str) -> Path:
-    """Returns where the shard of a cell lies."""
+    """Return where the shard of a cell lies."""
     return results / "shards" / f"{cell_id}.parquet"
 
 
 def write_shard(results: Path, cell_id: str, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Writes the rows of one cell in place of whatever was there, and returns the path.
+    """Write the rows of one cell in place of whatever was there, and return the path.
 
     Raises:
         UserError: If the folder cannot be written.
@@ -64,7 +64,7 @@ def write_shard(results: Path, cell_id: str, rows: Sequence[Mapping[str, Any]]) 
 
 
 def read_shard(path: Path) -> pd.DataFrame:
-    """Returns the rows of one shard.
+    """Return the rows of one shard.
 
     Raises:
         UserError: If the file is no shard of this schema.

@@ -18,14 +18,14 @@ ORDER = ("metric", "variant", "evaluator")
 
 
 def no_rows() -> pa.Table:
-    """Returns a table without rows (``empty_table`` would import pandas)."""
+    """Return a table without rows (``empty_table`` would import pandas)."""
     import pyarrow as pa
 
     return pa.Table.from_batches([], schema())
 
 
 def encoded(table: pa.Table) -> pa.Table:
-    """Returns the table with every string column dictionary-encoded: a configuration stands once, not in every row."""
+    """Return the table with every string column dictionary-encoded: a configuration stands once, not in every row."""
     import pyarrow as pa
 
     table = table.combine_chunks()  # chunk by chunk the dictionaries would have to be unified, which is quadratic
@@ -36,14 +36,14 @@ def encoded(table: pa.Table) -> pa.Table:
 
 
 def decoded(table: pa.Table, name: str) -> pa.Array:
-    """Returns a string column as plain strings, shape ``(rows,)``."""
+    """Return a string column as plain strings, shape ``(rows,)``."""
     import pyarrow as pa
 
     return table[name].cast(pa.string()).combine_chunks()
 
 
 def codes_of(table: pa.Table, name: str) -> tuple[pa.Array, NDArray[np.int64]]:
-    """Returns the distinct values of a string column, some perhaps unused, and every row's position among them."""
+    """Return the distinct values of a string column, some perhaps unused, and every row's position among them."""
     import numpy as np
     import pyarrow as pa
 
@@ -57,7 +57,7 @@ def codes_of(table: pa.Table, name: str) -> tuple[pa.Array, NDArray[np.int64]]:
 
 
 def integers(values: NDArray[Any]) -> pa.Array:
-    """Returns a numpy array of integers as an Arrow array of its type; ``pa.array`` would import pandas for it."""
+    """Return a numpy array of integers as an Arrow array of its type; ``pa.array`` would import pandas for it."""
     import numpy as np
     import pyarrow as pa
 
@@ -66,7 +66,7 @@ def integers(values: NDArray[Any]) -> pa.Array:
 
 
 def plain_numbers(array: pa.Array) -> NDArray[Any]:
-    """Returns an Arrow array of numbers as a numpy array, NaN where one is missing (``to_numpy`` imports pandas)."""
+    """Return an Arrow array of numbers as a numpy array, NaN where one is missing (``to_numpy`` imports pandas)."""
     import numpy as np
 
     if not len(array):
@@ -75,21 +75,21 @@ def plain_numbers(array: pa.Array) -> NDArray[Any]:
 
 
 def cells_of(table: pa.Table) -> pa.Array:
-    """Returns the ids of the cells in a table."""
+    """Return the ids of the cells in a table."""
     import pyarrow.compute as pc
 
     return pc.unique(decoded(table, "cell_id"))
 
 
 def without(table: pa.Table, cells: pa.Array) -> pa.Table:
-    """Returns the rows of all other cells."""
+    """Return the rows of all other cells."""
     import pyarrow.compute as pc
 
     return table.filter(pc.invert(pc.is_in(decoded(table, "cell_id"), value_set=cells)))
 
 
 def in_order(table: pa.Table) -> pa.Table:
-    """Returns encoded rows sorted by cell, metric, variant and evaluator, in one chunk."""
+    """Return encoded rows sorted by cell, metric, variant and evaluator, in one chunk."""
     import numpy as np
 
     table = table.unify_dictionaries().combine_chunks()
@@ -104,7 +104,7 @@ def in_order(table: pa.Table) -> pa.Table:
 
 
 def write_table(path: Path, table: pa.Table) -> None:
-    """Writes rows as parquet, atomically; equal rows give equal bytes, however they were read."""
+    """Write rows as parquet, atomically; equal rows give equal bytes, however they were read."""
     import pyarrow.parquet as pq
 
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +116,7 @@ def write_table(path: Path, table: pa.Table) -> None:
 
 
 def _canonical(table: pa.Table) -> pa.Table:
-    """Returns the rows with dictionaries of the values that occur, in the order in which they occur."""
+    """Return the rows with dictionaries of the values that occur, in the order in which they occur."""
     import numpy as np
     import pyarrow as pa
 
@@ -135,7 +135,7 @@ def _canonical(table: pa.Table) -> pa.Table:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Writes a text file atomically."""
+    """Write a text file atomically."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8", newline="\n")

@@ -48,7 +48,7 @@ class WorstCase:
 
 
 def worst_cases(groups: Sequence[Group], options: Mapping[str, Sequence[str]] | None = None) -> list[WorstCase]:
-    """Returns the worst case of every victim that two or more attacks of one access level were run on, worst last.
+    """Return the worst case of every victim that two or more attacks of one access level were run on, worst last.
 
     Args:
         groups: The groups.
@@ -67,14 +67,14 @@ ORDER = ("task", "dataset", "setting", "target", "access", "budget")
 
 
 def halves(group: Group) -> Number | None:
-    """Returns the task's headline number where its lift is known over both halves of the targets."""
+    """Return the task's headline number where its lift is known over both halves of the targets."""
     number = group.headline if group.facts["task"] in HEADLINES else None
     known = number is not None and not math.isnan(number.score.lift_even + number.score.lift_odd)
     return number if known else None
 
 
 def picked(lifts: Sequence[tuple[float, float]]) -> tuple[int, int, float]:
-    """Returns which pair is highest on its first half, which on its second, and their mean on the other halves.
+    """Return which pair is highest on its first half, which on its second, and their mean on the other halves.
 
     >>> picked([(0.75, 0.25), (0.25, 0.5)])
     (0, 1, 0.25)

@@ -56,7 +56,7 @@ class AgreedAccuracy(Metric[ClassTruth]):
         self.public_images = public_images
 
     def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
-        """Returns hits of shape ``(N,)``, and the two yardsticks, one value per real image.
+        """Return hits of shape ``(N,)``, and the two yardsticks, one value per real image.
 
         Raises:
             NotMeasurableError: If the judge cannot be calibrated.
@@ -91,13 +91,13 @@ class AgreedAccuracy(Metric[ClassTruth]):
 
 
 def verdict(truth: ClassTruth, images: Tensor) -> tuple[str, Tensor]:
-    """Returns who decides (``vote``, or the only evaluation model), and the class it names for each image ``(N,)``."""
+    """Return who decides (``vote``, or the only evaluation model), and the class it names for each image ``(N,)``."""
     name, probabilities = list(answers(truth.evaluators, images).items())[-1]
     return name, probabilities.argmax(1)
 
 
 def judge_of(truth: ClassTruth, false_accepts: float) -> Judge:
-    """Returns the judge, calibrated on the private images.
+    """Return the judge, calibrated on the private images.
 
     Raises:
         NotMeasurableError: If there is no pair of a test image and another class.

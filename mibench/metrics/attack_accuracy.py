@@ -32,7 +32,7 @@ class AttackAccuracy(Metric[ClassTruth]):
     )
 
     def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
-        """Returns hits of shape ``(N,)`` per evaluator and rank."""
+        """Return hits of shape ``(N,)`` per evaluator and rank."""
         probabilities = answers(truth.evaluators, result.values)
         return [_hits(scores, result, rank, name) for name, scores in probabilities.items() for rank in (1, 5)]
 

@@ -29,7 +29,7 @@ class AttributeAccuracy(Metric[AttributeTruth]):
     )
 
     def measure(self, result: Reconstruction, truth: AttributeTruth) -> Sequence[Measurement]:
-        """Returns hits of shape ``(N,)``, once grouped by record and once by true value."""
+        """Return hits of shape ``(N,)``, once grouped by record and once by true value."""
         right = ((result.values == truth.values) & ~result.missing).double()
         return [
             Measurement(values=right, groups=result.target),

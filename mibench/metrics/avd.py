@@ -61,7 +61,7 @@ class Avd(Metric[InstanceTruth]):
         self.variant = variant
 
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> Sequence[Measurement]:
-        """Returns one distance per image, shape ``(N,)``, and one per box around a hole."""
+        """Return one distance per image, shape ``(N,)``, and one per box around a hole."""
         distance = of_code if self.variant == "code" else of_paper
         return [
             Measurement(
@@ -72,7 +72,7 @@ class Avd(Metric[InstanceTruth]):
 
 
 def of_code(x: Tensor, y: Tensor) -> Tensor:
-    """Returns the code's distance of every pair of images ``(N, C, H, W)`` in [0, 1], shape ``(N,)``."""
+    """Return the code's distance of every pair of images ``(N, C, H, W)`` in [0, 1], shape ``(N,)``."""
     (first, second), (other_first, other_second) = (
         ((dx + dy).abs(), (ddx + ddy).abs()) for dx, dy, ddx, ddy in map(differences, (_in_8_bits(x), _in_8_bits(y)))
     )
@@ -80,7 +80,7 @@ def of_code(x: Tensor, y: Tensor) -> Tensor:
 
 
 def of_paper(x: Tensor, y: Tensor) -> Tensor:
-    """Returns the paper's distance of every pair of images ``(N, C, H, W)`` in [0, 1], shape ``(N,)``."""
+    """Return the paper's distance of every pair of images ``(N, C, H, W)`` in [0, 1], shape ``(N,)``."""
     (first, second), (other_first, other_second) = (
         (dx.hypot(dy), (ddx + ddy).abs()) for dx, dy, ddx, ddy in map(differences, (x.double(), y.double()))
     )
@@ -88,7 +88,7 @@ def of_paper(x: Tensor, y: Tensor) -> Tensor:
 
 
 def differences(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Returns first differences along width and height and second ones, each pair where both are defined.
+    """Return first differences along width and height and second ones, each pair where both are defined.
 
     Args:
         x: Images of shape ``(N, C, H, W)``.
@@ -107,7 +107,7 @@ def differences(x: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 
 def _in_8_bits(x: Tensor) -> Tensor:
-    """Returns images cut down to multiples of 1/255; those stay what they are."""
+    """Return images cut down to multiples of 1/255; those stay what they are."""
     return (255 * x).trunc().double() / 255
 
 

@@ -20,7 +20,7 @@ from mibench.model import Classifier
 from mibench.nn import mobilefacenet
 from mibench.nn.features import penultimate
 from mibench.nn.neighbourhoods import overlap
-from mibench.options import Count
+from mibench.options import Count, Options
 from mibench.tasks.base import Evaluator, Reconstruction, Truth
 from mibench.tasks.class_ import ClassTruth
 from mibench.tasks.completion import CompletionTruth
@@ -54,7 +54,7 @@ class Measurement:
 TruthT = TypeVar("TruthT", bound=Truth)
 
 
-class Metric(ABC, Generic[TruthT]):
+class Metric(Options, ABC, Generic[TruthT]):
     """A metric. Subclasses have a literal ``card`` and keyword-only options.
 
     Attributes:
@@ -64,13 +64,14 @@ class Metric(ABC, Generic[TruthT]):
     """
 
     card: ClassVar[MetricCard]
+    block: ClassVar[str] = "metric"
     of_victim: ClassVar[bool] = False
     needs_no_truth: ClassVar[bool] = False
     downloads: ClassVar[Sequence[Download]] = ()
 
     @abstractmethod
     def measure(self, result: Reconstruction, truth: TruthT) -> Sequence[Measurement]:
-        """Returns the measurements of ``result``, in the order and one to one with the truth where the task pairs them.
+        """Return the measurements of ``result``, in the order and one to one with the truth where the task pairs them.
 
         Raises:
             WeightsMissingError: If a pre-trained network is not there; the row is then skipped.
@@ -81,7 +82,7 @@ class Metric(ABC, Generic[TruthT]):
 def regions(
     result: Reconstruction, truth: InstanceTruth, hole: Callable[[CompletionTruth, Tensor], Tensor]
 ) -> Sequence[tuple[str, Tensor, Tensor]]:
-    """Returns variants with the images to compare and the true ones: all of them, and the hole where there is one.
+    """Return variants with the images to compare and the true ones: all of them, and the hole where there is one.
 
     Args:
         result: Images, one to one with the truth.
@@ -97,7 +98,7 @@ def regions(
 def distances_by_class(
     model: Classifier, result: Reconstruction, truth: ClassTruth, distance: Callable[[Tensor, Tensor], Tensor]
 ) -> Tensor:
-    """Returns ``distance`` of every sample to the private training images of its class, both as penultimate features.
+    """Return ``distance`` of every sample to the private training images of its class, both as penultimate features.
 
     Args:
         model: The evaluation model.
@@ -117,7 +118,7 @@ def distances_by_class(
 
 
 def answers(evaluators: Sequence[Evaluator], images: Tensor) -> dict[str, Tensor]:
-    """Returns every evaluation model's probabilities ``(N, classes)``, by name.
+    """Return every evaluation model's probabilities ``(N, classes)``, by name.
 
     The last entry is the verdict of all: ``vote``, the mean of their probabilities, or the only model's own.
     """
@@ -141,7 +142,7 @@ class Overlapping(Metric[ClassTruth]):
         self.neighbours = neighbours
 
     def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
-        """Returns one share per class, shape ``(classes,)``, for each evaluation model."""
+        """Return one share per class, shape ``(classes,)``, for each evaluation model."""
         least = self.neighbours + 2
         sizes = [(label, len(truth.images_of(label)), count) for label, count in _counts(result.target)]
         classes = [label for label, real, samples in sizes if min(real, samples) >= least]
@@ -201,7 +202,7 @@ class OfFaces(Metric[ClassTruth]):
         self._seen: dict[bytes, Tensor] = {}
 
     def require_faces(self, truth: ClassTruth) -> None:
-        """Refuses data that are not faces, before any file is asked for.
+        """Refuse data that are not faces, before any file is asked for.
 
         Raises:
             NotMeasurableError: With what to do where they are.
@@ -213,7 +214,7 @@ class OfFaces(Metric[ClassTruth]):
             )
 
     def embed(self, images: Tensor) -> Tensor:
-        """Returns unit embeddings ``(N, F)`` of images ``(N, C, H, W)``, on the CPU; of the same images only once.
+        """Return unit embeddings ``(N, F)`` of images ``(N, C, H, W)``, on the CPU; of the same images only once.
 
         Result and control are measured against the same real images, of which there are many more.
         """
@@ -234,6 +235,6 @@ class OfFaces(Metric[ClassTruth]):
 
 
 def enlarged(images: Tensor) -> str:
-    """Returns what a variant says of images that the face embedding sees enlarged (``from 32 px``), else nothing."""
+    """Return what a variant says of images that the face embedding sees enlarged (``from 32 px``), else nothing."""
     side = min(images.shape[-2:])
     return f"from {side} px" if side < mobilefacenet.WIDTH else ""

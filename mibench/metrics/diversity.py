@@ -37,7 +37,7 @@ class Diversity(Metric[ClassTruth]):
     )
 
     def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
-        """Returns each sample's mean distance to the others of its class, shape ``(N,)``, for each evaluation model.
+        """Return each sample's mean distance to the others of its class, shape ``(N,)``, for each evaluation model.
 
         Raises:
             NotMeasurableError: If a class has a single sample.
@@ -59,7 +59,7 @@ class Diversity(Metric[ClassTruth]):
 
 
 def _to_others(model: Classifier, x: Tensor, y: Tensor) -> Tensor:
-    """Returns the mean distance of every image to the others with its label; 0 where there are none."""
+    """Return the mean distance of every image to the others with its label; 0 where there are none."""
     features = penultimate(model, x)
     means = torch.zeros(len(x), dtype=torch.float64)
     for label in y.unique():

@@ -57,7 +57,7 @@ class FaceDistance(OfFaces):
     )
 
     def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
-        """Returns two distances per sample, shape ``(N,)``, and the yardsticks, one value per test image.
+        """Return two distances per sample, shape ``(N,)``, and the yardsticks, one value per test image.
 
         Raises:
             NotMeasurableError: If the dataset shows no faces.
@@ -94,7 +94,7 @@ class FaceDistance(OfFaces):
 
 
 def distances(faces: Tensor, gallery: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the distances of faces to the nearest image of every class and to the mean of it, each ``(N, classes)``.
+    """Return the distances of faces to the nearest image of every class and to the mean of it, each ``(N, classes)``.
 
     Args:
         faces: Unit embeddings ``(N, F)``.
@@ -109,7 +109,7 @@ def distances(faces: Tensor, gallery: Tensor, labels: Tensor) -> tuple[Tensor, T
 
 
 def _own_and_others(nearest: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns the distance to the own class and the mean of those to all others, each ``(N,)``."""
+    """Return the distance to the own class and the mean of those to all others, each ``(N,)``."""
     shown = labels.cpu()[:, None]
     own = nearest.gather(1, shown)[:, 0]
     others = nearest.scatter(1, shown, float("nan"))

@@ -35,7 +35,7 @@ class FeatureDistance(Metric[ClassTruth]):
     )
 
     def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
-        """Returns one distance per sample, shape ``(N,)``, for each evaluation model."""
+        """Return one distance per sample, shape ``(N,)``, for each evaluation model."""
         return [
             Measurement(
                 values=distances_by_class(one.model, result, truth, _to_centroid),

@@ -46,7 +46,7 @@ class FederatedAccuracy(Metric[InstanceTruth]):
         self.lr = lr
 
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> Sequence[Measurement]:
-        """Returns, per private test example, whether the global model is right, with and without the defense.
+        """Return, per private test example, whether the global model is right, with and without the defense.
 
         Raises:
             NotMeasurableError: If the cell has no federated training.

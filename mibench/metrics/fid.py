@@ -75,7 +75,7 @@ class Fid(Metric[ClassTruth]):
         self.weights = Path(torch.hub.get_dir()) / "checkpoints" if weights is None else Path(weights)
 
     def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
-        """Returns one distance for all samples together.
+        """Return one distance for all samples together.
 
         Raises:
             WeightsMissingError: If the network's file is not there, or is another than the published one.
@@ -107,7 +107,7 @@ class Fid(Metric[ClassTruth]):
 
 
 def frechet_distance(one: Tensor, other: Tensor) -> float:
-    """Returns the Fréchet distance between the normal distributions fitted to two sets of features.
+    """Return the Fréchet distance between the normal distributions fitted to two sets of features.
 
     Args:
         one: Features ``(n, F)``, n of at least 2.
@@ -127,14 +127,14 @@ def frechet_distance(one: Tensor, other: Tensor) -> float:
 
 
 def _cross(a: Tensor, b: Tensor) -> Tensor:
-    """Returns a matrix no larger than ``(F, F)`` with the singular values of ``a @ b.T``."""
+    """Return a matrix no larger than ``(F, F)`` with the singular values of ``a @ b.T``."""
     left: Tensor = torch.linalg.qr(a, mode="r").R
     right: Tensor = torch.linalg.qr(b, mode="r").R
     return left @ right.T
 
 
 def untrained_inception() -> nn.Module:
-    """Returns the architecture of ``pytorch-fid``, which differs from torchvision's in its pooling."""
+    """Return the architecture of ``pytorch-fid``, which differs from torchvision's in its pooling."""
     from pytorch_fid import inception as patched
     from torchvision.models import inception_v3
 
@@ -149,12 +149,12 @@ def untrained_inception() -> nn.Module:
 
 @torch.no_grad()
 def inception_features(network: nn.Module, images: Tensor) -> Tensor:
-    """Returns features ``(N, F)`` of images ``(N, C, H, W)`` in [0, 1], on the CPU."""
+    """Return features ``(N, F)`` of images ``(N, C, H, W)`` in [0, 1], on the CPU."""
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     return torch.cat([network(_prepared(part.to(device))).cpu() for part in images.split(BATCH)])
 
 
 def _prepared(images: Tensor) -> Tensor:
-    """Returns images in [-1, 1], in colour, of 299 pixels a side."""
+    """Return images in [-1, 1], in colour, of 299 pixels a side."""
     colour = images.float().expand(-1, 3, -1, -1) if images.shape[1] == 1 else images.float()
     return 2 * interpolate(colour, (299, 299), mode="bilinear", align_corners=False) - 1

@@ -51,7 +51,7 @@ class Fsim(Metric[InstanceTruth]):
     )
 
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> Sequence[Measurement]:
-        """Returns one value per image, shape ``(N,)``, and one per box around a hole."""
+        """Return one value per image, shape ``(N,)``, and one per box around a hole."""
         measured = []
         for region, made, true in regions(result, truth, CompletionTruth.cropped):
             side, form = min(true.shape[-2:]), "chromatic" if true.shape[1] == 3 else "luminance"
@@ -69,7 +69,7 @@ class Fsim(Metric[InstanceTruth]):
 
 
 def feature_similarities(x: Tensor, y: Tensor) -> Tensor:
-    """Returns FSIM, of colour images FSIMc, of every pair ``(N, C, H, W)`` in [0, 1], shape ``(N,)``."""
+    """Return FSIM, of colour images FSIMc, of every pair ``(N, C, H, W)`` in [0, 1], shape ``(N,)``."""
     import piq
 
     pairs = zip(x.double().split(64), y.double().split(64), strict=True)

@@ -83,7 +83,7 @@ class Iip(Metric[InstanceTruth]):
         self.lpips = Lpips(net="alex", weights=weights)
 
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> list[Measurement]:
-        """Returns whether each reconstruction is a hit, shape ``(N,)``, for every distance, and the yardstick.
+        """Return whether each reconstruction is a hit, shape ``(N,)``, for every distance, and the yardstick.
 
         Raises:
             NotMeasurableError: If the data around the batch are not known, or no source has others in its class.
@@ -118,7 +118,7 @@ class Iip(Metric[InstanceTruth]):
         return [*measured, Measurement(values=chance, groups=groups, variant="chance", yardstick=True)]
 
     def _embeddings(self, truth: InstanceTruth) -> tuple[Mapping[str, Embedding], str]:
-        """Returns what images are compared as, by name, and why there is no LPIPS where there is none."""
+        """Return what images are compared as, by name, and why there is no LPIPS where there is none."""
         embeddings: dict[str, Embedding] = {"pixel": lambda images: images.flatten(1).double()}
         if truth.victim is not None:
             victim = truth.victim()
@@ -133,7 +133,7 @@ class Iip(Metric[InstanceTruth]):
 def identified(
     made: Tensor, true: Tensor, pool: Tensor, embeddings: Mapping[str, Embedding]
 ) -> tuple[dict[str, Tensor], Tensor]:
-    """Returns whether each reconstruction is nearer to its source than to any other image of the pool.
+    """Return whether each reconstruction is nearer to its source than to any other image of the pool.
 
     Args:
         made: Reconstructions of shape ``(n, C, H, W)``.

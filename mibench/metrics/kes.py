@@ -74,7 +74,7 @@ class Kes(Metric[ClassTruth]):
         self.seed = seed
 
     def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
-        """Returns whether the student is right, per private image of an attacked class.
+        """Return whether the student is right, per private image of an attacked class.
 
         Raises:
             NotMeasurableError: If a single class is attacked, or images are too small for the student.
@@ -102,7 +102,7 @@ class Kes(Metric[ClassTruth]):
 
 
 def _order(images: Tensor, labels: Tensor) -> Tensor:
-    """Returns an order of labelled images that does not depend on the one they come in."""
+    """Return an order of labelled images that does not depend on the one they come in."""
     flat = images.flatten(1).double()
     key = flat @ torch.randn(flat.shape[1], generator=generator(0), dtype=torch.float64)
     by_key = key.argsort()

@@ -34,7 +34,7 @@ class LabelAccuracy(Metric[InstanceTruth]):
     )
 
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> Sequence[Measurement]:
-        """Returns one overlap per message, shape ``(messages,)``.
+        """Return one overlap per message, shape ``(messages,)``.
 
         Raises:
             NotMeasurableError: If the attack returned no labels.

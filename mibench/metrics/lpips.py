@@ -80,7 +80,7 @@ class Lpips(Metric[InstanceTruth]):
         self.weights = Path(torch.hub.get_dir()) / "checkpoints" if weights is None else Path(weights)
 
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> Sequence[Measurement]:
-        """Returns one distance per image, shape ``(N,)``, and one per box around a hole.
+        """Return one distance per image, shape ``(N,)``, and one per box around a hole.
 
         Raises:
             WeightsMissingError: If the backbone's file is not there, or is another than the published one.
@@ -104,7 +104,7 @@ class Lpips(Metric[InstanceTruth]):
 
     @torch.no_grad()
     def embeddings(self, images: Tensor) -> Tensor:
-        """Returns vectors ``(N, F)`` of images ``(N, C, H, W)`` whose squared Euclidean distances are LPIPS.
+        """Return vectors ``(N, F)`` of images ``(N, C, H, W)`` whose squared Euclidean distances are LPIPS.
 
         Each layer's unit vectors, times the root of the weights, over the root of the number of positions.
         """
@@ -147,7 +147,7 @@ class Lpips(Metric[InstanceTruth]):
 
 
 def _prepared(images: Tensor) -> Tensor:
-    """Returns images in [-1, 1], in colour, with no side under 32 pixels."""
+    """Return images in [-1, 1], in colour, with no side under 32 pixels."""
     colour = images.float().expand(-1, 3, -1, -1) if images.shape[1] == 1 else images.float()
     smallest = min(images.shape[-2:])
     if smallest < SMALLEST_SIDE:

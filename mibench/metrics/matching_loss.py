@@ -30,7 +30,7 @@ class MatchingLoss(Metric[InstanceTruth]):
     needs_no_truth: ClassVar[bool] = True
 
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> Sequence[Measurement]:
-        """Returns the loss of every entry that has one.
+        """Return the loss of every entry that has one.
 
         Raises:
             NotMeasurableError: If the attack has no objective.

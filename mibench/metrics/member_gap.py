@@ -48,7 +48,7 @@ class MemberGap(Metric[ClassTruth]):
     )
 
     def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
-        """Returns one gap per sample, shape ``(N,)``, plain and relative, for each evaluation model.
+        """Return one gap per sample, shape ``(N,)``, plain and relative, for each evaluation model.
 
         Raises:
             NotMeasurableError: If an attacked class has no test image of its own.
@@ -63,7 +63,7 @@ class MemberGap(Metric[ClassTruth]):
 
 
 def nearest_of(distance: Tensor, count: int) -> Tensor:
-    """Returns the expected distance to the nearest of ``count`` images drawn without replacement.
+    """Return the expected distance to the nearest of ``count`` images drawn without replacement.
 
     The ``i``-th nearest of ``n`` is the nearest one drawn with probability ``C(n - i, count - 1) / C(n, count)``.
 
@@ -84,7 +84,7 @@ def nearest_of(distance: Tensor, count: int) -> Tensor:
 
 
 def _nearest(model: Classifier, result: Reconstruction, truth: ClassTruth) -> Tensor:
-    """Returns squared distances to the nearest training and the nearest test image of the class, ``(2, N)``."""
+    """Return squared distances to the nearest training and the nearest test image of the class, ``(2, N)``."""
     samples, test = penultimate(model, result.values), truth.private.test
     nearest = torch.empty(2, len(result), dtype=torch.float64)
     for label in result.target.unique().tolist():

@@ -32,7 +32,7 @@ class Mse(Metric[InstanceTruth]):
     )
 
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> Sequence[Measurement]:
-        """Returns one error per image, shape ``(N,)``, and one per hole."""
+        """Return one error per image, shape ``(N,)``, and one per hole."""
         return [
             Measurement(values=squared_errors(x, y), groups=truth.target, variant=variant)
             for variant, x, y in regions(result, truth, CompletionTruth.inside)
@@ -40,5 +40,5 @@ class Mse(Metric[InstanceTruth]):
 
 
 def squared_errors(x: Tensor, y: Tensor) -> Tensor:
-    """Returns the mean squared error of every pair of images ``(N, ...)``, shape ``(N,)``, in double precision."""
+    """Return the mean squared error of every pair of images ``(N, ...)``, shape ``(N,)``, in double precision."""
     return (x.double() - y.double()).square().flatten(1).mean(1)

@@ -43,7 +43,7 @@ class Psnr(Metric[InstanceTruth]):
         self.cap = cap
 
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> Sequence[Measurement]:
-        """Returns decibels per image and per hole, and whether each image is exact (variant ``exact``)."""
+        """Return decibels per image and per hole, and whether each image is exact (variant ``exact``)."""
         measured = []
         for variant, x, y in regions(result, truth, CompletionTruth.inside):
             decibels = (-10 * squared_errors(x, y).log10()).clamp_max(self.cap)

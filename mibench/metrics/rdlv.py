@@ -67,7 +67,7 @@ class Rdlv(Metric[InstanceTruth]):
     )
 
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> Sequence[Measurement]:
-        """Returns one gain per image that counts, one per message with such an image, and one difference per image.
+        """Return one gain per image that counts, one per message with such an image, and one difference per image.
 
         Raises:
             NotMeasurableError: If the dataset has no public images.
@@ -94,12 +94,12 @@ class Rdlv(Metric[InstanceTruth]):
 
 
 def relative_gain(similarity: Tensor, without: Tensor) -> Tensor:
-    """Returns by which share a similarity exceeds the one ``without`` the message."""
+    """Return by which share a similarity exceeds the one ``without`` the message."""
     return (similarity - without) / without
 
 
 def _of_all_pairs(result: Reconstruction, truth: InstanceTruth, without: Tensor, counts: Tensor) -> Tensor:
-    """Returns the largest gain of any image that ``counts``, all of one message, with any reconstruction of it."""
+    """Return the largest gain of any image that ``counts``, all of one message, with any reconstruction of it."""
     made, true = result.values[result.target == truth.target[counts][0]], truth.x[counts]
     pairs = torch.stack([similarities(made, one.expand_as(made)) for one in true])
     return relative_gain(pairs, without[counts, None]).amax()

@@ -44,7 +44,7 @@ class Ssim(Metric[InstanceTruth]):
     )
 
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> Sequence[Measurement]:
-        """Returns one value per image, shape ``(N,)``, and one per box around a hole."""
+        """Return one value per image, shape ``(N,)``, and one per box around a hole."""
         return [
             Measurement(
                 values=similarities(made, true),
@@ -57,7 +57,7 @@ class Ssim(Metric[InstanceTruth]):
 
 
 def similarities(x: Tensor, y: Tensor) -> Tensor:
-    """Returns the structural similarity of every pair of images ``(N, C, H, W)``, shape ``(N,)``, in doubles."""
+    """Return the structural similarity of every pair of images ``(N, C, H, W)``, shape ``(N,)``, in doubles."""
     import piq
 
     pairs, window = zip(x.double().split(256), y.double().split(256), strict=True), window_of(y)
@@ -65,6 +65,6 @@ def similarities(x: Tensor, y: Tensor) -> Tensor:
 
 
 def window_of(images: Tensor) -> int:
-    """Returns the side of the window: the largest odd one that fits, at most ``WINDOW``."""
+    """Return the side of the window: the largest odd one that fits, at most ``WINDOW``."""
     smallest = min(images.shape[-2:])
     return min(WINDOW, smallest - 1 + smallest % 2)

@@ -31,7 +31,7 @@ class TargetAccuracy(Metric[Truth]):
     needs_no_truth: ClassVar[bool] = True
 
     def measure(self, result: Reconstruction, truth: Truth) -> Sequence[Measurement]:
-        """Returns, per private test example, whether the victim is right; one number per evaluation model; chance.
+        """Return, per private test example, whether the victim is right; one number per evaluation model; chance.
 
         Raises:
             NotMeasurableError: If the cell has no data to test on.

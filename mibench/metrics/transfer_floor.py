@@ -67,7 +67,7 @@ class TransferFloor(Metric[ClassTruth]):
         self.false_accepts = false_accepts
 
     def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
-        """Returns, per judge of the images and before and after, acceptances of shape ``(images of all classes,)``.
+        """Return, per judge of the images and before and after, acceptances of shape ``(images of all classes,)``.
 
         Raises:
             NotMeasurableError: If there is no victim to perturb against, or no image of another class.
@@ -85,7 +85,7 @@ class TransferFloor(Metric[ClassTruth]):
         ]
 
     def _of_others(self, truth: ClassTruth, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns test images, each with a target that it does not show, always the same ones."""
+        """Return test images, each with a target that it does not show, always the same ones."""
         test, draws = truth.private.test, generator(0)
         images, labels = [], []
         for label in targets.tolist():
@@ -97,7 +97,7 @@ class TransferFloor(Metric[ClassTruth]):
 
 
 def towards(victim: Classifier, images: Tensor, labels: Tensor, epsilon: float, steps: int) -> Tensor:
-    """Returns images ``(N, C, H, W)`` in [0, 1] that the victim takes for ``labels``, within ``epsilon`` per pixel."""
+    """Return images ``(N, C, H, W)`` in [0, 1] that the victim takes for ``labels``, within ``epsilon`` per pixel."""
     start, labels = images.to(victim.device), labels.to(victim.device)
     low, high, size = (start - epsilon).clamp(min=0), (start + epsilon).clamp(max=1), 2.5 * epsilon / steps
     x = start

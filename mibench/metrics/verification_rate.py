@@ -82,7 +82,7 @@ class VerificationRate(OfFaces):
         self.public_images = public_images
 
     def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
-        """Returns hits of shape ``(N,)`` and the yardsticks.
+        """Return hits of shape ``(N,)`` and the yardsticks.
 
         Raises:
             NotMeasurableError: If the dataset shows no faces, or there is no pair of two people.

@@ -12,7 +12,7 @@ from mibench.errors import UserError
 
 
 def refuse_oblong(who: str, spec: InputSpec) -> None:
-    """Refuses images that are not square.
+    """Refuse images that are not square.
 
     Raises:
         UserError: Naming who needs square ones (``prior=wgan_gp``) and the size.
@@ -23,14 +23,14 @@ def refuse_oblong(who: str, spec: InputSpec) -> None:
 
 
 def fitted(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Returns images ``(N, C, H, W)`` at ``size``, resized where they have another (bilinear, antialiased)."""
+    """Return images ``(N, C, H, W)`` at ``size``, resized where they have another (bilinear, antialiased)."""
     if tuple(images.shape[-2:]) == size:
         return images
     return nn.functional.interpolate(images, size, mode="bilinear", antialias=True)
 
 
 def random_images(public: Tensor, count: int, flip: bool, draws: torch.Generator) -> Tensor:
-    """Returns ``count`` random rows of ``public``, with repetition, each mirrored with probability 1/2 if ``flip``."""
+    """Return ``count`` random rows of ``public``, with repetition, each mirrored with probability 1/2 if ``flip``."""
     rows = torch.randint(len(public), (count,), generator=draws, device=public.device)
     images = public[rows]
     if flip:
@@ -40,7 +40,7 @@ def random_images(public: Tensor, count: int, flip: bool, draws: torch.Generator
 
 
 def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Tensor, draws: torch.Generator) -> Tensor:
-    """Returns the mean squared deviation from 1 of the critic's gradient norm between real and generated images."""
+    """Return the mean squared deviation from 1 of the critic's gradient norm between real and generated images."""
     alpha = torch.rand(len(real), 1, 1, 1, generator=draws, device=real.device)
     between = (alpha * real + (1 - alpha) * fake).requires_grad_(True)
     (slope,) = torch.autograd.grad(critic(between).sum(), between, create_graph=True)
@@ -49,13 +49,13 @@ def gradient_penalty(critic: Callable[[Tensor], Tensor], real: Tensor, fake: Ten
 
 
 def random_window(side: int, window: int, draws: torch.Generator) -> tuple[slice, slice]:
-    """Returns rows and columns of a random square of ``window`` pixels per side; ``draws`` is on the CPU."""
+    """Return rows and columns of a random square of ``window`` pixels per side; ``draws`` is on the CPU."""
     top, left = torch.randint(side - window + 1, (2,), generator=draws).tolist()
     return slice(top, top + window), slice(left, left + window)
 
 
 def step_along(optimizer: torch.optim.Optimizer, loss: Tensor, module: nn.Module) -> None:
-    """Takes one step along the gradient of ``loss`` in the parameters of ``module`` only."""
+    """Take one step along the gradient of ``loss`` in the parameters of ``module`` only."""
     parameters = list(module.parameters())
     for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
         parameter.grad = gradient

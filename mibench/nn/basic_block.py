@@ -10,7 +10,7 @@ class BasicBlock(resnet.BasicBlock):  # type: ignore[misc]
     """torchvision's block without the in-place addition, which per-example gradients forbid."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the output of the block."""
+        """Return the output of the block."""
         identity = x if self.downsample is None else self.downsample(x)
         inner = self.relu(self.bn1(self.conv1(x)))
         result: Tensor = self.relu(self.bn2(self.conv2(inner)) + identity)

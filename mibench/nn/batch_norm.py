@@ -16,7 +16,7 @@ class _OwnStatistics2d(nn.BatchNorm2d):
 
 
 def use_batch_statistics(model: nn.Module) -> None:
-    """Makes every batch-norm layer of ``model`` normalise by its batch, in evaluation mode too; buffers stay.
+    """Make every batch-norm layer of ``model`` normalise by its batch, in evaluation mode too; buffers stay.
 
     Unlike training mode it writes no buffer, so that the model can be batched with :func:`torch.func.vmap`.
     """
@@ -30,7 +30,7 @@ def uses_batch_statistics(model: nn.Module) -> bool:
 
 
 def norms(model: nn.Module) -> dict[str, nn.BatchNorm1d | nn.BatchNorm2d]:
-    """Returns the batch-norm layers that remember statistics, by name, in the model's order."""
+    """Return the batch-norm layers that remember statistics, by name, in the model's order."""
     return {
         name: layer
         for name, layer in model.named_modules()
@@ -39,7 +39,7 @@ def norms(model: nn.Module) -> dict[str, nn.BatchNorm1d | nn.BatchNorm2d]:
 
 
 def running_buffers(model: nn.Module) -> dict[str, Tensor]:
-    """Returns copies of the running statistics of every batch-norm layer by the buffer's name."""
+    """Return copies of the running statistics of every batch-norm layer by the buffer's name."""
     found = {}
     for name, layer in norms(model).items():
         for kind in ("running_mean", "running_var"):

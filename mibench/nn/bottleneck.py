@@ -10,7 +10,7 @@ from mibench.model import Classifier
 
 
 def linear_head(model: Classifier, defense: str) -> nn.Linear:
-    """Returns the head of a target.
+    """Return the head of a target.
 
     Raises:
         UserError: Naming the defense, if it is no linear layer.
@@ -21,7 +21,7 @@ def linear_head(model: Classifier, defense: str) -> nn.Linear:
 
 
 def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
-    """Puts ``new`` wherever ``old`` stands in ``model``: a foreign module holds its last layer itself, too."""
+    """Put ``new`` wherever ``old`` stands in ``model``: a foreign module holds its last layer itself, too."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if child is old:
@@ -29,7 +29,7 @@ def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
 
 
 def put_behind(model: Classifier, stage: int, part: nn.Module, defense: str) -> None:
-    """Lets a stage of a target end with ``part``.
+    """Let a stage of a target end with ``part``.
 
     Raises:
         UserError: Naming the defense, if the target does not run stage by stage.
@@ -45,7 +45,7 @@ def put_behind(model: Classifier, stage: int, part: nn.Module, defense: str) -> 
 
 @torch.no_grad()
 def client_shapes(model: Classifier, shape: tuple[int, ...]) -> list[tuple[int, ...]]:
-    """Returns the shape of what every stage of the client's part makes of one input of ``shape``."""
+    """Return the shape of what every stage of the client's part makes of one input of ``shape``."""
     modes = {module: module.training for module in model.modules()}
     h, shapes = torch.zeros(2, *shape, device=model.device), []
     for part in model.eval().client:
@@ -57,5 +57,5 @@ def client_shapes(model: Classifier, shape: tuple[int, ...]) -> list[tuple[int, 
 
 
 def divergence(mean: Tensor, deviation: Tensor) -> Tensor:
-    """Returns the divergence of diagonal Gaussians ``(N, dim)`` from the standard normal, in nats, shape ``(N,)``."""
+    """Return the divergence of diagonal Gaussians ``(N, dim)`` from the standard normal, in nats, shape ``(N,)``."""
     return (mean.square() + deviation.square() - 1 - 2 * deviation.log()).sum(1) / 2

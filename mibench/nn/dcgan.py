@@ -16,14 +16,14 @@ from mibench.nn.adversarial import fitted
 
 
 def doubling(before: int, after: int) -> nn.Sequential:
-    """Returns the generator's block that doubles the size."""
+    """Return the generator's block that doubles the size."""
     return nn.Sequential(
         nn.ConvTranspose2d(before, after, 5, 2, 2, output_padding=1, bias=False), nn.BatchNorm2d(after), nn.ReLU()
     )
 
 
 def critic_layers(channels: int, width: int, halvings: int) -> nn.Sequential:
-    """Returns a critic of images of side ``4 * 2**halvings``, which it halves down to 4x4; the last layer scores.
+    """Return a critic of images of side ``4 * 2**halvings``, which it halves down to 4x4; the last layer scores.
 
     Instance norm, because batch norm would couple the samples whose gradients are penalised one by one.
     """
@@ -35,7 +35,7 @@ def critic_layers(channels: int, width: int, halvings: int) -> nn.Sequential:
 
 
 def initialise(network: nn.Module) -> None:
-    """Draws the weights of all convolutions and linear layers from N(0, 0.02^2)."""
+    """Draw the weights of all convolutions and linear layers from N(0, 0.02^2)."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             nn.init.normal_(module.weight, 0, 0.02)
@@ -75,7 +75,7 @@ class DcganPrior(LatentPrior):
         )
 
     def initialise(self) -> None:
-        """Draws the weights of all convolutions and linear layers from N(0, 0.02^2)."""
+        """Draw the weights of all convolutions and linear layers from N(0, 0.02^2)."""
         initialise(self)
 
     @property
@@ -84,11 +84,11 @@ class DcganPrior(LatentPrior):
         return nn.ModuleList([self.seed_map, self.grow])
 
     def generate(self, z: Tensor) -> Tensor:
-        """Returns images of shape ``(N, C, H, W)`` in [0, 1]."""
+        """Return images of shape ``(N, C, H, W)`` in [0, 1]."""
         seed = self.seed_map(z).unflatten(1, (-1, 4, 4))
         return fitted(self.grow(seed), self.size).clamp(0, 1)
 
     def native(self, x: Tensor) -> Tensor:
-        """Returns images at the size that the judge takes, the next power of two."""
+        """Return images at the size that the judge takes, the next power of two."""
         side = 2 ** math.ceil(math.log2(max(self.size)))
         return fitted(x, (side, side))

@@ -35,7 +35,7 @@ class Gaussian(nn.Module):
         self.factor = nn.Parameter(torch.eye(dim, device=device).repeat(groups, 1, 1))
 
     def forward(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Returns draws ``(groups, count, dim)`` and the exact divergence ``(groups,)``."""
+        """Return draws ``(groups, count, dim)`` and the exact divergence ``(groups,)``."""
         factor, dim = self.factor.tril(), self.mean.shape[2]
         noise = torch.randn(len(factor), count, dim, generator=draws, device=factor.device)
         energy = factor.square().sum((1, 2)) + self.mean.square().sum((1, 2)) - dim
@@ -63,7 +63,7 @@ class Mixture(nn.Module):
         self.log_weights = nn.Parameter(torch.zeros(groups, components, device=draws.device))
 
     def forward(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Returns draws ``(groups, count, dim)`` and an estimate of the divergence ``(groups,)``."""
+        """Return draws ``(groups, count, dim)`` and an estimate of the divergence ``(groups,)``."""
         (groups, components, dim), device = self.means.shape, self.means.device
         uniform = torch.rand(groups, count, components, generator=draws, device=device)
         gumbel = -(-uniform.clamp_min(1e-20).log()).clamp_min(1e-20).log()
@@ -75,7 +75,7 @@ class Mixture(nn.Module):
         return z, (self.log_density(z) - log_normal(z)).mean(1)
 
     def log_density(self, z: Tensor) -> Tensor:
-        """Returns the log-density of latents ``(groups, N, dim)``, shape ``(groups, N)``."""
+        """Return the log-density of latents ``(groups, N, dim)``, shape ``(groups, N)``."""
         factors = self.factors.tril()
         away = (z[:, None] - self.means[:, :, None]).mT
         whitened = torch.linalg.solve_triangular(factors, away, upper=False).mT
@@ -100,17 +100,17 @@ class Flow(nn.Module):
         self.map = CouplingFlow(groups, dim, blocks, width, draws)
 
     def forward(self, count: int, draws: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Returns draws ``(groups, count, dim)`` and an estimate of the divergence ``(groups,)``."""
+        """Return draws ``(groups, count, dim)`` and an estimate of the divergence ``(groups,)``."""
         noise = torch.randn(len(self.map.shifts), count, self.dim, generator=draws, device=draws.device)
         z, log_det = self.map(noise)
         return z, (log_normal(noise) - log_det - log_normal(z)).mean(1)
 
 
 def log_normal(z: Tensor) -> Tensor:
-    """Returns the standard-normal log-density of vectors ``(..., dim)``, shape ``(...)``."""
+    """Return the standard-normal log-density of vectors ``(..., dim)``, shape ``(...)``."""
     return -(z.square().sum(-1) + z.shape[-1] * math.log(2 * math.pi)) / 2
 
 
 def _log_det(factor: Tensor) -> Tensor:
-    """Returns the log of the absolute determinant of triangular matrices ``(..., dim, dim)``."""
+    """Return the log of the absolute determinant of triangular matrices ``(..., dim, dim)``."""
     return factor.diagonal(dim1=-2, dim2=-1).abs().log().sum(-1)

@@ -73,13 +73,13 @@ class FeatureDecoder(nn.Module):
         self.image = nn.Conv2d(widths[-1], count, 3, padding=1)
 
     def fit(self, features: Tensor) -> None:
-        """Takes mean and deviation of every entry of features ``(N, ...)``; one that hardly varies is not blown up."""
+        """Take mean and deviation of every entry of features ``(N, ...)``; one that hardly varies is not blown up."""
         mean, scale = standardisation(features)
         self.mean.copy_(mean)
         self.scale.copy_(scale)
 
     def forward(self, features: Tensor) -> Tensor:
-        """Returns images ``(N, C, H, W)`` in [0, 1] of features ``(N, ...)``."""
+        """Return images ``(N, C, H, W)`` in [0, 1] of features ``(N, ...)``."""
         h = self.blocks(self.place((features - self.mean) / self.scale))
         images: Tensor = self.image(self.grow(h)).sigmoid()
         height, width = self.size
@@ -87,14 +87,14 @@ class FeatureDecoder(nn.Module):
 
 
 def standardisation(features: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns mean and deviation of every entry of features ``(N, ...)``, a deviation of at least a tenth of all's."""
+    """Return mean and deviation of every entry of features ``(N, ...)``, a deviation of at least a tenth of all's."""
     deviation = features.std(0, correction=0)
     floor = 0.1 * (deviation.square().mean() + 1e-24).sqrt() + 1e-12
     return features.mean(0), deviation.clamp_min(floor)
 
 
 def dissimilarity(made: Tensor, truth: Tensor) -> Tensor:
-    """Returns 1 - SSIM, the mean over images ``(N, C, H, W)`` in [0, 1]; the window is the largest odd one up to 11."""
+    """Return 1 - SSIM, the mean over images ``(N, C, H, W)`` in [0, 1]; the window is the largest odd one up to 11."""
     import piq
 
     side = min(truth.shape[-2:])
@@ -103,7 +103,7 @@ def dissimilarity(made: Tensor, truth: Tensor) -> Tensor:
 
 
 def _small(height: int, width: int) -> tuple[int, int]:
-    """Returns the size of the map that doublings bring to an image's, not above ``SMALL``."""
+    """Return the size of the map that doublings bring to an image's, not above ``SMALL``."""
     halvings = max(1, math.ceil(math.log2(max(height, width) / SMALL)))
     return math.ceil(height / 2**halvings), math.ceil(width / 2**halvings)
 

@@ -10,5 +10,5 @@ from mibench.model import Classifier
 
 @torch.no_grad()
 def penultimate(model: Classifier, x: Tensor, batch_size: int = 512) -> Tensor:
-    """Returns the penultimate features ``(N, F)`` of inputs, on the CPU, in double precision."""
+    """Return the penultimate features ``(N, F)`` of inputs, on the CPU, in double precision."""
     return torch.cat([model.features(part.to(model.device)).cpu().double() for part in x.split(batch_size)])

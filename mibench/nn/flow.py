@@ -14,7 +14,7 @@ LIMIT = 2.0
 
 
 def bounded(log_scale: Tensor, limit: float = LIMIT) -> Tensor:
-    """Returns log-scales that stay between ``-limit`` and ``limit``, so that a coupling can be inverted exactly."""
+    """Return log-scales that stay between ``-limit`` and ``limit``, so that a coupling can be inverted exactly."""
     return limit * torch.tanh(log_scale / limit)
 
 
@@ -53,7 +53,7 @@ class CouplingFlow(nn.Module):
         self.register_buffer("shuffles", torch.stack(shuffles))
 
     def forward(self, noise: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Returns vectors like ``noise``, ``(groups, N, dim)``, and :math:`\log |\det|`, ``(groups, N)``."""
+        r"""Return vectors like ``noise``, ``(groups, N, dim)``, and :math:`\log |\det|`, ``(groups, N)``."""
         z, log_det = noise, noise.new_zeros(noise.shape[:2])
         for block, shuffle in enumerate(self.shuffles):
             z = (z * self.log_scales[:, block].exp() + self.shifts[:, block])[..., shuffle]
@@ -64,7 +64,7 @@ class CouplingFlow(nn.Module):
         return z, log_det
 
     def inverse(self, z: Tensor) -> Tensor:
-        """Returns the noise ``(groups, N, dim)`` that :meth:`forward` maps to ``z``."""
+        """Return the noise ``(groups, N, dim)`` that :meth:`forward` maps to ``z``."""
         for block in reversed(range(len(self.shuffles))):
             first, second = z[..., : self.first], z[..., self.first :]
             log_scale, shift = self._coupling(first, block)
@@ -73,7 +73,7 @@ class CouplingFlow(nn.Module):
         return z
 
     def _coupling(self, first: Tensor, block: int) -> tuple[Tensor, Tensor]:
-        """Returns log-scale and shift of the second part, both ``(groups, N, dim - dim // 2)``."""
+        """Return log-scale and shift of the second part, both ``(groups, N, dim - dim // 2)``."""
         hidden = torch.tanh(first @ self.inner[:, block] + self.inner_bias[:, block])
         log_scale, shift = (hidden @ self.outer[:, block] + self.outer_bias[:, block]).chunk(2, 2)
         return bounded(log_scale, self.limit), shift

@@ -21,14 +21,14 @@ _registered: dict[str, Callable[[], nn.Module]] = {}
 
 
 def register(name: str, build: Callable[[], nn.Module]) -> str:
-    """Makes ``build`` known to this process and returns what to give as ``target.factory``."""
+    """Make ``build`` known to this process and return what to give as ``target.factory``."""
     factory = f"mibench.registered:{name}"
     _registered[factory] = build
     return factory
 
 
 def built(factory: str | None, arguments: Mapping[str, Any]) -> nn.Module:
-    """Returns the module that ``factory`` makes, on the CPU.
+    """Return the module that ``factory`` makes, on the CPU.
 
     Raises:
         UserError: If it cannot be found or called, or returns no module.
@@ -73,7 +73,7 @@ def _imported(factory: str) -> Callable[..., Any]:
 
 
 def load(module: nn.Module, weights: str) -> None:
-    """Loads a file of weights into ``module``; the file cannot execute anything.
+    """Load a file of weights into ``module``; the file cannot execute anything.
 
     Raises:
         UserError: If the file is missing, is no state dict, wants to execute code, or does not fit.
@@ -112,6 +112,6 @@ def load(module: nn.Module, weights: str) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """Returns an exception's type and the first line of what it says, short enough to stand in a sentence."""
+    """Return an exception's type and the first line of what it says, short enough to stand in a sentence."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:200].rstrip('.')}" if lines else type(error).__name__

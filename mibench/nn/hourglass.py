@@ -81,14 +81,14 @@ class Architecture:
 
     @classmethod
     def draw(cls, levels: int, draws: torch.Generator) -> Architecture:
-        """Returns a random candidate: any up-sampling, and every skip with probability 1/2."""
+        """Return a random candidate: any up-sampling, and every skip with probability 1/2."""
         kind = int(torch.randint(len(UPSAMPLINGS), (), generator=draws))
         skips = torch.randint(2, (levels, levels), generator=draws).bool()
         return cls(UPSAMPLINGS[kind], tuple(tuple(row) for row in skips.tolist()))
 
 
 def depth(shape: tuple[int, ...], batch_size: int, levels: int) -> int:
-    """Returns how many of ``levels`` leave enough features to normalise."""
+    """Return how many of ``levels`` leave enough features to normalise."""
     return max(
         (
             level
@@ -100,7 +100,7 @@ def depth(shape: tuple[int, ...], batch_size: int, levels: int) -> int:
 
 
 def noise_shape(shape: tuple[int, ...], levels: int) -> tuple[int, ...]:
-    """Returns the shape of one image's noise: as many channels, sides that can be halved ``levels`` times."""
+    """Return the shape of one image's noise: as many channels, sides that can be halved ``levels`` times."""
     channels, *sides = shape
     return (channels, *[math.ceil(side / 2**levels) * 2**levels for side in sides])
 
@@ -145,7 +145,7 @@ class Hourglass(nn.Module):
         self.image = nn.Conv2d(channels, colours, 1)
 
     def forward(self, u: Tensor) -> Tensor:
-        """Returns images of shape ``(N, C, H, W)`` in [0, 1] from noise of :func:`noise_shape`."""
+        """Return images of shape ``(N, C, H, W)`` in [0, 1] from noise of :func:`noise_shape`."""
         encoded = [u]
         for block in self.encode:
             encoded.append(block(encoded[-1]))
@@ -164,7 +164,7 @@ class Hourglass(nn.Module):
 
 
 def _steps(source: int, level: int) -> list[str]:
-    """Returns the names of the modules that carry encoder features of ``source`` to decoder ``level``."""
+    """Return the names of the modules that carry encoder features of ``source`` to decoder ``level``."""
     if source == level:
         return [f"same_{level}"]
     if source < level:
@@ -186,13 +186,13 @@ class _SumOfGroups(nn.Module):
     """Sums four groups of channels."""
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns a quarter of the channels of ``x``, shape ``(N, C, H, W)``."""
+        """Return a quarter of the channels of ``x``, shape ``(N, C, H, W)``."""
         total: Tensor = x.unflatten(1, (4, -1)).sum(1)
         return total
 
 
 def _doubling(kind: Upsampling, channels: int) -> nn.Sequential:
-    """Returns the module that doubles the size of features and keeps their channels."""
+    """Return the module that doubles the size of features and keep their channels."""
     activation = {"none": nn.Identity(), "relu": nn.ReLU(), "leaky": nn.LeakyReLU(0.2)}[kind.activation]
     if kind.operation == "shuffle":
         operation: nn.Module = nn.PixelShuffle(2)

@@ -16,7 +16,7 @@ HIGHEST = 9
 def _affine(
     x: Tensor, angle: float = 0.0, right: float = 0.0, down: float = 0.0, shear: tuple[float, float] = (0, 0)
 ) -> Tensor:
-    """Returns images turned by degrees, moved by shares of their sides, sheared by slopes; bared pixels are black."""
+    """Return images turned by degrees, moved by shares of their sides, sheared by slopes; bared pixels are black."""
     degrees = [float(torch.tensor(slope).atan().rad2deg()) for slope in shear]
     moved = [round(right * x.shape[-1]), round(down * x.shape[-2])]
     result: Tensor = images.affine(x, angle, moved, 1.0, degrees, interpolation=InterpolationMode.BILINEAR)
@@ -56,7 +56,7 @@ WITHOUT_LEVEL = ("autocontrast", "equalize", "invert")
 
 
 def operate(x: Tensor, name: str, level: int) -> Tensor:
-    """Returns images ``(N, C, H, W)`` in [0, 1] after one operation at a level from 0 to 9; 0 changes nothing."""
+    """Return images ``(N, C, H, W)`` in [0, 1] after one operation at a level from 0 to 9; 0 changes nothing."""
     if level == 0 and name not in WITHOUT_LEVEL:
         return x
     return OPERATIONS[name](x, level / HIGHEST).clamp(0, 1)

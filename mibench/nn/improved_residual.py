@@ -37,13 +37,13 @@ class Unit(nn.Module):
             self.shortcut = nn.Sequential(nn.Conv2d(before, after, 1, stride, bias=False), nn.BatchNorm2d(after))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the sum of body and shortcut."""
+        """Return the sum of body and shortcut."""
         result: Tensor = self.body(x) + self.shortcut(x)
         return result
 
 
 def ir_stages(channels: int, depths: Sequence[int]) -> nn.ModuleList:
-    """Returns the four stages with ``depths`` units each, the stem before the first; Xavier's uniform weights."""
+    """Return the four stages with ``depths`` units each, the stem before the first; Xavier's uniform weights."""
     stem = nn.Sequential(nn.Conv2d(channels, 64, 3, 1, 1, bias=False), nn.BatchNorm2d(64), nn.PReLU(64))
     stages = nn.ModuleList(
         nn.Sequential(Unit(before, after, 2), *(Unit(after, after, 1) for _ in range(depth - 1)))
@@ -57,7 +57,7 @@ def ir_stages(channels: int, depths: Sequence[int]) -> nn.ModuleList:
 
 
 def ir_embedding(height: int, width: int) -> nn.Sequential:
-    """Returns what makes the embedding ``(N, 512)`` of the last map, for inputs of ``height`` x ``width`` pixels."""
+    """Return what makes the embedding ``(N, 512)`` of the last map, for inputs of ``height`` x ``width`` pixels."""
     return nn.Sequential(
         nn.BatchNorm2d(WIDTHS[-1]),
         nn.Dropout(),

@@ -110,7 +110,7 @@ class MobileFaceNet(nn.Module):
         self.linear1 = _Convolution(512, 128, 1, linear=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns unit embeddings ``(N, 256)`` of images ``(N, C, H, W)`` in [0, 1] and of their mirror images.
+        """Return unit embeddings ``(N, 256)`` of images ``(N, C, H, W)`` in [0, 1] and of their mirror images.
 
         The inner product of two is their cosine similarity.
         """
@@ -119,7 +119,7 @@ class MobileFaceNet(nn.Module):
         return nn.functional.normalize(both)
 
     def shown(self, x: Tensor) -> Tensor:
-        """Returns the region of images as the network takes it: 3 channels, 112x96 pixels (bilinear), in [0, 1]."""
+        """Return the region of images as the network takes it: 3 channels, 112x96 pixels (bilinear), in [0, 1]."""
         left, top, right, bottom = self.region
         scale = x.new_tensor([[right - left, 0, left + right - 1], [0, bottom - top, top + bottom - 1]])
         points = nn.functional.affine_grid(
@@ -129,14 +129,14 @@ class MobileFaceNet(nn.Module):
         return nn.functional.grid_sample(colour, points, padding_mode="border", align_corners=False)
 
     def embedded(self, face: Tensor) -> Tensor:
-        """Returns the network's own output ``(N, 128)`` for inputs ``(N, 3, 112, 96)`` in its range."""
+        """Return the network's own output ``(N, 128)`` for inputs ``(N, 3, 112, 96)`` in its range."""
         h = self.blocks(self.dw_conv1(self.conv1(face)))
         result: Tensor = self.linear1(self.linear7(self.conv2(h))).flatten(1)
         return result
 
 
 def load(folder: Path, region: Sequence[float] = LFW_REGION) -> MobileFaceNet:
-    """Returns the embedding with the published weights, frozen, in evaluation mode; nothing is executed.
+    """Return the embedding with the published weights, frozen, in evaluation mode; nothing is executed.
 
     Args:
         folder: Where their file lies, itself or in a folder ``mobilefacenet``.
@@ -155,6 +155,6 @@ def load(folder: Path, region: Sequence[float] = LFW_REGION) -> MobileFaceNet:
 
 @torch.no_grad()
 def embeddings(network: nn.Module, images: Tensor) -> Tensor:
-    """Returns unit embeddings ``(N, F)`` of images ``(N, C, H, W)``, on the CPU."""
+    """Return unit embeddings ``(N, F)`` of images ``(N, C, H, W)``, on the CPU."""
     device = next((p.device for p in network.parameters()), torch.device("cpu"))
     return torch.cat([network(part.float().to(device)).cpu() for part in images.split(BATCH.get(device.type, 8))])

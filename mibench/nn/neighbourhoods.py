@@ -26,12 +26,12 @@ class Overlap:
 
 
 def distances(a: Tensor, b: Tensor) -> Tensor:
-    """Returns Euclidean distances ``(N, M)`` between rows of ``a`` and ``b``, exact where two rows are equal."""
+    """Return Euclidean distances ``(N, M)`` between rows of ``a`` and ``b``, exact where two rows are equal."""
     return torch.cdist(a, b, compute_mode="donot_use_mm_for_euclid_dist")
 
 
 def overlap(real: Tensor, samples: Tensor, neighbours: int) -> Overlap:
-    """Returns the four shares.
+    """Return the four shares.
 
     The ball around a point reaches, without its surface, to the ``neighbours``-th nearest other point of its own set.
 
@@ -52,5 +52,5 @@ def overlap(real: Tensor, samples: Tensor, neighbours: int) -> Overlap:
 
 
 def _radii(points: Tensor, neighbours: int) -> Tensor:
-    """Returns each point's distance to its ``neighbours``-th nearest other point."""
+    """Return each point's distance to its ``neighbours``-th nearest other point."""
     return distances(points, points).kthvalue(neighbours + 1, 1).values  # the nearest is the point itself

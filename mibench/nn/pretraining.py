@@ -14,7 +14,7 @@ from mibench.training import Batch, Training, cross_entropy
 
 
 def with_known_classes(public: Examples | None) -> Examples | None:
-    """Returns public data with their class ids counted from 0; None where they are not of several known classes."""
+    """Return public data with their class ids counted from 0; None where they are not of several known classes."""
     if public is None or len(public.y.unique()) < 2 or bool((public.y < 0).any()):
         return None
     return Examples(public.x, torch.unique(public.y, return_inverse=True)[1])
@@ -23,7 +23,7 @@ def with_known_classes(public: Examples | None) -> Examples | None:
 def learn_public(
     training: Training, public: Examples, defense: str, loss: Callable[[Batch], Tensor] = cross_entropy
 ) -> None:
-    """Trains the model of ``training`` on labelled public data by the same recipe, and gives it its head back.
+    """Train the model of ``training`` on labelled public data by the same recipe, and give it its head back.
 
     Raises:
         UserError: Naming the defense, if the target's head is no linear layer.

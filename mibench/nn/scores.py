@@ -12,7 +12,7 @@ LEAST = 1e-6
 
 
 def label_kept(answers: Tensor, labels: Tensor) -> Tensor:
-    """Returns ``answers`` with every row's label alone at the top.
+    """Return ``answers`` with every row's label alone at the top.
 
     Where another class has got ahead the two change places; where one has come level the label gets the next number.
 
@@ -44,13 +44,13 @@ class ScoreInverse(nn.Sequential):
         super().__init__(*layers, nn.Linear(hidden, values))
 
     def forward(self, scores: Tensor) -> Tensor:
-        """Returns flat standardised inputs ``(N, values)`` for scores ``(N, classes)``."""
+        """Return flat standardised inputs ``(N, values)`` for scores ``(N, classes)``."""
         seen = (scores + LEAST).log() / -math.log(LEAST)
         result: Tensor = super().forward(2 * seen + 1)  # type: ignore[no-untyped-call]
         return result
 
     def errors(self, scores: Tensor, wanted: Tensor) -> Tensor:
-        """Returns the mean squared error of every row against the flat standardised inputs ``wanted``."""
+        """Return the mean squared error of every row against the flat standardised inputs ``wanted``."""
         away: Tensor = self(scores) - wanted
         return away.square().mean(1)
 
@@ -69,5 +69,5 @@ class Standard(nn.Module):
         self.register_buffer("deviation", torch.where(deviation > 0, deviation, 1.0))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns ``(N, values)`` for inputs ``(N, ...)``."""
+        """Return ``(N, values)`` for inputs ``(N, ...)``."""
         return (x.flatten(1) - self.mean) / self.deviation

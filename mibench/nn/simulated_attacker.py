@@ -50,12 +50,12 @@ class SimulatedAttacker:
         self.adam = torch.optim.Adam(self.decoder.parameters(), lr)
 
     def learn(self, features: Tensor, images: Tensor) -> None:
-        """Takes one step of the decoder; none of it reaches what made the features ``(N, ...)``."""
+        """Take one step of the decoder; none of it reaches what made the features ``(N, ...)``."""
         self.decoder.train().requires_grad_(True)
         step_along(self.adam, self._error(features.detach(), images), self.decoder)
 
     def error(self, features: Tensor, images: Tensor) -> Tensor:
-        """Returns the error on features ``(N, ...)``, differentiable in them; the decoder stays as it is."""
+        """Return the error on features ``(N, ...)``, differentiable in them; the decoder stays as it is."""
         self.decoder.eval().requires_grad_(False)
         return self._error(features, images)
 

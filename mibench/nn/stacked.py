@@ -26,7 +26,7 @@ class StackedNetworks:
         self._names = [name for name, _ in networks[0].named_parameters()]
 
     def __call__(self, weights: Sequence[Tensor], x: Tensor) -> Tensor:
-        """Returns what each network makes of its own input.
+        """Return what each network makes of its own input.
 
         Args:
             weights: The weights of ``n`` of the networks, each of shape ``(n, ...)``.

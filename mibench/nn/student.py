@@ -28,6 +28,6 @@ class Student(nn.Sequential):
         super().__init__(*layers, nn.AdaptiveAvgPool2d(2), nn.Flatten(), nn.Linear(4 * widths[-1], spec.classes))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns logits ``(N, classes)`` for images in [0, 1]."""
+        """Return logits ``(N, classes)`` for images in [0, 1]."""
         logits: Tensor = super().forward(2 * x - 1)  # type: ignore[no-untyped-call]
         return logits

@@ -22,12 +22,12 @@ from mibench.nn.adversarial import fitted
 
 
 def activated(x: Tensor) -> Tensor:
-    """Returns a leaky ReLU of slope 0.2, scaled so that the variance stays."""
+    """Return a leaky ReLU of slope 0.2, scaled so that the variance stays."""
     return functional.leaky_relu(x, 0.2) * math.sqrt(2)
 
 
 def clamped(x: Tensor, limit: float | None) -> Tensor:
-    """Returns values between ``-limit`` and ``limit``; None leaves them as they are."""
+    """Return values between ``-limit`` and ``limit``; None leaves them as they are."""
     return x if limit is None else x.clamp(-limit, limit)
 
 
@@ -54,7 +54,7 @@ class EqualLinear(nn.Module):
         self.lr_multiplier = lr_multiplier
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns outputs ``(N, after)``."""
+        """Return outputs ``(N, after)``."""
         return functional.linear(x, self.weight * self.gain, self.bias * self.lr_multiplier)
 
 
@@ -80,7 +80,7 @@ class EqualConv(nn.Module):
         self.register_buffer("blur", _filter(), persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns feature maps ``(N, after, h, w)``."""
+        """Return feature maps ``(N, after, h, w)``."""
         kernel = self.weight.shape[-1]
         if not self.down:
             return functional.conv2d(x, self.weight * self.gain, self.bias, padding=kernel // 2)
@@ -105,7 +105,7 @@ class Mapping(nn.Module):
         self.layers = nn.ModuleList([EqualLinear(*pair, lr_multiplier=0.01) for pair in pairwise(widths)])
 
     def forward(self, z: Tensor) -> Tensor:
-        """Returns one style of shape ``(N, w_dim)`` per latent."""
+        """Return one style of shape ``(N, w_dim)`` per latent."""
         h = z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()
         for layer in self.layers:
             h = activated(layer(h))
@@ -138,7 +138,7 @@ class ModulatedConv(nn.Module):
         self.register_buffer("blur", 4 * _filter(), persistent=False)
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """Returns feature maps of ``x`` under styles ``w`` of shape ``(N, w_dim)``."""
+        """Return feature maps of ``x`` under styles ``w`` of shape ``(N, w_dim)``."""
         style = self.affine(w) * self.gain
         x = x * style[:, :, None, None]
         if self.up:
@@ -178,7 +178,7 @@ class SynthesisLayer(nn.Module):
         self.register_buffer("noise", torch.randn(size, size))
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
-        """Returns feature maps ``(N, after, size, size)``."""
+        """Return feature maps ``(N, after, size, size)``."""
         x = self.conv(x, w)
         noise = torch.randn_like(x[:, :1]) if self.training else self.noise
         return clamped(activated(x + noise * self.strength + self.bias[:, None, None]), self.limit)
@@ -211,7 +211,7 @@ class SynthesisBlock(nn.Module):
         self.register_buffer("blur", 4 * _filter(), persistent=False)
 
     def forward(self, state: StyleState | None, ws: Tensor) -> StyleState:
-        """Returns the state after this block, whose layers take the first of ``ws`` in turn and its colours the next.
+        """Return the state after this block, whose layers take the first of ``ws`` in turn and its colours the next.
 
         Args:
             state: The state before; None for the first block.
@@ -253,7 +253,7 @@ class Synthesis(nn.Module):
         self.num_ws = 2 * len(widths)
 
     def forward(self, ws: Tensor, state: StyleState | None, start: int, stop: int) -> StyleState:
-        """Returns the state after blocks ``start`` to ``stop - 1``.
+        """Return the state after blocks ``start`` to ``stop - 1``.
 
         A block's colours take the style of the next block's first layer, so every block after the first begins one
         style before the end of the one before.
@@ -291,7 +291,7 @@ class Discriminator(nn.Module):
         self.register_buffer("deviation", torch.zeros(()))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns logits of being real, shape ``(N,)``, for images in [-1, 1]."""
+        """Return logits of being real, shape ``(N,)``, for images in [-1, 1]."""
         h = activated(self.read(x))
         for inner, shrink, shortcut in zip(self.inner, self.shrink, self.shortcut, strict=True):
             h = (activated(shrink(activated(inner(h)))) + shortcut(h)) * math.sqrt(0.5)
@@ -351,13 +351,13 @@ class StyleGenerator(StylePrior):
         return nn.ModuleList([self.mapping, self.synthesis])
 
     def styles(self, z: Tensor, psi: float = 1.0, cutoff: int | None = None) -> Tensor:
-        """Returns styles ``(N, num_ws, w_dim)``, the first ``cutoff`` of them drawn to the mean by ``psi``."""
+        """Return styles ``(N, num_ws, w_dim)``, the first ``cutoff`` of them drawn to the mean by ``psi``."""
         ws = self.mapping(z)[:, None].expand(-1, self.num_ws, -1)
         first = self.num_ws if cutoff is None else min(cutoff, self.num_ws)
         return torch.cat([self.mean_style.lerp(ws[:, :first], psi), ws[:, first:]], 1)
 
     def blocks(self, ws: Tensor, state: StyleState | None, start: int, stop: int) -> StyleState:
-        """Returns the state after blocks ``start`` to ``stop - 1``."""
+        """Return the state after blocks ``start`` to ``stop - 1``."""
         after: StyleState = self.synthesis(ws, state, start, stop)
         return after
 
@@ -387,11 +387,11 @@ class StyleNetworks(StyleGenerator):
         self.judge = Discriminator(widths, channels)
 
     def finish(self, state: StyleState) -> Tensor:
-        """Returns images ``(N, C, H, W)``, nominally in [0, 1], not clipped."""
+        """Return images ``(N, C, H, W)``, nominally in [0, 1], not clipped."""
         assert state.image is not None
         return fitted(0.5 + state.image / 2, self.size)
 
     def critic(self, x: Tensor) -> Tensor:
-        """Returns the logit of being real, shape ``(N,)``."""
+        """Return the logit of being real, shape ``(N,)``."""
         logits: Tensor = self.judge(2 * fitted(x, (self.native, self.native)) - 1)
         return logits

@@ -40,7 +40,7 @@ class UpsamplingGenerator(nn.Module):
         self.image = nn.Conv2d(widths[-1], channels, 1)
 
     def forward(self, u: Tensor) -> Tensor:
-        """Returns images of shape ``(N, C, H, W)`` in [0, 1] from noise of shape ``(N, noise_dim)``."""
+        """Return images of shape ``(N, C, H, W)`` in [0, 1] from noise of shape ``(N, noise_dim)``."""
         first, *others = self.blocks
         features = first(self.start(u[:, :, None, None]))
         for block in others:
@@ -51,7 +51,7 @@ class UpsamplingGenerator(nn.Module):
 
 
 def overparameterised_width(shape: tuple[int, ...], batch_size: int, noise_dim: int, width: int, factor: float) -> int:
-    """Returns ``width``, doubled until the generator has more than ``factor`` parameters per pixel of the batch."""
+    """Return ``width``, doubled until the generator has more than ``factor`` parameters per pixel of the batch."""
     pixels = batch_size * math.prod(shape[1:])
     while True:
         with torch.device("meta"):

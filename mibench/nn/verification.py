@@ -21,7 +21,7 @@ SIDE = 16
 
 
 def embedded(images: Tensor) -> Tensor:
-    """Returns images ``(N, C, H, W)`` at most 16 pixels a side, less their mean, at unit length: ``(N, F)``."""
+    """Return images ``(N, C, H, W)`` at most 16 pixels a side, less their mean, at unit length: ``(N, F)``."""
     height, width = (min(side, SIDE) for side in images.shape[-2:])
     small = adaptive_avg_pool2d(images.float().cpu(), (height, width)).flatten(1)
     return normalize(small - small.mean(1, keepdim=True))
@@ -46,7 +46,7 @@ class Judge:
     embed: Callable[[Tensor], Tensor] = embedded
 
     def distances(self, images: Tensor) -> Tensor:
-        """Returns the distance of images ``(N, C, H, W)`` to the nearest one of every class, ``(N, classes)``."""
+        """Return the distance of images ``(N, C, H, W)`` to the nearest one of every class, ``(N, classes)``."""
         rows = []
         for part in images.split(CHUNK):
             to_all = torch.cdist(self.embed(part), self.gallery)
@@ -56,12 +56,12 @@ class Judge:
         return torch.cat(rows)
 
     def accepts(self, images: Tensor, labels: Tensor) -> Tensor:
-        """Returns whether each image ``(N, C, H, W)`` passes for its label ``(N,)``, shape ``(N,)``."""
+        """Return whether each image ``(N, C, H, W)`` passes for its label ``(N,)``, shape ``(N,)``."""
         return self.distances(images).gather(1, labels[:, None])[:, 0] < self.threshold
 
 
 def calibrated(private: Population, false_accepts: float, embed: Callable[[Tensor], Tensor] = embedded) -> Judge:
-    """Returns a judge that passes at most that share of pairs (test image, class it does not show).
+    """Return a judge that passes at most that share of pairs (test image, class it does not show).
 
     Args:
         private: Real images: the training part is the gallery, the test part makes the pairs.

@@ -30,12 +30,12 @@ class WganGpNetworks(DcganPrior):
         self.initialise()
 
     def critic(self, x: Tensor) -> Tensor:
-        """Returns the critic's score, shape ``(N,)``."""
+        """Return the critic's score, shape ``(N,)``."""
         score: Tensor = self.judge(self.native(x))
         return score.flatten(1).mean(1)
 
     def optimisers(self, lr: float) -> dict[str, torch.optim.Adam]:
-        """Returns the optimisers of generator (``adam_g``) and critic (``adam_d``)."""
+        """Return the optimisers of generator (``adam_g``) and critic (``adam_d``)."""
         return {
             "adam_g": torch.optim.Adam(self.makers.parameters(), lr=lr, betas=(0.5, 0.999)),
             "adam_d": torch.optim.Adam(self.judge.parameters(), lr=lr, betas=(0.5, 0.999)),
@@ -53,7 +53,7 @@ class WganGpNetworks(DcganPrior):
         flip: bool,
         draws: torch.Generator,
     ) -> None:
-        """Takes ``n_critic`` steps of the critic and one of the generator on ``public`` images."""
+        """Take ``n_critic`` steps of the critic and one of the generator on ``public`` images."""
         for _ in range(n_critic):
             real = random_images(public, batch_size, flip, draws)
             with torch.no_grad():

@@ -32,7 +32,7 @@ class Views:
     contrast: float = 0.0
 
     def __call__(self, images: Tensor, draws: torch.Generator) -> Tensor:
-        """Returns one view of each image ``(N, C, H, W)``, differentiable in it; jitter keeps values in [0, 1].
+        """Return one view of each image ``(N, C, H, W)``, differentiable in it; jitter keeps values in [0, 1].
 
         Args:
             images: Images in [0, 1].
@@ -53,7 +53,7 @@ class Views:
         return bool((self.scale, self.ratio) != ((1, 1), (1, 1)) or self.mirror or self.rotation)
 
     def _transforms(self, n: int, draws: torch.Generator) -> Tensor:
-        """Returns affine maps ``(n, 2, 3)`` from output to input coordinates in [-1, 1]."""
+        """Return affine maps ``(n, 2, 3)`` from output to input coordinates in [-1, 1]."""
         area = _between(self.scale, n, draws)
         ratio = _between((math.log(self.ratio[0]), math.log(self.ratio[1])), n, draws).exp()
         width, height = (area * ratio).sqrt().clamp_max(1), (area / ratio).sqrt().clamp_max(1)
@@ -72,7 +72,7 @@ class Views:
 
 
 def gentle(mirrored: bool) -> Views:
-    """Returns the views under which PLG-MI asks the target (Yuan et al., AAAI 2023, the authors' ``reconstruct.py``).
+    """Return the views under which PLG-MI asks the target (Yuan et al., AAAI 2023, the authors' ``reconstruct.py``).
 
     Args:
         mirrored: Whether half of them are mirrored, as the authors do for faces.

@@ -10,7 +10,7 @@ from mibench.nn.batch_norm import norms
 
 
 def known_statistics(view: GradientsView) -> list[Tensor]:
-    """Returns the statistics to compare with, per batch-norm layer of shape ``(messages or 1, 2, channels)``.
+    """Return the statistics to compare with, per batch-norm layer of shape ``(messages or 1, 2, channels)``.
 
     Where buffers came with the messages these are the client's own, recovered from the running ones: of momentum
     :math:`m` after :math:`k` steps, :math:`(new - (1 - m)^k old) / (1 - (1 - m)^k)`. Else they are what the global
@@ -32,5 +32,5 @@ def known_statistics(view: GradientsView) -> list[Tensor]:
 
 
 def of_messages(known: list[Tensor], messages: Tensor) -> list[Tensor]:
-    """Returns of :func:`known_statistics` what concerns ``messages``, of shape ``(n or 1, 2, channels)`` per layer."""
+    """Return of :func:`known_statistics` what concerns ``messages``, of shape ``(n or 1, 2, channels)`` per layer."""
     return [layer[messages] if len(layer) > 1 else layer for layer in known]

@@ -12,7 +12,7 @@ from torch import Tensor
 
 
 def least_squares(weight: Tensor, bias: Tensor) -> Tensor:
-    r"""Returns :math:`(\partial b^T \partial W) / \|\partial b\|^2`, which weights each row's ratio by its square.
+    r"""Return :math:`(\partial b^T \partial W) / \|\partial b\|^2`, which weights each row's ratio by its square.
 
     Args:
         weight: Gradients of the weight, shape ``(..., units, inputs)``.
@@ -25,13 +25,13 @@ def least_squares(weight: Tensor, bias: Tensor) -> Tensor:
 
 
 def steepest_row(weight: Tensor, bias: Tensor) -> Tensor:
-    """Returns the ratio of the row whose bias gradient is largest, shape ``(..., inputs)``."""
+    """Return the ratio of the row whose bias gradient is largest, shape ``(..., inputs)``."""
     row = bias.abs().argmax(-1, keepdim=True)
     return (weight.take_along_dim(row[..., None], -2) / bias.take_along_dim(row, -1)[..., None])[..., 0, :]
 
 
 def rows(weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
-    """Returns the ratio of every row, and which are defined.
+    """Return the ratio of every row, and which are defined.
 
     Args:
         weight: Gradient of the weight, shape ``(units, inputs)``.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def largest(values: Tensor, keep: float) -> Tensor:
-    """Returns ``values`` with zeros in the place of all but the ``ceil(n * keep)`` largest magnitudes of every row.
+    """Return ``values`` with zeros in the place of all but the ``ceil(n * keep)`` largest magnitudes of every row.
 
     Args:
         values: Shape ``(..., n)``; a row is what lies along the last axis.

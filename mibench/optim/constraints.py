@@ -7,7 +7,7 @@ from torch import Tensor
 
 
 def l1_ball(values: Tensor, centre: Tensor, radius: float) -> Tensor:
-    r"""Returns ``values`` projected onto the l1 ball around ``centre``, sample by sample.
+    r"""Return ``values`` projected onto the l1 ball around ``centre``, sample by sample.
 
     The exact euclidean projection of :math:`v` = values - centre (Duchi et al., ICML 2008): with :math:`|v|` sorted
     descending as :math:`\mu`, :math:`\rho = \max\{j : \mu_j > (\sum_{i \le j} \mu_i - r) / j\}` and
@@ -29,12 +29,12 @@ def l1_ball(values: Tensor, centre: Tensor, radius: float) -> Tensor:
 
 
 def box(values: Tensor, low: Tensor | float, high: Tensor | float) -> Tensor:
-    """Returns ``values`` clipped to ``[low, high]`` on both sides; the bounds broadcast."""
+    """Return ``values`` clipped to ``[low, high]`` on both sides; the bounds broadcast."""
     return torch.maximum(torch.minimum(values, torch.as_tensor(high).to(values)), torch.as_tensor(low).to(values))
 
 
 def sphere(values: Tensor, like: Tensor) -> Tensor:
-    """Returns vectors ``(..., D)`` brought to the lengths of those in ``like``, their directions kept."""
+    """Return vectors ``(..., D)`` brought to the lengths of those in ``like``, their directions kept."""
     wanted: Tensor = like.norm(dim=-1, keepdim=True)
     actual: Tensor = values.norm(dim=-1, keepdim=True)
     return values * (wanted / actual.clamp_min(1e-9))

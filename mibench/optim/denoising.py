@@ -8,7 +8,7 @@ from torch.nn import functional
 
 
 def nl_means(images: Tensor, strength: float = 0.1, search: int = 3, patch: int = 1) -> Tensor:
-    r"""Returns every pixel as the mean of pixels around it whose surroundings look like its own.
+    r"""Return every pixel as the mean of pixels around it whose surroundings look like its own.
 
     Non-local means (Buades et al., CVPR 2005): pixel :math:`j` counts for pixel :math:`i` with the weight
     :math:`\exp(-d_{ij} / h^2)`, where :math:`d_{ij}` is the mean squared difference of the patches around both.
@@ -33,7 +33,7 @@ def nl_means(images: Tensor, strength: float = 0.1, search: int = 3, patch: int 
 
 
 def sharpen(images: Tensor, amount: float = 0.5) -> Tensor:
-    """Returns images with what a 3x3 blur takes away added once more, clipped to [0, 1] (unsharp masking).
+    """Return images with what a 3x3 blur takes away added once more, clipped to [0, 1] (unsharp masking).
 
     Args:
         images: Shape ``(N, C, H, W)`` in [0, 1].

@@ -24,7 +24,7 @@ def adam_descent(
     project: Callable[[Sequence[Tensor]], Sequence[Tensor]] | None = None,
     after: Callable[[Sequence[Tensor], Tensor], None] | None = None,
 ) -> list[Tensor]:
-    """Returns the variables after Adam's steps; the gradient of a sample does not depend on the others.
+    """Return the variables after Adam's steps; the gradient of a sample does not depend on the others.
 
     Args:
         variables: Where to start; each of shape ``(N, ...)``. They are copied.
@@ -59,5 +59,5 @@ def adam_descent(
 
 
 def in_chunks(function: Callable[..., Tensor], size: int, *tensors: Tensor) -> Tensor:
-    """Returns ``function`` of the tensors' rows, ``size`` of them at a time, concatenated."""
+    """Return ``function`` of the tensors' rows, ``size`` of them at a time, concatenated."""
     return torch.cat([function(*rows) for rows in zip(*(one.split(size) for one in tensors), strict=True)])

@@ -26,7 +26,7 @@ LEAST_PRV_NOISE = 0.3
 
 
 def clipped_sum(model: nn.Module, batch: Examples, norm: float) -> dict[str, Tensor]:
-    """Returns the sum over a batch of each example's gradient of the cross-entropy, clipped over all parameters.
+    """Return the sum over a batch of each example's gradient of the cross-entropy, clipped over all parameters.
 
     One example is differentiated after another, not all at once under ``vmap``, which encoders of records and many
     foreign modules do not allow.
@@ -40,7 +40,7 @@ def clipped_sum(model: nn.Module, batch: Examples, norm: float) -> dict[str, Ten
 
 
 def sum_of_clipped(model: nn.Module, parts: Iterable[tuple[Tensor, Tensor]], norm: float) -> dict[str, Tensor]:
-    """Returns the sum over parts of each one's gradient of the mean cross-entropy, clipped over all parameters.
+    """Return the sum over parts of each one's gradient of the mean cross-entropy, clipped over all parameters.
 
     Args:
         model: The classifier.
@@ -59,12 +59,12 @@ def sum_of_clipped(model: nn.Module, parts: Iterable[tuple[Tensor, Tensor]], nor
 
 
 def clipped_mean(model: nn.Module, batch: Examples, norm: float) -> dict[str, Tensor]:
-    """Returns the mean of each example's clipped gradient; the arguments are those of :func:`clipped_sum`."""
+    """Return the mean of each example's clipped gradient; the arguments are those of :func:`clipped_sum`."""
     return {name: value / len(batch) for name, value in clipped_sum(model, batch, norm).items()}
 
 
 def with_gaussian(update: Mapping[str, Tensor], deviation: float, draws: torch.Generator) -> dict[str, Tensor]:
-    """Returns an update (parameter name -> tensor) with Gaussian noise of a standard deviation on every entry."""
+    """Return an update (parameter name -> tensor) with Gaussian noise of a standard deviation on every entry."""
     return {
         name: value + deviation * torch.randn(value.shape, generator=draws, device=value.device, dtype=value.dtype)
         for name, value in update.items()
@@ -72,7 +72,7 @@ def with_gaussian(update: Mapping[str, Tensor], deviation: float, draws: torch.G
 
 
 def without_batch_norm(model: Classifier) -> Classifier:
-    """Returns the module with group norm in the place of batch norm, which mixes examples and has no private form.
+    """Return the module with group norm in the place of batch norm, which mixes examples and has no private form.
 
     In-place activations, which Opacus' hooks forbid, are switched off.
     """
@@ -87,7 +87,7 @@ def without_batch_norm(model: Classifier) -> Classifier:
 
 
 def rdp_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> float:
-    """Returns Opacus' epsilon of a training by Renyi differential privacy (Mironov et al., 2019).
+    """Return Opacus' epsilon of a training by Renyi differential privacy (Mironov et al., 2019).
 
     Args:
         noise_multiplier: Standard deviation of the noise over the most that one record moves the sum.
@@ -108,7 +108,7 @@ def rdp_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: 
 
 
 def finite_epsilon(accountant: Any, delta: float) -> tuple[float, str]:
-    """Returns an Opacus accountant's epsilon at ``delta`` and who accounted for it.
+    """Return an Opacus accountant's epsilon at ``delta`` and who accounted for it.
 
     PRV gives infinity where little noise and many steps leave its grid; the looser RDP then accounts instead.
     """
@@ -123,7 +123,7 @@ def finite_epsilon(accountant: Any, delta: float) -> tuple[float, str]:
 
 
 def local_guarantee(deviation: float, norm: float, delta: float) -> dict[str, float | str]:
-    """Returns ``local_epsilon`` of one message at ``delta`` and Opacus' ``accountant``; nothing without noise.
+    """Return ``local_epsilon`` of one message at ``delta`` and Opacus' ``accountant``; nothing without noise.
 
     Args:
         deviation: Standard deviation of the Gaussian noise on the mean.
@@ -144,7 +144,7 @@ def local_guarantee(deviation: float, norm: float, delta: float) -> dict[str, fl
 
 @contextlib.contextmanager
 def quiet() -> Iterator[None]:
-    """Silences what Opacus says on every use and no user can act on."""
+    """Silence what Opacus says on every use and no user can act on."""
     logger = logging.getLogger("opacus")
     level = logger.level
     logger.setLevel(logging.ERROR)

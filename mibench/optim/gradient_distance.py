@@ -19,7 +19,7 @@ Distance = Callable[[Gradients, Gradients], Tensor]
 
 
 def squared(ours: Gradients, theirs: Gradients) -> Tensor:
-    """Returns the squared l2 distance over all entries of all tensors of ``theirs``."""
+    """Return the squared l2 distance over all entries of all tensors of ``theirs``."""
     terms = []
     for name, sent in theirs.items():
         own = ours[name]
@@ -31,7 +31,7 @@ def squared(ours: Gradients, theirs: Gradients) -> Tensor:
 
 
 def cosine(ours: Gradients, theirs: Gradients, weights: Sequence[float] = ()) -> Tensor:
-    r"""Returns :math:`1 - \langle g, g^* \rangle / (\|g\| \|g^*\|)` over all tensors together.
+    r"""Return :math:`1 - \langle g, g^* \rangle / (\|g\| \|g^*\|)` over all tensors together.
 
     A gradient of zeros has no direction: the distance is 1 then.
 
@@ -52,7 +52,7 @@ def cosine(ours: Gradients, theirs: Gradients, weights: Sequence[float] = ()) ->
 
 
 def layer_cosine(ours: Gradients, theirs: Gradients) -> Tensor:
-    """Returns the mean over tensors of each one's cosine distance; tensors that were sent as zeros are left out."""
+    """Return the mean over tensors of each one's cosine distance; tensors that were sent as zeros are left out."""
     products, own, sent = _moments(ours, theirs)
     there = (sent > 0).to(products.dtype)
     each = 1 - products / _root(own * sent)
@@ -60,7 +60,7 @@ def layer_cosine(ours: Gradients, theirs: Gradients) -> Tensor:
 
 
 def on_sent(distance: Distance) -> Distance:
-    """Returns ``distance`` on the entries alone that were sent as other than zero, which our gradients have too.
+    """Return ``distance`` on the entries alone that were sent as other than zero, which our gradients have too.
 
     What a client pruned away then tells nothing, rather than that the gradient is zero there (the adaptive attacker of
     Fang et al., GIFD, ICCV 2023).
@@ -73,7 +73,7 @@ def on_sent(distance: Distance) -> Distance:
 
 
 def _moments(ours: Gradients, theirs: Gradients) -> tuple[Tensor, Tensor, Tensor]:
-    """Returns inner products and both squared norms of every tensor, each of shape ``(tensors, n)``."""
+    """Return inner products and both squared norms of every tensor, each of shape ``(tensors, n)``."""
     products, own, sent = [], [], []
     for name, target in theirs.items():
         if len(ours[name]) == 1:  # plain inner products: half the passes over the memory
@@ -90,7 +90,7 @@ def _moments(ours: Gradients, theirs: Gradients) -> tuple[Tensor, Tensor, Tensor
 
 
 def _root(squares: Tensor) -> Tensor:
-    """Returns square roots whose derivative is finite at 0."""
+    """Return square roots whose derivative is finite at 0."""
     return squares.clamp_min(torch.finfo(squares.dtype).tiny).sqrt()
 
 

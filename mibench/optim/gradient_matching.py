@@ -58,12 +58,12 @@ class Problems:
         return torch.arange(self.messages * self.restarts)
 
     def message(self, rows: Tensor) -> Tensor:
-        """Returns the message of each problem."""
+        """Return the message of each problem."""
         return rows // self.restarts
 
 
 def at_once(view: GradientsView) -> int:
-    """Returns how many problems are computed together: a function of model, batch and kind of device alone."""
+    """Return how many problems are computed together: a function of model, batch and kind of device alone."""
     x = torch.zeros(view.batch_size, *view.spec.shape, device=view.device)
     with uncounted(view.ledger), FlopCounterMode(display=False) as counter, torch.no_grad():
         view.model(x)
@@ -87,7 +87,7 @@ class Sent:
         self.problems = problems
 
     def of(self, rows: Tensor) -> dict[str, Tensor]:
-        """Returns the messages of ``rows``, shape ``(n, ...)``; one row where all are of the same message."""
+        """Return the messages of ``rows``, shape ``(n, ...)``; one row where all are of the same message."""
         own = self.problems.message(rows)
         first = int(own[0])
         if bool((own == first).all()):
@@ -110,7 +110,7 @@ class Found:
     scores: Tensor = field(default_factory=lambda: torch.empty(0))
 
     def offer(self, rows: Tensor, variables: Sequence[Tensor], scores: Tensor) -> None:
-        """Takes the rows whose score is lower than their best; a NaN never is."""
+        """Take the rows whose score is lower than their best; a NaN never is."""
         total = len(self.problems.rows)
         if not self.values:
             self.values = [variable.detach().new_zeros(total, *variable.shape[1:]) for variable in variables]
@@ -128,7 +128,7 @@ class Found:
         self.scores = self.scores.index_copy(0, places, best)
 
     def of_messages(self) -> tuple[list[Tensor], Tensor]:
-        """Returns each message's best restart: the variables ``(messages, ...)`` and its score ``(messages,)``."""
+        """Return each message's best restart: the variables ``(messages, ...)`` and its score ``(messages,)``."""
         table = self.scores.reshape(self.problems.messages, self.problems.restarts)
         scores, restart = table.min(1)
         rows = torch.arange(len(restart), device=restart.device) * self.problems.restarts + restart
@@ -153,7 +153,7 @@ class Dropping:
     look: int = 20
 
     def survivors(self, found: Found, rows: Tensor, step: int, steps: int) -> Tensor:
-        """Returns which of ``rows`` go on after ``step`` of ``steps``, a mask on the CPU."""
+        """Return which of ``rows`` go on after ``step`` of ``steps``, a mask on the CPU."""
         halving = any(step == math.ceil(share * steps) for share in self.halve_at) and found.problems.restarts > 1
         if not halving and (step % self.look or max(self.tolerance, self.settled) <= 0):
             return torch.ones(len(rows), dtype=torch.bool)
@@ -174,7 +174,7 @@ class Dropping:
 def evaluate(
     objective: Objective, rows: Tensor, variables: Sequence[Tensor], at_once: int
 ) -> tuple[Tensor, Tensor, list[Tensor], list[Tensor]]:
-    """Returns objective, score, gradients and what is to be kept of every row, ``at_once`` rows at a time."""
+    """Return objective, score, gradients and what is to be kept of every row, ``at_once`` rows at a time."""
     losses, scores, kept = [], [], []
     gradients: list[list[Tensor]] = [[] for _ in variables]
     for first, part in _parts(rows, at_once):
@@ -218,7 +218,7 @@ class Adam:
     betas: tuple[float, float] = (0.9, 0.999)
 
     def rate(self, step: int) -> float:
-        """Returns the step size of ``step``."""
+        """Return the step size of ``step``."""
         rate = self.lr * 0.1 ** sum(step >= int(share * self.iterations) for share in self.decay_at)
         if step < self.warmup:
             rate *= (step + 1) / self.warmup
@@ -243,7 +243,7 @@ class Adam:
         reshape: Callable[[list[Tensor]], list[Tensor]] | None = None,
         draws: torch.Generator | None = None,
     ) -> list[Tensor]:
-        """Descends in ``variables``, which are copied, offers every point to ``found``, and returns the last ones.
+        """Descend in ``variables``, which are copied, offer every point to ``found``, and return the last ones.
 
         Args:
             objective: The objective.
@@ -337,7 +337,7 @@ class Lbfgs:
         *,
         dropping: Dropping = Dropping(),
     ) -> None:
-        """Descends in ``variables`` and offers every point to ``found``.
+        """Descend in ``variables`` and offer every point to ``found``.
 
         A row ends where its objective is no longer finite and where a step changes nothing. Arguments are those of
         :meth:`Adam.minimise`; ``dropping`` looks after every outer step.
@@ -400,12 +400,12 @@ class _Memory:
         self.begun = False
 
     def keep(self, kept: Tensor) -> None:
-        """Forgets the other rows."""
+        """Forget the other rows."""
         for name in ("moves", "changes", "products", "squares", "scale"):
             setattr(self, name, getattr(self, name)[kept])
 
     def remember(self, move: Tensor, change: Tensor) -> None:
-        """Takes a step and the change of the gradient along it; where the curvature is not positive, an empty pair."""
+        """Take a step and the change of the gradient along it; where the curvature is not positive, an empty pair."""
         along = (move * change).sum(1)
         good = (along > 1e-10)[:, None]
         move, change = torch.where(good, move, 0.0), torch.where(good, change, 0.0)
@@ -426,7 +426,7 @@ class _Memory:
         self.begun = True
 
     def direction(self, gradient: Tensor, lr: float) -> tuple[Tensor, Tensor]:
-        """Returns where every row goes and how far: the gradient, short, before anything is remembered."""
+        """Return where every row goes and how far: the gradient, short, before anything is remembered."""
         if not self.begun:
             return -gradient, lr * (1 / gradient.abs().sum(1)).clamp_max(1)
         filled = self.moves.shape[1]
@@ -453,7 +453,7 @@ class _Memory:
 
 
 def _grown(square: Tensor) -> Tensor:
-    """Returns a square matrix per row with one row and one column of zeros more."""
+    """Return a square matrix per row with one row and one column of zeros more."""
     return torch.nn.functional.pad(square, (0, 1, 0, 1))
 
 
@@ -461,7 +461,7 @@ class InputSpace(Protocol):
     """What is searched in place of images."""
 
     def images(self, u: Tensor, /) -> Tensor:
-        """Returns the images ``(n, batch, C, H, W)`` of points ``(n, batch, ...)``."""
+        """Return the images ``(n, batch, C, H, W)`` of points ``(n, batch, ...)``."""
 
 
 @dataclass(frozen=True)
@@ -478,7 +478,7 @@ class Pixels:
 
     @classmethod
     def of(cls, view: GradientsView) -> Pixels:
-        """Returns the input space of the view's model."""
+        """Return the input space of the view's model."""
         normalise = view.model.normalise
         for inside in ("inner", "scale"):  # behind a defense's input hook, or of a model of one's own
             normalise = getattr(normalise, inside, normalise)
@@ -489,13 +489,13 @@ class Pixels:
         return cls(torch.zeros((), device=view.device), torch.ones((), device=view.device))
 
     def images(self, u: Tensor) -> Tensor:
-        """Returns the images of inputs ``(..., C, H, W)``."""
+        """Return the images of inputs ``(..., C, H, W)``."""
         return u * self.std + self.mean
 
     def inputs(self, images: Tensor) -> Tensor:
-        """Returns the inputs of images ``(..., C, H, W)``."""
+        """Return the inputs of images ``(..., C, H, W)``."""
         return (images - self.mean) / self.std
 
     def boxed(self, u: Tensor) -> Tensor:
-        """Returns inputs clamped to what images in [0, 1] can give."""
+        """Return inputs clamped to what images in [0, 1] can give."""
         return torch.maximum(torch.minimum(u, (1 - self.mean) / self.std), -self.mean / self.std)

@@ -31,18 +31,18 @@ BORDER = 1e-6
 
 
 def cross_entropy(logits: Tensor, labels: Tensor) -> Tensor:
-    """Returns the cross-entropy of logits ``(N, classes)`` and class ids ``(N,)``, shape ``(N,)``, at least 0."""
+    """Return the cross-entropy of logits ``(N, classes)`` and class ids ``(N,)``, shape ``(N,)``, at least 0."""
     return functional.cross_entropy(logits, labels, reduction="none")
 
 
 def max_margin(logits: Tensor, labels: Tensor) -> Tensor:
-    """Returns the largest other logit less that of the class, shape ``(N,)`` (Yuan et al., AAAI 2023, equation 4)."""
+    """Return the largest other logit less that of the class, shape ``(N,)`` (Yuan et al., AAAI 2023, equation 4)."""
     others = logits.scatter(1, labels[:, None], -torch.inf)
     return others.amax(1) - _own(logits, labels)
 
 
 def poincare(logits: Tensor, labels: Tensor) -> Tensor:
-    r"""Returns the Poincaré distance of the l1-normalised logits to the class, shape ``(N,)``, at least 0.
+    r"""Return the Poincaré distance of the l1-normalised logits to the class, shape ``(N,)``, at least 0.
 
     :math:`\mathrm{arcosh}(1 + 2 \|u - v\|^2 / ((1 - \|u\|^2)(1 - \|v\|^2)))` with :math:`u = l / \|l\|_1` and :math:`v`
     the one-hot class less 1e-4 (Struppek et al., ICML 2022, equation 5). It does not change when the logits are scaled.
@@ -55,17 +55,17 @@ def poincare(logits: Tensor, labels: Tensor) -> Tensor:
 
 
 def logit(logits: Tensor, labels: Tensor) -> Tensor:
-    """Returns minus the logit of the class, shape ``(N,)`` (Nguyen et al., CVPR 2023, equation 4)."""
+    """Return minus the logit of the class, shape ``(N,)`` (Nguyen et al., CVPR 2023, equation 4)."""
     return -_own(logits, labels)
 
 
 def negative_log_likelihood(probabilities: Tensor, labels: Tensor) -> Tensor:
-    """Returns ``-log p`` of the class from probabilities ``(N, classes)``, shape ``(N,)``; a zero counts as 1e-12."""
+    """Return ``-log p`` of the class from probabilities ``(N, classes)``, shape ``(N,)``; a zero counts as 1e-12."""
     return -_own(probabilities, labels).clamp_min(1e-12).log()
 
 
 def identity_loss(name: IdentityLoss) -> Callable[[Tensor, Tensor], Tensor]:
-    """Returns the loss called ``name``, of logits ``(N, classes)`` and class ids ``(N,)``."""
+    """Return the loss called ``name``, of logits ``(N, classes)`` and class ids ``(N,)``."""
     return {"cross_entropy": cross_entropy, "max_margin": max_margin, "poincare": poincare, "logit": logit}[name]
 
 

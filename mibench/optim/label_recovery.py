@@ -10,24 +10,28 @@ return the class ids of a batch in no particular order.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from mibench.errors import UserError
 
+#: How class ids are read off a message.
+LabelRule = Literal["bias_sign", "row_sum", "inner_product", "lowest_rows", "bias_corrected"]
+
 #: A message: parameter name -> gradient.
 Message = Mapping[str, Tensor]
 
 
 def bias_sign(message: Message, batch_size: int) -> Tensor:
-    """Returns the class whose bias gradient is lowest, the only negative one; for one example, shape ``(1,)``."""
+    """Return the class whose bias gradient is lowest, the only negative one; for one example, shape ``(1,)``."""
     _single("bias_sign", batch_size)
     return _of_head(message, "head.bias", "row_sum or inner_product").argmin().reshape(1)
 
 
 def row_sum(message: Message, batch_size: int) -> Tensor:
-    """Returns the class whose row of the weight gradient has the lowest sum; for one example, shape ``(1,)``.
+    """Return the class whose row of the weight gradient has the lowest sum; for one example, shape ``(1,)``.
 
     Right where features are never negative (after a sigmoid or a ReLU).
     """
@@ -36,7 +40,7 @@ def row_sum(message: Message, batch_size: int) -> Tensor:
 
 
 def inner_product(message: Message, batch_size: int) -> Tensor:
-    """Returns the class whose row of the weight gradient opposes every other row; for one example, shape ``(1,)``.
+    """Return the class whose row of the weight gradient opposes every other row; for one example, shape ``(1,)``.
 
     Right for features of any sign; two classes cannot be told apart, their rows are opposite to one another.
     """
@@ -47,7 +51,7 @@ def inner_product(message: Message, batch_size: int) -> Tensor:
 
 
 def lowest_rows(message: Message, batch_size: int) -> Tensor:
-    """Returns the classes whose rows of the weight gradient hold the lowest entries, none twice, shape ``(batch,)``.
+    """Return the classes whose rows of the weight gradient hold the lowest entries, none twice, shape ``(batch,)``.
 
     For batches without a repeated class and features that are never negative (Yin et al., GradInversion, CVPR 2021,
     equation 8).
@@ -66,7 +70,7 @@ def lowest_rows(message: Message, batch_size: int) -> Tensor:
 
 
 def bias_corrected(message: Message, batch_size: int) -> Tensor:
-    """Returns every class with a negative bias gradient, then again and again the lowest, shape ``(batch,)``.
+    """Return every class with a negative bias gradient, then again and again the lowest, shape ``(batch,)``.
 
     What one example takes off its class is estimated as the sum of the negative entries over the batch size, and given
     back for each example named (after Wainakh et al., User-Level Label Leakage, PoPETs 2022).
@@ -86,7 +90,7 @@ def bias_corrected(message: Message, batch_size: int) -> Tensor:
 
 
 def steadiest_ranks(features: Tensor, keep: int) -> tuple[Tensor, Tensor]:
-    """Returns the ranks at which images' sorted features vary least, in proportion to their mean, and those means.
+    """Return the ranks at which images' sorted features vary least, in proportion to their mean, and those means.
 
     Args:
         features: Penultimate features of some images, never negative, shape ``(images, F)``.
@@ -111,7 +115,7 @@ def evolved_counts(
     population: int = 20,
     generations: int = 200,
 ) -> Tensor:
-    r"""Returns the classes that are there, each as often as an evolutionary search says, shape ``(batch,)``.
+    r"""Return the classes that are there, each as often as an evolutionary search says, shape ``(batch,)``.
 
     A class is there where the mean of its row of the weight gradient is negative, which holds where there are many
     more classes than examples. Its row is about :math:`n_c / B` times the mean feature, so counts are searched for
@@ -157,7 +161,7 @@ def evolved_counts(
 
 
 def _mutated(counts: Tensor, draws: torch.Generator) -> Tensor:
-    """Returns counts of which one random class above 1 has given one to another class."""
+    """Return counts of which one random class above 1 has given one to another class."""
     if counts.shape[1] == 1:
         return counts
     chances, others = (torch.rand(counts.shape, generator=draws) for _ in range(2))
@@ -178,7 +182,7 @@ LABEL_RULES: dict[str, Callable[[Message, int], Tensor]] = {
 
 
 def check_label_rule(rule: str) -> str:
-    """Returns ``rule``.
+    """Return ``rule``.
 
     Raises:
         UserError: If there is none of that name.
@@ -197,7 +201,7 @@ def _single(rule: str, batch_size: int) -> None:
 
 
 def _of_head(message: Message, name: str, instead: str) -> Tensor:
-    """Returns the gradient of the head's weight or bias; of a head of several layers, of its last one."""
+    """Return the gradient of the head's weight or bias; of a head of several layers, of its last one."""
     kind = name.rpartition(".")[2]
     layers = [one.rpartition(".")[0] for one in message if one.startswith("head.") and one.endswith(".weight")]
     if "head.weight" not in message and layers:

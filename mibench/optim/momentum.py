@@ -11,7 +11,7 @@ from torch import Tensor
 def nesterov_in_box(
     z: Tensor, velocity: Tensor, gradient: Tensor, lr: float, momentum: float, bound: float
 ) -> tuple[Tensor, Tensor]:
-    """Returns latents and velocity after one Nesterov step, the latents clipped to ``[-bound, bound]``.
+    """Return latents and velocity after one Nesterov step, the latents clipped to ``[-bound, bound]``.
 
     ``v' = m v - lr g`` and ``z' = clip(z - m v + (1 + m) v')`` (Zhang et al., CVPR 2020, the authors' code).
     """
@@ -30,7 +30,7 @@ def nesterov_descent(
     batch: int = 1,
     after: Callable[[Tensor], None] | None = None,
 ) -> Tensor:
-    """Returns latents after steps of :func:`nesterov_in_box`; the gradient of a sample does not depend on the others.
+    """Return latents after steps of :func:`nesterov_in_box`; the gradient of a sample does not depend on the others.
 
     Args:
         z: Where to start, shape ``(N, latent_dim)``; it is not clipped before the first step.

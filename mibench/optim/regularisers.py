@@ -14,7 +14,7 @@ from mibench.nn.batch_norm import norms
 
 
 def total_variation(images: Tensor, power: Literal[1, 2] = 1, diagonals: bool = False) -> Tensor:
-    """Returns the mean absolute (or squared) difference of neighbouring pixels, shape ``(N,)``.
+    """Return the mean absolute (or squared) difference of neighbouring pixels, shape ``(N,)``.
 
     Args:
         images: Shape ``(N, C, H, W)``.
@@ -26,12 +26,12 @@ def total_variation(images: Tensor, power: Literal[1, 2] = 1, diagonals: bool = 
 
 
 def batch_variation(batches: Tensor) -> Tensor:
-    """Returns the mean :func:`total_variation` of every batch, shape ``(n,)``, for ``(n, batch, C, H, W)``."""
+    """Return the mean :func:`total_variation` of every batch, shape ``(n,)``, for ``(n, batch, C, H, W)``."""
     return total_variation(batches.flatten(0, 1)).reshape(len(batches), -1).mean(1)
 
 
 def differences(images: Tensor, diagonals: bool) -> list[Tensor]:
-    """Returns the differences of neighbouring pixels by direction: right, down and, where asked, both diagonals."""
+    """Return the differences of neighbouring pixels by direction: right, down and, where asked, both diagonals."""
     found = [images[..., :, 1:] - images[..., :, :-1], images[..., 1:, :] - images[..., :-1, :]]
     if diagonals:
         found += [images[..., 1:, 1:] - images[..., :-1, :-1], images[..., 1:, :-1] - images[..., :-1, 1:]]
@@ -39,7 +39,7 @@ def differences(images: Tensor, diagonals: bool) -> list[Tensor]:
 
 
 def l2_norm(images: Tensor) -> Tensor:
-    """Returns the euclidean norm of every sample, shape ``(N,)``."""
+    """Return the euclidean norm of every sample, shape ``(N,)``."""
     norms: Tensor = images.flatten(1).norm(dim=1)
     return norms
 
@@ -85,15 +85,15 @@ class BatchNormStatistics:
         self._seen[layer] = torch.stack([x.mean(over), x.var(over, correction=correction)])
 
     def read(self) -> list[Tensor]:
-        """Returns the means and variances of the last forward pass, per layer of shape ``(2, channels)``."""
+        """Return the means and variances of the last forward pass, per layer of shape ``(2, channels)``."""
         return [self._seen[layer] for layer in self.layers]
 
     def remembered(self) -> list[Tensor]:
-        """Returns the layers' running means and variances, per layer of shape ``(2, channels)``."""
+        """Return the layers' running means and variances, per layer of shape ``(2, channels)``."""
         return [torch.stack([layer.running_mean, layer.running_var]) for layer in self.layers]  # type: ignore[list-item]
 
     def mismatch(self, weights: Sequence[float] = ()) -> Tensor:
-        """Returns the weighted mismatch of the last forward pass, a scalar.
+        """Return the weighted mismatch of the last forward pass, a scalar.
 
         Args:
             weights: Weights of the first layers; all others have 1.
@@ -102,7 +102,7 @@ class BatchNormStatistics:
 
 
 def statistics_mismatch(ours: Sequence[Tensor], theirs: Sequence[Tensor], weights: Sequence[float] = ()) -> Tensor:
-    """Returns the distance of two lists of batch-norm statistics, summed over layers, means and variances.
+    """Return the distance of two lists of batch-norm statistics, summed over layers, means and variances.
 
     Args:
         ours: Per layer means and variances, shape ``(..., 2, channels)``.

@@ -9,7 +9,7 @@ from torch import Tensor
 
 
 def take_best(best: Tensor, best_loss: Tensor, values: Tensor, loss: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns per sample the values with the lower loss, without leaving the device.
+    """Return per sample the values with the lower loss, without leaving the device.
 
     Args:
         best: Best values so far, shape ``(N, ...)``.
@@ -35,7 +35,7 @@ class Best:
         self.loss = torch.tensor(torch.inf)
 
     def offer(self, variables: Sequence[Tensor], loss: Tensor) -> None:
-        """Takes ``variables`` where their ``loss`` is lower than the best; a NaN never is."""
+        """Take ``variables`` where their ``loss`` is lower than the best; a NaN never is."""
         if not self.values:
             self.values = [variable.detach().clone() for variable in variables]
             self.loss = self.loss.to(loss.device)
@@ -46,7 +46,7 @@ class Best:
 
 
 def best_candidates(scores: Tensor, count: int) -> Tensor:
-    """Returns of every column the rows of the highest scores, highest first, none twice, shape ``(count, columns)``.
+    """Return of every column the rows of the highest scores, highest first, none twice, shape ``(count, columns)``.
 
     Args:
         scores: Shape ``(candidates, columns)``: of every candidate for every class, say.
@@ -56,7 +56,7 @@ def best_candidates(scores: Tensor, count: int) -> Tensor:
 
 
 def best_of_each(scores: Tensor, groups: int, keep: int) -> Tensor:
-    """Returns the positions of each group's highest scores, shape ``(groups * keep,)``, groups in their order.
+    """Return the positions of each group's highest scores, shape ``(groups * keep,)``, groups in their order.
 
     Args:
         scores: Shape ``(groups * n,)``, the members of a group side by side.
@@ -77,7 +77,7 @@ def robust_score(
     rounds: int,
     draws: torch.Generator,
 ) -> Tensor:
-    """Returns the mean probability of each image's class over random views of it, shape ``(N,)``.
+    """Return the mean probability of each image's class over random views of it, shape ``(N,)``.
 
     A high score that holds for one rendering only, as an adversarial one does, does not survive (Struppek et al.,
     ICML 2022, section 3.3).

@@ -25,7 +25,7 @@ BETAS = (0.1, 0.1)
 
 @torch.no_grad()
 def random_styles(prior: StylePrior, count: int, psi: float, cutoff: int | None, draws: torch.Generator) -> Tensor:
-    """Returns the styles of ``count`` random latents, shape ``(count, w_dim)``.
+    """Return the styles of ``count`` random latents, shape ``(count, w_dim)``.
 
     Truncation by ``psi`` counts in the first ``cutoff`` layers, and the first layer's style stands for all: a descent
     then moves one style that every layer takes.
@@ -34,19 +34,19 @@ def random_styles(prior: StylePrior, count: int, psi: float, cutoff: int | None,
 
 
 def broadcast(prior: StylePrior, w: Tensor) -> Tensor:
-    """Returns styles ``(N, num_ws, w_dim)`` in which every layer takes the same one."""
+    """Return styles ``(N, num_ws, w_dim)`` in which every layer takes the same one."""
     return w[:, None].expand(-1, prior.num_ws, -1)
 
 
 def painted(prior: StylePrior, w: Tensor) -> Tensor:
-    """Returns the images in [0, 1] of one style per sample, without gradient, in bounded memory."""
+    """Return the images in [0, 1] of one style per sample, without gradient, in bounded memory."""
     with torch.no_grad():
         return in_chunks(lambda part: prior.synthesise(broadcast(prior, part)).clamp(0, 1), prior.chunk, w)
 
 
 @torch.no_grad()
 def target_scores(view: WhiteBoxView, images: Tensor) -> Tensor:
-    """Returns the target's probabilities ``(N, classes)``, averaged with those of the mirrored images.
+    """Return the target's probabilities ``(N, classes)``, averaged with those of the mirrored images.
 
     Only where a mirrored image shows the same class is it looked at.
     """
@@ -55,7 +55,7 @@ def target_scores(view: WhiteBoxView, images: Tensor) -> Tensor:
 
 
 def best_styles(view: WhiteBoxView, prior: StylePrior, w: Tensor, targets: Tensor, count: int) -> Tensor:
-    """Returns for each target the ``count`` styles of ``w`` that the view's model scores highest, none twice.
+    """Return for each target the ``count`` styles of ``w`` that the view's model scores highest, none twice.
 
     Args:
         view: The target.
@@ -92,7 +92,7 @@ def style_descent(
     project: Callable[[Sequence[Tensor]], Sequence[Tensor]] | None = None,
     after: Callable[[Sequence[Tensor], Tensor], None] | None = None,
 ) -> list[Tensor]:
-    """Returns the variables after a descent in which one style per sample moves and every step sees a random view.
+    """Return the variables after a descent in which one style per sample moves and every step sees a random view.
 
     Args:
         prior: The generator.
@@ -120,7 +120,7 @@ def style_descent(
 
 
 def selection_views(mirrored: bool) -> Views:
-    """Returns the views under which PPA chooses among its results (``attacks/final_selection.py``).
+    """Return the views under which PPA chooses among its results (``attacks/final_selection.py``).
 
     Args:
         mirrored: Whether half of them are mirrored, as the authors do for faces.

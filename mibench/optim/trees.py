@@ -27,7 +27,7 @@ class Question:
     equal: bool
 
     def holds(self, x: Tensor) -> Tensor:
-        """Returns of which records ``(N, columns)`` it holds, shape ``(N,)``."""
+        """Return of which records ``(N, columns)`` it holds, shape ``(N,)``."""
         entries = x[:, self.column]
         return entries == self.value if self.equal else entries <= self.value
 
@@ -56,12 +56,12 @@ class Tree:
         return len(self.column)
 
     def inner(self) -> list[int]:
-        """Returns the nodes that ask."""
+        """Return the nodes that ask."""
         found: list[int] = torch.nonzero(self.column >= 0).flatten().tolist()
         return found
 
     def path(self, x: Tensor) -> Tensor:
-        """Returns which nodes records ``(N, columns)`` come through, shape ``(N, nodes)``."""
+        """Return which nodes records ``(N, columns)`` come through, shape ``(N, nodes)``."""
         here = torch.zeros(len(x), len(self), dtype=torch.bool, device=x.device)
         here[:, 0] = True
         nodes = zip(self.column.tolist(), self.value.tolist(), self.equal.tolist(), strict=True)
@@ -74,13 +74,13 @@ class Tree:
         return here
 
     def predict_proba(self, x: Tensor) -> Tensor:
-        """Returns the shares of the classes at the leaf of every record, shape ``(N, classes)``, float32."""
+        """Return the shares of the classes at the leaf of every record, shape ``(N, classes)``, float32."""
         leaves = self.path(x).to(self.counts.dtype) * (self.column < 0).to(x.device)
         counts = self.counts.to(x.device).clamp_min(0) + 1e-9  # an empty leaf knows nothing
         return (leaves @ (counts / counts.sum(1, keepdim=True))).float()
 
     def importance(self, columns: int) -> Tensor:
-        """Returns the share of the decrease of impurity that is each column's, shape ``(columns,)``."""
+        """Return the share of the decrease of impurity that is each column's, shape ``(columns,)``."""
         total = torch.zeros(columns, dtype=torch.float64)
         nodes = torch.tensor(self.inner(), dtype=torch.long)
         parts = [impurity(self.counts[which[nodes]]) for which in (torch.arange(len(self)), self.left, self.right)]
@@ -88,7 +88,7 @@ class Tree:
         return total / total.sum().clamp_min(1e-12)
 
     def merged(self, node: int) -> Tree:
-        """Returns the tree in which ``node`` is a leaf; what hung below it is gone."""
+        """Return the tree in which ``node`` is a leaf; what hung below it is gone."""
         column = self.column.clone()
         column[node] = -1
         kept, left, right = [0], self.left.tolist(), self.right.tolist()
@@ -101,17 +101,17 @@ class Tree:
         return Tree(old[0], old[1], old[2], place[old[3]], place[old[4]], old[5])
 
     def tensors(self) -> dict[str, Tensor]:
-        """Returns the tree for the store."""
+        """Return the tree for the store."""
         return {one.name: getattr(self, one.name) for one in fields(self)}
 
     @classmethod
     def of(cls, tensors: Mapping[str, Tensor]) -> Tree:
-        """Returns the tree that :meth:`tensors` gave."""
+        """Return the tree that :meth:`tensors` gave."""
         return cls(**{one.name: tensors[one.name].cpu() for one in fields(cls)})
 
 
 def grow(x: Tensor, y: Tensor, classes: int, ask: Callable[[Tensor, int], Question | None]) -> Tree:
-    """Returns a tree of records ``(N, columns)`` and class ids ``(N,)`` on the CPU.
+    """Return a tree of records ``(N, columns)`` and class ids ``(N,)`` on the CPU.
 
     Args:
         x: The records.
@@ -142,7 +142,7 @@ def grow(x: Tensor, y: Tensor, classes: int, ask: Callable[[Tensor, int], Questi
 
 
 def impurity(counts: Tensor) -> Tensor:
-    """Returns Gini's impurity times the number of records, shape ``(...)``, for counts ``(..., classes)``."""
+    """Return Gini's impurity times the number of records, shape ``(...)``, for counts ``(..., classes)``."""
     number = counts.sum(-1)
     return number - counts.square().sum(-1) / number.clamp_min(1e-12)
 
@@ -150,7 +150,7 @@ def impurity(counts: Tensor) -> Tensor:
 def best_questions(
     x: Tensor, y: Tensor, columns: Sequence[Column], classes: int, least: int
 ) -> tuple[Tensor, list[Question]]:
-    """Returns, per column, the most that one question about it lowers the impurity, and that question.
+    """Return, per column, the most that one question about it lowers the impurity, and that question.
 
     Args:
         x: Records of one node ``(n, columns)``.

@@ -18,6 +18,7 @@ from mibench.card import PriorCard
 from mibench.checkpoints import Checkpoints
 from mibench.data import Examples, InputSpec
 from mibench.model import ClassPrior, LatentPrior
+from mibench.options import Options
 from mibench.pictures import SheetRow, draw_sheet
 from mibench.seeding import derive, generator, seeded
 from mibench.store import Payload
@@ -46,27 +47,28 @@ class PriorData:
     checkpoints: Checkpoints = field(default_factory=Checkpoints)
 
 
-class Prior(ABC):
+class Prior(Options, ABC):
     """A kind of prior. Subclasses have a literal ``card`` and keyword-only hyper-parameters."""
 
     card: ClassVar[PriorCard]
+    block: ClassVar[str] = "prior"
 
     #: Whether its networks come with their weights, so that they are used as they are and never trained.
     pretrained: ClassVar[bool] = False
 
     @abstractmethod
     def network(self, spec: InputSpec) -> LatentPrior:
-        """Returns the untrained networks for images of ``spec.shape``."""
+        """Return the untrained networks for images of ``spec.shape``."""
 
     @abstractmethod
     def train(self, network: LatentPrior, data: PriorData, seed: int, device: torch.device) -> None:
-        """Trains the networks in place, in a loop over ``data.checkpoints.steps``, so that it may be killed."""
+        """Train the networks in place, in a loop over ``data.checkpoints.steps``, so that it may be killed."""
 
 
 def trained_prior(
     prior: Prior, config: Mapping[str, Any], data: PriorData, workshop: Workshop, seed: int
 ) -> LatentPrior:
-    """Returns the frozen prior trained on ``data``, from the store where it is there.
+    """Return the frozen prior trained on ``data``, from the store where it is there.
 
     Args:
         prior: The kind.
@@ -84,7 +86,7 @@ def trained_prior(
 
 
 def prior_key(prior: Prior, config: Mapping[str, Any], data: PriorData, seed: int) -> dict[str, Any]:
-    """Returns what identifies a trained prior; the victim of one that asks for it is not in it."""
+    """Return what identifies a trained prior; the victim of one that asks for it is not in it."""
     return {
         "prior": dict(config),
         "revision": prior.card.revision,
@@ -96,7 +98,7 @@ def prior_key(prior: Prior, config: Mapping[str, Any], data: PriorData, seed: in
 
 
 def train_prior(prior: Prior, data: PriorData, device: torch.device, seed: int) -> dict[str, Tensor]:
-    """Trains a prior from its seed and returns its weights; none of one that comes with them."""
+    """Train a prior from its seed and return its weights; none of one that comes with them."""
     if prior.pretrained:
         return {}
     fresh = _untrained(prior, data.spec, device, seed)
@@ -108,7 +110,7 @@ def train_prior(prior: Prior, data: PriorData, device: torch.device, seed: int) 
 def loaded_prior(
     prior: Prior, spec: InputSpec, weights: Mapping[str, Tensor], device: torch.device, seed: int
 ) -> LatentPrior:
-    """Returns the frozen prior with the weights of an earlier training."""
+    """Return the frozen prior with the weights of an earlier training."""
     ready = _untrained(prior, spec, device, seed)
     if not prior.pretrained:
         ready.load_state_dict(dict(weights))
@@ -116,7 +118,7 @@ def loaded_prior(
 
 
 def show_prior(prior: Prior, ready: LatentPrior, folder: Path, device: torch.device) -> None:
-    """Draws images of a prior beside its artifact, where that has not been done, and says where.
+    """Draw images of a prior beside its artifact, where that has not been done, and say where.
 
     Of a class-conditional one every row shows a class, from class 0 on.
     """

@@ -68,7 +68,7 @@ class FlowStep(nn.Module):
         )
 
     def forward(self, h: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Returns features of the same shape and :math:`\log |\det|`, shape ``(N,)``."""
+        r"""Return features of the same shape and :math:`\log |\det|`, shape ``(N,)``."""
         h = (h + self.shift) * self.log_scale.exp()
         first, second = self._parted(conv2d(h, self.rotation[:, :, None, None]))
         log_scale, shift = self._coupled(first)
@@ -76,7 +76,7 @@ class FlowStep(nn.Module):
         return torch.cat([first, second * log_scale.exp() + shift], 1), log_det
 
     def inverse(self, h: Tensor) -> Tensor:
-        """Returns the features that :meth:`forward` maps to ``h``."""
+        """Return the features that :meth:`forward` maps to ``h``."""
         first, second = self._parted(h)
         log_scale, shift = self._coupled(first)
         h = torch.cat([first, (second - shift) * (-log_scale).exp()], 1)
@@ -84,7 +84,7 @@ class FlowStep(nn.Module):
 
     @torch.no_grad()
     def calibrate(self, h: Tensor) -> Tensor:
-        """Sets scale and shift so that each channel of ``h`` gets mean 0 and deviation 1; returns what comes out."""
+        """Set scale and shift so that each channel of ``h`` gets mean 0 and deviation 1; return what comes out."""
         self.shift.copy_(-h.mean((0, 2, 3))[:, None, None])
         self.log_scale.copy_(-(h.std((0, 2, 3)) + 1e-6).log()[:, None, None])
         out: Tensor = self(h)[0]
@@ -94,7 +94,7 @@ class FlowStep(nn.Module):
         return h[:, : self.first], h[:, self.first :]
 
     def _coupled(self, first: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns log-scale and shift of the second part."""
+        """Return log-scale and shift of the second part."""
         log_scale, shift = self.coupling(first).chunk(2, 1)
         return bounded(log_scale), shift
 
@@ -126,11 +126,11 @@ class FlowNetworks(LatentPrior):
         self.steps = nn.ModuleList([FlowStep(shape[0], width) for shape in self.shapes for _ in range(depth)])
 
     def level(self, number: int) -> list[FlowStep]:
-        """Returns the steps of one level."""
+        """Return the steps of one level."""
         return cast(list[FlowStep], list(self.steps[number * self.depth : (number + 1) * self.depth]))
 
     def encode(self, pixels: Tensor) -> tuple[Tensor, Tensor]:
-        r"""Returns latents ``(N, latent_dim)`` of pixels in (0, 1) at the native size, and :math:`\log |\det|`."""
+        r"""Return latents ``(N, latent_dim)`` of pixels in (0, 1) at the native size, and :math:`\log |\det|`."""
         inner = ALPHA + (1 - 2 * ALPHA) * pixels
         h = inner.logit()
         log_det = (math.log(1 - 2 * ALPHA) - logsigmoid(h) - logsigmoid(-h)).flatten(1).sum(1)
@@ -146,7 +146,7 @@ class FlowNetworks(LatentPrior):
         return torch.cat([*left, h.flatten(1)], 1), log_det
 
     def decode(self, z: Tensor) -> Tensor:
-        """Returns the pixels ``(N, C, H, W)`` in about [0, 1] that :meth:`encode` maps to ``z``."""
+        """Return the pixels ``(N, C, H, W)`` in about [0, 1] that :meth:`encode` maps to ``z``."""
         rest, h = z, None
         for level in reversed(range(len(self.shapes))):
             channels, height, breadth = self.shapes[level]
@@ -162,27 +162,27 @@ class FlowNetworks(LatentPrior):
         return pixels
 
     def generate(self, z: Tensor) -> Tensor:
-        """Returns images of shape ``(N, C, H, W)`` in [0, 1]."""
+        """Return images of shape ``(N, C, H, W)`` in [0, 1]."""
         images = (256 * self.decode(z) - 0.5) / 255
         return fitted(images, self.size).clamp(0, 1)
 
     def latents(self, x: Tensor) -> Tensor:
-        """Returns the latents ``(N, latent_dim)`` that generate images ``x`` in [0, 1]."""
+        """Return the latents ``(N, latent_dim)`` that generate images ``x`` in [0, 1]."""
         return self.encode(_dequantised(fitted(x, self.native), 0.5))[0]
 
     def bits(self, x: Tensor, noise: Tensor | float = 0.5) -> Tensor:
-        """Returns the bits per dimension of images in [0, 1] with dequantisation ``noise``, shape ``(N,)``."""
+        """Return the bits per dimension of images in [0, 1] with dequantisation ``noise``, shape ``(N,)``."""
         z, log_det = self.encode(_dequantised(fitted(x, self.native), noise))
         log_density = log_det - (z.square() + math.log(2 * math.pi)).sum(1) / 2
         return 8 - log_density / (self.latent_dim * math.log(2))
 
     def critic(self, x: Tensor) -> Tensor:
-        """Returns the negative bits per dimension, shape ``(N,)``."""
+        """Return the negative bits per dimension, shape ``(N,)``."""
         return -self.bits(x)
 
     @torch.no_grad()
     def calibrate(self, x: Tensor, noise: Tensor) -> None:
-        """Sets scales and shifts of all steps by a batch of images."""
+        """Set scales and shifts of all steps by a batch of images."""
         h = (ALPHA + (1 - 2 * ALPHA) * _dequantised(fitted(x, self.native), noise)).logit()
         for level in range(len(self.shapes)):
             h = pixel_unshuffle(h, 2)
@@ -234,11 +234,11 @@ class Flow(Prior):
         self.flip = flip
 
     def network(self, spec: InputSpec) -> FlowNetworks:
-        """Returns the untrained flow."""
+        """Return the untrained flow."""
         return FlowNetworks(spec.shape, self.levels, self.depth, self.width)
 
     def train(self, network: LatentPrior, data: PriorData, seed: int, device: torch.device) -> None:
-        """Raises the likelihood of the public images."""
+        """Raise the likelihood of the public images."""
         assert isinstance(network, FlowNetworks)
         draws = generator(derive(seed, "flow"), device)
         flip = data.spec.mirrored if self.flip is None else self.flip
@@ -255,10 +255,10 @@ class Flow(Prior):
 
 
 def _dequantised(x: Tensor, noise: Tensor | float) -> Tensor:
-    """Returns images in [0, 1] as pixels in (0, 1) that are spread over 256 levels."""
+    """Return images in [0, 1] as pixels in (0, 1) that are spread over 256 levels."""
     return (255 * x + noise) / 256
 
 
 def _up(size: int, multiple: int) -> int:
-    """Returns the next multiple."""
+    """Return the next multiple."""
     return -(-size // multiple) * multiple

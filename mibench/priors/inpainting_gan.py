@@ -104,7 +104,7 @@ class InpaintingGanNetworks(InpaintingPrior):
         return nn.ModuleList([self.context, self.identity, self.paint])
 
     def fill(self, masked: Tensor, hole: Tensor, z: Tensor) -> Tensor:
-        """Returns completed images of shape ``(N, C, H, W)`` in [0, 1]."""
+        """Return completed images of shape ``(N, C, H, W)`` in [0, 1]."""
         seen = torch.where(hole, self.mean_pixel, masked)
         given = torch.cat([seen, hole.to(seen).expand(len(seen), -1, -1, -1)], 1)
         branches = [self.context(fitted(given, (self.side, self.side))), self.identity(z)]
@@ -112,26 +112,26 @@ class InpaintingGanNetworks(InpaintingPrior):
         return torch.where(hole, made, masked)
 
     def features(self, x: Tensor) -> Tensor:
-        """Returns what the global critic computes below its last layer, shape ``(N, channels, 4, 4)``."""
+        """Return what the global critic computes below its last layer, shape ``(N, channels, 4, 4)``."""
         features: Tensor = self.judge[:-1](fitted(x, (self.side, self.side)))
         return features
 
     def critic(self, x: Tensor) -> Tensor:
-        """Returns the global critic's score, shape ``(N,)``."""
+        """Return the global critic's score, shape ``(N,)``."""
         score: Tensor = self.judge[-1](self.features(x))
         return score.flatten(1).mean(1)
 
     def patch(self, x: Tensor, window: tuple[slice, slice]) -> Tensor:
-        """Returns a window of images, of those resized where they have another size than the critics'."""
+        """Return a window of images, of those resized where they have another size than the critics'."""
         return fitted(x, (self.side, self.side))[..., window[0], window[1]]
 
     def patch_critic(self, patches: Tensor) -> Tensor:
-        """Returns the local critic's score of windows, shape ``(N,)``."""
+        """Return the local critic's score of windows, shape ``(N,)``."""
         score: Tensor = self.local_judge(patches)
         return score.flatten(1).mean(1)
 
     def local_critic(self, x: Tensor, draws: torch.Generator) -> Tensor:
-        """Returns the local critic's score of one random window, shape ``(N,)``."""
+        """Return the local critic's score of one random window, shape ``(N,)``."""
         return self.patch_critic(self.patch(x, random_window(self.side, self.window, draws)))
 
 
@@ -189,12 +189,12 @@ class InpaintingGan(Prior):
         self.flip = flip
 
     def network(self, spec: InputSpec) -> InpaintingGanNetworks:
-        """Returns the untrained networks."""
+        """Return the untrained networks."""
         refuse_oblong(f"prior={self.card.name}", spec)
         return InpaintingGanNetworks(spec.shape, self.latent_dim, self.width)
 
     def train(self, network: LatentPrior, data: PriorData, seed: int, device: torch.device) -> None:
-        """Trains generator and critics on the public images."""
+        """Train generator and critics on the public images."""
         assert isinstance(network, InpaintingGanNetworks)
         draws, windows = generator(derive(seed, "inpainting_gan"), device), generator(derive(seed, "windows"))
         flip = data.spec.mirrored if self.flip is None else self.flip
@@ -235,6 +235,6 @@ class InpaintingGan(Prior):
 
 
 def _encoding(before: int, after: int, kernel: int = 3, stride: int = 1, dilation: int = 1) -> nn.Sequential:
-    """Returns a convolution, rectified and then normalised, as the authors do."""
+    """Return a convolution, rectified and then normalised, as the authors do."""
     padding = dilation * (kernel // 2)
     return nn.Sequential(nn.Conv2d(before, after, kernel, stride, padding, dilation), nn.ReLU(), nn.BatchNorm2d(after))

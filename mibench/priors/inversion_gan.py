@@ -53,7 +53,7 @@ class Closeness(nn.Module):
         self.weight = nn.Parameter(torch.randn(kernels, features, kernel_dim))
 
     def forward(self, features: Tensor) -> Tensor:
-        """Returns the closeness of features ``(N, F)`` to the rest of their batch, ``(N, kernels)``; 0 in use."""
+        """Return the closeness of features ``(N, F)`` to the rest of their batch, ``(N, kernels)``; 0 in use."""
         if not self.training:
             return features.new_zeros(len(features), len(self.weight))
         seen = features @ self.weight
@@ -98,21 +98,21 @@ class InversionGanNetworks(DcganPrior):
         self.initialise()
 
     def features(self, x: Tensor) -> Tensor:
-        """Returns the features of images below the class head, shape ``(N, F)``."""
+        """Return the features of images below the class head, shape ``(N, F)``."""
         features: Tensor = self.judge["features"](self.native(x))
         return features
 
     def logits(self, x: Tensor) -> Tensor:
-        """Returns one logit per class of the target, shape ``(N, classes)``."""
+        """Return one logit per class of the target, shape ``(N, classes)``."""
         return self.classify(self.features(x))
 
     def classify(self, features: Tensor) -> Tensor:
-        """Returns the class logits of features."""
+        """Return the class logits of features."""
         logits: Tensor = self.judge["head"](torch.cat([features, self.judge["closeness"](features)], 1))
         return logits
 
     def critic(self, x: Tensor) -> Tensor:
-        """Returns the log-probability that images are real, :math:`s - softplus(s)`, shape ``(N,)``."""
+        """Return the log-probability that images are real, :math:`s - softplus(s)`, shape ``(N,)``."""
         return logsigmoid(self.logits(x).logsumexp(1))
 
 
@@ -174,14 +174,14 @@ class InversionGan(Prior):
         self.flip = flip
 
     def network(self, spec: InputSpec) -> InversionGanNetworks:
-        """Returns the untrained networks."""
+        """Return the untrained networks."""
         refuse_oblong(f"prior={self.card.name}", spec)
         return InversionGanNetworks(
             spec.shape, spec.classes, self.latent_dim, self.width, self.kernels, self.kernel_dim
         )
 
     def train(self, network: LatentPrior, data: PriorData, seed: int, device: torch.device) -> None:
-        """Trains generator and discriminator on the public images and the target's labels of them."""
+        """Train generator and discriminator on the public images and the target's labels of them."""
         assert isinstance(network, InversionGanNetworks) and data.view is not None
         draws = generator(derive(seed, "inversion_gan"), device)
         flip = data.spec.mirrored if self.flip is None else self.flip
@@ -204,7 +204,7 @@ class InversionGan(Prior):
             step_along(adam_g, self._maker_loss(network, real, draws), network.makers)
 
     def _maker_loss(self, network: InversionGanNetworks, real: Tensor, draws: torch.Generator) -> Tensor:
-        """Returns the generator's loss: the distance of mean features, and the entropy of generated classes."""
+        """Return the generator's loss: the distance of mean features, and the entropy of generated classes."""
         features = network.features(network.generate(network.sample_latent(self.batch_size, draws)))
         apart = (features.mean(0) - network.features(real).detach().mean(0)).abs().mean()
         chances = network.classify(features).log_softmax(1)

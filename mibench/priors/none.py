@@ -25,4 +25,4 @@ class NoPrior(Prior):
         raise NotGrantedError("The cell has no prior; set prior=wgan_gp.")
 
     def train(self, network: LatentPrior, data: PriorData, seed: int, device: torch.device) -> None:
-        """Does nothing."""
+        """Do nothing."""

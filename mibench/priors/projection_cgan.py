@@ -65,7 +65,7 @@ class ClassNorm(nn.Module):
         nn.init.zeros_(self.bias.weight)
 
     def forward(self, h: Tensor, labels: Tensor) -> Tensor:
-        """Returns normalised features ``(N, channels, h, w)`` for class ids ``(N,)``."""
+        """Return normalised features ``(N, channels, h, w)`` for class ids ``(N,)``."""
         result: Tensor = self.gain(labels)[:, :, None, None] * self.norm(h) + self.bias(labels)[:, :, None, None]
         return result
 
@@ -80,7 +80,7 @@ class GrowingBlock(nn.Module):
         self.shortcut = _conv(before, after, 1)
 
     def forward(self, h: Tensor, labels: Tensor) -> Tensor:
-        """Returns features of twice the size."""
+        """Return features of twice the size."""
         inner = self.convs[0](interpolate(relu(self.norms[0](h, labels)), scale_factor=2))
         inner = self.convs[1](relu(self.norms[1](inner, labels)))
         result: Tensor = inner + self.shortcut(interpolate(h, scale_factor=2))
@@ -104,7 +104,7 @@ class ShrinkingBlock(nn.Module):
         self.shortcut = spectral_norm(_conv(before, after, 1))
 
     def forward(self, h: Tensor) -> Tensor:
-        """Returns features of half the size."""
+        """Return features of half the size."""
         inner = self.convs[1](relu(self.convs[0](h if self.first else relu(h))))
         return avg_pool2d(inner, 2) + avg_pool2d(self.shortcut(h), 2)
 
@@ -150,14 +150,14 @@ class ProjectionCganNetworks(ClassPrior):
         return nn.ModuleList([self.judge, self.real, self.of_class])
 
     def generate_class(self, z: Tensor, labels: Tensor) -> Tensor:
-        """Returns images of shape ``(N, C, H, W)`` in [0, 1]."""
+        """Return images of shape ``(N, C, H, W)`` in [0, 1]."""
         h = self.seed_map(z).unflatten(1, (-1, 4, 4))
         for block in self.grow:
             h = block(h, labels)
         return fitted((self.paint(h) + 1) / 2, self.size).clamp(0, 1)
 
     def critic_class(self, x: Tensor, labels: Tensor) -> Tensor:
-        """Returns the discriminator's score of images in [0, 1], shape ``(N,)``."""
+        """Return the discriminator's score of images in [0, 1], shape ``(N,)``."""
         h = self.judge(2 * fitted(x, (self.native, self.native)) - 1).sum((2, 3))
         score: Tensor = self.real(h)[:, 0] + (self.of_class(labels) * h).sum(1)
         return score
@@ -215,12 +215,12 @@ class ProjectionCgan(Prior):
         self.flip = flip
 
     def network(self, spec: InputSpec) -> ProjectionCganNetworks:
-        """Returns the untrained networks."""
+        """Return the untrained networks."""
         refuse_oblong("prior=projection_cgan", spec)
         return ProjectionCganNetworks(spec.shape, spec.classes, self.latent_dim, self.width)
 
     def train(self, network: LatentPrior, data: PriorData, seed: int, device: torch.device) -> None:
-        """Labels public images with the victim's scores and trains generator and discriminator on them."""
+        """Label public images with the victim's scores and train generator and discriminator on them."""
         assert isinstance(network, ProjectionCganNetworks) and data.view is not None
         view, draws = data.view, generator(derive(seed, "projection_cgan"), device)
         views = gentle(data.spec.mirrored if self.flip is None else self.flip)
@@ -251,7 +251,7 @@ class ProjectionCgan(Prior):
 
     @torch.no_grad()
     def labelled(self, public: Tensor, view: WhiteBoxView) -> Examples:
-        """Returns for each class the ``top`` public images that the victim scores highest, labelled with it.
+        """Return for each class the ``top`` public images that the victim scores highest, labelled with it.
 
         Raises:
             UserError: If there are fewer public images.
@@ -268,7 +268,7 @@ class ProjectionCgan(Prior):
 
 
 def _conv(before: int, after: int, kernel: int) -> nn.Conv2d:
-    """Returns a convolution that keeps the size; 3x3 ones, before a rectifier, start with a gain of sqrt(2)."""
+    """Return a convolution that keeps the size; 3x3 ones, before a rectifier, start with a gain of sqrt(2)."""
     conv = nn.Conv2d(before, after, kernel, padding=kernel // 2)
     nn.init.xavier_uniform_(conv.weight, math.sqrt(2) if kernel == 3 else 1.0)
     return conv

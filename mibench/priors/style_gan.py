@@ -100,13 +100,13 @@ class StyleGan(Prior):
         self.flip = flip
 
     def network(self, spec: InputSpec) -> StyleNetworks:
-        """Returns the untrained networks."""
+        """Return the untrained networks."""
         refuse_oblong("prior=style_gan", spec)
         sizes = {"latent_dim": self.latent_dim, "w_dim": self.w_dim, "layers": self.layers}
         return StyleNetworks("style_gan", spec.shape, **sizes, base=self.base, width=self.width)
 
     def train(self, network: LatentPrior, data: PriorData, seed: int, device: torch.device) -> None:
-        """Trains generator and discriminator on the public images, then leaves the averaged generator in place."""
+        """Train generator and discriminator on the public images, then leaves the averaged generator in place."""
         assert isinstance(network, StyleNetworks)
         draws = generator(derive(seed, "style_gan"), device)
         flip = data.spec.mirrored if self.flip is None else self.flip
@@ -135,7 +135,7 @@ class StyleGan(Prior):
             network.mean_style.copy_(network.mapping(network.sample_latent(MEAN_OVER, draws)).mean(0))
 
     def _fake(self, network: StyleNetworks, draws: torch.Generator) -> Tensor:
-        """Returns generated images, not clipped."""
+        """Return generated images, not clipped."""
         ws, others = (network.styles(network.sample_latent(self.batch_size, draws)) for _ in range(2))
         mixed = torch.rand(self.batch_size, 1, generator=draws, device=draws.device) < self.mixing
         cut = torch.randint(1, network.num_ws, (self.batch_size, 1), generator=draws, device=draws.device)
@@ -144,7 +144,7 @@ class StyleGan(Prior):
 
 
 def squared_slope(network: StyleNetworks, real: Tensor) -> Tensor:
-    """Returns the mean squared norm of the discriminator's gradient at real images, in its own range."""
+    """Return the mean squared norm of the discriminator's gradient at real images, in its own range."""
     images = (2 * real - 1).requires_grad_(True)
     scores = network.critic(0.5 + images / 2)
     (slope,) = torch.autograd.grad(scores.sum(), images, create_graph=True)
@@ -153,6 +153,6 @@ def squared_slope(network: StyleNetworks, real: Tensor) -> Tensor:
 
 @torch.no_grad()
 def _move(kept: nn.Module, trained: nn.Module, stay: float) -> None:
-    """Moves the kept parameters towards the trained ones, of which ``1 - stay`` enters."""
+    """Move the kept parameters towards the trained ones, of which ``1 - stay`` enters."""
     for old, new in zip(kept.parameters(), trained.parameters(), strict=True):
         old.lerp_(new, 1 - stay)

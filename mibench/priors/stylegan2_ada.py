@@ -90,7 +90,7 @@ class StyleGan2AdaNetworks(StyleGenerator):
         self.chunk = max(1, 256 * 64**2 // self.native**2)
 
     def finish(self, state: StyleState) -> Tensor:
-        """Returns images ``(N, C, H, W)`` of the dataset's size, nominally in [0, 1], not clipped."""
+        """Return images ``(N, C, H, W)`` of the dataset's size, nominally in [0, 1], not clipped."""
         assert state.image is not None
         first = (self.native - self.crop) // 2
         image = 0.5 + state.image[:, :, first : first + self.crop, first : first + self.crop] / 2
@@ -145,7 +145,7 @@ class StyleGan2Ada(Prior):
             raise UserError(f"prior.weights={weights} is not a file; {EXPORT}.")
 
     def network(self, spec: InputSpec) -> StyleGan2AdaNetworks:
-        """Returns the generator, with its weights.
+        """Return the generator, with its weights.
 
         Raises:
             UserError: If the file holds no such generator, or its images cannot be brought to the dataset's size.
@@ -176,11 +176,11 @@ class StyleGan2Ada(Prior):
         return network
 
     def train(self, network: LatentPrior, data: PriorData, seed: int, device: torch.device) -> None:
-        """Does nothing."""
+        """Do nothing."""
 
 
 def read(weights: str) -> tuple[dict[str, Tensor], float | None]:
-    """Returns the tensors of an exported generator by their official names, and the bound of its layers' values.
+    """Return the tensors of an exported generator by their official names, and the bound of its layers' values.
 
     Raises:
         UserError: If the file is none.
@@ -209,7 +209,7 @@ def read(weights: str) -> tuple[dict[str, Tensor], float | None]:
 
 
 def renamed(official: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Returns tensors under our names for the official ones, from the smallest block on; unknown names stay."""
+    """Return tensors under our names for the official ones, from the smallest block on; unknown names stay."""
 
     def ours(name: str) -> str:
         if name == "mapping.w_avg":

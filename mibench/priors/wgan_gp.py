@@ -13,6 +13,8 @@ of up- and down-sampling blocks follows the size.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
 from mibench.card import PriorCard
@@ -25,20 +27,9 @@ from mibench.priors.base import Prior, PriorData
 from mibench.seeding import derive, generator
 
 
+@dataclass(kw_only=True, eq=False)
 class WganGp(Prior):
-    """WGAN-GP on the attacker's public images.
-
-    Args:
-        iterations: Generator steps; the authors' 120 epochs of 30,000 images, one in five steps, make 11,250.
-        latent_dim: Dimension of z.
-        width: Channels next to the image.
-        batch_size: Images per step.
-        lr: Adam's learning rate for both networks.
-        n_critic: Critic steps per generator step.
-        penalty: Weight of the gradient penalty.
-        flip: Whether public images are mirrored at random; None mirrors where the dataset says that a mirrored image
-            shows the same class.
-    """
+    """WGAN-GP on the attacker's public images."""
 
     card = PriorCard(
         name="wgan_gp",
@@ -50,34 +41,30 @@ class WganGp(Prior):
         fidelity="official",
     )
 
-    def __init__(
-        self,
-        *,
-        iterations: Count = 11_250,
-        latent_dim: Count = 100,
-        width: Count = 64,
-        batch_size: Count = 64,
-        lr: Positive = 2e-4,
-        n_critic: Count = 5,
-        penalty: NonNegative = 10.0,
-        flip: bool | None = None,
-    ) -> None:
-        self.iterations = iterations
-        self.latent_dim = latent_dim
-        self.width = width
-        self.batch_size = batch_size
-        self.lr = lr
-        self.n_critic = n_critic
-        self.penalty = penalty
-        self.flip = flip
+    iterations: Count = 11_250
+    """Generator steps; the authors' 120 epochs of 30,000 images, one in five steps, make 11,250."""
+    latent_dim: Count = 100
+    """Dimension of z."""
+    width: Count = 64
+    """Channels next to the image."""
+    batch_size: Count = 64
+    """Images per step."""
+    lr: Positive = 2e-4
+    """Adam's learning rate for both networks."""
+    n_critic: Count = 5
+    """Critic steps per generator step."""
+    penalty: NonNegative = 10.0
+    """Weight of the gradient penalty."""
+    flip: bool | None = None
+    """Whether public images are mirrored at random; null: where a mirrored image shows the same class."""
 
     def network(self, spec: InputSpec) -> WganGpNetworks:
-        """Returns the untrained networks."""
+        """Return the untrained networks."""
         refuse_oblong(f"prior={self.card.name}", spec)
         return WganGpNetworks(spec.shape, self.latent_dim, self.width)
 
     def train(self, network: LatentPrior, data: PriorData, seed: int, device: torch.device) -> None:
-        """Trains generator and critic on the public images."""
+        """Train generator and critic on the public images."""
         assert isinstance(network, WganGpNetworks)
         draws = generator(derive(seed, "wgan_gp"), device)
         flip = data.spec.mirrored if self.flip is None else self.flip

@@ -11,6 +11,7 @@ from mibench.access import Ledger, View
 from mibench.card import SettingCard
 from mibench.data import Examples, Population, Split
 from mibench.defenses.base import Customer, Defense, DefenseContext
+from mibench.options import Options
 from mibench.victim import Blueprint, Victim, Workshop, defender_context, train_central
 
 
@@ -52,11 +53,11 @@ class Scene:
     learner: Mapping[str, Any] = field(default_factory=dict)
 
     def context(self, train: Examples) -> DefenseContext:
-        """Returns what the defense's hooks are given for a victim trained on ``train``."""
+        """Return what the defense's hooks are given for a victim trained on ``train``."""
         return defender_context(self.split, train, self.workshop, self.seed)
 
     def train(self, population: Population, key: Mapping[str, Any], label: str, cut: int | None = None) -> Victim:
-        """Returns the target trained by one owner on ``population``: see :func:`mibench.victim.train_central`."""
+        """Return the target trained by one owner on ``population``: see :func:`mibench.victim.train_central`."""
         return train_central(
             self.blueprint,
             population,
@@ -71,10 +72,11 @@ class Scene:
         )
 
 
-class Setting(ABC):
+class Setting(Options, ABC):
     """A setting: trains the victim and grants a view of it."""
 
     card: ClassVar[SettingCard]
+    block: ClassVar[str] = "setting"
 
     @property
     def message_size(self) -> int:
@@ -82,15 +84,15 @@ class Setting(ABC):
         return 0
 
     def described(self) -> Sequence[str]:
-        """Returns what a reader must know of how the victim was trained and observed, a sentence each."""
+        """Return what a reader must know of how the victim was trained and observed, a sentence each."""
         return ()
 
     @abstractmethod
     def train(self, scene: Scene, population: Population, label: str) -> Victim:
-        """Returns the victim trained on ``population`` (private, or held-out for the control)."""
+        """Return the victim trained on ``population`` (private, or held-out for the control)."""
 
     @abstractmethod
     def observe(
         self, scene: Scene, victim: Victim, population: Population, access: str, count: int, ledger: Ledger
     ) -> Observation:
-        """Returns the view that ``access`` grants, with ``count`` observed messages where messages are sent."""
+        """Return the view that ``access`` grants, with ``count`` observed messages where messages are sent."""

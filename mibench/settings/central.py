@@ -25,14 +25,14 @@ class Central(Setting):
     )
 
     def train(self, scene: Scene, population: Population, label: str) -> Victim:
-        """Returns the victim, from the store where it is there."""
+        """Return the victim, from the store where it is there."""
         key = {"role": "victim", "setting": self.card.name, "defense": dict(scene.defense_key)}
         return scene.train(population, key, label)
 
     def observe(
         self, scene: Scene, victim: Victim, population: Population, access: str, count: int, ledger: Ledger
     ) -> Observation:
-        """Returns the view of the finished model."""
+        """Return the view of the finished model."""
         device, customer = scene.workshop.device, Customer()
 
         def ask(x: Tensor) -> Tensor:
@@ -53,7 +53,7 @@ class Central(Setting):
 
 
 def _saliency(victim: Victim, x: Tensor) -> Tensor:
-    """Returns the input-gradient saliency of the top class (Simonyan et al., 2014)."""
+    """Return the input-gradient saliency of the top class (Simonyan et al., 2014)."""
     with torch.enable_grad():
         x = x.detach().requires_grad_(True)
         top = victim.module(x).max(1).values.sum()

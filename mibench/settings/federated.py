@@ -59,7 +59,7 @@ class PersonalVictim(Victim):
     clients: Sequence[Classifier] = ()
 
     def answer(self, x: Tensor, customer: Customer | None) -> Tensor:
-        """Returns what the clients' models answer, each to its share of the examples, shape ``(N, classes)``."""
+        """Return what the clients' models answer, each to its share of the examples, shape ``(N, classes)``."""
         count = len(self.clients)
         parts = [model.predict_proba(x[number::count]) for number, model in enumerate(self.clients[: len(x)])]
         answers = parts[0].new_empty(len(x), parts[0].shape[1])
@@ -137,7 +137,7 @@ class Federated(Setting):
         return self.batch_size * self.clients_per_message
 
     def described(self) -> Sequence[str]:
-        """Returns a sentence on the messages and the global model's age."""
+        """Return a sentence on the messages and the global model's age."""
         steps = self.local.steps(self.batch_size)
         what = f"the difference that {steps} local steps make" if self.deltas else "one gradient"
         shared = f", the mean of {self.clients_per_message} clients" if self.clients_per_message > 1 else ""
@@ -157,7 +157,7 @@ class Federated(Setting):
         return 1.0 if self.deltas else self.lr
 
     def train(self, scene: Scene, population: Population, label: str) -> Victim:
-        """Returns the global model before the attacked round, with the clients' defense states."""
+        """Return the global model before the attacked round, with the clients' defense states."""
         if scene.split.captured is not None:
             return self._captured_model(scene)
         spec = dataclasses.replace(scene.split.spec, classes=int(population.train.y.max()) + 1)
@@ -201,7 +201,7 @@ class Federated(Setting):
     def observe(
         self, scene: Scene, victim: Victim, population: Population, access: str, count: int, ledger: Ledger
     ) -> Observation:
-        """Returns the first ``count`` messages of the attacked round, and the batches behind them as the secret."""
+        """Return the first ``count`` messages of the attacked round, and the batches behind them as the secret."""
         if scene.split.captured is not None:
             return self._captured_message(scene, victim, scene.split.captured, ledger)
         wanted = count * self.clients_per_message
@@ -239,7 +239,7 @@ class Federated(Setting):
         return Observation(view, secret)
 
     def _captured_model(self, scene: Scene) -> Victim:
-        """Returns the user's model, which is not trained.
+        """Return the user's model, which is not trained.
 
         Raises:
             UserError: If the target has no weights, or the defense would have had a part in the update.
@@ -260,7 +260,7 @@ class Federated(Setting):
         return Victim(model, scene.defense, scene.split.spec, key)
 
     def _captured_message(self, scene: Scene, victim: Victim, captured: Captured, ledger: Ledger) -> Observation:
-        """Returns the captured update as the one message."""
+        """Return the captured update as the one message."""
         model = copy.deepcopy(victim.module)
         message = named_as_the_model(captured.update, model)
         if self.batch_norm == "train":
@@ -280,7 +280,7 @@ class Federated(Setting):
         return Observation(view, captured.secret)
 
     def _course(self) -> list[object]:
-        """Returns what identifies the rounds before the attacked one; nothing where there are none."""
+        """Return what identifies the rounds before the attacked one; nothing where there are none."""
         if not self.rounds:
             return []
         local = dataclasses.astuple(self.local) if self.deltas else ()
@@ -288,7 +288,7 @@ class Federated(Setting):
         return [self.rounds, self.clients, self.batch_size, self.lr, *local, *modes]
 
     def _broadcast(self, scene: Scene, population: Population, label: str) -> Classifier:
-        """Returns the global model before round 0."""
+        """Return the global model before round 0."""
         spec = dataclasses.replace(scene.split.spec, classes=int(population.train.y.max()) + 1)
         context = scene.context(population.train)
         model = initial_model(scene.blueprint, spec, scene.defense, context).eval()
@@ -317,7 +317,7 @@ class Federated(Setting):
         number: int,
         states: dict[int, dict[str, Tensor]],
     ) -> list[Update]:
-        """Returns the messages that the server sees in round ``number``; changes ``states``."""
+        """Return the messages that the server sees in round ``number``; changes ``states``."""
         shared: list[Update] = []
         for client in range(self.clients):
             drawn = self._batch(scene, population, number, client).to(scene.workshop.device)
@@ -341,7 +341,7 @@ class Federated(Setting):
     def _local_model(
         self, scene: Scene, context: DefenseContext, model: Classifier, client: int, state: Mapping[str, Tensor]
     ) -> Classifier:
-        """Returns the model that a client begins a round with: the global one, with its own personal parameters."""
+        """Return the model that a client begins a round with: the global one, with its own personal parameters."""
         names = personal_names(model, scene.defense)
         if not names:
             return model
@@ -357,11 +357,11 @@ class Federated(Setting):
         return local
 
     def _progress(self, number: int) -> float:
-        """Returns which share of the training lies behind round ``number``; all of it where it was pooled."""
+        """Return which share of the training lies behind round ``number``; all of it where it was pooled."""
         return number / (self.rounds + 1) if self.pooled_epochs == 0 else 1.0
 
     def _transcript(self, scene: Scene, population: Population) -> Transcript:
-        """Returns what an eavesdropper has gathered before the attacked round, by running the rounds again."""
+        """Return what an eavesdropper has gathered before the attacked round, by running the rounds again."""
         start = self._broadcast(scene, population, "eavesdropping")
         context = scene.context(population.train)
         model, rounds = copy.deepcopy(start), []
@@ -375,18 +375,18 @@ class Federated(Setting):
         return Transcript(start, rounds, self._server_lr)
 
     def _share(self, scene: Scene, population: Population, client: int) -> Tensor:
-        """Returns the rows of the training data that a client owns; no two clients have one in common."""
+        """Return the rows of the training data that a client owns; no two clients have one in common."""
         order = torch.randperm(len(population.train), generator=generator(derive(scene.seed, "shares")))
         return order[client :: self.clients]
 
     def _own(self, scene: Scene, context: DefenseContext, population: Population, client: int) -> DefenseContext:
-        """Returns the context of one client's hooks: it owns its share of the data, and draws for itself."""
+        """Return the context of one client's hooks: it owns its share of the data, and draw for itself."""
         share = population.train[self._share(scene, population, client)].to(context.device)
         owned = dataclasses.replace(context.data, train=share)
         return dataclasses.replace(context, data=owned, seed=derive(context.seed, "client", client))
 
     def _batch(self, scene: Scene, population: Population, number: int, client: int) -> Examples:
-        """Returns the batch of one client in one round; clients own disjoint shares of the training data."""
+        """Return the batch of one client in one round; clients own disjoint shares of the training data."""
         train = population.train
         share = self._share(scene, population, client)
         order = share[torch.randperm(len(share), generator=generator(derive(scene.seed, "batch", number, client)))]
@@ -410,7 +410,7 @@ def client_update(
     own_statistics: bool,
     progress: float = 0.0,
 ) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Returns what one client has learned, and the running statistics that its batches leave.
+    """Return what one client has learned, and the running statistics that its batches leave.
 
     Args:
         model: The global model, which stays as it is.
@@ -444,12 +444,12 @@ def client_update(
 
 
 def personal_names(model: Classifier, defense: Defense) -> list[str]:
-    """Returns the names of the parameters that every client has for itself."""
+    """Return the names of the parameters that every client has for itself."""
     return [name for name, _ in model.named_parameters() if defense.personal(name)]
 
 
 def named_as_the_model(update: Mapping[str, Tensor], model: Classifier) -> dict[str, Tensor]:
-    """Returns a captured update by the names that ``model`` has for its parameters, in its order.
+    """Return a captured update by the names that ``model`` has for its parameters, in its order.
 
     Raises:
         UserError: If a tensor is missing, unknown or of another shape.

@@ -63,13 +63,13 @@ class SplitLearning(Setting):
         return self.batch_size
 
     def described(self) -> Sequence[str]:
-        """Returns a sentence on the cut and on what clients send."""
+        """Return a sentence on the cut and on what clients send."""
         times = f", {self.sends} times" if self.sends > 1 else ""
         inputs = f"{self.batch_size} inputs" if self.batch_size > 1 else "one input"
         return [f"A client sends what stage {self.cut} of the network makes of {inputs}{times}."]
 
     def train(self, scene: Scene, population: Population, label: str) -> Victim:
-        """Returns the victim, from the store where it is there; undefended it is that of the setting ``central``."""
+        """Return the victim, from the store where it is there; undefended it is that of the setting ``central``."""
         key: dict[str, Any] = {"role": "victim", "setting": "central", "defense": dict(scene.defense_key)}
         if scene.defense_key:  # a defense may act at the cut
             key |= {"setting": [self.card.name, self.card.revision], "cut": self.cut}
@@ -78,7 +78,7 @@ class SplitLearning(Setting):
     def observe(
         self, scene: Scene, victim: Victim, population: Population, access: str, count: int, ledger: Ledger
     ) -> Observation:
-        """Returns what the first ``count`` clients send, and their inputs as the secret."""
+        """Return what the first ``count`` clients send, and their inputs as the secret."""
         if access != "features":
             raise UserError(f"Setting 'split' does not offer access '{access}'.")
         train, wanted = population.train, count * self.batch_size
@@ -114,7 +114,7 @@ class SplitLearning(Setting):
         return Observation(view, secret)
 
     def _untrained(self, scene: Scene, victim: Victim, population: Population, seed: int) -> nn.Module:
-        """Returns the client's part with weights drawn from ``seed``, which the victim never had.
+        """Return the client's part with weights drawn from ``seed``, which the victim never had.
 
         Raises:
             IncompatibleCellError: If the architecture comes with its weights.

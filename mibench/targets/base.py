@@ -29,10 +29,10 @@ class Target(Classifier):
         self.spec = spec
 
     def adapt(self, x: Tensor) -> None:
-        """Takes from the training inputs what the architecture needs before training (scales of columns)."""
+        """Take from the training inputs what the architecture needs before training (scales of columns)."""
 
 
 def centred(spec: InputSpec) -> Normalise:
-    """Returns the normalisation of images in [0, 1] to [-1, 1]."""
+    """Return the normalisation of images in [0, 1] to [-1, 1]."""
     half = torch.full((spec.shape[0],), 0.5)
     return Normalise(half, half)

@@ -100,12 +100,12 @@ class Checkpoint(Target):
         return self.trunk.inner
 
     def forward(self, x: Tensor) -> Tensor:
-        """Returns the foreign module's own output for the normalised input."""
+        """Return the foreign module's own output for the normalised input."""
         logits: Tensor = self.trunk.inner(self.normalise(x))
         return logits
 
     def forward_with_blocks(self, x: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """Returns logits and the feature from one forward pass."""
+        """Return logits and the feature from one forward pass."""
         logits, feature = self.trunk.both(self.normalise(x))
         return logits, (feature,)
 
@@ -157,7 +157,7 @@ class _Trunk(nn.Module):
         self.features = features
 
     def both(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Returns logits and feature."""
+        """Return logits and feature."""
         seen: list[Any] = []
         if self.features is None:
             handle = self.inner.get_submodule(self.head).register_forward_pre_hook(
@@ -181,7 +181,7 @@ class _Trunk(nn.Module):
 
 
 def _probe(inner: nn.Module, x: Tensor, spec: InputSpec) -> tuple[str, Tensor]:
-    """Runs the module once and returns the name of its last layer and its logits.
+    """Run the module once and return the name of its last layer and its logits.
 
     The last layer is the last linear one that runs, or the last one with weights where none is linear.
     """
@@ -214,13 +214,13 @@ def _probe(inner: nn.Module, x: Tensor, spec: InputSpec) -> tuple[str, Tensor]:
 
 
 def _same(one: nn.Module, other: nn.Module) -> bool:
-    """Returns whether two modules have the same weights in every layer but the last, biases and the like aside."""
+    """Return whether two modules have the same weights in every layer but the last, biases and the like aside."""
     weights = [[p for p in module.parameters() if p.dim() > 1][:-1] for module in (one, other)]
     return bool(weights[0]) and all(torch.equal(a, b) for a, b in zip(*weights, strict=True))
 
 
 def _resized(inner: nn.Module, name: str, classes: int) -> bool:
-    """Replaces the linear layer ``name`` by a fresh one of ``classes`` outputs; returns whether it was linear."""
+    """Replace the linear layer ``name`` by a fresh one of ``classes`` outputs; return whether it was linear."""
     layer = inner.get_submodule(name)
     if not isinstance(layer, nn.Linear) or not name:
         return False

@@ -45,6 +45,6 @@ class FaceNet64(Target):
         self.head = nn.Linear(EMBEDDING, spec.classes)
 
     def pool(self, last: Tensor) -> Tensor:
-        """Returns the embedding, shape ``(N, 512)``."""
+        """Return the embedding, shape ``(N, 512)``."""
         embedding: Tensor = self.embedding(last)
         return embedding

@@ -34,12 +34,12 @@ class RecordEncoder(nn.Module):
         self.width = sum(len(column.values) if column.categorical else 1 for column in columns)
 
     def fit(self, records: Tensor) -> None:
-        """Takes mean and deviation of the numeric columns from records of shape ``(N, columns)``."""
+        """Take mean and deviation of the numeric columns from records of shape ``(N, columns)``."""
         self.mean.copy_(records.float().mean(0))
         self.std.copy_(records.float().std(0).clamp_min(1e-6))
 
     def forward(self, records: Tensor) -> Tensor:
-        """Returns features of shape ``(N, width)`` for records of shape ``(N, columns)``."""
+        """Return features of shape ``(N, width)`` for records of shape ``(N, columns)``."""
         parts = []
         for index, column in enumerate(self.columns):
             value = records[:, index]
@@ -75,6 +75,6 @@ class Mlp(Target):
         self.head = nn.Linear(widths[-1], spec.classes)
 
     def adapt(self, x: Tensor) -> None:
-        """Takes the numeric columns' scale from the training records."""
+        """Take the numeric columns' scale from the training records."""
         if isinstance(self.normalise, RecordEncoder):
             self.normalise.fit(x)

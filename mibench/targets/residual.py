@@ -52,5 +52,5 @@ class Residual(Target):
         self.head = nn.Linear(widths[-1], spec.classes)
 
     def pool(self, last: Tensor) -> Tensor:
-        """Returns the spatial mean of the last block."""
+        """Return the spatial mean of the last block."""
         return last.mean((2, 3))

@@ -41,5 +41,5 @@ class ResNet18(Target):
         self.head = net.fc
 
     def pool(self, last: Tensor) -> Tensor:
-        """Returns the spatial mean of the last block."""
+        """Return the spatial mean of the last block."""
         return last.mean((2, 3))

@@ -49,12 +49,12 @@ class ResNet20(Target):
                 nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
 
     def pool(self, last: Tensor) -> Tensor:
-        """Returns the spatial mean of the last block."""
+        """Return the spatial mean of the last block."""
         return last.mean((2, 3))
 
 
 def _group(before: int, after: int, stride: int) -> Iterator[nn.Module]:
-    """Yields three basic blocks, the first of which changes channels and size."""
+    """Yield three basic blocks, the first of which changes channels and size."""
     for index in range(3):
         shortcut = None
         if index == 0 and stride > 1:

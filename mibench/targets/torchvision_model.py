@@ -67,7 +67,7 @@ class TorchvisionModel(Target):
         self.train()
 
     def blocks(self, x: Tensor) -> tuple[Tensor, ...]:
-        """Returns the outputs of the outermost modules and the feature for images ``(N, C, H, W)``."""
+        """Return the outputs of the outermost modules and the feature for images ``(N, C, H, W)``."""
         seen: list[Tensor] = []
         inner = self.stages[0]
         with contextlib.ExitStack() as hooks:
@@ -92,7 +92,7 @@ class _Colour(nn.Module):
 
 
 def _points(inner: nn.Module, last: str) -> list[str]:
-    """Returns the outermost modules with weights that do not hold ``last``; those of ``features`` instead of it."""
+    """Return the outermost modules with weights that do not hold ``last``; those of ``features`` instead of it."""
     found: list[str] = []
     for name, child in inner.named_children():
         if last.partition(".")[0] == name:

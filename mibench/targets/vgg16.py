@@ -46,6 +46,6 @@ class Vgg16(Target):
         self.head = nn.Linear(512 * height * width, spec.classes)
 
     def pool(self, last: Tensor) -> Tensor:
-        """Returns the batch-normalised flat feature."""
+        """Return the batch-normalised flat feature."""
         feature: Tensor = self.bn(last.flatten(1))
         return feature

@@ -70,7 +70,7 @@ class VitTiny(Target):
                     nn.init.zeros_(module.bias)
 
     def pool(self, last: Tensor) -> Tensor:
-        """Returns the normalised class token."""
+        """Return the normalised class token."""
         feature: Tensor = self.norm(last[:, 0])
         return feature
 

@@ -17,7 +17,7 @@ _TASKS: dict[str, type[Task[Any, Any]]] = {
 
 
 def get_task(name: str) -> Task[Any, Any]:
-    """Returns the task called ``name``.
+    """Return the task called ``name``.
 
     Raises:
         UserError: If no component of that task exists yet.

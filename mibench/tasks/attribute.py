@@ -60,7 +60,7 @@ class AttributeTask(Task[AttributeGoal, AttributeTruth]):
     name = "attribute"
 
     def goal(self, assignment: Assignment) -> AttributeGoal:
-        """Returns ``budget.records`` training records without what the attacker does not know."""
+        """Return ``budget.records`` training records without what the attacker does not know."""
         split, known_columns = assignment.split, assignment.known_columns
         spec = split.spec
         names = [column.name for column in spec.columns]
@@ -82,19 +82,19 @@ class AttributeTask(Task[AttributeGoal, AttributeTruth]):
         return AttributeGoal(records, chosen.y.clone(), sensitive, len(spec.columns[sensitive].values))
 
     def blank(self, goal: AttributeGoal, spec: InputSpec) -> Reconstruction:
-        """Returns category 0 everywhere, all missing."""
+        """Return category 0 everywhere, all missing."""
         n = len(goal.records)
         return Reconstruction(torch.zeros(n, dtype=torch.long), torch.arange(n), valid=torch.zeros(n, dtype=torch.bool))
 
     def truth(self, case: Case, goal: AttributeGoal) -> AttributeTruth:
-        """Returns the sensitive column of the chosen records."""
+        """Return the sensitive column of the chosen records."""
         chosen = _chosen(case)
         return AttributeTruth(values=chosen.x[:, goal.column].long(), choices=goal.choices, **case.utility)
 
     def control(
         self, case: Case, goal: AttributeGoal, knowledge: Knowledge, result: Reconstruction
     ) -> Reconstruction | None:
-        """Returns the imputation of the sensitive column from public records alone."""
+        """Return the imputation of the sensitive column from public records alone."""
         public = case.split.public
         if public is None:
             return None

@@ -46,16 +46,16 @@ class Reconstruction:
         return ~self.valid
 
     def cpu(self) -> Reconstruction:
-        """Returns the same on the CPU, detached."""
+        """Return the same on the CPU, detached."""
         return Reconstruction(**{name: tensor.detach().cpu() for name, tensor in self.tensors().items()})
 
     def tensors(self) -> dict[str, Tensor]:
-        """Returns the tensors that are there, by name, for the store."""
+        """Return the tensors that are there, by name, for the store."""
         named = {one.name: getattr(self, one.name) for one in fields(self)}
         return {name: tensor for name, tensor in named.items() if tensor is not None}
 
     def reordered(self, order: Tensor) -> Reconstruction:
-        """Returns the entries in another order, with the targets as they stand."""
+        """Return the entries in another order, with the targets as they stand."""
         moved = {name: tensor[order] for name, tensor in self.tensors().items() if name != "target"}
         return Reconstruction(target=self.target, **moved)
 
@@ -167,38 +167,38 @@ class Task(ABC, Generic[GoalT, TruthT]):
 
     @abstractmethod
     def goal(self, assignment: Assignment) -> GoalT:
-        """Returns what the attack is asked for; holds nothing the threat model does not grant."""
+        """Return what the attack is asked for; holds nothing the threat model does not grant."""
 
     def messages(self, goal: GoalT) -> int:
-        """Returns how many independent messages of the victim the goal is about; 0 where none are sent."""
+        """Return how many independent messages of the victim the goal is about; 0 where none are sent."""
         return 0
 
     def held(self, goal: GoalT) -> Sequence[str]:
-        """Returns what identifies the private data that the goal itself shows; nothing in most tasks."""
+        """Return what identifies the private data that the goal itself shows; nothing in most tasks."""
         return ()
 
     def labels(self, case: Case) -> Tensor | None:
-        """Returns the class ids that ``knowledge.labels`` grants; None where the task has none."""
+        """Return the class ids that ``knowledge.labels`` grants; None where the task has none."""
         return None if case.secret is None else case.secret.y
 
     @abstractmethod
     def blank(self, goal: GoalT, spec: InputSpec) -> Reconstruction:
-        """Returns the answer of an attack that has nothing: every entry missing."""
+        """Return the answer of an attack that has nothing: every entry missing."""
 
     @abstractmethod
     def truth(self, case: Case, goal: GoalT) -> TruthT:
-        """Returns what the metrics compare with."""
+        """Return what the metrics compare with."""
 
     @abstractmethod
     def control(self, case: Case, goal: GoalT, knowledge: Knowledge, result: Reconstruction) -> Reconstruction | None:
-        """Returns what comes out without the leak; None where the dataset allows no control."""
+        """Return what comes out without the leak; None where the dataset allows no control."""
 
     def align(self, result: Reconstruction, truth: TruthT) -> Reconstruction:
-        """Returns ``result`` in the order of the truth, one to one; the identity where the order is given."""
+        """Return ``result`` in the order of the truth, one to one; the identity where the order is given."""
         return result
 
     def check(self, result: Reconstruction, goal: GoalT, spec: InputSpec) -> None:
-        """Refuses an answer of the wrong shape or range.
+        """Refuse an answer of the wrong shape or range.
 
         Raises:
             ValueError: If the attack returned something that its task does not allow.

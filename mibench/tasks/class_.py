@@ -52,7 +52,7 @@ class ClassTruth(Truth):
     subject: str = ""
 
     def images_of(self, label: int) -> Tensor:
-        """Returns the private training images of one class, shape ``(n, C, H, W)``."""
+        """Return the private training images of one class, shape ``(n, C, H, W)``."""
         return self.private.train.x[self.private.train.y == label]
 
 
@@ -62,7 +62,7 @@ class ClassTask(Task[ClassGoal, ClassTruth]):
     name = "class"
 
     def goal(self, assignment: Assignment) -> ClassGoal:
-        """Returns the first ``budget.targets`` private classes (all of them where there are fewer)."""
+        """Return the first ``budget.targets`` private classes (all of them where there are fewer)."""
         split, budget = assignment.split, assignment.budget
         count = min(budget.targets, split.spec.classes)
         if split.held_out is not None:
@@ -70,13 +70,13 @@ class ClassTask(Task[ClassGoal, ClassTruth]):
         return ClassGoal(torch.arange(count), budget.samples)
 
     def blank(self, goal: ClassGoal, spec: InputSpec) -> Reconstruction:
-        """Returns mid-grey images, all missing."""
+        """Return mid-grey images, all missing."""
         labels = goal.labels
         values = torch.full((len(labels), *spec.shape), 0.5, device=labels.device)
         return Reconstruction(values, labels, valid=torch.zeros(len(labels), dtype=torch.bool, device=labels.device))
 
     def truth(self, case: Case, goal: ClassGoal) -> ClassTruth:
-        """Returns the private images with the evaluation models, the public images and the victim."""
+        """Return the private images with the evaluation models, the public images and the victim."""
         return ClassTruth(
             private=case.split.private,
             public=case.split.public,
@@ -89,7 +89,7 @@ class ClassTask(Task[ClassGoal, ClassTruth]):
     def control(
         self, case: Case, goal: ClassGoal, knowledge: Knowledge, result: Reconstruction
     ) -> Reconstruction | None:
-        """Returns the same attack's result on a victim trained on held-out classes."""
+        """Return the same attack's result on a victim trained on held-out classes."""
         if case.split.held_out is None:
             return None
         return case.attack_held_out(case.split.held_out)

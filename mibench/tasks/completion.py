@@ -34,7 +34,7 @@ assert tuple(HOLES) == get_args(Hole)
 
 
 def hole_mask(name: str, height: int, width: int) -> Tensor:
-    """Returns the hole called ``name`` of images of a size: True where a pixel is hidden, shape ``(1, 1, H, W)``."""
+    """Return the hole called ``name`` of images of a size: True where a pixel is hidden, shape ``(1, 1, H, W)``."""
     mask = torch.zeros(1, 1, height, width, dtype=torch.bool)
     for top, bottom, left, right in HOLES[name]:
         rows, columns = (slice(round(a * n / 64), round(b * n / 64)) for a, b, n in
@@ -61,7 +61,7 @@ class CompletionGoal:
         return torch.arange(len(self.images), device=self.images.device)
 
     def to(self, device: torch.device) -> CompletionGoal:
-        """Returns the same goal on ``device``."""
+        """Return the same goal on ``device``."""
         return CompletionGoal(self.images.to(device), self.hole.to(device))
 
 
@@ -76,11 +76,11 @@ class CompletionTruth(InstanceTruth):
     hole: Tensor
 
     def inside(self, images: Tensor) -> Tensor:
-        """Returns the pixels inside the hole, shape ``(N, C, pixels)``."""
+        """Return the pixels inside the hole, shape ``(N, C, pixels)``."""
         return images[..., self.hole[0, 0]]
 
     def cropped(self, images: Tensor) -> Tensor:
-        """Returns the least box around the hole, shape ``(N, C, h, w)``."""
+        """Return the least box around the hole, shape ``(N, C, h, w)``."""
         rows, columns = (torch.nonzero(self.hole[0, 0].any(side)).flatten() for side in (1, 0))
         return images[..., int(rows[0]) : int(rows[-1]) + 1, int(columns[0]) : int(columns[-1]) + 1]
 
@@ -91,7 +91,7 @@ class CompletionTruth(InstanceTruth):
 
 
 def _chosen(assignment: Assignment) -> Examples:
-    """Returns ``budget.targets`` training images in random order, no class twice before every class had its turn."""
+    """Return ``budget.targets`` training images in random order, no class twice before every class had its turn."""
     train = assignment.split.private.train
     order = torch.randperm(len(train), generator=generator(derive(assignment.seed, "masked images")))
     seen: Counter[int] = Counter()
@@ -108,40 +108,40 @@ class CompletionTask(Task[CompletionGoal, CompletionTruth]):
     name = "completion"
 
     def goal(self, assignment: Assignment) -> CompletionGoal:
-        """Returns ``budget.targets`` masked training images."""
+        """Return ``budget.targets`` masked training images."""
         images = _chosen(assignment).x
         hole = hole_mask(assignment.masked_image, *images.shape[-2:])
         return CompletionGoal(images.masked_fill(hole, 0.0), hole)
 
     def held(self, goal: CompletionGoal) -> Sequence[str]:
-        """Returns the SHA-256 of the masked images."""
+        """Return the SHA-256 of the masked images."""
         return [hashlib.sha256(goal.images.contiguous().cpu().numpy().tobytes()).hexdigest()]
 
     def labels(self, case: Case) -> Tensor:
-        """Returns the class ids of the images."""
+        """Return the class ids of the images."""
         return _chosen(case).y
 
     def blank(self, goal: CompletionGoal, spec: InputSpec) -> Reconstruction:
-        """Returns the images with a mid-grey hole and class 0, all missing."""
+        """Return the images with a mid-grey hole and class 0, all missing."""
         nothing = torch.zeros(len(goal.images), dtype=torch.long, device=goal.images.device)
         images = goal.images.masked_fill(goal.hole, 0.5)
         return Reconstruction(images, goal.target, labels=nothing, valid=nothing.bool())
 
     def check(self, result: Reconstruction, goal: CompletionGoal, spec: InputSpec) -> None:
-        """Refuses, beside wrong shapes and ranges, an answer that changes a known pixel."""
+        """Refuse, beside wrong shapes and ranges, an answer that changes a known pixel."""
         super().check(result, goal, spec)
         if not torch.equal(result.values.cpu().masked_fill(goal.hole.cpu(), 0.0), goal.images.cpu()):
             raise ValueError("Expected the pixels outside the hole to be those given, but some differ.")
 
     def truth(self, case: Case, goal: CompletionGoal) -> CompletionTruth:
-        """Returns the whole images and their class ids."""
+        """Return the whole images and their class ids."""
         chosen = _chosen(case)
         return CompletionTruth(x=chosen.x, y=chosen.y, target=goal.target, hole=goal.hole, **case.utility)
 
     def control(
         self, case: Case, goal: CompletionGoal, knowledge: Knowledge, result: Reconstruction
     ) -> Reconstruction | None:
-        """Returns the same attack's result with a victim trained on held-out data, and the most frequent class."""
+        """Return the same attack's result with a victim trained on held-out data, and the most frequent class."""
         if case.split.held_out is None:
             return None
         other = case.attack_held_out(case.split.held_out)

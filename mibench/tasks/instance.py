@@ -69,15 +69,15 @@ class InstanceTask(Task[InstanceGoal, InstanceTruth]):
     name = "instance"
 
     def goal(self, assignment: Assignment) -> InstanceGoal:
-        """Returns as many messages as the budget has targets, at least two so that each has a control."""
+        """Return as many messages as the budget has targets, at least two so that each has a control."""
         return InstanceGoal(assignment.messages or max(2, assignment.budget.targets), assignment.batch_size)
 
     def messages(self, goal: InstanceGoal) -> int:
-        """Returns the number of observed messages."""
+        """Return the number of observed messages."""
         return goal.messages
 
     def blank(self, goal: InstanceGoal, spec: InputSpec) -> Reconstruction:
-        """Returns mid-grey inputs and class 0, all missing."""
+        """Return mid-grey inputs and class 0, all missing."""
         target = goal.target
         return Reconstruction(
             torch.full((len(target), *spec.shape), 0.5),
@@ -87,7 +87,7 @@ class InstanceTask(Task[InstanceGoal, InstanceTruth]):
         )
 
     def truth(self, case: Case, goal: InstanceGoal) -> InstanceTruth:
-        """Returns the clients' batches, with the data they are part of, the public data and the victim."""
+        """Return the clients' batches, with the data they are part of, the public data and the victim."""
         nothing = self.blank(goal, case.split.spec)
         assert nothing.labels is not None
         return InstanceTruth(
@@ -105,13 +105,13 @@ class InstanceTask(Task[InstanceGoal, InstanceTruth]):
     def control(
         self, case: Case, goal: InstanceGoal, knowledge: Knowledge, result: Reconstruction
     ) -> Reconstruction | None:
-        """Returns what the attack made of the *next* client's update, put in this client's place; None of one alone."""
+        """Return what the attack made of the *next* client's update, put in this client's place; None of one alone."""
         if goal.messages < 2:
             return None
         return result.reordered(torch.arange(len(result)).roll(-goal.batch_size))
 
     def align(self, result: Reconstruction, truth: InstanceTruth) -> Reconstruction:
-        """Matches the inputs of each message to the true ones by least total squared error (Hungarian algorithm)."""
+        """Match the inputs of each message to the true ones by least total squared error (Hungarian algorithm)."""
         from scipy.optimize import linear_sum_assignment
 
         if truth.unknown:
