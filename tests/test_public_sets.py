@@ -10,7 +10,7 @@ from PIL import Image
 
 from mibench.cli.main import main
 from mibench.composition import content_of
-from mibench.datasets.people import public_folder
+from mibench.datasets.families.people import public_folder
 from mibench.errors import DatasetNotFoundError, FetchError
 from mibench.public_sets import FFHQ, METFACES, PUBLIC_SETS, fetch_set
 
