@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 from torch import nn
 
-from mibench.catalogue import take_search_path
-from mibench.cell import Cell
 from mibench.cli.explaining import explained
 from mibench.cli.run_command import finished, leave_row
-from mibench.composition import Plan, compose, plan_cell, refuse_incompatible
 from mibench.errors import IncompatibleCellError, MibenchError, NotGrantedError, UserError
 from mibench.leaderboard.shards import read_shard
 from mibench.nn.foreign import register
-from mibench.report import report_name, write_report
+from mibench.planning.catalogue import take_search_path
+from mibench.planning.composition import Plan, compose, plan_cell, refuse_incompatible
+from mibench.reporting.report import report_name, write_report
+from mibench.running.cell import Cell
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -12,15 +12,15 @@ import pytest
 import torch
 
 from mibench.access import Ledger, WhiteBoxView
-from mibench.cell import Cell
-from mibench.composition import compose, plan_cell, refuse_incompatible
 from mibench.data import Split
 from mibench.datasets.digits import Digits
 from mibench.model import Classifier
-from mibench.store import Store
+from mibench.planning.composition import compose, plan_cell, refuse_incompatible
+from mibench.running.cell import Cell
+from mibench.storage.store import Store
+from mibench.storage.workshop import Workshop
 from mibench.targets.cnn import Cnn
 from mibench.training import Recipe, Training
-from mibench.victim import Workshop
 
 torch.set_num_threads(1)  # one worker, one thread: workers do not oversubscribe
 

@@ -10,8 +10,8 @@ from PIL import Image
 from torch import nn
 
 import mibench
-from mibench.catalogue import PACKAGE
 from mibench.errors import IncompatibleCellError, UserError
+from mibench.planning.catalogue import PACKAGE
 
 TINY = ["dataset.channels=1", "target.recipe.epochs=1", "target.recipe.min_steps=0", "evaluation.models=[mlp]",
         "device=cpu", "attack.iterations=2"]  # fmt: skip

@@ -11,8 +11,8 @@ import yaml
 from hydra.utils import get_class
 
 from mibench.card import HOOKS_ON_PATH, AttackCard, DefenseCard, MetricCard
-from mibench.catalogue import AXES, conf_dir, entries, entry
 from mibench.errors import UnknownNameError, UserError
+from mibench.planning.catalogue import AXES, conf_dir, entries, entry
 
 ROOT = Path(__file__).parent.parent
 ALL = [one for axis in AXES for one in entries(axis)]
@@ -95,7 +95,7 @@ def test_an_unknown_name_is_answered_with_the_nearest():
 def test_a_nested_block_without_its_header_is_said_so(tmp_path, monkeypatch):
     (tmp_path / "attack").mkdir()
     (tmp_path / "attack" / "mine.yaml").write_text("attack:\n  name: mine\n  _target_: a.B\n")
-    monkeypatch.setattr("mibench.catalogue.conf_dir", lambda: tmp_path)
+    monkeypatch.setattr("mibench.planning.catalogue.conf_dir", lambda: tmp_path)
     with pytest.raises(UserError, match="@package _global_"):
         list(entries("attack"))
 

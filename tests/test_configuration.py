@@ -7,12 +7,12 @@ import pytest
 import yaml
 from hydra.utils import get_class
 
-from mibench.catalogue import AXES, conf_dir
-from mibench.cell import Cell
 from mibench.cli.run_command import finished, run_planned
 from mibench.cli.sweeping import pack_size
-from mibench.composition import compose, plan_cell
-from mibench.plan import read_grid
+from mibench.planning.catalogue import AXES, conf_dir
+from mibench.planning.composition import compose, plan_cell
+from mibench.planning.grid import read_grid
+from mibench.running.cell import Cell
 from mibench.training import Recipe
 
 #: Read from the words or from the configuration of a sweep; tests/cli shows what they do.
@@ -83,7 +83,7 @@ def test_keys_of_sweeps_folders_and_priors_do_what_they_say(spied, digits8, monk
     assert pack_size(compose(["pack=3"])) == 3
     assert plan_cell(compose([f"paths.data={tmp_path}"])).config["dataset"]["data_root"] == str(tmp_path)
     given = []
-    monkeypatch.setattr("mibench.cell.trained_prior", lambda *arguments: given.append(arguments[-1]))
+    monkeypatch.setattr("mibench.running.cell.trained_prior", lambda *arguments: given.append(arguments[-1]))
     cell = Cell(spied("attack=gmi", "prior.seed=7"))
     cell.split = digits8
     assert cell.knowledge and given == [7]

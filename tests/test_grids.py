@@ -3,9 +3,9 @@
 import pytest
 import yaml
 
-from mibench.catalogue import conf_dir, entries, entry
-from mibench.composition import component_of, compose, plan_cell, refuse_incompatible
-from mibench.plan import plan_cells, read_grid
+from mibench.planning.catalogue import conf_dir, entries, entry
+from mibench.planning.composition import component_of, compose, plan_cell, refuse_incompatible
+from mibench.planning.grid import plan_cells, read_grid
 
 GRIDS = {file.stem: read_grid(yaml.safe_load(file.read_text())) for file in (conf_dir() / "grid").glob("*.yaml")}
 CELLS = [(name, cell) for name, grid in GRIDS.items() if grid.fixed and not grid.strengths for cell in grid.cells()]

@@ -5,11 +5,11 @@ import dataclasses
 import pytest
 import torch
 
-from mibench.catalogue import entries
-from mibench.composition import build
 from mibench.data import Examples
 from mibench.datasets.digits import Digits
 from mibench.errors import UserError
+from mibench.planning.catalogue import entries
+from mibench.planning.composition import build
 
 ATTACKS = [one.name for one in entries("attack")]
 
@@ -42,7 +42,7 @@ def test_poisoned_private_data_change_no_answer(name, make_cell, request, monkey
     def refuse(*_args, **_options):
         raise AssertionError("an attack asked for an evaluation model")
 
-    monkeypatch.setattr("mibench.stage.train_evaluator", refuse)
+    monkeypatch.setattr("mibench.running.stage.train_evaluator", refuse)
     poisoned = answer(cell_for(name, make_cell, request), poison=True)
     assert torch.equal(clean.values, poisoned.values)
     assert (clean.labels is None) == (poisoned.labels is None)

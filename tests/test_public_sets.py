@@ -9,10 +9,10 @@ import pytest
 from PIL import Image
 
 from mibench.cli.main import main
-from mibench.composition import content_of
 from mibench.datasets.people import public_folder
 from mibench.errors import DatasetNotFoundError, FetchError
-from mibench.public_sets import FFHQ, METFACES, PUBLIC_SETS, fetch_set
+from mibench.planning.composition import content_of
+from mibench.storage.public_sets import FFHQ, METFACES, PUBLIC_SETS, fetch_set
 
 
 def write_image(file, seed):

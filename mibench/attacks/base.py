@@ -20,8 +20,8 @@ from mibench.optim.gradient_matching import Found, InputSpace, Problems, at_once
 from mibench.optim.identity import IdentityLoss, identity_loss
 from mibench.optim.label_recovery import LABEL_RULES
 from mibench.options import Options
-from mibench.progress import progress
 from mibench.seeding import derive, generator, seeded
+from mibench.storage.progress import progress
 from mibench.tasks import get_task
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassGoal

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mibench.card import AttackCard, Card, DatasetCard, DefenseCard, MetricCard, PriorCard, SettingCard, TargetCard
-from mibench.catalogue import AXES, entries
 from mibench.errors import UnknownNameError, UserError
+from mibench.planning.catalogue import AXES, entries
 
 
 def run(words: Sequence[str]) -> int:

@@ -10,8 +10,8 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from mibench.catalogue import take_search_path
 from mibench.errors import MibenchError, UnknownNameError, UserError
+from mibench.planning.catalogue import take_search_path
 
 USAGE = """mibench: how much of its private training data does a trained model give away?
 

@@ -6,10 +6,10 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from mibench.catalogue import AXES, choices, read_yaml
-from mibench.composition import TOP_KEYS
 from mibench.errors import UnknownNameError, UserError
-from mibench.plan import (
+from mibench.planning.catalogue import AXES, choices, read_yaml
+from mibench.planning.composition import TOP_KEYS
+from mibench.planning.grid import (
     SWEEP_KEYS,
     Overrides,
     PlannedCell,

@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from mibench.card import AttackCard
-from mibench.catalogue import card_of, conf_dir
-from mibench.composition import EVALUATION_WHEN_SET, compose, essential, plain
 from mibench.errors import UserError
 from mibench.leaderboard.page import Reproduction
 from mibench.leaderboard.tables import write_text
+from mibench.planning.catalogue import card_of, conf_dir
+from mibench.planning.composition import EVALUATION_WHEN_SET, compose, essential, plain
 
 #: The axes of a command, in the order in which they are written; the first ones always stand there.
 ALWAYS = ("attack", "defense", "dataset", "target", "budget")

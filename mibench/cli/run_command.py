@@ -15,10 +15,11 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from mibench.catalogue import AXES, conf_dir, search_also, search_path_override
 from mibench.cli.table import print_scores
 from mibench.cli.words import checked
-from mibench.composition import (
+from mibench.errors import IncompatibleCellError, NotGrantedError, UserError
+from mibench.planning.catalogue import AXES, conf_dir, search_also, search_path_override
+from mibench.planning.composition import (
     Plan,
     block,
     build,
@@ -29,8 +30,7 @@ from mibench.composition import (
     refuse_incompatible,
     register_with_hydra,
 )
-from mibench.errors import IncompatibleCellError, NotGrantedError, UserError
-from mibench.plan import ADAPTIVE, every_attack
+from mibench.planning.grid import ADAPTIVE, every_attack
 
 if TYPE_CHECKING:
     from filelock import BaseFileLock
@@ -150,8 +150,8 @@ def run_planned(plan: Plan) -> int:
     import torch
     from filelock import Timeout
 
-    from mibench.cell import Cell
-    from mibench.tracking import Logger
+    from mibench.reporting.tracking import Logger
+    from mibench.running.cell import Cell
 
     logger: Logger = build(plan.config["logger"])
     if plan.config["threads"] is not None:
@@ -251,10 +251,10 @@ def finished(plan: Plan) -> Path | None:
 
 def leave_row(plan: Plan, status: str, reason: str) -> Path:
     """Write the one row of a cell that was not measured, and return the shard."""
-    from mibench.cell import plan_facts
     from mibench.leaderboard.rows import CellFacts, make_row
+    from mibench.leaderboard.scoring import Score
     from mibench.leaderboard.shards import write_shard
-    from mibench.scoring import Score
+    from mibench.running.cell import plan_facts
 
     facts: dict[str, Any] = plan_facts(plan)
     cell = CellFacts(

@@ -6,13 +6,13 @@ from collections.abc import Sequence
 
 from mibench.cli.stored import description_of, replan, results_folder, split_words, stored_rows
 from mibench.cli.table import print_scores
-from mibench.composition import metric_blocks
 from mibench.leaderboard.shards import write_shard
+from mibench.planning.composition import metric_blocks
 
 
 def run(words: Sequence[str]) -> int:
     """Compute the metrics given by ``metric=[...]`` (the task's own where none are) and put them into the shard."""
-    from mibench.cell import Cell
+    from mibench.running.cell import Cell
 
     cell_id, overrides = split_words(words, "score")
     results = results_folder(overrides)

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from mibench.composition import Plan, compose, folder, plan_cell
 from mibench.errors import UnknownNameError, UserError
 from mibench.leaderboard.shards import read_shard, shard_path
+from mibench.planning.composition import Plan, compose, folder, plan_cell
 
 if TYPE_CHECKING:
     import pandas as pd

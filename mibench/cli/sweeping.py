@@ -14,10 +14,10 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from mibench.composition import TOP_KEYS, Plan, folder, plain, plan_cell
 from mibench.leaderboard.shards import read_shard, shard_path
 from mibench.options import check_value
-from mibench.plan import Overrides, PlannedCell, cells_of, plan_cells, read_grid, unseeded
+from mibench.planning.composition import TOP_KEYS, Plan, folder, plain, plan_cell
+from mibench.planning.grid import Overrides, PlannedCell, cells_of, plan_cells, read_grid, unseeded
 
 log = logging.getLogger("mibench")
 

@@ -19,8 +19,8 @@ from mibench.card import DatasetCard
 from mibench.data import Split
 from mibench.datasets.base import Dataset, class_split, resize
 from mibench.errors import DatasetNotFoundError, UserError
-from mibench.fetching import Download
 from mibench.options import Count, Share
+from mibench.storage.fetching import Download
 
 
 class AttFaces(Dataset):

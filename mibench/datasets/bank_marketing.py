@@ -16,8 +16,8 @@ from mibench.card import DatasetCard
 from mibench.data import Column, Examples, InputSpec, Population, Split
 from mibench.datasets.base import Dataset, coded_table
 from mibench.errors import DatasetNotFoundError, UserError
-from mibench.fetching import Download
 from mibench.seeding import derive, generator
+from mibench.storage.fetching import Download
 
 
 class BankMarketing(Dataset):

@@ -29,9 +29,9 @@ from mibench.data import Examples, InputSpec, Population, Split, shared_rows
 from mibench.datasets.base import COINCIDE, Dataset, relabel, resize
 from mibench.datasets.image_folder import class_folders, read_image
 from mibench.errors import DatasetNotFoundError, UserError
-from mibench.fetching import Download
 from mibench.options import Count, CountOrNone
 from mibench.seeding import derive, generator
+from mibench.storage.fetching import Download
 
 
 @dataclass(frozen=True)

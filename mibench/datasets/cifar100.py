@@ -12,8 +12,8 @@ from typing import ClassVar
 
 from mibench.card import DatasetCard
 from mibench.datasets.cifar10 import Cifar10
-from mibench.fetching import Download
 from mibench.options import Count, CountOrNone
+from mibench.storage.fetching import Download
 
 
 class Cifar100(Cifar10):

@@ -20,8 +20,8 @@ from mibench.card import DatasetCard
 from mibench.datasets.image_folder import ENDINGS
 from mibench.datasets.people import Parting, People
 from mibench.errors import DatasetNotFoundError
-from mibench.fetching import Download
 from mibench.options import Count, CountOrNone, Share
+from mibench.storage.fetching import Download
 
 GROUPS = ("actors", "actresses")
 

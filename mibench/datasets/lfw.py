@@ -19,8 +19,8 @@ from typing import ClassVar, Literal
 from mibench.card import DatasetCard
 from mibench.datasets.people import Parting, People
 from mibench.errors import DatasetNotFoundError
-from mibench.fetching import Download
 from mibench.options import Count, CountOrNone, Share
+from mibench.storage.fetching import Download
 
 FOLDERS = {"deepfunneled": "lfw-deepfunneled", "funneled": "lfw_funneled", "original": "lfw"}
 

@@ -22,9 +22,9 @@ from mibench.card import DatasetCard
 from mibench.data import Examples, InputSpec, Population, Split
 from mibench.datasets.base import COINCIDE, Dataset, relabel, resize
 from mibench.errors import DatasetNotFoundError, UserError
-from mibench.fetching import Download
 from mibench.options import Count, Digit
 from mibench.seeding import derive, generator
+from mibench.storage.fetching import Download
 
 
 class Mnist(Dataset):

@@ -48,8 +48,8 @@ from mibench.model import Classifier
 from mibench.nn.adversarial import gradient_penalty, refuse_oblong, step_along
 from mibench.nn.wgan import WganGpNetworks
 from mibench.options import Count, CountOrNone, NonNegative, Positive
-from mibench.progress import progress
 from mibench.seeding import derive, generator
+from mibench.storage.progress import progress
 
 #: Weight of the attacker's distance, to which the step of the Neumann series belongs, and of the loss as a whole.
 INVERSION_WEIGHT, WEIGHT = 2000.0, 100.0

@@ -37,8 +37,8 @@ from mibench.defenses.base import Defense, DefenseContext, sensitive_columns
 from mibench.errors import UserError
 from mibench.model import Classifier
 from mibench.options import Count, NonNegative, Positive
-from mibench.progress import progress
 from mibench.seeding import derive, generator
+from mibench.storage.progress import progress
 from mibench.training import Training
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from mibench.scoring import NAN, Score
+from mibench.leaderboard.scoring import NAN, Score
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -15,12 +15,12 @@ from torch import Tensor, nn
 
 from mibench.card import MetricCard
 from mibench.errors import NotMeasurableError, UserError
-from mibench.fetching import Download
 from mibench.model import Classifier
 from mibench.nn import mobilefacenet
 from mibench.nn.features import penultimate
 from mibench.nn.neighbourhoods import overlap
 from mibench.options import Count, Options
+from mibench.storage.fetching import Download
 from mibench.tasks.base import Evaluator, Reconstruction, Truth
 from mibench.tasks.class_ import ClassTruth
 from mibench.tasks.completion import CompletionTruth

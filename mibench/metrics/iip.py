@@ -35,11 +35,11 @@ from torch.nn.functional import normalize
 
 from mibench.card import MetricCard
 from mibench.errors import NotMeasurableError, WeightsMissingError
-from mibench.fetching import Download
 from mibench.metrics.base import Measurement, Metric
 from mibench.metrics.lpips import Lpips
 from mibench.nn.features import penultimate
 from mibench.nn.neighbourhoods import distances
+from mibench.storage.fetching import Download
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.instance import InstanceTruth
 

@@ -29,9 +29,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mibench.card import MetricCard
-from mibench.fetching import Download, checked_weights
 from mibench.metrics.base import Measurement, Metric, regions
 from mibench.seeding import seeded
+from mibench.storage.fetching import Download, checked_weights
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.completion import CompletionTruth
 from mibench.tasks.instance import InstanceTruth

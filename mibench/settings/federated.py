@@ -34,12 +34,12 @@ from mibench.errors import IncompatibleCellError, UserError
 from mibench.model import Classifier
 from mibench.nn.batch_norm import norms, running_buffers, use_batch_statistics
 from mibench.options import Count, CountOrNone, Positive
-from mibench.progress import progress
 from mibench.seeding import derive, generator, seeded
 from mibench.settings.base import Observation, Scene, Setting
-from mibench.store import Payload
+from mibench.settings.victim import TRAINING_SECONDS, Victim, clock, initial_model, restore_victim, victim_tensors
+from mibench.storage.progress import progress
+from mibench.storage.store import Payload
 from mibench.training import Batch, Training
-from mibench.victim import TRAINING_SECONDS, Victim, clock, initial_model, restore_victim, victim_tensors
 
 #: The names of running statistics among what a client sends.
 BUFFERS = ("running_mean", "running_var")

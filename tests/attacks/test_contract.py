@@ -6,8 +6,8 @@ import pytest
 import torch
 
 from mibench.attacks.base import Attack
-from mibench.catalogue import entries
-from mibench.composition import build
+from mibench.planning.catalogue import entries
+from mibench.planning.composition import build
 
 ATTACKS = {entry.name: entry.card for entry in entries("attack")}
 

@@ -16,7 +16,7 @@ from PIL import Image
 from mibench.datasets.cifar10 import Cifar10, read_pickle
 from mibench.datasets.cifar100 import Cifar100
 from mibench.errors import DatasetNotFoundError, FetchError, UserError
-from mibench.fetching import fetch
+from mibench.storage.fetching import fetch
 
 NAMES = {
     Cifar10: ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],

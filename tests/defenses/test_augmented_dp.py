@@ -9,9 +9,9 @@ from mibench.defenses.base import DefenderData, DefenseContext
 from mibench.errors import UserError
 from mibench.optim.trees import Question
 from mibench.seeding import generator
+from mibench.settings.victim import Blueprint, train_central
 from mibench.targets.mlp import Mlp
 from mibench.training import Recipe, Training, is_correct
-from mibench.victim import Blueprint, train_central
 
 CPU = torch.device("cpu")
 COLUMNS = (Column("sex", ("f", "m")), Column("ward", ("x", "y", "z")), Column("age"))

@@ -10,10 +10,10 @@ from mibench.defenses.base import DefenderData, DefenseContext
 from mibench.defenses.privacy_guided_trees import PrivacyGuidedTrees
 from mibench.errors import UserError
 from mibench.knowledge import Knowledge
+from mibench.settings.victim import Blueprint, train_central
 from mibench.targets.mlp import Mlp
 from mibench.tasks.attribute import AttributeGoal
 from mibench.training import Recipe, Training
-from mibench.victim import Blueprint, train_central
 
 CPU = torch.device("cpu")
 COLUMNS = (Column("gene", ("a", "b", "c")), Column("twin", ("a", "b", "c")), Column("age"))

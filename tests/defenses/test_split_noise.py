@@ -8,10 +8,10 @@ from mibench.errors import UserError
 from mibench.seeding import seeded
 from mibench.settings.base import Scene
 from mibench.settings.split import SplitLearning
+from mibench.settings.victim import Blueprint, train_central
 from mibench.targets.cnn import Cnn
 from mibench.targets.mlp import Mlp
 from mibench.training import Recipe, is_correct
-from mibench.victim import Blueprint, train_central
 
 
 def is_laplace(noise, scale):

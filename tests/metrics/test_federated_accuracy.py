@@ -1,8 +1,8 @@
 import torch
 
-from mibench.composition import compose, metric_blocks, plan_cell
+from mibench.leaderboard.scoring import score
 from mibench.metrics.federated_accuracy import FederatedAccuracy
-from mibench.scoring import score
+from mibench.planning.composition import compose, metric_blocks, plan_cell
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.instance import InstanceTruth
 

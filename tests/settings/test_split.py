@@ -11,10 +11,10 @@ from mibench.errors import BudgetExhausted, IncompatibleCellError, NotGrantedErr
 from mibench.settings.base import Scene
 from mibench.settings.central import Central
 from mibench.settings.split import SplitLearning
+from mibench.settings.victim import Blueprint
 from mibench.targets.cnn import Cnn
 from mibench.targets.mlp import Mlp
 from mibench.training import Recipe, is_correct
-from mibench.victim import Blueprint
 
 
 class Hook(Defense):

@@ -3,7 +3,7 @@
 A folder holds ``manifest.json`` (the key, facts, digests) and ``tensors.safetensors``, a prior's also the picture
 ``samples.png``. It is written under a temporary name and renamed, checked against its SHA-256 when read, and built by
 one process while the others wait on a file lock. Beside it lies, as long as it is being built, what an interrupted
-training can go on from (:mod:`mibench.checkpoints`).
+training can go on from (:mod:`mibench.storage.checkpoints`).
 """
 
 from __future__ import annotations

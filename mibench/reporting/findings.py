@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mibench.leaderboard.groups import HEADLINES
-from mibench.scoring import LEAST_TARGETS, Score, evidence, near_chance
+from mibench.leaderboard.scoring import LEAST_TARGETS, Score, evidence, near_chance
 
 if TYPE_CHECKING:
     import pandas as pd

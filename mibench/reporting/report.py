@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from mibench.card import AttackCard, Card, DefenseCard, SettingCard
-from mibench.catalogue import entries
 from mibench.errors import UserError
-from mibench.findings import VERDICTS, WHO, Finding, amount, conclusion, findings_of, reasons, sentences
-from mibench.scoring import evidence
-from mibench.store import digest_of
+from mibench.leaderboard.scoring import evidence
+from mibench.planning.catalogue import entries
+from mibench.reporting.findings import VERDICTS, WHO, Finding, amount, conclusion, findings_of, reasons, sentences
+from mibench.storage.store import digest_of
 
 if TYPE_CHECKING:
     import pandas as pd

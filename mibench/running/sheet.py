@@ -7,9 +7,9 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from mibench.composition import Plan
 from mibench.data import Split
 from mibench.pictures import SheetRow, draw_sheet
+from mibench.planning.composition import Plan
 from mibench.tasks.base import Reconstruction, Truth
 from mibench.tasks.class_ import ClassTruth
 from mibench.tasks.completion import CompletionTruth

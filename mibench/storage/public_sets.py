@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from mibench.errors import FetchError
-from mibench.fetching import Download, fetch, found
-from mibench.progress import progress
+from mibench.storage.fetching import Download, fetch, found
+from mibench.storage.progress import progress
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ import torch
 from torch import nn
 
 from mibench.access import Ledger
-from mibench.progress import progress
+from mibench.storage.progress import progress
 
 log = logging.getLogger("mibench")
 

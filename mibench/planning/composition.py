@@ -25,11 +25,11 @@ from mibench.card import (
     TargetCard,
     compatible,
 )
-from mibench.catalogue import AXES, card_of, conf_dir, entries, entry, search_path_override
 from mibench.errors import IncompatibleCellError, UnknownNameError, UserError
 from mibench.options import Count, CountOrNone, Positive, check_types, check_value, shown
-from mibench.public_sets import PUBLIC_SETS
-from mibench.store import digest_of
+from mibench.planning.catalogue import AXES, card_of, conf_dir, entries, entry, search_path_override
+from mibench.storage.public_sets import PUBLIC_SETS
+from mibench.storage.store import digest_of
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader

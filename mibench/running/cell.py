@@ -1,7 +1,7 @@
 """The story of one cell, in the order in which data flow.
 
-Dataset -> setting and target under the defense (:mod:`mibench.stage`) -> view at the attack's access -> reconstruction,
-stored -> metrics beside a control -> rows.
+Dataset -> setting and target under the defense (:mod:`mibench.running.stage`) -> view at the attack's access ->
+reconstruction, stored -> metrics beside a control -> rows.
 """
 
 from __future__ import annotations
@@ -23,26 +23,24 @@ from torch import Tensor, nn
 from mibench.access import FeaturesView, GradientsView, Ledger, ServiceView, View, WhiteBoxView
 from mibench.attacks.base import Attack, AttackResult
 from mibench.card import family_of
-from mibench.catalogue import entry
-from mibench.checkpoints import Checkpoints
-from mibench.composition import (
-    Plan,
-    build,
-    folder,
-    metric_blocks,
-)
 from mibench.data import Population, Split
 from mibench.defenses.base import Defense
 from mibench.errors import NotGrantedError, QueryRefused, UserError
 from mibench.knowledge import Knowledge
 from mibench.leaderboard.rows import CellFacts, make_row
+from mibench.leaderboard.scoring import NAN, Score, facts_as_scores, near_chance, score
 from mibench.leaderboard.shards import write_shard
 from mibench.model import named
 from mibench.options import check_value
+from mibench.planning.catalogue import entry
+from mibench.planning.composition import (
+    Plan,
+    build,
+    folder,
+    metric_blocks,
+)
 from mibench.priors.base import Prior, PriorData, loaded_prior, prior_key, show_prior, train_prior, trained_prior
-from mibench.scoring import NAN, Score, facts_as_scores, near_chance, score
-from mibench.settings.base import Observation, Setting
-from mibench.stage import (
+from mibench.running.stage import (
     MISFIT,
     Stage,
     accuracy_of,
@@ -51,12 +49,14 @@ from mibench.stage import (
     evaluator_family,
     refuse_retraining,
 )
-from mibench.store import Payload
+from mibench.settings.base import Observation, Setting
+from mibench.settings.victim import TRAINING_SECONDS, Victim
+from mibench.storage.checkpoints import Checkpoints
+from mibench.storage.store import Payload
 from mibench.tasks import get_task
 from mibench.tasks.base import Budget, Case, Reconstruction, Truth
 from mibench.training import is_correct
 from mibench.version import __version__, git_commit
-from mibench.victim import TRAINING_SECONDS, Victim
 
 log = logging.getLogger("mibench")
 
@@ -540,7 +540,7 @@ class Cell(Stage):
         """Draw the sheet nearest private image | reconstruction | control; None for data that are no images."""
         if self.split.spec.modality != "image":
             return None
-        from mibench.sheet import draw_cell
+        from mibench.running.sheet import draw_cell
 
         path = folder(self.plan, "results") / "pictures" / f"{self.plan.cell_id}.png"
         result = self.task.align(self.result.reconstruction, self.truth)

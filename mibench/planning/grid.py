@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, cast
 
 from mibench.card import AttackCard, CellCards, DatasetCard, DefenseCard, PriorCard, SettingCard, TargetCard, compatible
-from mibench.catalogue import (
+from mibench.errors import UserError
+from mibench.planning.catalogue import (
     AXES,
     Entry,
     base_of,
@@ -23,7 +24,6 @@ from mibench.catalogue import (
     entry,
     read_yaml,
 )
-from mibench.errors import UserError
 
 Overrides = tuple[str, ...]
 

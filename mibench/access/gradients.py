@@ -18,8 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from mibench.access.double_backward import has_large_convolutions, lean_convolutions
 from mibench.data import InputSpec
-from mibench.double_backward import has_large_convolutions, lean_convolutions
 from mibench.errors import BudgetExhausted, NotGrantedError, QueryRefused
 from mibench.model import Classifier, named
 from mibench.seeding import derive, generator

@@ -17,7 +17,7 @@ from mibench.errors import UnknownNameError, UserError
 
 AXES = ("dataset", "setting", "target", "prior", "attack", "defense", "metric")
 
-PACKAGE = Path(__file__).parent
+PACKAGE = Path(__file__).parent.parent
 
 
 def conf_dir() -> Path:

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlparse
 
-from mibench.cell import Outcome
-from mibench.composition import Plan
 from mibench.options import Positive
+from mibench.planning.composition import Plan
+from mibench.running.cell import Outcome
 
 if TYPE_CHECKING:
     import pandas as pd

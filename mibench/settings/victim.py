@@ -18,7 +18,8 @@ from mibench.defenses.base import Customer, DefenderData, Defense, DefenseContex
 from mibench.errors import UserError
 from mibench.model import Classifier
 from mibench.seeding import derive, generator, seeded
-from mibench.store import Payload, Store
+from mibench.storage.store import Payload
+from mibench.storage.workshop import Workshop
 from mibench.targets.base import Target
 from mibench.training import Recipe, Training, is_correct
 
@@ -51,21 +52,6 @@ class Blueprint:
     recipe: Recipe
     key: Mapping[str, Any]
     pretrained: bool = False
-
-
-@dataclass(frozen=True)
-class Workshop:
-    """Where things are built.
-
-    Attributes:
-        store: The store.
-        device: Where to compute.
-        precision: ``float32`` or ``bfloat16``.
-    """
-
-    store: Store
-    device: torch.device
-    precision: str = "float32"
 
 
 @dataclass

@@ -14,19 +14,20 @@ from typing import Any
 import torch
 
 from mibench.card import HOOKS_OF_TRAINING, Card, TargetCard, family_of
-from mibench.catalogue import entry
-from mibench.composition import Plan, build, component_of, content_of, folder, target_block, version_of
 from mibench.data import Examples, Population, Split, shared_rows
 from mibench.datasets.base import COINCIDE
 from mibench.errors import IncompatibleCellError, UserError
+from mibench.leaderboard.scoring import near_chance
 from mibench.options import check_types
-from mibench.scoring import near_chance
+from mibench.planning.catalogue import entry
+from mibench.planning.composition import Plan, build, component_of, content_of, folder, target_block, version_of
 from mibench.seeding import derive
 from mibench.settings.base import Scene, Setting
-from mibench.store import Store
+from mibench.settings.victim import Blueprint, Victim, train_evaluator
+from mibench.storage.store import Store
+from mibench.storage.workshop import Workshop
 from mibench.tasks.base import Evaluator
 from mibench.training import Recipe, is_correct
-from mibench.victim import Blueprint, Victim, Workshop, train_evaluator
 
 log = logging.getLogger("mibench")
 

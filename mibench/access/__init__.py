@@ -1,0 +1,43 @@
+"""Views."""
+
+from mibench.access.gradients import (
+    ENCODERS,
+    NEAR,
+    PHASES,
+    ExplanationsView,
+    FeaturesView,
+    GradientsView,
+    LabelsView,
+    Ledger,
+    LocalTraining,
+    NoView,
+    ScoresView,
+    ServiceView,
+    Transcript,
+    View,
+    WhiteBoxView,
+    mean_update,
+    server_step,
+    uncounted,
+)
+
+__all__ = [
+    "ENCODERS",
+    "NEAR",
+    "PHASES",
+    "ExplanationsView",
+    "FeaturesView",
+    "GradientsView",
+    "LabelsView",
+    "Ledger",
+    "LocalTraining",
+    "NoView",
+    "ScoresView",
+    "ServiceView",
+    "Transcript",
+    "View",
+    "WhiteBoxView",
+    "mean_update",
+    "server_step",
+    "uncounted",
+]

@@ -1,0 +1,24 @@
+"""Where things are built: the store, the device and the precision of training."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from mibench.storage.store import Store
+
+
+@dataclass(frozen=True)
+class Workshop:
+    """Where things are built.
+
+    Attributes:
+        store: The store.
+        device: Where to compute.
+        precision: ``float32`` or ``bfloat16``.
+    """
+
+    store: Store
+    device: torch.device
+    precision: str = "float32"
