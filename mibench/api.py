@@ -15,14 +15,14 @@ from typing import TYPE_CHECKING
 from torch import nn
 
 from mibench.cli.explaining import explained
-from mibench.cli.run_command import finished, leave_row
 from mibench.errors import IncompatibleCellError, MibenchError, NotGrantedError, UserError
 from mibench.leaderboard.shards import read_shard
 from mibench.nn.foreign import register
 from mibench.planning.catalogue import take_search_path
-from mibench.planning.composition import Plan, compose, plan_cell, refuse_incompatible
+from mibench.planning.composition import compose
+from mibench.planning.plan import Plan, plan_cell, refuse_incompatible
 from mibench.reporting.report import report_name, write_report
-from mibench.running.cell import Cell
+from mibench.running.standing import finished, leave_row, run_under_claim
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -155,11 +155,10 @@ def _rows(plan: Plan) -> pd.DataFrame:
     if path is not None and "failed" not in set((rows := read_shard(path))["status"]):
         log.info("cell      %s has been run; its rows are kept", plan.cell_id)
         return rows
-    if plan.config["threads"] is not None:
-        import torch
-
-        torch.set_num_threads(int(plan.config["threads"]))
-    return read_shard(Cell(plan, rebuild=plan.config["overwrite"] == "always").run().shard)
+    ended = run_under_claim(plan)
+    if ended.shard is None or ended.status != "measured":
+        raise MibenchError(ended.sentence) from ended.error
+    return read_shard(ended.shard)
 
 
 def _rows_or_reason(plan: Plan) -> pd.DataFrame:

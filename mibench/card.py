@@ -1,4 +1,4 @@
-"""The vocabulary of mibench: cards that describe components as data, and the rule that says which can meet.
+"""The vocabulary of mibench: cards that describe components as data.
 
 A card is a literal in the class body of its component, so that it can be read with :mod:`ast` and neither
 torch nor the component is imported to list, plan or refuse a cell.
@@ -28,14 +28,6 @@ ACCESSES: tuple[str, ...] = get_args(Access)
 HOOKS: tuple[str, ...] = get_args(Hook)
 FIDELITIES: tuple[str, ...] = get_args(Fidelity)
 SPACES: tuple[str, ...] = get_args(Space)
-
-#: The prior of the catalogue to name where a cell lacks one with this space.
-USUAL_PRIOR: Mapping[str, str] = {
-    "latent": "wgan_gp",
-    "class": "projection_cgan",
-    "style": "style_gan",
-    "inpainting": "inpainting_gan",
-}
 
 #: The defense hooks that lie between the private data and what the attacker sees, by access.
 HOOKS_ON_PATH: Mapping[str, tuple[str, ...]] = {
@@ -348,103 +340,3 @@ def stacked(card: DefenseCard, parts: Sequence[DefenseCard]) -> DefenseCard:
         finished=tuple(sorted({hook for part in parts for hook in part.on_finished if able}, key=HOOKS.index)),
         fidelity=max((part.fidelity for part in parts), key=FIDELITIES.index, default=card.fidelity),
     )
-
-
-@dataclass(frozen=True, kw_only=True)
-class CellCards:
-    """The cards that meet in one cell, with what else decides a meeting.
-
-    Attributes:
-        prior: The prior's card; None where the cell has none.
-        access: The access the attack is run with.
-        batch_size: Examples behind one message in a federated cell, 0 elsewhere.
-    """
-
-    dataset: DatasetCard
-    setting: SettingCard
-    target: TargetCard
-    attack: AttackCard
-    defense: DefenseCard
-    access: str
-    prior: PriorCard | None = None
-    batch_size: int = 0
-
-
-def compatible(cell: CellCards) -> str:
-    """Return the reason why a cell cannot be run, as one sentence, or an empty string where it can.
-
-    A cell is *incompatible* where task, modality, access or batch cannot meet, and *vacuous* where the
-    defense cannot change anything that the attack sees.
-    """
-    dataset, setting, target, attack, defense = cell.dataset, cell.setting, cell.target, cell.attack, cell.defense
-    for part, card in (("target", target), ("setting", setting), ("attack", attack), ("defense", defense)):
-        if not set(dataset.modalities) & set(card.modalities):
-            return (
-                f"Incompatible: {part} '{card.name}' works on {_list(card.modalities)}, but dataset "
-                f"'{dataset.name}' holds {_list(dataset.modalities)} data."
-            )
-    if attack.task not in dataset.tasks:
-        return (
-            f"Incompatible: attack '{attack.name}' reconstructs the task '{attack.task}', for which dataset "
-            f"'{dataset.name}' has no truth (it has {_list(dataset.tasks)})."
-        )
-    if cell.access not in attack.access:
-        return (
-            f"Incompatible: attack '{attack.name}' works with access {_list(attack.access)}, but the cell grants "
-            f"'{cell.access}'; set attack.access to one of them."
-        )
-    if cell.access not in setting.access:
-        return (
-            f"Incompatible: attack '{attack.name}' needs access '{cell.access}', which setting '{setting.name}' does "
-            f"not offer (it offers {_list(setting.access)})."
-        )
-    if attack.largest_batch and cell.batch_size > attack.largest_batch:
-        return (
-            f"Incompatible: attack '{attack.name}' is defined for client batches of at most {attack.largest_batch}, "
-            f"but here a message has {cell.batch_size} behind it (setting.batch_size, setting.clients_per_message)."
-        )
-    if "prior" in attack.needs:
-        if cell.prior is None:
-            return (
-                f"Incompatible: attack '{attack.name}' searches a generator's {attack.space} space; set "
-                f"prior={USUAL_PRIOR[attack.space]} (now: none)."
-            )
-        if attack.space not in cell.prior.spaces:
-            return (
-                f"Incompatible: attack '{attack.name}' searches a generator's {attack.space} space, but prior "
-                f"'{cell.prior.name}' has {_list(cell.prior.spaces)} only; set prior={USUAL_PRIOR[attack.space]}."
-            )
-        if cell.prior.asks and cell.access != cell.prior.asks:
-            return (
-                f"Incompatible: prior '{cell.prior.name}' is trained with access '{cell.prior.asks}' to the victim, "
-                f"but the cell grants '{cell.access}'; choose another prior."
-            )
-    if defense.replaces and cell.access not in ("scores", "labels", "none"):
-        return (
-            f"Incompatible: defense '{defense.name}' trains a {defense.replaces} in the place of the target, which has "
-            f"no gradients and no features, but the cell grants access '{cell.access}'; choose an attack with access "
-            "scores or labels."
-        )
-    if cell.access in defense.withholds:
-        way = (
-            "set attack.access=labels" if "labels" in attack.access else "take an attack that works with access labels"
-        )
-        return (
-            f"Incompatible: defense '{defense.name}' withholds {_list(defense.withholds)}, so attack '{attack.name}' "
-            f"with access '{cell.access}' is given nothing; {way}."
-        )
-    if defense.hooks and cell.access not in defense.affects:
-        seen = "sees nothing of the victim" if cell.access == "none" else f"sees the victim's {_words(cell.access)}"
-        return (
-            f"Vacuous: defense '{defense.name}' acts on {_list(defense.hooks)}, which an attacker with access "
-            f"'{cell.access}' never meets: attack '{attack.name}' {seen}, so the result would be that of defense=none."
-        )
-    return ""
-
-
-def _list(words: tuple[str, ...]) -> str:
-    return ", ".join(words) if words else "nothing"
-
-
-def _words(access: str) -> str:
-    return {"white_box": "weights"}.get(access, access)

@@ -15,7 +15,8 @@ from mibench.access import Ledger, WhiteBoxView
 from mibench.data import Split
 from mibench.datasets.digits import Digits
 from mibench.model import Classifier
-from mibench.planning.composition import compose, plan_cell, refuse_incompatible
+from mibench.planning.composition import compose
+from mibench.planning.plan import plan_cell, refuse_incompatible
 from mibench.running.cell import Cell
 from mibench.storage.store import Store
 from mibench.storage.workshop import Workshop

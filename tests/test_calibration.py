@@ -4,7 +4,8 @@ import pytest
 import yaml
 
 from mibench.planning.catalogue import conf_dir, entry
-from mibench.planning.composition import compose, plan_cell
+from mibench.planning.composition import compose
+from mibench.planning.plan import plan_cell
 
 FILES = sorted((conf_dir() / "calibration").glob("*.yaml"))
 

@@ -4,8 +4,9 @@ import pytest
 import yaml
 
 from mibench.planning.catalogue import conf_dir, entries, entry
-from mibench.planning.composition import component_of, compose, plan_cell, refuse_incompatible
+from mibench.planning.composition import component_of, compose
 from mibench.planning.grid import plan_cells, read_grid
+from mibench.planning.plan import plan_cell, refuse_incompatible
 
 GRIDS = {file.stem: read_grid(yaml.safe_load(file.read_text())) for file in (conf_dir() / "grid").glob("*.yaml")}
 CELLS = [(name, cell) for name, grid in GRIDS.items() if grid.fixed and not grid.strengths for cell in grid.cells()]

@@ -11,7 +11,7 @@ from PIL import Image
 from mibench.cli.main import main
 from mibench.datasets.people import public_folder
 from mibench.errors import DatasetNotFoundError, FetchError
-from mibench.planning.composition import content_of
+from mibench.planning.identity import content_of
 from mibench.storage.public_sets import FFHQ, METFACES, PUBLIC_SETS, fetch_set
 
 

@@ -18,7 +18,8 @@ import pytest
 from mibench import training as module
 from mibench.cli.run_command import run_composed
 from mibench.leaderboard.shards import read_shard
-from mibench.planning.composition import build, compose, plain, plan_cell
+from mibench.planning.composition import build, compose, plain
+from mibench.planning.plan import plan_cell
 from mibench.reporting.tracking import WandbLogger
 from mibench.training import Recipe, Training
 

@@ -1,239 +1,30 @@
-"""Views: all of a victim that an attacker ever sees, one frozen class per access level, every query counted.
-
-Stronger views narrow to weaker ones (``white_box -> scores -> labels``) and never widen.
-"""
+"""The updates that a federated server receives, and the global model that they are of."""
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
 from torch.utils._pytree import tree_map
 
+from mibench.access.base import View, counted_copy
 from mibench.access.double_backward import has_large_convolutions, lean_convolutions
+from mibench.access.ledger import Ledger, uncounted
 from mibench.data import InputSpec
-from mibench.errors import BudgetExhausted, NotGrantedError, QueryRefused
-from mibench.model import Classifier, named
-from mibench.seeding import derive, generator
+from mibench.errors import NotGrantedError
+from mibench.model import Classifier
+
+if TYPE_CHECKING:
+    from mibench.card import AttackCard
 
 Found = TypeVar("Found")
-Part = TypeVar("Part")
-
-PHASES = ("prepare", "initialise", "optimise", "select")
-
-
-class Ledger:
-    """Counts examples sent through the victim, by phase, and stops the attack when its budget is spent.
-
-    Args:
-        budget: The most examples that may be sent, forward or with gradient; None for no limit.
-    """
-
-    def __init__(self, budget: int | None = None) -> None:
-        self.budget = budget
-        self.phase = "optimise"
-        self._queries = dict.fromkeys(PHASES, 0)
-        self._gradients = dict.fromkeys(PHASES, 0)
-
-    @property
-    def queries(self) -> int:
-        """Examples sent through the victim, with or without a gradient."""
-        return sum(self._queries.values())
-
-    @property
-    def gradient_evals(self) -> int:
-        """Examples for which a gradient was taken."""
-        return sum(self._gradients.values())
-
-    def charge(self, examples: int, gradient: bool) -> None:
-        """Add ``examples`` to the current phase.
-
-        Raises:
-            BudgetExhausted: If they would exceed the budget; nothing is charged then.
-        """
-        if self.budget is not None and self.queries + examples > self.budget:
-            raise BudgetExhausted(f"The attack's budget of {self.budget} queries is spent.")
-        self._queries[self.phase] += examples
-        self._gradients[self.phase] += examples * gradient
-
-    def state(self) -> dict[str, dict[str, int]]:
-        """Return the counts as plain data, for a manifest."""
-        return {"queries": dict(self._queries), "gradients": dict(self._gradients)}
-
-    @contextmanager
-    def answered(self, examples: int) -> Iterator[None]:
-        """Charge examples that the service is asked inside the block; what it refuses is not counted as a query."""
-        self.charge(examples, gradient=False)
-        try:
-            yield
-        except QueryRefused:
-            self._queries[self.phase] -= examples
-            raise
-
-    def affords(self, state: Mapping[str, Mapping[str, int]]) -> bool:
-        """Whether the budget has room for the counts of an earlier run."""
-        return self.budget is None or self.queries + sum(state["queries"].values()) <= self.budget
-
-    def replay(self, state: Mapping[str, Mapping[str, int]]) -> None:
-        """Add the counts of an earlier run, so that a cached result costs what the cold one did."""
-        for phase in PHASES:
-            self._queries[phase] += state["queries"][phase]
-            self._gradients[phase] += state["gradients"][phase]
-
-    def restore(self, state: Mapping[str, Mapping[str, int]]) -> None:
-        """Put the counts where they stood when a run was interrupted that now goes on."""
-        self._queries, self._gradients = dict(state["queries"]), dict(state["gradients"])
-
-
-@dataclass(frozen=True)
-class View:
-    """What every view has.
-
-    Attributes:
-        spec: Public facts about input and output.
-        ledger: The account of queries.
-        device: Where the victim answers.
-    """
-
-    spec: InputSpec
-    ledger: Ledger
-    device: torch.device
-
-    @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Book the queries made inside the block under ``prepare``, ``initialise``, ``optimise`` or ``select``."""
-        before, self.ledger.phase = self.ledger.phase, name
-        try:
-            yield
-        finally:
-            self.ledger.phase = before
-
-
-@dataclass(frozen=True)
-class NoView(View):
-    """Access ``none``: nothing but the public facts."""
-
-
-#: How far apart near-duplicates of an image lie: a quarter of a grey level, enough to be another input.
-NEAR = 1e-3
-
-
-@dataclass(frozen=True)
-class ServiceView(View):
-    """What views of a service share.
-
-    Attributes:
-        repeats: How often the attacker asks about each input; the answers are averaged, which takes random defenses in
-            expectation. Images are asked as so many near-duplicates, so that a service which answers the very same
-            input the same way does not help itself. Every one counts as a query.
-    """
-
-    _ask: Callable[[Tensor], Tensor]
-    repeats: int = 1
-
-    def _answers(self, x: Tensor) -> Iterator[Tensor]:
-        """Yield the answers ``(N, classes)`` to every repetition of inputs ``(N, ...)``."""
-        x = x.detach().to(self.device)
-        for number in range(self.repeats):
-            with self.ledger.answered(len(x)), torch.no_grad():
-                answer = self._ask(self._near(x, number) if number else x)
-            yield answer
-
-    def _near(self, x: Tensor, number: int) -> Tensor:
-        """Return the near-duplicate of that number of every image; records, which have no such thing, as they are."""
-        if self.spec.modality != "image":
-            return x
-        pattern = torch.rand(self.spec.shape, generator=generator(derive(number, "near-duplicate"))).to(x.device)
-        return (x + NEAR * (2 * pattern - 1)).clamp(0, 1)
-
-
-@dataclass(frozen=True)
-class LabelsView(ServiceView):
-    """Access ``labels``: the most probable class of each example, -1 where the service abstains."""
-
-    def query(self, x: Tensor) -> Tensor:
-        """Return class ids of shape ``(N,)`` for inputs of shape ``(N, ...)``; of several, the one said most often."""
-        said = [named(answer) for answer in self._answers(x)]
-        if len(said) == 1:
-            return said[0]
-        votes = nn.functional.one_hot(torch.stack(said) + 1, self.spec.classes + 1)[..., 1:].sum(0)
-        return torch.where(votes.sum(1) > 0, votes.argmax(1), -1)
-
-
-@dataclass(frozen=True)
-class ScoresView(ServiceView):
-    """Access ``scores``: the probabilities that the victim's service returns, after its output defenses."""
-
-    def query(self, x: Tensor) -> Tensor:
-        """Return probabilities of shape ``(N, classes)``; they carry no gradient."""
-        answers = list(self._answers(x))
-        return answers[0] if len(answers) == 1 else torch.stack(answers).mean(0)
-
-    def narrow(self) -> LabelsView:
-        """Return the label-only view of the same victim, on the same account."""
-        return LabelsView(self.spec, self.ledger, self.device, self._ask, self.repeats)
-
-
-@dataclass(frozen=True)
-class ExplanationsView(View):
-    """Access ``explanations``: probabilities and a saliency map of the input's shape."""
-
-    _explain: Callable[[Tensor], tuple[Tensor, Tensor]]
-
-    def query(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return probabilities ``(N, classes)`` and saliency maps of the shape of ``x``, both without gradient."""
-        with self.ledger.answered(len(x)):
-            scores, saliency = self._explain(x.detach().to(self.device))
-        return scores.detach(), saliency.detach()
-
-
-@dataclass(frozen=True)
-class WhiteBoxView(View):
-    """Access ``white_box``: the module itself, frozen, in evaluation mode, on a copy of its own.
-
-    Every path from an input through the model (``model(x)``, ``model.features(x)``, ``model.blocks(x)``) is counted,
-    because all of them begin with the model's own normalisation.
-
-    Attributes:
-        model: The victim's module. Its parameters take no gradients: optimise the input.
-    """
-
-    model: Classifier
-
-    @classmethod
-    def of(cls, model: Classifier, spec: InputSpec, ledger: Ledger, device: torch.device) -> WhiteBoxView:
-        """Return a view on a frozen copy of ``model``."""
-        frozen = _counted_copy(model, ledger, device)
-        return cls(spec, ledger, device, frozen.requires_grad_(False))
-
-    def logits(self, x: Tensor) -> Tensor:
-        """Return logits of shape ``(N, classes)``, differentiable in ``x``."""
-        logits: Tensor = self.model(x)
-        return logits
-
-    def logits_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return logits ``(N, classes)`` and penultimate features ``(N, F)`` from one forward pass."""
-        logits, blocks = self.model.forward_with_blocks(x)
-        return logits, self.model.pool(blocks[-1])
-
-    def narrow(self) -> ScoresView:
-        """Return the scores of the same module, on the same account (output defenses are not on a white-box path)."""
-        model, view = self.model, self
-
-        def ask(x: Tensor) -> Tensor:
-            with uncounted(view.ledger):
-                scores: Tensor = model(x).softmax(1)
-            return scores
-
-        return ScoresView(self.spec, self.ledger, self.device, ask)
 
 
 @dataclass(frozen=True)
@@ -335,11 +126,36 @@ class GradientsView(View):
     ) -> GradientsView:
         """Return a view on a copy of ``model`` in evaluation mode; ``more`` are the further attributes."""
         messages = [{name: tensor.to(device) for name, tensor in message.items()} for message in messages]
-        return cls(spec, ledger, device, _counted_copy(model, ledger, device), messages, batch_size, **more)
+        return cls(spec, ledger, device, counted_copy(model, ledger, device), messages, batch_size, **more)
+
+    def limited(self, grants: Mapping[str, Any], card: AttackCard) -> Self:
+        """Return the view without the facts that the cell does not grant, or the attack does not use."""
+
+        def may(fact: str) -> bool:
+            return bool(grants[fact]) and fact in card.uses
+
+        heard = self.transcript() if self.transcript is not None and "transcript" in card.needs else None
+        return dataclasses.replace(
+            self,
+            local=self.local if may("local_training") else None,
+            buffers=self.buffers if may("buffers") else (),
+            client_loss=self.client_loss if may("defense_loss") else None,
+            transcript=None if heard is None else lambda: heard,
+        )
+
+    def known(self) -> tuple[str, ...]:
+        """Return the examples behind a message, and what is known of how clients make it."""
+        facts = {
+            "local_training": self.deltas and self.local is not None,
+            "buffers": any(self.buffers),
+            "defense_loss": self.client_loss is not None,
+            "transcript": self.transcript is not None,
+        }
+        return (f"points:{self.batch_size}", *(name for name, given in facts.items() if given))
 
     def with_model(self, model: Classifier) -> GradientsView:
         """Return this view with a copy of ``model``, counted likewise, in place of the global model."""
-        return dataclasses.replace(self, model=_counted_copy(model, self.ledger, self.device))
+        return dataclasses.replace(self, model=counted_copy(model, self.ledger, self.device))
 
     @property
     def parameters(self) -> dict[str, Tensor]:
@@ -482,128 +298,6 @@ class GradientsView(View):
         return {name: value - now[name] for name, value in start.items()}
 
 
-#: What can be known of a client's encoder; whoever has one of these has those before it too.
-ENCODERS = ("none", "architecture", "query", "weights")
-
-
-@dataclass(frozen=True)
-class FeaturesView(View):
-    """Access ``features``: what a split client sends or an embedding service returns.
-
-    Attributes:
-        observed: The intercepted features, shape ``(sends, N, ...)``: each client sends those of its inputs as often.
-        known: What the attacker has of the client's encoder, one of :data:`ENCODERS`.
-    """
-
-    observed: Tensor
-    known: str = "none"
-    _untrained: Callable[[int], nn.Module] | None = None
-    _ask: Callable[[Tensor], Tensor] | None = None
-    _encoder: nn.Module | None = None
-
-    @classmethod
-    def of(
-        cls,
-        model: Classifier,
-        observed: Tensor,
-        spec: InputSpec,
-        ledger: Ledger,
-        device: torch.device,
-        *,
-        ask: Callable[[Tensor], Tensor],
-        untrained: Callable[[int], nn.Module],
-    ) -> FeaturesView:
-        """Return a view with all that can be known of the client's part of ``model``, on a frozen copy.
-
-        Args:
-            model: The model, cut.
-            observed: The intercepted features.
-            spec: Public facts about input and output.
-            ledger: The account.
-            device: Where the client answers.
-            ask: Returns what a client sends for given inputs.
-            untrained: Returns the client's part with weights drawn from a seed, never the client's.
-        """
-        encoder = _counted_copy(model, ledger, device).requires_grad_(False).client
-        return cls(spec, ledger, device, observed.to(device), "weights", untrained, ask, encoder.eval())
-
-    def narrow(self, known: str) -> FeaturesView:
-        """Return the same with no more than ``known`` of the client's encoder."""
-        known = min(known, self.known, key=ENCODERS.index)
-        rank = ENCODERS.index(known)
-        return dataclasses.replace(
-            self,
-            known=known,
-            _untrained=self._untrained if rank >= ENCODERS.index("architecture") else None,
-            _ask=self._ask if rank >= ENCODERS.index("query") else None,
-            _encoder=self._encoder if rank >= ENCODERS.index("weights") else None,
-        )
-
-    @property
-    def features(self) -> Tensor:
-        """The mean of what was sent for each input, shape ``(N, ...)``."""
-        return self.observed.mean(0)
-
-    @property
-    def encoder(self) -> nn.Module:
-        """The client's part with its weights, frozen: from inputs to features, before the ``features`` hook.
-
-        Raises:
-            NotGrantedError: If the cell does not grant the weights.
-        """
-        return self._granted(self._encoder, "holds the weights of", "weights")
-
-    def query(self, x: Tensor) -> Tensor:
-        """Return what a client sends for inputs of the attacker's choice, shape ``(N, ...)``.
-
-        Raises:
-            NotGrantedError: If the cell does not grant queries to the client's encoder.
-        """
-        ask = self._granted(self._ask, "queries", "query")
-        self.ledger.charge(len(x), gradient=False)
-        with torch.no_grad():
-            return ask(x.detach().to(self.device))
-
-    def untrained(self, seed: int) -> nn.Module:
-        """Return the client's part with weights drawn anew, trainable; what is sent through it is not counted.
-
-        Raises:
-            NotGrantedError: If the cell does not grant the architecture.
-        """
-        return self._granted(self._untrained, "knows the architecture of", "architecture")(seed)
-
-    def _granted(self, part: Part | None, what: str, level: str) -> Part:
-        if part is None:
-            raise NotGrantedError(
-                f"The attack {what} the client's encoder, which this cell does not grant; set "
-                f"knowledge.encoder={level} (now: {self.known})."
-            )
-        return part
-
-
-def _shares_tensors(model: nn.Module) -> bool:
-    """Whether two modules share a tensor; a module that has two names (a head of a foreign model) is still one.
-
-    With ties :func:`torch.func.functional_call` swaps a tensor under all its names, which for a module of two names
-    leaves the swapped one behind.
-    """
-    owners: dict[int, set[int]] = {}
-    for module in model.modules():
-        for value in module.parameters(recurse=False):
-            owners.setdefault(id(value), set()).add(id(module))
-    return any(len(found) > 1 for found in owners.values())
-
-
-def _counted_copy(model: Classifier, ledger: Ledger, device: torch.device) -> Classifier:
-    duplicate = copy.deepcopy(model).to(device).eval()
-
-    def charge(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
-        ledger.charge(len(inputs[0]), gradient=inputs[0].requires_grad and torch.is_grad_enabled())
-
-    duplicate.normalise.register_forward_pre_hook(charge)
-    return duplicate
-
-
 class _Objective(nn.Module):
     """What a client descends, as a module of the model, so that it can be called with other parameters."""
 
@@ -618,13 +312,14 @@ class _Objective(nn.Module):
         return self.loss(self.model, x, y)
 
 
-@contextmanager
-def uncounted(ledger: Ledger) -> Iterator[None]:
-    """Let what has been charged already, or is no query, pass through the counted module for free."""
-    before = ledger.state(), ledger.budget
-    ledger.budget = None
-    try:
-        yield
-    finally:
-        ledger._queries, ledger._gradients = before[0]["queries"], before[0]["gradients"]
-        ledger.budget = before[1]
+def _shares_tensors(model: nn.Module) -> bool:
+    """Whether two modules share a tensor; a module that has two names (a head of a foreign model) is still one.
+
+    With ties :func:`torch.func.functional_call` swaps a tensor under all its names, which for a module of two names
+    leaves the swapped one behind.
+    """
+    owners: dict[int, set[int]] = {}
+    for module in model.modules():
+        for value in module.parameters(recurse=False):
+            owners.setdefault(id(value), set()).add(id(module))
+    return any(len(found) > 1 for found in owners.values())

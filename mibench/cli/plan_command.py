@@ -8,7 +8,6 @@ from collections.abc import Sequence
 
 from mibench.errors import UnknownNameError, UserError
 from mibench.planning.catalogue import AXES, choices, read_yaml
-from mibench.planning.composition import TOP_KEYS
 from mibench.planning.grid import (
     SWEEP_KEYS,
     Overrides,
@@ -20,6 +19,7 @@ from mibench.planning.grid import (
     products_of,
     read_grid,
 )
+from mibench.planning.plan import TOP_KEYS
 
 #: The first words of the keys that belong to no component.
 TOP_BLOCKS = (*dict.fromkeys(key.partition(".")[0] for key in TOP_KEYS), "logger")

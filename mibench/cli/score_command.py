@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from mibench.cli.stored import description_of, replan, results_folder, split_words, stored_rows
 from mibench.cli.table import print_scores
 from mibench.leaderboard.shards import write_shard
-from mibench.planning.composition import metric_blocks
 
 
 def run(words: Sequence[str]) -> int:
@@ -19,7 +18,7 @@ def run(words: Sequence[str]) -> int:
     stored = stored_rows(cell_id, results)
     plan = replan(description_of(stored), overrides)
     cell = Cell(plan, stored_only=True)
-    scores = cell.scores(metric_blocks(plan))
+    scores = cell.scores()
     fresh = cell.rows(scores)
     measured = {row["metric"] for row in fresh}
     records = [{str(name): value for name, value in row.items()} for row in stored.to_dict("records")]

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mibench.errors import UnknownNameError, UserError
-from mibench.planning.composition import compose, folder, plan_cell
+from mibench.planning.composition import compose
+from mibench.planning.plan import folder, plan_cell
 from mibench.storage.store import Store
 
 

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from mibench.leaderboard.scoring import Score, evidence
-from mibench.planning.composition import Plan
+from mibench.planning.plan import Plan
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import copy
 import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
@@ -183,6 +184,39 @@ def _card(target: str) -> Card:
         return read_card(_source(module), name)
     except (ValueError, OSError) as error:
         raise UserError(f"_target_ '{target}' cannot be used: {error}") from error
+
+
+@cache
+def later_options(target: str) -> dict[str, Any]:
+    """Return the options that a class or one that it inherits from gained later (``option(...)``), with their defaults.
+
+    Args:
+        target: The class, as ``package.module.Class``; it is read without being imported.
+    """
+    module, _, name = target.rpartition(".")
+    tree = ast.parse(_source(module).read_text(encoding="utf-8"))
+    imported = {
+        alias.asname or alias.name: f"{node.module}.{alias.name}"
+        for node in tree.body
+        if isinstance(node, ast.ImportFrom)
+        for alias in node.names
+    }
+    defined = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+    found: dict[str, Any] = {}
+    if name not in defined:
+        return found
+    for base in reversed(defined[name].bases):
+        inner = base.value if isinstance(base, ast.Subscript) else base
+        if isinstance(inner, ast.Name):
+            where = f"{module}.{inner.id}" if inner.id in defined else imported.get(inner.id, "")
+            found |= later_options(where) if where.startswith("mibench.") or inner.id in defined else {}
+    for node in defined[name].body:
+        value = node.value if isinstance(node, ast.AnnAssign) else None
+        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+            found.pop(node.target.id, None)
+            if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "option":
+                found[node.target.id] = ast.literal_eval(value.args[0])
+    return found
 
 
 def _source(module: str) -> Path:

@@ -9,7 +9,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-from mibench.card import AttackCard, CellCards, DatasetCard, DefenseCard, PriorCard, SettingCard, TargetCard, compatible
+from mibench.card import AttackCard, DatasetCard, DefenseCard, PriorCard, SettingCard, TargetCard
 from mibench.errors import UserError
 from mibench.planning.catalogue import (
     AXES,
@@ -24,6 +24,7 @@ from mibench.planning.catalogue import (
     entry,
     read_yaml,
 )
+from mibench.planning.compatibility import CellCards, compatible
 
 Overrides = tuple[str, ...]
 

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlparse
 
 from mibench.options import Positive
-from mibench.planning.composition import Plan
+from mibench.planning.plan import Plan
 from mibench.running.cell import Outcome
 
 if TYPE_CHECKING:

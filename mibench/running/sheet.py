@@ -9,7 +9,7 @@ from torch import Tensor
 
 from mibench.data import Split
 from mibench.pictures import SheetRow, draw_sheet
-from mibench.planning.composition import Plan
+from mibench.planning.plan import Plan
 from mibench.tasks.base import Reconstruction, Truth
 from mibench.tasks.class_ import ClassTruth
 from mibench.tasks.completion import CompletionTruth

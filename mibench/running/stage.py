@@ -12,15 +12,20 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from mibench.card import HOOKS_OF_TRAINING, Card, TargetCard, family_of
 from mibench.data import Examples, Population, Split, shared_rows
-from mibench.datasets.base import COINCIDE
-from mibench.errors import IncompatibleCellError, UserError
+from mibench.datasets.base import COINCIDE, Dataset
+from mibench.defenses.base import Defense
+from mibench.errors import UserError
 from mibench.leaderboard.scoring import near_chance
 from mibench.options import check_types
 from mibench.planning.catalogue import entry
-from mibench.planning.composition import Plan, build, component_of, content_of, folder, target_block, version_of
+from mibench.planning.composition import build, part_of
+from mibench.planning.identity import EVALUATION_REVISION, content_of, version_of, without_later
+from mibench.planning.plan import Plan, folder, target_block
+from mibench.priors.base import Prior
 from mibench.seeding import derive
 from mibench.settings.base import Scene, Setting
 from mibench.settings.victim import Blueprint, Victim, train_evaluator
@@ -52,11 +57,19 @@ class Stage:
         self.workshop = Workshop(
             Store(folder(plan, "store")), choose_device(self.config["device"]), self.config["precision"]
         )
+        self.dataset: Dataset = plan.part("dataset").make()
+        self.setting: Setting = plan.part("setting").make()
+        self.prior: Prior = plan.part("prior").make()
+        self._defense: Defense | None = plan.part("defense").make()
+        blueprint(self.config["target"])
+        for name in (*self.config["evaluation"]["models"], *self.config["knowledge"]["companions"]):
+            entry("target", name)
+        _ = self.judges
 
     @cached_property
     def split(self) -> Split:
         """The dataset, parted."""
-        split: Split = build(self.config["dataset"]).load()
+        split = self.dataset.load()
         if self.config["control"] == "none":
             split = without_control(split)
         refuse_private_images(split)
@@ -74,11 +87,10 @@ class Stage:
         log.info("dataset   %s: %d private training examples of %d classes", name, count, classes)
         return split
 
-    @cached_property
-    def setting(self) -> Setting:
-        """How the target is trained and observed."""
-        setting: Setting = build(self.config["setting"])
-        return setting
+    def fresh_defense(self) -> Defense:
+        """Return a defense whose state no other victim shares; the first one is that which was made to be checked."""
+        made, self._defense = self._defense, None
+        return made if made is not None else self.plan.part("defense").make()
 
     def scene(self, control: bool = False) -> Scene:
         """The parts of one victim, with a defense of its own, whose state is not shared with another victim's.
@@ -92,11 +104,11 @@ class Stage:
         target = {**target, **normalisation(self.split, target)}
         takes_part = {*HOOKS_OF_TRAINING, *self.setting.card.training_hooks}
         trains = bool(takes_part & set(self.plan.cards.defense.hooks))
-        identity = {"config": block, "revision": self.plan.version("defense")}
+        identity = {"config": without_later("defense", block), "revision": self.plan.version("defense")}
         return Scene(
             split=self.split,
             blueprint=blueprint(target),
-            defense=build(block),
+            defense=self.fresh_defense(),
             defense_key=identity if trains else {},
             workshop=self.workshop,
             seed=self.seed,
@@ -143,6 +155,22 @@ class Stage:
             for position, name in enumerate(self.companions)
         ]
 
+    def federated_answers(self, options: Mapping[str, Any], defended: bool) -> Tensor:
+        """Return whether a global model is right on each private test example, trained as the setting would do it.
+
+        Args:
+            options: Options of the setting to be used instead of the cell's.
+            defended: Whether the cell's defense takes part.
+        """
+        block = self.config["setting"]
+        shared = block["batch_norm"] == "train"  # or the server could not test what it trains
+        setting: Setting = build({**block, "pooled_epochs": 0, "share_buffers": shared, **options})
+        scene = self.scene()
+        if not defended:
+            scene = dataclasses.replace(scene, defense=Defense(), defense_key={})
+        victim = setting.train(scene, self.split.private, "federated training")
+        return is_correct(victim.predict_proba, self.split.private.test.to(self.workshop.device))
+
     @property
     def judges(self) -> list[Card]:
         """The architectures of the evaluation models: neither the victim's nor a companion's.
@@ -167,7 +195,9 @@ class Stage:
         ready = []
         for card in self.judges:
             name, plans = card.name, blueprint(self.evaluator_block(card.name))
-            model, accuracy = train_evaluator(plans, self.split, self.workshop, self.config["evaluation"]["seed"])
+            model, accuracy = train_evaluator(
+                plans, self.split, self.workshop, self.config["evaluation"]["seed"], EVALUATION_REVISION
+            )
             ready.append(Evaluator(name, model, accuracy))
         return ready
 
@@ -181,10 +211,10 @@ class Stage:
 
 def blueprint(block: dict[str, Any]) -> Blueprint:
     """Return how the classifier of a resolved target block is made."""
-    component_of(block)
+    part_of(block)
     check_types("target.recipe", Recipe, block.get("recipe"))
     recipe = Recipe(**block["recipe"])
-    key = {"config": content_of(block), "revision": version_of(block)}
+    key = {"config": content_of(without_later("target", block)), "revision": version_of(block)}
     return Blueprint(block["name"], lambda spec: build(block, spec=spec), recipe, key, bool(block.get("weights")))
 
 
@@ -214,29 +244,6 @@ def evaluator_family(plan: Plan, name: str) -> str:
     card = entry("target", name).card
     assert isinstance(card, TargetCard)
     return family_of(card, target_block(plan, name))
-
-
-def refuse_retraining(plan: Plan) -> None:
-    """Refuse a defense that takes part in training for a model that comes with its weights, and cannot do without.
-
-    Raises:
-        IncompatibleCellError: In one sentence.
-    """
-    defense, goes_on = plan.cards.defense, plan.cards.setting.training_hooks
-    if not (plan.config["target"].get("weights") and defense.trains):
-        return
-    if not defense.finished or goes_on:
-        raise IncompatibleCellError(
-            f"Incompatible: defense '{defense.name}' acts on {', '.join(defense.trains)}, so it would need the "
-            "model trained again, but target.weights is a finished one; leave target.weights out to train its "
-            "architecture under the defense."
-        )
-    if not defense.reaches_finished(plan.access):
-        raise IncompatibleCellError(
-            f"Vacuous: target.weights is a finished model, of which defense '{defense.name}' changes its "
-            f"{', '.join(defense.finished)} alone, which an attacker with access '{plan.access}' never meets; leave "
-            "target.weights out to train its architecture under the defense."
-        )
 
 
 def refuse_private_images(split: Split) -> None:

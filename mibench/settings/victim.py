@@ -242,7 +242,7 @@ def train_central(
     spec = dataclasses.replace(split.spec, classes=classes)
     share = 0.0 if blueprint.pretrained else defense.reserve_share
     context = defender_context(split, population.train, workshop, seed, share, cut)
-    full_key = {**key, "target": blueprint.key, "data": population.train.digest(), "seed": seed}
+    full_key = {**key, "target": blueprint.key, "data": population.train.digest(), "seed": seed, **workshop.key}
     public = context.data.public if defense.learns_from_public and "training" in defense.hooks else None
     if public is not None:
         full_key["public"] = public.digest()
@@ -332,15 +332,20 @@ def restore_victim(model: Classifier, defense: Defense, tensors: Mapping[str, Te
     return model.eval()
 
 
-def train_evaluator(blueprint: Blueprint, split: Split, workshop: Workshop, seed: int) -> tuple[Classifier, float]:
-    """Return an evaluation model trained on raw, undefended private data, and its private test accuracy."""
+def train_evaluator(
+    blueprint: Blueprint, split: Split, workshop: Workshop, seed: int, revision: int = 1
+) -> tuple[Classifier, float]:
+    """Return an evaluation model trained on raw, undefended private data, and its private test accuracy.
+
+    ``revision`` counts the recipe of all evaluation models.
+    """
     victim = train_central(
         blueprint,
         split.private,
         split,
         Defense(),
         workshop,
-        {"role": "evaluator"},
+        {"role": "evaluator", **({} if revision == 1 else {"revision": revision})},
         derive(seed, "evaluator", blueprint.name),
         f"evaluator {blueprint.name}",
     )

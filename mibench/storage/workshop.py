@@ -22,3 +22,8 @@ class Workshop:
     store: Store
     device: torch.device
     precision: str = "float32"
+
+    @property
+    def key(self) -> dict[str, str]:
+        """What of it is part of the key of every network that is trained here; nothing at full precision."""
+        return {} if self.precision == "float32" else {"precision": self.precision}

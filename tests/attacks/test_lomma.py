@@ -12,8 +12,9 @@ from mibench.data import Examples, InputSpec
 from mibench.errors import UserError
 from mibench.knowledge import Knowledge
 from mibench.model import Classifier, LatentPrior
-from mibench.planning.composition import compose, plan_cell
+from mibench.planning.composition import compose
 from mibench.planning.grid import plan_cells
+from mibench.planning.plan import plan_cell
 from mibench.tasks.class_ import ClassGoal
 
 SPEC = InputSpec("image", (1, 4, 4), classes=4)

@@ -4,7 +4,8 @@ from safetensors.torch import save_file
 from torch import nn
 
 from mibench.errors import UserError
-from mibench.planning.composition import compose, plan_cell
+from mibench.planning.composition import compose
+from mibench.planning.plan import plan_cell
 from mibench.running.stage import Stage
 
 CLASSES, SIZE = 4, 8

@@ -5,7 +5,8 @@ import torch
 from mibench.cli.main import main
 from mibench.datasets.table import Table
 from mibench.errors import UserError
-from mibench.planning.composition import compose, plan_cell
+from mibench.planning.composition import compose
+from mibench.planning.plan import plan_cell
 
 OPTIONS = {"response": "bought", "sensitive": "marital"}
 

@@ -6,8 +6,9 @@ import torch
 from mibench.card import HOOKS, HOOKS_ON_PATH
 from mibench.defenses.base import Defense
 from mibench.planning.catalogue import entries
-from mibench.planning.composition import build, compose, plain, plan_cell, with_parts
+from mibench.planning.composition import build, compose, plain, with_parts
 from mibench.planning.grid import cells_of, plan_cells, read_grid
+from mibench.planning.plan import plan_cell
 from mibench.running.cell import Cell
 from mibench.settings.victim import Blueprint, train_central
 from mibench.targets.cnn import Cnn

@@ -10,8 +10,9 @@ from mibench.defenses.precode import Precode
 from mibench.defenses.rounding import Rounding
 from mibench.defenses.stack import Stack
 from mibench.errors import IncompatibleCellError, QueryRefused, UserError
-from mibench.planning.composition import build, compose, plan_cell
+from mibench.planning.composition import build, compose
 from mibench.planning.grid import plan_cells
+from mibench.planning.plan import plan_cell
 from mibench.settings.victim import Blueprint, train_central
 from mibench.targets.cnn import Cnn
 from mibench.training import Batch, Recipe, cross_entropy

@@ -2,7 +2,8 @@ import torch
 
 from mibench.leaderboard.scoring import score
 from mibench.metrics.federated_accuracy import FederatedAccuracy
-from mibench.planning.composition import compose, metric_blocks, plan_cell
+from mibench.planning.composition import compose
+from mibench.planning.plan import metric_blocks, plan_cell
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.instance import InstanceTruth
 
