@@ -110,7 +110,7 @@ class Cell(Adversary):
     @cached_property
     def notes(self) -> Sequence[str]:
         """What a reader of the numbers must know."""
-        return notes_of(self)
+        return notes_of(self, self.truth)
 
     def facts(self) -> CellFacts:
         """Return what all rows of the cell share."""

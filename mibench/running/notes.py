@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
 from mibench.card import family_of
 from mibench.leaderboard.scoring import near_chance
+from mibench.running.adversary import Adversary
 from mibench.running.stage import MISFIT, evaluator_family
-
-if TYPE_CHECKING:
-    from mibench.running.cell import Cell
+from mibench.tasks.base import Truth
 
 NO_CONTROL = "There is no control (control=none): a value alone does not say how much of it is a leak."
 
@@ -24,12 +22,12 @@ UNTRAINED = (
 WEAKER = 0.05
 
 
-def notes_of(cell: Cell) -> list[str]:
+def notes_of(cell: Adversary, truth: Truth) -> list[str]:
     """Return what a reader of the numbers must know of split, setting, victim and evaluation models."""
-    return [*_of_control(cell), *_of_attack(cell), *_of_victim(cell), *_of_evaluators(cell)]
+    return [*_of_control(cell), *_of_attack(cell), *_of_victim(cell, truth), *_of_evaluators(cell, truth)]
 
 
-def _of_control(cell: Cell) -> Iterator[str]:
+def _of_control(cell: Adversary) -> Iterator[str]:
     if cell.task.name in ("class", "completion"):
         yield from cell.split.notes
         if cell.config["control"] == "none":
@@ -37,15 +35,15 @@ def _of_control(cell: Cell) -> Iterator[str]:
     yield from cell.remarks
 
 
-def _of_attack(cell: Cell) -> Iterator[str]:
+def _of_attack(cell: Adversary) -> Iterator[str]:
     if cell.result.stopped:
         yield f"The attack ended early: {cell.result.stopped}"
     if cell.split.captured is None:
         yield from cell.setting.described()
 
 
-def _of_victim(cell: Cell) -> Iterator[str]:
-    accuracy, chance, defense = _accuracy(cell), cell.truth.chance, cell.plan.cards.defense
+def _of_victim(cell: Adversary, truth: Truth) -> Iterator[str]:
+    accuracy, chance, defense = _accuracy(truth), truth.chance, cell.plan.cards.defense
     finished = bool(cell.config["target"].get("weights"))
     if finished and defense.trains:
         hooks, serves = ", ".join(defense.trains), ", ".join(defense.finished)
@@ -59,16 +57,16 @@ def _of_victim(cell: Cell) -> Iterator[str]:
         )
 
 
-def _of_evaluators(cell: Cell) -> Iterator[str]:
-    accuracy, family = _accuracy(cell), family_of(cell.plan.cards.target, cell.config["target"])
-    for one in cell.truth.evaluators:
+def _of_evaluators(cell: Adversary, truth: Truth) -> Iterator[str]:
+    accuracy, family = _accuracy(truth), family_of(cell.plan.cards.target, cell.config["target"])
+    for one in truth.evaluators:
         if one.accuracy < accuracy - WEAKER:
             yield (
                 f"Evaluation model '{one.name}' is right on {one.accuracy:.0%} of the test data, less than the "
                 f"victim's {accuracy:.0%}: its verdicts are weak; train it longer (evaluation.min_steps=1000) or take "
                 "another (evaluation.models)."
             )
-    for one in cell.truth.evaluators:
+    for one in truth.evaluators:
         if family and family == evaluator_family(cell.plan, one.name):
             yield (
                 f"Evaluation model '{one.name}' is of the victim's family ({family}): it accepts texture made against "
@@ -76,6 +74,6 @@ def _of_evaluators(cell: Cell) -> Iterator[str]:
             )
 
 
-def _accuracy(cell: Cell) -> float:
+def _accuracy(truth: Truth) -> float:
     """Return the defended victim's accuracy on private test data."""
-    return float(cell.truth.correct.double().mean())
+    return float(truth.correct.double().mean())
