@@ -7,8 +7,9 @@ import yaml
 
 from mibench.errors import IncompatibleCellError, UnknownNameError, UserError
 from mibench.planning.catalogue import conf_dir, entries, entry
+from mibench.planning.choices import choices_of
 from mibench.planning.composition import build, compose
-from mibench.planning.grid import Grid, cells_of, choices_of, every_attack, plan_cells, read_grid
+from mibench.planning.grid import Grid, cells_of, every_attack, plan_cells, read_grid
 from mibench.planning.plan import plan_cell, refuse_incompatible
 
 ROOT = Path(__file__).parent.parent

@@ -10,8 +10,8 @@ from omegaconf import DictConfig
 
 from mibench.errors import MibenchError, UnknownNameError, nearest
 from mibench.planning.catalogue import AXES, choices
+from mibench.planning.choices import key_of
 from mibench.planning.composition import compose
-from mibench.planning.grid import key_of
 
 #: Groups whose choice decides which keys there are.
 GROUPS = (*AXES, "budget", "logger")

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 
 from mibench.errors import UnknownNameError, UserError
 from mibench.planning.catalogue import AXES, choices, read_yaml
+from mibench.planning.choices import key_of
 from mibench.planning.grid import (
     SWEEP_KEYS,
     Overrides,
     PlannedCell,
     cells_of,
     every_attack,
-    key_of,
     plan_cells,
     products_of,
     read_grid,

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 from mibench.errors import UserError, nearest
 from mibench.planning.catalogue import AXES
-from mibench.planning.grid import key_of
+from mibench.planning.choices import key_of
 
 #: The keys that choose a file of ``conf``.
 GROUPS = (*AXES, "budget", "logger", "grid", "paths")

@@ -12,18 +12,14 @@ from typing import Any, cast
 from mibench.card import AttackCard, DatasetCard, DefenseCard, PriorCard, SettingCard, TargetCard
 from mibench.errors import UserError
 from mibench.planning.catalogue import (
-    AXES,
     Entry,
-    base_of,
     card_of,
     choices,
-    conf_dir,
     conf_dirs,
-    defaults_of,
     entries,
     entry,
-    read_yaml,
 )
+from mibench.planning.choices import choices_of, key_of
 from mibench.planning.compatibility import CellCards, compatible
 
 Overrides = tuple[str, ...]
@@ -268,28 +264,6 @@ def unseeded(planned: PlannedCell) -> Overrides:
     return tuple(override for override in planned.overrides if key_of(override) != "seed")
 
 
-def key_of(override: str) -> str:
-    """Return the key of ``KEY=VALUE``, without Hydra's ``+`` or ``~``."""
-    return override.partition("=")[0].lstrip("+~")
-
-
-def choices_of(overrides: Sequence[str]) -> dict[str, str]:
-    """Return the choice of every axis that Hydra would compose, read from the defaults lists alone."""
-    said = {key_of(override): override.partition("=")[2] for override in overrides}
-    order, chosen = _defaults()
-    chosen = {**chosen, **{axis: said[axis] for axis in order if axis in said}}
-    for _ in order:  # a choice may change an axis that stands before it, whose yaml then counts
-        before = dict(chosen)
-        for axis in order:
-            base = said.get(f"{axis}@{axis}.base", "")
-            for other, name in _overridden(axis, chosen[axis], base, conf_dirs()).items():
-                if other not in said:
-                    chosen[other] = name
-        if chosen == before:
-            break
-    return {axis: chosen[axis] for axis in AXES if axis in chosen and axis != "metric"}
-
-
 def _levels(defense: Entry) -> list[str]:
     """Return what sets a defense to each level of its strength; nothing for a variant, whose scale is its own."""
     card = cast(DefenseCard, defense.card)
@@ -314,6 +288,7 @@ def _planned(overrides: Overrides) -> PlannedCell:
         access=said.get("attack.access", found["attack"].node.get("access", attack.access[0])),
         prior=None if choices["prior"] == "none" else cast(PriorCard, found["prior"].card),
         batch_size=int(batch) if str(batch).isdecimal() else 0,
+        finished=said.get("target.weights", found["target"].node.get("weights")) not in (None, "", "null"),
     )
     return PlannedCell(overrides, choices, compatible(cards))
 
@@ -332,34 +307,3 @@ def _found(axis: str, name: str, _search_path: tuple[Path, ...]) -> Entry:
 
 def _entry(axis: str, name: str) -> Entry:
     return _found(axis, name, conf_dirs())
-
-
-@cache
-def _defaults() -> tuple[tuple[str, ...], dict[str, str]]:
-    """Return the axes in the order of ``cell.yaml`` and their default choices."""
-    listed = read_yaml((conf_dir() / "cell.yaml").read_text(encoding="utf-8"))["defaults"]
-    chosen = {axis: name for one in listed if isinstance(one, dict) for axis, name in one.items() if axis in AXES}
-    return tuple(chosen), chosen
-
-
-@cache
-def _overridden(axis: str, name: str, base: str, _search_path: tuple[Path, ...]) -> dict[str, str]:
-    """Return which other axes a choice sets, from its own ``override /AXIS: NAME`` lines and those of what it wraps.
-
-    Args:
-        axis: The axis.
-        name: The choice.
-        base: What it wraps in place of what its yaml says; empty keeps that.
-    """
-    file = choices(axis).get(name)
-    if file is None:
-        return {}
-    inner = base or base_of(axis, file)
-    found = _overridden(axis, inner, "", _search_path) if inner and base_of(axis, file) else {}
-    prefix = "override /"
-    own = {
-        key.removeprefix(prefix).partition("@")[0]: value
-        for key, value in defaults_of(file).items()
-        if key.startswith(prefix)
-    }
-    return {**found, **own}
