@@ -24,6 +24,7 @@ before the cross-entropy, which is not done here.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
@@ -38,14 +39,9 @@ from mibench.seeding import derive, generator
 from mibench.training import Batch
 
 
+@dataclass(kw_only=True, eq=False)
 class SplitNoise(Defense):
-    """Laplace noise on features that a tanh bounds.
-
-    Args:
-        scale: Scale b of the noise that is served; its variance is 2 b^2.
-        trained: Scale of the noise in training; None for the same.
-        fixed: Whether the same features always get the same noise.
-    """
+    """Laplace noise on features that a tanh bounds."""
 
     card = DefenseCard(
         name="split_noise",
@@ -63,11 +59,18 @@ class SplitNoise(Defense):
         finished=("features",),
     )
 
-    def __init__(self, *, scale: NonNegative = 0.5, trained: NonNegative | None = None, fixed: bool = False) -> None:
-        self.scale = scale
-        self.trained = scale if trained is None else trained
-        self.fixed = fixed
-        self._secret = 0
+    scale: NonNegative = 0.5
+    """Scale b of the noise that is served; its variance is 2 b^2."""
+    trained: NonNegative | None = None
+    """Scale of the noise in training; None for the same."""
+    fixed: bool = False
+    """Whether the same features always get the same noise."""
+    _secret: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        """Derive what follows from the options."""
+        super().__post_init__()
+        self.trained = self.scale if self.trained is None else self.trained
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
         """Return the module with a tanh behind the client's part.

@@ -19,6 +19,8 @@ The paper calibrates; as a defense it is a standard measure, without official co
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
 from mibench.card import DefenseCard
@@ -27,12 +29,9 @@ from mibench.nn.scores import label_kept
 from mibench.options import Positive
 
 
+@dataclass(kw_only=True, eq=False)
 class Temperature(Defense):
-    """Probabilities at another temperature.
-
-    Args:
-        temperature: What the logits are divided by; 1 leaves the answer as it is.
-    """
+    """Probabilities at another temperature."""
 
     card = DefenseCard(
         name="temperature",
@@ -48,8 +47,8 @@ class Temperature(Defense):
         adaptive=("attack=inversion_network",),
     )
 
-    def __init__(self, *, temperature: Positive = 5.0) -> None:
-        self.temperature = temperature
+    temperature: Positive = 5.0
+    """What the logits are divided by; 1 leaves the answer as it is."""
 
     def output(self, probabilities: Tensor) -> Tensor:
         """Return the probabilities ``(N, classes)`` at the temperature, with the most probable class unchanged."""

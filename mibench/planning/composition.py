@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 
 from mibench.card import AttackCard, DatasetCard, DefenseCard, MetricCard, PriorCard, SettingCard, TargetCard
 from mibench.errors import UserError
-from mibench.options import check_types, check_value, expected_types, shown
+from mibench.options import arguments, check_types, check_value, expected_types, shown
 from mibench.planning.catalogue import conf_dir, entry, search_path_override
 
 if TYPE_CHECKING:
@@ -155,7 +155,8 @@ class Part:
         Raises:
             UserError: If the component refuses its options together.
         """
-        return self.component(**{name: _made(value) for name, value in self.options.items()}, **more)
+        given = {name: _made(value) for name, value in self.options.items()} | more
+        return self.component(**arguments(self.component, given))
 
 
 def _made(value: Any) -> Any:

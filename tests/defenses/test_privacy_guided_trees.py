@@ -100,7 +100,7 @@ def test_the_victim_is_stored_as_tensors_and_answers_alike(workshop):
     first, second = victim(), victim()
     assert first.model is None and second.model is None
     assert torch.equal(first.predict_proba(records.x), second.predict_proba(records.x))
-    assert len(second.defense.trees) == 3
+    assert len(second.defense.grown) == 3
     assert torch.allclose(first.predict_proba(records.x).sum(1), torch.ones(300))
     assert second.reported["model"] == "decision tree"
 
