@@ -63,7 +63,7 @@ def relative_error(split, observed, method=LearningToInvert, public=None, **opti
         (None, {}, 0.5),
         (sign, {"leak": "sign"}, 0.5),
         (GradientNoise(std=0.1).update, {"leak": "gauss", "std": 0.1}, 0.9),
-        (GradientPruning(keep=0.1, scope="all").update, {"leak": "prune", "keep": 0.1}, 0.5),
+        (GradientPruning(keep=0.1, scope="all").update, {"leak": "prune", "keep_": 0.1}, 0.5),
     ],
     ids=["none", "sign", "noise", "pruning"],
 )
