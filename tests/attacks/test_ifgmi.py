@@ -54,9 +54,9 @@ def attack(style_prior, monkeypatch):
             "radii": [1000.0, 2000.0],
             "lr": 0.02,
         }
-        method = Ifgmi(**{**defaults, **options})
-        method.views = Views()
-        return method(view, Knowledge(latent_prior=style_prior), GOAL, seed=0).reconstruction.values, steps
+        monkeypatch.setattr(Ifgmi, "views", Views())
+        result = Ifgmi(**{**defaults, **options})(view, Knowledge(latent_prior=style_prior), GOAL, seed=0)
+        return result.reconstruction.values, steps
 
     return run
 
