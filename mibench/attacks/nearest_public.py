@@ -9,6 +9,7 @@ data did not hold already. There is no paper.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -24,12 +25,9 @@ from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassGoal
 
 
+@dataclass(kw_only=True, eq=False)
 class NearestPublic(Attack[ScoresView, ClassGoal]):
-    """The public images that the victim scores highest for each class, none twice for one class.
-
-    Args:
-        batch_size: Images per query.
-    """
+    """The public images that the victim scores highest for each class, none twice for one class."""
 
     card = AttackCard(
         name="nearest_public",
@@ -42,8 +40,8 @@ class NearestPublic(Attack[ScoresView, ClassGoal]):
         needs=("public",),
     )
 
-    def __init__(self, *, batch_size: Count = 256) -> None:
-        self.batch_size = batch_size
+    batch_size: Count = 256
+    """Images per query."""
 
     def reconstruct(
         self, view: ScoresView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict

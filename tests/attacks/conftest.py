@@ -4,10 +4,13 @@ import pytest
 import torch
 from torch import nn
 
+from mibench.access import Ledger, WhiteBoxView
 from mibench.data import InputSpec
-from mibench.model import Classifier, InpaintingPrior
+from mibench.knowledge import Knowledge
+from mibench.model import Classifier, InpaintingPrior, LatentPrior
 from mibench.priors.style_gan import StyleGan
 from mibench.seeding import seeded
+from mibench.tasks.class_ import ClassGoal
 
 
 @pytest.fixture(scope="session")
@@ -54,14 +57,14 @@ class LinearInpainting(InpaintingPrior):
 
 
 class LinearClassifier(Classifier):
-    """Four classes of 8x8 images, undecided on grey."""
+    """Four classes by random directions of the pixels, undecided on grey."""
 
-    def __init__(self):
+    def __init__(self, gain=6.0, seed=1):
         super().__init__()
         self.normalise = nn.Identity()
         self.stages = nn.ModuleList([nn.Flatten()])
         self.head = nn.Linear(64, 4)
-        nn.init.normal_(self.head.weight, 0, 6, generator=torch.Generator().manual_seed(1))
+        nn.init.normal_(self.head.weight, 0, gain, generator=torch.Generator().manual_seed(seed))
         self.head.bias.data = -0.5 * self.head.weight.data.sum(1)
 
 
@@ -75,3 +78,45 @@ def linear_inpainting():
 def linear_classifier():
     """A linear classifier of 8x8 images."""
     return LinearClassifier()
+
+
+@pytest.fixture
+def mild_classifier():
+    """A linear classifier of 8x8 images that is sure of few."""
+    return LinearClassifier(gain=0.5, seed=0)
+
+
+class Readable(LatentPrior):
+    """``G(z) = 1/2 + z / 20``, from which z can be read again; its critic likes the first entry large."""
+
+    name, latent_dim = "readable", 4
+
+    #: For every class a latent, far from the others'.
+    wanted = torch.tensor([[1.0, -0.5, 0.3, 0.0], [0.0, 0.0, 0.0, 0.0], [-1.0, 1.0, 0.5, 0.2], [0.5, 0.5, -0.5, -0.5]])
+
+    def generate(self, z):
+        return (0.5 + z / 20).reshape(-1, 1, 2, 2).clamp(0, 1)
+
+    def critic(self, x):
+        return self.latent(x)[:, 0]
+
+    def latent(self, images):
+        return 20 * (images.flatten(1) - 0.5)
+
+    def to_wanted(self, view, images, labels):
+        """A stand-in for the identity loss: half the squared distance of the latent to the class's wanted one."""
+        return (self.latent(images) - self.wanted[labels]).square().sum(1) / 2
+
+    def attack(self, method, model, samples, identity=None):
+        """Returns the view of ``model`` and the images that a method finds, where asked under another identity loss."""
+        classes = model.head.out_features
+        view = WhiteBoxView.of(model, InputSpec("image", (1, 2, 2), classes), Ledger(), torch.device("cpu"))
+        method.replaced = identity
+        goal = ClassGoal(torch.arange(classes), samples)
+        return view, method(view, Knowledge(latent_prior=self), goal, seed=0).reconstruction.values
+
+
+@pytest.fixture(scope="session")
+def readable():
+    """A prior whose images give their latents away."""
+    return Readable()
