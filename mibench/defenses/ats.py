@@ -32,7 +32,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -44,7 +44,7 @@ from mibench.data import Examples
 from mibench.defenses.base import Defense, DefenseContext
 from mibench.errors import UserError
 from mibench.model import Classifier
-from mibench.options import Count, CountOrNone, Range
+from mibench.options import Count, CountOrNone, Fraction
 from mibench.seeding import derive, generator, seeded
 from mibench.training import Batch, Recipe, Training, cross_entropy
 
@@ -70,18 +70,9 @@ EPSILON = 1e-5
 Policy = tuple[int, ...]
 
 
+@dataclass(kw_only=True, eq=False)
 class Ats(Defense):
-    """Training on transformed images.
-
-    Args:
-        policy: Library numbers joined by ``-``, policies joined by ``+``; used where nothing is searched.
-        share: Share of the images that are transformed; 0 transforms none.
-        candidates: Random policies among which the best are searched; 0 takes ``policy``. The authors draw 1600.
-        keep: Policies that a search keeps for the hybrid.
-        alpha: Weight of the mean privacy score against its variance over classes.
-        accuracy: Least accuracy score of a policy.
-        images: Images of each class behind a privacy score.
-    """
+    """Training on transformed images."""
 
     card = DefenseCard(
         name="ats",
@@ -97,31 +88,33 @@ class Ats(Defense):
         levels=(0.25, 0.5, 1.0),
     )
 
-    def __init__(
-        self,
-        *,
-        policy: str = "3-1-7+43-18-18",
-        share: Annotated[float, Range("from 0 to 1", lambda value: 0 <= value <= 1)] = 1.0,
-        candidates: CountOrNone = 0,
-        keep: Count = 2,
-        alpha: Annotated[float, Range("from 0 to 1", lambda value: 0 <= value <= 1)] = 0.7,
-        accuracy: float = -85.0,
-        images: Count = 5,
-    ) -> None:
-        self.policies = [] if candidates else parsed(policy)
-        self.share = share
-        self.candidates = candidates
-        self.keep = keep
-        self.alpha = alpha
-        self.accuracy = accuracy
-        self.images = images
-        self._untrained: Classifier | None = None
-        self._context: DefenseContext | None = None
+    policy: str = "3-1-7+43-18-18"
+    """Library numbers joined by ``-``, policies joined by ``+``; used where nothing is searched."""
+    share: Fraction = 1.0
+    """Share of the images that are transformed; 0 transforms none."""
+    candidates: CountOrNone = 0
+    """Random policies among which the best are searched; 0 takes ``policy``. The authors draw 1600."""
+    keep: Count = 2
+    """Policies that a search keeps for the hybrid."""
+    alpha: Fraction = 0.7
+    """Weight of the mean privacy score against its variance over classes."""
+    accuracy: float = -85.0
+    """Least accuracy score of a policy."""
+    images: Count = 5
+    """Images of each class behind a privacy score."""
+
+    policies: list[Policy] = field(init=False, repr=False)
+    _begun: tuple[Classifier, DefenseContext] | None = field(init=False, default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Read the policy; one that is searched for is not known yet."""
+        super().__post_init__()
+        self.policies = [] if self.candidates else parsed(self.policy)
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
         """Return the target as it is; a search, if there is one, will begin from its weights."""
         if self.candidates:
-            self._untrained, self._context = copy.deepcopy(model), context
+            self._begun = copy.deepcopy(model), context
         return model
 
     def loss(self, batch: Batch) -> Tensor:
@@ -140,9 +133,9 @@ class Ats(Defense):
 
     def searched(self) -> list[Policy]:
         """Return the best of random policies, the safest first."""
-        assert self._untrained is not None and self._context is not None
-        context, seed = self._context, derive(self._context.seed, "search")
-        data, untrained = context.data.train, self._untrained.to(context.device).eval()
+        assert self._begun is not None
+        model, context = self._begun
+        data, untrained, seed = context.data.train, model.to(context.device).eval(), derive(context.seed, "search")
         draws = generator(seed)
         order = torch.randperm(len(data), generator=draws)
         tenth = data[order[: max(1, len(data) // 10)].to(context.device)]

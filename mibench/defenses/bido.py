@@ -33,6 +33,7 @@ of the defense (``knowledge.defense_loss``). A batch of one example has no depen
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -50,17 +51,11 @@ from mibench.training import Batch
 EPSILON = 1e-5
 
 
+@dataclass(kw_only=True, eq=False)
 class Bido(Defense):
     """Training under a penalty on the dependency between layers and input.
 
     The defaults are the authors' for HSIC on CelebA; ``bido_coco`` has those for COCO on MNIST.
-
-    Args:
-        measure: The dependency measure, ``hsic`` or ``coco``.
-        a1: Weight of the dependency between layers and input, which is made small.
-        a2: Weight of the dependency between layers and label, which is made large.
-        sigma: Width of the Gaussian kernel, relative to the square root of the dimension.
-        layers: Which stages of the target count, from 0; None means all.
     """
 
     card = DefenseCard(
@@ -79,24 +74,24 @@ class Bido(Defense):
         adaptive=("attack=brepmi", "setting=federated attack=inverting_gradients knowledge.defense_loss=true"),
     )
 
-    def __init__(
-        self,
-        *,
-        measure: Literal["hsic", "coco"] = "hsic",
-        a1: NonNegative = 0.05,
-        a2: NonNegative = 0.5,
-        sigma: Positive = 5.0,
-        layers: Sequence[CountOrNone] | None = None,
-    ) -> None:
-        if layers is not None and not layers:
+    measure: Literal["hsic", "coco"] = "hsic"
+    """The dependency measure, ``hsic`` or ``coco``."""
+    a1: NonNegative = 0.05
+    """Weight of the dependency between layers and input, which is made small."""
+    a2: NonNegative = 0.5
+    """Weight of the dependency between layers and label, which is made large."""
+    sigma: Positive = 5.0
+    """Width of the Gaussian kernel, relative to the square root of the dimension."""
+    layers: Sequence[CountOrNone] | None = None
+    """Which stages of the target count, from 0; None means all."""
+
+    def __post_init__(self) -> None:
+        """Refuse a choice of no stage at all."""
+        super().__post_init__()
+        if self.layers is not None and not self.layers:
             raise UserError(
                 "Expected defense.layers to name at least one stage, but it is empty; null means all stages."
             )
-        self.measure = measure
-        self.a1 = a1
-        self.a2 = a2
-        self.sigma = sigma
-        self.layers = layers
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the cross-entropy plus the weighted dependencies of the chosen stages."""

@@ -25,6 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import cast
 
 import torch
@@ -36,23 +37,16 @@ from mibench.data import Column
 from mibench.defenses.base import Defense, DefenseContext, sensitive_columns
 from mibench.errors import UserError
 from mibench.model import Classifier
+from mibench.optim.differential_privacy import pure_guarantee
 from mibench.options import Count, NonNegative, Positive
 from mibench.progress import progress
 from mibench.seeding import derive, generator
 from mibench.training import Training
 
 
+@dataclass(kw_only=True, eq=False)
 class DpHealth(Defense):
-    """A logistic regression trained under noise of a Gamma length.
-
-    Args:
-        epsilon: The epsilon of the whole training; None trains without noise.
-        passes: Passes over the records, which share epsilon.
-        batch_size: Records of one step (b).
-        weight_decay: Weight of the l2 penalty (lambda).
-        emphasis: Noise on coordinates of sensitive columns over that on others.
-        sensitive: Those columns.
-    """
+    """A logistic regression trained under noise of a Gamma length."""
 
     card = DefenseCard(
         name="dp_health",
@@ -67,25 +61,26 @@ class DpHealth(Defense):
         levels=(10.0, 3.0, 1.0, 0.3),
     )
 
-    def __init__(
-        self,
-        *,
-        epsilon: Positive | None = 1.0,
-        passes: Count = 1,
-        batch_size: Count = 50,
-        weight_decay: NonNegative = 1e-3,
-        emphasis: Positive = 1.0,
-        sensitive: str | None = None,
-    ) -> None:
-        if emphasis != 1 and sensitive is None:
+    epsilon: Positive | None = 1.0
+    """The epsilon of the whole training; None trains without noise."""
+    passes: Count = 1
+    """Passes over the records, which share epsilon."""
+    batch_size: Count = 50
+    """Records of one step (b)."""
+    weight_decay: NonNegative = 1e-3
+    """Weight of the l2 penalty (lambda)."""
+    emphasis: Positive = 1.0
+    """Noise on coordinates of sensitive columns over that on others."""
+    sensitive: str | None = None
+    """Those columns."""
+
+    _share: Tensor | None = field(init=False, default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse an emphasis on no column."""
+        super().__post_init__()
+        if self.emphasis != 1 and self.sensitive is None:
             raise UserError("defense.emphasis needs a column to put the noise on; set defense.sensitive=COLUMN.")
-        self.epsilon = epsilon
-        self.passes = passes
-        self.batch_size = batch_size
-        self.weight_decay = weight_decay
-        self.emphasis = emphasis
-        self.sensitive = sensitive
-        self._share: Tensor | None = None
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
         """Return a logistic regression on what the target makes of a record.
@@ -124,8 +119,7 @@ class DpHealth(Defense):
 
     def facts(self) -> dict[str, float | str]:
         """Return epsilon (infinity without noise), delta, which is 0, and how passes are accounted."""
-        epsilon = math.inf if self.epsilon is None else self.epsilon
-        return {"epsilon": epsilon, "delta": 0.0, "accountant": "pure composition", "passes": self.passes}
+        return {**pure_guarantee(self.epsilon), "passes": self.passes}
 
 
 class LogisticRegression(Classifier):
