@@ -104,7 +104,7 @@ class AugmentedDp(Defense):
         """Grow the tree, audit it and merge what gives the sensitive column away."""
         assert self._public is not None
         draws = generator(derive(training.seed, "noise"))
-        tree = self.grown(training.data.to("cpu"), questions(self._columns, self._public.x, self.cuts), draws)
+        tree = self.grow_tree(training.data.to("cpu"), questions(self._columns, self._public.x, self.cuts), draws)
         audit = Audit.of(self._public, self._columns, self._column, training.seed)
         merged = 0
         while self.gain is not None and (found := audit.gain(tree)) > self.gain and tree.inner():
@@ -112,7 +112,7 @@ class AugmentedDp(Defense):
         self._audited = {"audited_gain": audit.gain(tree), "merged": merged}
         self.tree = replace(tree, counts=tree.counts * (tree.column < 0)[:, None])  # leaves' are disclosed
 
-    def grown(self, data: Examples, asked: Sequence[Question], draws: torch.Generator) -> Tree:
+    def grow_tree(self, data: Examples, asked: Sequence[Question], draws: torch.Generator) -> Tree:
         """Return the private tree; the counts of inner nodes are sums of their leaves'.
 
         Args:

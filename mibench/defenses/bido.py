@@ -96,19 +96,19 @@ class Bido(Defense):
     def loss(self, batch: Batch) -> Tensor:
         """Return the cross-entropy plus the weighted dependencies of the chosen stages."""
         logits, hidden = logits_and_layers(batch.model, batch.x)
-        layers = [gaussian_kernel(values, self.sigma) for values in self._chosen(hidden)]
+        layers = [gaussian_kernel(values, self.sigma) for values in self._choose(hidden)]
         given = [gaussian_kernel(batch.x, self.sigma), linear_kernel(one_hot(batch.y, logits.shape[1]))]
-        of_input, of_label = self._normalised(torch.stack(given))
-        of_layers = self._normalised(torch.stack(layers))
+        of_input, of_label = self._normalise(torch.stack(given))
+        of_layers = self._normalise(torch.stack(layers))
         penalty = self.a1 * self._compare(of_layers, of_input) - self.a2 * self._compare(of_layers, of_label)
         return cross_entropy(logits, batch.y) + penalty.sum()
 
     def dependency(self, first: Tensor, second: Tensor) -> Tensor:
         """Return the dependency of two batches of continuous values ``(m, ...)``, a scalar, 0 for constant ones."""
         kernels = [gaussian_kernel(values, self.sigma) for values in (first, second)]
-        return self._compare(*self._normalised(torch.stack(kernels)))
+        return self._compare(*self._normalise(torch.stack(kernels)))
 
-    def _normalised(self, kernels: Tensor) -> Tensor:
+    def _normalise(self, kernels: Tensor) -> Tensor:
         """Return what is compared of centred kernels ``(..., m, m)``: R for HSIC, themselves for COCO."""
         if self.measure == "coco":
             return kernels
@@ -117,14 +117,14 @@ class Bido(Defense):
         return result
 
     def _compare(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return the dependency of what :meth:`_normalised` gave, shape ``(...)``."""
+        """Return the dependency of what :meth:`_normalise` gave, shape ``(...)``."""
         if self.measure == "hsic":
             return (first * second).sum((-2, -1))
         # The floor keeps the gradient of the root finite where there is no dependency at all.
         norm: Tensor = torch.linalg.matrix_norm(first @ second).clamp_min(1e-12)
         return norm.sqrt() / first.shape[-1]
 
-    def _chosen(self, blocks: Sequence[Tensor]) -> list[Tensor]:
+    def _choose(self, blocks: Sequence[Tensor]) -> list[Tensor]:
         if self.layers is None:
             return list(blocks)
         if not all(0 <= layer < len(blocks) for layer in self.layers):
@@ -152,16 +152,16 @@ def gaussian_kernel(values: Tensor, sigma: float) -> Tensor:
     products = flat @ flat.T
     squares = products.diagonal()
     distances = (squares[:, None] + squares - 2 * products).clamp_min(0)
-    return centred(torch.exp(-distances / (2 * sigma**2 * flat.shape[1])))
+    return centre(torch.exp(-distances / (2 * sigma**2 * flat.shape[1])))
 
 
 def linear_kernel(values: Tensor) -> Tensor:
     """Return the centred linear kernel of a batch ``(m, ...)``, flattened: ``(m, m)``, float64."""
     flat = values.flatten(1).double()
-    return centred(flat @ flat.T)
+    return centre(flat @ flat.T)
 
 
-def centred(kernel: Tensor) -> Tensor:
+def centre(kernel: Tensor) -> Tensor:
     """Return a kernel matrix with the mean of every row and column taken off."""
     rows = kernel - kernel.mean(1, keepdim=True)
     return rows - rows.mean(0, keepdim=True)

@@ -93,17 +93,17 @@ class Crafter(Defense):
     steps: CountOrNone = 450
     """Steps of the features; 0 sends them as they are."""
     lr: Positive = 0.01
-    """Adam's step size of them."""
+    """Adam's step size of the features."""
     search: Literal["features", "latent"] = "features"
     """Whether ``features`` are moved, or the ``latent`` whose features are sent."""
     inner_steps: Count = 10
     """Steps of the attacker that is played, in every step of the features."""
     inner_lr: Positive = 0.02
-    """Adam's step size of it."""
+    """Adam's step size of that attacker."""
     terms: Count = 120
     """Terms of the Neumann series."""
     term_step: Positive = 1e-3
-    """Its step (alpha), at most."""
+    """Largest step of the Neumann series (alpha)."""
     critic_steps: Count = 10
     """Steps of the critic in every step of the features."""
     critic_lr: Positive = 5e-4
@@ -154,9 +154,9 @@ class Crafter(Defense):
                 draws=draws,
             )
         self.prior, self.shape = prior.eval().requires_grad_(False), context.spec.shape
-        self.amortiser = self._amortised(model.client, draws) if self.amortiser_iterations else None
+        self.amortiser = self._train_amortiser(model.client, draws) if self.amortiser_iterations else None
 
-    def _amortised(self, encoder: nn.Module, draws: torch.Generator) -> nn.Module:
+    def _train_amortiser(self, encoder: nn.Module, draws: torch.Generator) -> nn.Module:
         """Return a trained guess of the latent whose image has given features."""
         assert self.prior is not None
         network: nn.Module | None = None
@@ -176,9 +176,9 @@ class Crafter(Defense):
         if not self.steps:
             return features
         with torch.enable_grad():
-            return torch.cat([self.crafted(part.detach()) for part in features.split(self.batch)])
+            return torch.cat([self.craft(part.detach()) for part in features.split(self.batch)])
 
-    def crafted(self, true: Tensor) -> Tensor:
+    def craft(self, true: Tensor) -> Tensor:
         """Return crafted features for one batch of true ones ``(N, ...)``."""
         assert self.prior is not None and self.encoder is not None, "it serves once it has learned and met its model"
         prior, encoder = copy.deepcopy(self.prior), self.encoder
@@ -211,7 +211,7 @@ class Crafter(Defense):
         adam = torch.optim.Adam([moving], self.lr)
         for _ in range(self.steps):
             if self.search == "features":
-                z = inverted(distance, features, z, self.inner_steps, self.inner_lr)
+                z = invert(distance, features, z, self.inner_steps, self.inner_lr)
                 judge(z)
                 moving.grad = hypergradient(loss, distance, features, z, self.term_step, self.terms)
             else:
@@ -260,7 +260,7 @@ def regression(features: int, latent_dim: int) -> nn.Sequential:
     )
 
 
-def inverted(distance: Losses, features: Tensor, z: Tensor, steps: int, lr: float) -> Tensor:
+def invert(distance: Losses, features: Tensor, z: Tensor, steps: int, lr: float) -> Tensor:
     """Return the latents after ``steps`` of Adam along the slope of ``distance`` at fixed ``features``."""
     z = z.detach().clone().requires_grad_(True)
     adam = torch.optim.Adam([z], lr)

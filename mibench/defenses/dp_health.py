@@ -70,9 +70,9 @@ class DpHealth(Defense):
     weight_decay: NonNegative = 1e-3
     """Weight of the l2 penalty (lambda)."""
     emphasis: Positive = 1.0
-    """Noise on coordinates of sensitive columns over that on others."""
+    """Noise on the coordinates of the sensitive column over that on others."""
     sensitive: str | None = None
-    """Those columns."""
+    """The sensitive column; needed where ``emphasis`` is not 1."""
 
     _share: Tensor | None = field(init=False, default=None, repr=False)
 
@@ -92,7 +92,7 @@ class DpHealth(Defense):
         with torch.no_grad():
             width, classes = model.normalise(example).shape[1], model(example).shape[1]
         if self.emphasis != 1:
-            self._share = emphasised(context.spec.columns, str(self.sensitive), self.emphasis)
+            self._share = noise_factors(context.spec.columns, str(self.sensitive), self.emphasis)
         return LogisticRegression(model.normalise, width, classes)
 
     def fit(self, training: Training) -> Classifier:
@@ -175,7 +175,7 @@ def gamma_noise(shape: Sequence[int], scale: float, draws: torch.Generator) -> T
     return noise
 
 
-def emphasised(columns: Sequence[Column], sensitive: str, emphasis: float) -> Tensor:
+def noise_factors(columns: Sequence[Column], sensitive: str, emphasis: float) -> Tensor:
     """Return the factors of the noise of every coordinate, of mean 1; the last is that of the constant.
 
     Raises:

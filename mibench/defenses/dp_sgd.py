@@ -79,7 +79,7 @@ class DpSgd(Defense):
     delta: Share | None = None
     """The delta of the guarantee; None means one over the number of training examples."""
     accountant: Literal["prv", "rdp"] = "prv"
-    """``prv`` or ``rdp``; what PRV cannot account for RDP does."""
+    """What accounts for the training; ``rdp`` also does where the noise is too weak for ``prv``."""
 
     _spent: dict[str, float | str] = field(init=False, default_factory=dict, repr=False)
 

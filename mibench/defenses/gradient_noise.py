@@ -45,7 +45,7 @@ class GradientNoise(Defense):
     std: NonNegative = 0.1
     """Standard deviation of the noise on every entry; 0 leaves the gradient as it is."""
     distribution: Literal["gaussian", "laplace"] = "gaussian"
-    """``gaussian`` or ``laplace``."""
+    """Distribution of the noise."""
     max_norm: Positive | None = None
     """l2 norm to which each example's gradient is clipped beforehand; None for not."""
     delta: Share = 1e-5

@@ -71,7 +71,7 @@ class ImageAug(Defense):
     operations: Sequence[str] | None = None
     """The operations that the search tries; None for all fourteen."""
     levels: Sequence[Digit] = (1, 2, 3, 4, 5, 6, 7, 8, 9)
-    """The magnitudes it tries, from 0 (none) to 9."""
+    """The magnitudes that the search tries, from 0 (none) to 9."""
     tolerance: NonNegative = 0.02
     """Accuracy that a pair may cost (tau)."""
 
