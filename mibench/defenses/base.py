@@ -14,6 +14,7 @@ from mibench.data import Column, Examples, InputSpec
 from mibench.errors import UserError
 from mibench.model import Classifier
 from mibench.options import Options
+from mibench.seeding import derive, generator
 from mibench.training import Batch, Training, cross_entropy
 
 Update = Mapping[str, Tensor]
@@ -84,6 +85,10 @@ class Client:
     deltas: bool = False
     own_statistics: bool = False
     state: dict[str, Tensor] = field(default_factory=dict)
+
+    def noise_draws(self, update: Update) -> torch.Generator:
+        """Return the generator of this client's noise, on the device of ``update``."""
+        return generator(derive(self.seed, "noise"), next(iter(update.values())).device)
 
     def check_per_example(self, defense: str) -> None:
         """Refuse a defense that takes the gradient of every example by itself where the update is not made of those.

@@ -26,6 +26,7 @@ gradient. The paper's variants for linear regression and trees are not here.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -47,13 +48,9 @@ SHIFT = 5.0
 FLOOR = 1e-7
 
 
+@dataclass(kw_only=True, eq=False)
 class Mid(Defense):
-    """A variational bottleneck under a penalty on what it tells of the input.
-
-    Args:
-        beta: Weight of the code's divergence from the standard normal, in nats.
-        dim: Length of the code; None for half of the features.
-    """
+    """A variational bottleneck under a penalty on what it tells of the input."""
 
     card = DefenseCard(
         name="mid",
@@ -73,9 +70,10 @@ class Mid(Defense):
         ),
     )
 
-    def __init__(self, *, beta: NonNegative = 3e-3, dim: Count | None = None) -> None:
-        self.beta = beta
-        self.dim = dim
+    beta: NonNegative = 3e-3
+    """Weight of the code's divergence from the standard normal, in nats."""
+    dim: Count | None = None
+    """Length of the code; None for half of the features."""
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
         """Return the module with a :class:`VariationalHead` wherever its head stood.

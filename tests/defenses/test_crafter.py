@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from mibench.defenses.base import DefenderData, Defense, DefenseContext
-from mibench.defenses.crafter import INVERSION_WEIGHT, Crafter, hypergradient, inverted
+from mibench.defenses.crafter import INVERSION_WEIGHT, Crafter, hypergradient, invert
 from mibench.errors import UserError
 from mibench.seeding import seeded
 from mibench.settings.victim import Blueprint, train_central
@@ -208,7 +208,7 @@ def test_a_latent_search_sends_the_features_of_a_generated_image(trained, digits
     def distance(features, z):
         return (encoder(prior.generate(z)) - features).square().mean(1)
 
-    z = {name: inverted(distance, one, victim.defense.amortiser(one), 200, 0.05)
+    z = {name: invert(distance, one, victim.defense.amortiser(one), 200, 0.05)
          for name, one in (("true", encoder(x).detach()), ("sent", sent(victim, x)))}  # fmt: skip
     left = {"true": distance(encoder(x), z["true"]).mean(), "sent": distance(sent(victim, x), z["sent"]).mean()}
     assert left["sent"] < 0.2 * left["true"], left
