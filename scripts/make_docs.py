@@ -9,7 +9,6 @@ behind it is its argument (``<!-- generated: catalogue attack -->``). Nothing is
 
 from __future__ import annotations
 
-import importlib
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +20,10 @@ from sources import ROOT, classes_in, file_of, sentences_of, summary_of
 
 from mibench.card import ACCESSES, HOOKS, HOOKS_ON_PATH, AttackCard, DefenseCard, SettingCard
 from mibench.cli.list_command import facts_of, shortened, title_of
-from mibench.options import shown
+from mibench.knowledge import GRANTS
+from mibench.options import in_words, shown
 from mibench.planning.catalogue import Entry, entries
+from mibench.planning.compatibility import RULES
 
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 
@@ -220,14 +221,16 @@ def adaptive() -> str:
     return table(("the attacker who knows of it", "defenses"), rows)
 
 
+def grants() -> str:
+    """A line per side fact that a cell can grant."""
+    rows = [(code(f"knowledge.{name}"), one.words, in_words(one.kind), default_of(one.default))
+            for name, one in GRANTS.items()]  # fmt: skip
+    return table(("key", "what it grants", "value", "default"), rows)
+
+
 def rules() -> str:
     """The rules that decide which components can meet, in the order in which they are asked."""
-    try:
-        module = importlib.import_module("mibench.planning.compatibility")
-    except ModuleNotFoundError:
-        return ""
-    asked = getattr(module, "RULES", ())
-    lines = [" ".join(plain(rule.__doc__ or rule.__name__).split()) for rule in asked]
+    lines = [" ".join(plain(rule.__doc__ or rule.__name__).split()) for rule in RULES]
     return "\n".join(f"{number}. {line}" for number, line in enumerate(lines, 1))
 
 
@@ -237,6 +240,7 @@ PARTS: dict[str, Callable[..., str]] = {
     "accesses": accesses,
     "defenses": defenses,
     "adaptive": adaptive,
+    "grants": grants,
     "rules": rules,
 }
 
