@@ -1,6 +1,8 @@
 """The parts of the documentation that repeat cards are written from them, and every link leads somewhere."""
 
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -113,3 +115,40 @@ def test_torch_is_not_needed():
     code = "import sys; sys.path.insert(0, 'scripts'); import make_docs; make_docs.main(['--check']); "
     code += "sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, cwd=ROOT, check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    "one", [one for axis in AXES for one in entries(axis)], ids=lambda one: f"{one.axis}-{one.name}"
+)
+def test_every_field_has_a_sentence(make_docs, sources, one):
+    without = [name for name, sentence in sources.sentences_of(*make_docs.source_of(one)).items() if not sentence]
+    assert not without, "a line below the field says what it is"
+
+
+@pytest.mark.slow
+def test_who_copies_the_example_of_contributing_has_an_attack(tmp_path):
+    """The three files, word for word, in a copy of the tree: the tests pass, and a cell gives numbers."""
+    for name in ("mibench", "conf", "hydra_plugins", "tests", "scripts", "docs"):
+        shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__", "images"))
+    for name in ("pyproject.toml", "README.md", "CONTRIBUTING.md"):
+        shutil.copy(ROOT / name, tmp_path)
+    text = (ROOT / "CONTRIBUTING.md").read_text()
+    files = dict(re.findall(r"^### \d\. [^`\n]*`(\S+)`\n\n```\w+\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
+    assert len(files) == 3
+    for name, content in files.items():
+        assert not (tmp_path / name).exists()
+        (tmp_path / name).write_text(content)
+    entry = "@misc{pixel_descent,\n  title  = {T},\n  author = {A, B},\n  note   = {N},\n  year   = {2015},\n}\n"
+    (tmp_path / "references.bib").write_text(f"{(ROOT / 'references.bib').read_text()}\n{entry}")
+    tests = ["tests/attacks/test_pixel_descent.py", "tests/test_catalogue.py", "tests/test_docs.py"]
+    words = ["attack=pixel_descent", "budget=smoke", "threads=1", "overwrite=always", "target.recipe.epochs=2"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    for command in (
+        ["scripts/make_docs.py"],
+        ["-m", "pytest", "-q", "-k", "pixel_descent or every_component", *tests],
+        ["-m", "mibench", *words],
+    ):
+        done = subprocess.run([sys.executable, *command], cwd=tmp_path, env=environment, capture_output=True, text=True)
+        assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
+    assert "attack_accuracy" in done.stdout
+    assert "### `pixel_descent`: Pixel descent" in (tmp_path / "docs" / "catalogue.md").read_text()
