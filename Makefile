@@ -8,7 +8,7 @@ RESULTS ?= results
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-all lint types imports pages smoke check bench wheel clean
+.PHONY: help install run test test-all lint types imports pages docs smoke check bench wheel clean
 
 help:  ## print every target with one line
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -42,8 +42,11 @@ imports: install  ## import-linter: imports run one way
 smoke: install  ## one tiny cell of every attack and defense, from a fresh store
 	scripts/smoke.sh $(BIN)/python
 
-pages: install  ## rebuild the leaderboard from the committed studies and compare
+pages: install  ## compare the leaderboard with the committed studies, and the documentation with the cards
 	scripts/check_pages.sh $(BIN)/python
+
+docs: install  ## write the parts of the documentation that repeat cards (docs/catalogue.md, docs/threat_models.md ...)
+	PYTHONPATH=. $(BIN)/python scripts/make_docs.py
 
 check: lint types imports pages test-all smoke  ## all of it, exactly what CI runs
 

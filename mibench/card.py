@@ -302,9 +302,20 @@ def read_card(path: Path, class_name: str) -> Card:
             targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
             names = [target.id for target in targets if isinstance(target, ast.Name)]
             if names == ["card"] and isinstance(value, ast.Call) and isinstance(value.func, ast.Name):
-                fields = {word.arg: ast.literal_eval(word.value) for word in value.keywords if word.arg}
-                return CARD_TYPES[value.func.id](**fields)
+                fields = {word.arg: _literal(word) for word in value.keywords if word.arg}
+                try:
+                    return CARD_TYPES[value.func.id](**fields)
+                except TypeError as error:  # a field is missing or unknown
+                    raise ValueError(f"{error}; mibench/card.py says which fields a card has.") from error
     raise ValueError(f"{path} holds no class '{class_name}' with a literal card; add 'card = ...Card(...)' to it.")
+
+
+def _literal(field: ast.keyword) -> Any:
+    try:
+        return ast.literal_eval(field.value)
+    except ValueError as error:
+        said = ast.unparse(field.value)
+        raise ValueError(f"The field '{field.arg}' of its card is '{said}', but has to be a literal.") from error
 
 
 def vary(card: C, **changes: Any) -> C:

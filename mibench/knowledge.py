@@ -93,8 +93,9 @@ class Knowledge:
         """
         if self.public_data is None:
             raise NotGrantedError(
-                "This attack needs public data and the dataset has none; give it some (image_folder: "
-                "dataset.public_root=FOLDER or dataset.public_classes=K)."
+                "This attack needs public data and has none: the dataset has to have some (image_folder: "
+                "dataset.public_root=FOLDER or dataset.public_classes=K), and the attack's card has to say "
+                "needs=('public',)."
             )
         return self.public_data
 
@@ -106,7 +107,10 @@ class Knowledge:
             NotGrantedError: If the cell has none.
         """
         if self.latent_prior is None:
-            raise NotGrantedError("This attack needs a prior and the cell has none; set prior=wgan_gp.")
+            raise NotGrantedError(
+                "This attack needs a prior and has none: set prior=wgan_gp; the attack's card has to say "
+                "needs=('public', 'prior')."
+            )
         return self.latent_prior
 
     def companions(self, view: View) -> tuple[WhiteBoxView, ...]:

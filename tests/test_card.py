@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import pytest
@@ -102,6 +103,21 @@ def test_a_card_is_read_without_importing_its_module(tmp_path):
     assert read_card(source, "Method") == TargetCard(name="method", title="Method", modalities=("image",), year=2020)
     with pytest.raises(ValueError, match="no class 'Other'"):
         read_card(source, "Other")
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ("title=TITLE", "'title' of its card is 'TITLE', but has to be a literal"),
+        ("titel='x'", "unexpected keyword argument 'titel'; mibench/card.py says"),
+        ("year=2020", "missing 1 required keyword-only argument: 'title'"),
+    ],
+)
+def test_a_card_that_cannot_be_read_is_said_in_a_sentence(tmp_path, field, said):
+    source = tmp_path / "method.py"
+    source.write_text(f"class Method:\n    card = TargetCard(name='method', modalities=('image',), {field})\n")
+    with pytest.raises(ValueError, match=re.escape(said)):
+        read_card(source, "Method")
 
 
 @pytest.mark.parametrize(

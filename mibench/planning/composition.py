@@ -104,8 +104,8 @@ def block(cfg: DictConfig, axis: str) -> dict[str, Any]:
     node = cfg.get(axis)
     if not isinstance(node, DictConfig) or not isinstance(node.get("name"), str):
         raise UserError(
-            f"Expected {axis} to be a block chosen from conf/{axis}, but got '{shown(node)}'; choose one with "
-            f"{axis}=NAME and set its options with {axis}.OPTION=VALUE."
+            f"Expected {axis} to be a block with a name, chosen from conf/{axis}, but got '{shown(node)}'; choose one "
+            f"with {axis}=NAME and set its options with {axis}.OPTION=VALUE."
         )
     return plain(node)
 
