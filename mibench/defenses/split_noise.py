@@ -34,6 +34,7 @@ from mibench.card import DefenseCard
 from mibench.defenses.base import Defense, DefenseContext
 from mibench.errors import UserError
 from mibench.model import Classifier
+from mibench.optim.differential_privacy import laplace_like
 from mibench.options import NonNegative
 from mibench.seeding import derive, generator
 from mibench.training import Batch
@@ -93,7 +94,7 @@ class SplitNoise(Defense):
         """Return the cross-entropy of the server's part on noisy features."""
         features = batch.model.client(batch.x)
         if self.trained:
-            features = features + self.trained * laplace(features)
+            features = features + self.trained * laplace_like(features)
         return cross_entropy(batch.model.server(features), batch.y)
 
     def features(self, features: Tensor) -> Tensor:
@@ -101,8 +102,8 @@ class SplitNoise(Defense):
         if not self.scale:
             return features
         if not self.fixed:
-            return features + self.scale * laplace(features)
-        noise = [laplace(one, generator(self._seed_of(one), one.device)) for one in features]
+            return features + self.scale * laplace_like(features)
+        noise = [laplace_like(one, generator(self._seed_of(one), one.device)) for one in features]
         return features + self.scale * torch.stack(noise)
 
     def _seed_of(self, features: Tensor) -> int:
@@ -113,9 +114,3 @@ class SplitNoise(Defense):
 def bounded(_stage: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
     """Return a stage's output brought to [-1, 1]."""
     return output.tanh()
-
-
-def laplace(like: Tensor, draws: torch.Generator | None = None) -> Tensor:
-    """Return Laplace noise of scale 1 in the shape of ``like``: the difference of two exponential draws."""
-    first, second = (torch.empty_like(like).exponential_(generator=draws) for _ in range(2))
-    return first - second
