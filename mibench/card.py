@@ -44,6 +44,10 @@ HOOKS_ON_PATH: Mapping[str, tuple[str, ...]] = {
 HOOKS_OF_TRAINING: tuple[Hook, ...] = ("data", "input", "architecture", "training")
 
 
+#: Stands for the name, as the key of a paper's reference.
+SAME = "="
+
+
 @dataclass(frozen=True, kw_only=True)
 class Card:
     """What every component says of itself.
@@ -54,7 +58,7 @@ class Card:
         modalities: The modalities it works on.
         revision: Raised when the component's numbers change; part of every artifact's identity.
         year: Year of publication; 0 where there is no paper.
-        bib: Key in ``references.bib``, as a rule the name; empty where there is no paper.
+        bib: Key in ``references.bib``: the name unless it is said; empty where there is no paper.
         code: Address of the official code, empty where there is none.
         fidelity: ``official`` (the authors' code was the reference), ``paper`` (the text was) or
             ``reconstruction`` (parts were inferred; the module's docstring says which).
@@ -66,12 +70,14 @@ class Card:
     modalities: tuple[Modality, ...]
     revision: int = 1
     year: int = 0
-    bib: str = ""
+    bib: str = SAME
     code: str = ""
     fidelity: Fidelity = "paper"
     variant_of: str = ""
 
     def __post_init__(self) -> None:
+        if self.bib == SAME:
+            object.__setattr__(self, "bib", self.name if self.year else "")
         _check("modality", self.modalities, MODALITIES, self.name)
         _check("fidelity", (self.fidelity,), FIDELITIES, self.name)
 

@@ -40,7 +40,6 @@ class Agic(SignedSearch):
         title="AGIC",
         modalities=("image",),
         year=2022,
-        bib="agic",
         fidelity="reconstruction",
         family="gradient matching",
         task="instance",

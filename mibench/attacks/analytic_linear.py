@@ -53,7 +53,6 @@ class AnalyticLinear(GradientSearch):
         title="Analytic inversion of a linear layer",
         modalities=("image",),
         year=2018,
-        bib="analytic_linear",
         fidelity="paper",
         family="closed form",
         task="instance",

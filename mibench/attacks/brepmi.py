@@ -53,7 +53,6 @@ class BrepMi(Attack[LabelsView, ClassGoal]):
         title="BREP-MI",
         modalities=("image",),
         year=2022,
-        bib="brepmi",
         code="https://github.com/m-kahla/Label-Only-Model-Inversion-Attacks-via-Boundary-Repulsion",
         fidelity="official",
         family="generative",

@@ -44,7 +44,6 @@ class CiNet(NetworkSearch):
         title="CI-Net (GION)",
         modalities=("image",),
         year=2023,
-        bib="ci_net",
         code="https://github.com/czhang024/CI-Net",
         fidelity="official",
         family="gradient matching",

@@ -58,7 +58,6 @@ class DeepInversion(ClassSearch):
         title="DeepInversion",
         modalities=("image",),
         year=2020,
-        bib="deepinversion",
         code="https://github.com/NVlabs/DeepInversion",
         fidelity="official",
         family="output matching",

@@ -31,7 +31,6 @@ class Dlg(LbfgsSearch):
         title="DLG",
         modalities=("image",),
         year=2019,
-        bib="dlg",
         code="https://github.com/mit-han-lab/dlg",
         fidelity="official",
         family="gradient matching",

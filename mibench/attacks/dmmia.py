@@ -56,7 +56,6 @@ class Dmmia(SelectedStyles):
         title="DMMIA (re-derived)",
         modalities=("image",),
         year=2023,
-        bib="dmmia",
         code="https://github.com/alibaba/easyrobust",
         fidelity="reconstruction",
         family="generative",

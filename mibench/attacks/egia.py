@@ -58,7 +58,6 @@ class Egia(SignedSearch):
         title="EGIA",
         modalities=("image",),
         year=2023,
-        bib="egia",
         code="https://github.com/RuslandGadget/FCN-Inv",
         fidelity="reconstruction",
         family="gradient matching",

@@ -134,7 +134,6 @@ class Emi(Attack[WhiteBoxView, ClassGoal]):
         title="Ensemble inversion",
         modalities=("image",),
         year=2022,
-        bib="emi",
         fidelity="reconstruction",
         family="generative",
         task="class",

@@ -48,7 +48,6 @@ class FredriksonMap(Attack[ScoresView, AttributeGoal]):
         title="Fredrikson MAP",
         modalities=("tabular",),
         year=2014,
-        bib="fredrikson_map",
         fidelity="reconstruction",
         family="output matching",
         task="attribute",

@@ -62,7 +62,6 @@ class Ggi(GradientSearch):
         title="GGI",
         modalities=("image",),
         year=2024,
-        bib="ggi",
         fidelity="reconstruction",
         family="gradient matching",
         task="instance",

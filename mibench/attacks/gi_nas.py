@@ -46,7 +46,6 @@ class GiNas(NetworkSearch):
         title="GI-NAS",
         modalities=("image",),
         year=2025,
-        bib="gi_nas",
         code="https://github.com/cswbyu/GI-NAS",
         fidelity="official",
         family="gradient matching",

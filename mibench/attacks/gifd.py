@@ -105,7 +105,6 @@ class Gifd(GradientSearch):
         title="GIFD",
         modalities=("image",),
         year=2023,
-        bib="gifd",
         code="https://github.com/ffhibnese/GIFD_Gradient_Inversion_Attack",
         fidelity="official",
         family="gradient matching",

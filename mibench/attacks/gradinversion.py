@@ -67,7 +67,6 @@ class GradInversion(GradientSearch):
         title="GradInversion",
         modalities=("image",),
         year=2021,
-        bib="gradinversion",
         fidelity="reconstruction",
         family="gradient matching",
         task="instance",

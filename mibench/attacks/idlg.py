@@ -30,7 +30,6 @@ class Idlg(LbfgsSearch):
         title="iDLG",
         modalities=("image",),
         year=2020,
-        bib="idlg",
         code="https://github.com/PatrickZH/Improved-Deep-Leakage-from-Gradients",
         fidelity="official",
         family="gradient matching",

@@ -52,7 +52,6 @@ class Ifgmi(CroppedStyles):
         title="IF-GMI",
         modalities=("image",),
         year=2024,
-        bib="ifgmi",
         code="https://github.com/final-solution/IF-GMI",
         fidelity="official",
         family="generative",

@@ -59,7 +59,6 @@ class InversionNetwork(Attack[ScoresView, ClassGoal]):
         title="Inversion network",
         modalities=("image",),
         year=2019,
-        bib="inversion_network",
         code="https://github.com/yziqi/adversarial-model-inversion",
         fidelity="official",
         family="learned inversion",

@@ -41,7 +41,6 @@ class InvertingGradients(SignedSearch):
         title="Inverting Gradients",
         modalities=("image",),
         year=2020,
-        bib="inverting_gradients",
         code="https://github.com/JonasGeiping/invertinggradients",
         fidelity="official",
         family="gradient matching",

@@ -47,7 +47,6 @@ class Kedmi(CriticWeights, ClassSearch):
         title="KEDMI",
         modalities=("image",),
         year=2021,
-        bib="kedmi",
         code="https://github.com/SCccc21/Knowledge-Enriched-DMI",
         fidelity="official",
         family="generative",

@@ -67,7 +67,6 @@ class LearningToInvert(Attack[GradientsView, InstanceGoal]):
         title="Learning to Invert",
         modalities=("image",),
         year=2023,
-        bib="learning_to_invert",
         code="https://github.com/wrh14/Learning_to_Invert",
         fidelity="official",
         family="learned inversion",

@@ -51,7 +51,6 @@ class Lomma(Attack[WhiteBoxView, ClassGoal]):
         title="LOMMA",
         modalities=("image",),
         year=2023,
-        bib="lomma",
         code="https://github.com/sutd-visual-computing-group/Re-thinking_MI",
         fidelity="official",
         family="generative",

@@ -50,7 +50,6 @@ class MirrorWhite(StyleStart):
         title="MIRROR (gradients)",
         modalities=("image",),
         year=2022,
-        bib="mirror_white",
         code="https://github.com/njuaplusplus/mirror",
         fidelity="official",
         family="generative",

@@ -105,7 +105,6 @@ class PatchMi(ClassSearch):
         title="Patch-MI",
         modalities=("image",),
         year=2023,
-        bib="patchmi",
         code="https://github.com/jonggyujang0123/Patch-Attack",
         fidelity="reconstruction",
         family="generative",

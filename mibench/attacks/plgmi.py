@@ -44,7 +44,6 @@ class PlgMi(ClassSearch):
         title="PLG-MI",
         modalities=("image",),
         year=2023,
-        bib="plgmi",
         code="https://github.com/LetheSec/PLG-MI-Attack",
         fidelity="official",
         family="generative",

@@ -34,7 +34,6 @@ class Ppa(SelectedStyles):
         title="PPA",
         modalities=("image",),
         year=2022,
-        bib="ppa",
         code="https://github.com/LukasStruppek/Plug-and-Play-Attacks",
         fidelity="official",
         family="generative",

@@ -65,7 +65,6 @@ class Rgap(Attack[GradientsView, InstanceGoal]):
         title="R-GAP",
         modalities=("image",),
         year=2021,
-        bib="rgap",
         code="https://github.com/JunyiZhu-AI/R-GAP",
         fidelity="official",
         family="recursive",

@@ -39,7 +39,6 @@ class Rgcir(SignedSearch):
         title="RGCIR",
         modalities=("image",),
         year=2022,
-        bib="rgcir",
         fidelity="reconstruction",
         family="gradient matching",
         task="instance",

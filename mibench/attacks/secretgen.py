@@ -55,7 +55,6 @@ class SecretGen(BoxedDescent[WhiteBoxView | ScoresView, CompletionGoal]):
         title="SecretGen",
         modalities=("image",),
         year=2022,
-        bib="secretgen",
         code="https://github.com/AI-secure/SecretGen",
         fidelity="official",
         family="generative",

@@ -64,7 +64,6 @@ class Sgi(GradientSearch):
         title="Stepwise gradient inversion",
         modalities=("image",),
         year=2024,
-        bib="sgi",
         code="https://github.com/MiLab-HITSZ/2023YeHFGradInv",
         fidelity="official",
         family="gradient matching",

@@ -53,7 +53,6 @@ class SplitDecoder(Attack[FeaturesView, InstanceGoal]):
         title="Inverse network",
         modalities=("image",),
         year=2019,
-        bib="split_decoder",
         code="https://github.com/zlijingtao/ResSFL",
         fidelity="official",
         family="learned inversion",

@@ -49,7 +49,6 @@ class SplitRmle(Attack[FeaturesView, InstanceGoal]):
         title="rMLE",
         modalities=("image",),
         year=2019,
-        bib="split_rmle",
         code="https://github.com/zlijingtao/ResSFL",
         fidelity="official",
         family="feature matching",

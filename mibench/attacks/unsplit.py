@@ -47,7 +47,6 @@ class UnSplit(Attack[FeaturesView, InstanceGoal]):
         title="UnSplit",
         modalities=("image",),
         year=2022,
-        bib="unsplit",
         code="https://github.com/ege-erdogan/unsplit",
         fidelity="official",
         family="feature matching",

@@ -50,7 +50,6 @@ class Vmi(ClassSearch):
         title="VMI",
         modalities=("image",),
         year=2021,
-        bib="vmi",
         code="https://github.com/wangkua1/vmi",
         fidelity="reconstruction",
         family="generative",

@@ -41,7 +41,6 @@ class AttFaces(Dataset):
         title="AT&T (ORL) faces",
         modalities=("image",),
         year=1994,
-        bib="att_faces",
         licence="research, with credit to AT&T Laboratories Cambridge",
         may_show=False,
     )

@@ -39,7 +39,6 @@ class BankMarketing(Dataset):
         title="Bank marketing (UCI)",
         modalities=("tabular",),
         year=2011,
-        bib="bank_marketing",
         licence="CC BY 4.0",
         may_show=True,
         tasks=("attribute",),

@@ -42,7 +42,6 @@ class Celeba(People):
         title="CelebA",
         modalities=("image",),
         year=2015,
-        bib="celeba",
         licence="non-commercial research only",
         may_show=False,
     )

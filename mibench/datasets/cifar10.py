@@ -63,7 +63,6 @@ class Cifar10(Dataset):
         title="CIFAR-10",
         modalities=("image",),
         year=2009,
-        bib="cifar10",
         licence="none stated; for research, the photographs come from searches of the web",
         may_show=False,
     )

@@ -34,7 +34,6 @@ class FaceScrub(People):
         title="FaceScrub",
         modalities=("image",),
         year=2014,
-        bib="facescrub",
         licence="research only; the photographs belong to their photographers",
         may_show=False,
     )

@@ -38,7 +38,6 @@ class Lfw(People):
         title="Labeled Faces in the Wild",
         modalities=("image",),
         year=2007,
-        bib="lfw",
         licence="research only; the photographs belong to their photographers",
         may_show=False,
     )

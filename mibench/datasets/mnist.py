@@ -45,7 +45,6 @@ class Mnist(Dataset):
         title="MNIST",
         modalities=("image",),
         year=1998,
-        bib="mnist",
         licence="CC BY-SA 3.0",
         may_show=True,
     )

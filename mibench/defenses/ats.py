@@ -80,7 +80,6 @@ class Ats(Defense):
         title="ATS",
         modalities=("image",),
         year=2021,
-        bib="ats",
         code="https://github.com/gaow0007/ATSPrivacy",
         fidelity="official",
         hooks=("architecture", "training"),

@@ -57,7 +57,6 @@ class AugmentedDp(Defense):
         title="Audited private tree",
         modalities=("tabular",),
         year=2021,
-        bib="augmented_dp",
         fidelity="reconstruction",
         hooks=("architecture", "training"),
         affects=("scores", "labels"),

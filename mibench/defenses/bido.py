@@ -64,7 +64,6 @@ class Bido(Defense):
         modalities=("image",),
         year=2022,
         revision=2,
-        bib="bido",
         code="https://github.com/AlanPeng0897/Defend_MI",
         fidelity="official",
         hooks=("training",),

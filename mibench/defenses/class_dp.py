@@ -50,7 +50,6 @@ class ClassDp(Defense):
         title="Class-level DP",
         modalities=("image", "tabular"),
         year=2020,
-        bib="class_dp",
         fidelity="reconstruction",
         hooks=("architecture", "training"),
         affects=("white_box", "scores", "labels", "explanations", "features"),

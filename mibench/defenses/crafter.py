@@ -77,7 +77,6 @@ class Crafter(Defense):
         title="Crafter",
         modalities=("image",),
         year=2024,
-        bib="crafter",
         code="https://github.com/ShimingWang98/Facial_Feature_Crafting_against_Inversion_based_Identity_Theft",
         fidelity="reconstruction",
         hooks=("features",),

@@ -50,7 +50,6 @@ class Dgc(Defense):
         title="Deep gradient compression",
         modalities=("image", "text", "tabular", "audio", "graph"),
         year=2018,
-        bib="dgc",
         code="https://github.com/synxlin/deep-gradient-compression",
         fidelity="official",
         hooks=("update",),

@@ -42,7 +42,6 @@ class Dgp(Defense):
         title="Dual gradient pruning",
         modalities=("image", "text", "tabular", "audio", "graph"),
         year=2024,
-        bib="dgp",
         fidelity="reconstruction",
         hooks=("update",),
         affects=("gradients",),

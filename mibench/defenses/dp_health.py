@@ -53,7 +53,6 @@ class DpHealth(Defense):
         title="DP gradient mechanism",
         modalities=("tabular",),
         year=2020,
-        bib="dp_health",
         fidelity="reconstruction",
         hooks=("architecture", "training"),
         affects=("white_box", "scores", "labels", "explanations", "features"),

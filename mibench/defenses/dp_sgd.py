@@ -61,7 +61,6 @@ class DpSgd(Defense):
         title="DP-SGD",
         modalities=("image", "tabular"),
         year=2016,
-        bib="dp_sgd",
         code="https://github.com/pytorch/opacus",
         fidelity="official",
         hooks=("architecture", "training", "update"),

@@ -58,7 +58,6 @@ class ImageAug(Defense):
         title="Image augmentation by class",
         modalities=("image",),
         year=2023,
-        bib="image_aug",
         fidelity="reconstruction",
         hooks=("data",),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),

@@ -57,7 +57,6 @@ class Mid(Defense):
         title="MID",
         modalities=("image", "tabular"),
         year=2021,
-        bib="mid",
         code="https://github.com/Jiachen-T-Wang/mi-defense",
         fidelity="official",
         hooks=("architecture", "training"),

@@ -44,7 +44,6 @@ class NegLs(Defense):
         title="Negative label smoothing",
         modalities=("image", "text", "tabular", "audio", "graph"),
         year=2024,
-        bib="neg_ls",
         code="https://github.com/LukasStruppek/Plug-and-Play-Attacks",
         fidelity="official",
         hooks=("training",),

@@ -46,7 +46,6 @@ class NoPeek(Defense):
         title="NoPeek",
         modalities=("image",),
         year=2020,
-        bib="nopeek",
         code="https://github.com/tremblerz/nopeek",
         fidelity="paper",
         hooks=("training",),

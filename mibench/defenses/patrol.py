@@ -71,7 +71,6 @@ class Patrol(Defense):
         title="PATROL",
         modalities=("image",),
         year=2024,
-        bib="patrol",
         code="https://github.com/shiweiding/Privacy-Oriented-Pruning-for-Collaborative-Inference-Against-Model-Inversion-Attacks",
         fidelity="reconstruction",
         hooks=("architecture", "training"),

@@ -46,7 +46,6 @@ class PerceptualHash(Defense):
         title="Perceptual hashing",
         modalities=("image",),
         year=2020,
-        bib="perceptual_hash",
         fidelity="reconstruction",
         hooks=("input",),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),

@@ -52,7 +52,6 @@ class Precode(Defense):
         title="PRECODE",
         modalities=("image", "tabular"),
         year=2022,
-        bib="precode",
         code="https://github.com/dAI-SY-Group/PRECODE",
         fidelity="official",
         hooks=("architecture", "training"),

@@ -43,7 +43,6 @@ class PrivacyGuidedTrees(Defense):
         title="Privacy-guided trees",
         modalities=("tabular",),
         year=2020,
-        bib="privacy_guided_trees",
         fidelity="reconstruction",
         hooks=("architecture", "training"),
         affects=("scores", "labels"),

@@ -53,7 +53,6 @@ class Purifier(Defense):
         title="Prediction purification",
         modalities=("image", "tabular"),
         year=2020,
-        bib="purifier",
         fidelity="reconstruction",
         hooks=("output",),
         affects=("scores", "labels", "explanations"),

@@ -49,7 +49,6 @@ class RandomErasing(Defense):
         title="Random erasing (MIDRE)",
         modalities=("image",),
         year=2025,
-        bib="random_erasing",
         code="https://github.com/ngoc-nguyen-0/MIDRE_TMLR",
         fidelity="official",
         hooks=("training",),

@@ -61,7 +61,6 @@ class ResSfl(Defense):
         title="ResSFL",
         modalities=("image",),
         year=2022,
-        bib="ressfl",
         code="https://github.com/zlijingtao/ResSFL",
         fidelity="official",
         hooks=("architecture", "training"),

@@ -33,7 +33,6 @@ class Rounding(Defense):
         title="Rounding",
         modalities=("image", "text", "tabular", "audio", "graph"),
         year=2015,
-        bib="rounding",
         fidelity="paper",
         hooks=("output",),
         affects=("scores", "explanations"),

@@ -60,7 +60,6 @@ class RvePfl(Defense):
         title="RVE-PFL",
         modalities=("image",),
         year=2024,
-        bib="rve_pfl",
         code="https://github.com/UNSW-Canberra-2023/RVE-PFL",
         fidelity="reconstruction",
         hooks=("architecture", "training", "protocol"),

@@ -53,7 +53,6 @@ class Sca(Defense):
         title="Sparse-coding architecture",
         modalities=("image",),
         year=2024,
-        bib="sca",
         code="https://github.com/SayantonDibbo/SCA",
         fidelity="official",
         hooks=("architecture",),

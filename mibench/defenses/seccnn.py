@@ -51,7 +51,6 @@ class SecCnn(Defense):
         title="SecCNN",
         modalities=("image",),
         year=2024,
-        bib="seccnn",
         fidelity="reconstruction",
         hooks=("architecture",),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),

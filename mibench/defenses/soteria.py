@@ -47,7 +47,6 @@ class Soteria(Defense):
         title="Soteria",
         modalities=("image", "tabular"),
         year=2021,
-        bib="soteria",
         code="https://github.com/jeremy313/Soteria",
         fidelity="official",
         hooks=("update",),

@@ -49,7 +49,6 @@ class SplitNoise(Defense):
         title="Noise on split features",
         modalities=("image", "tabular"),
         year=2021,
-        bib="split_noise",
         code="https://github.com/TTitcombe/Model-Inversion-SplitNN",
         fidelity="official",
         hooks=("architecture", "training", "features"),

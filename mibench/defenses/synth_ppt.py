@@ -43,7 +43,6 @@ class SynthPpt(Defense):
         title="Synthetic data + PPT",
         modalities=("tabular",),
         year=2023,
-        bib="synth_ppt",
         fidelity="reconstruction",
         hooks=("data",),
         affects=("white_box", "scores", "labels", "explanations"),

@@ -38,7 +38,6 @@ class Temperature(Defense):
         title="Temperature scaling",
         modalities=("image", "text", "tabular", "audio", "graph"),
         year=2017,
-        bib="temperature",
         fidelity="paper",
         hooks=("output",),
         affects=("scores", "explanations"),

@@ -47,7 +47,6 @@ class TlDmi(Defense):
         title="TL-DMI",
         modalities=("image",),
         year=2024,
-        bib="tl_dmi",
         code="https://github.com/hosytuyen/TL-DMI",
         fidelity="official",
         hooks=("training",),

@@ -54,7 +54,6 @@ class VrmMixup(Defense):
         title="Vicinal mixup",
         modalities=("image", "tabular"),
         year=2024,
-        bib="vrm_mixup",
         code="https://github.com/MiLab-HITSZ/2023YeGIAnDe",
         fidelity="reconstruction",
         hooks=("data", "training"),

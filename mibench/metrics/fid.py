@@ -56,7 +56,6 @@ class Fid(Metric[ClassTruth]):
         title="FID",
         modalities=("image",),
         year=2017,
-        bib="fid",
         code="https://github.com/mseitzer/pytorch-fid",
         fidelity="official",
         tasks=("class",),

@@ -64,7 +64,6 @@ class Iip(Metric[InstanceTruth]):
         title="Image identifiability precision",
         modalities=("image",),
         year=2021,
-        bib="iip",
         code="https://github.com/JonasGeiping/breaching",
         fidelity="paper",
         tasks=("instance",),

@@ -60,7 +60,6 @@ class Lpips(Metric[InstanceTruth]):
         title="LPIPS",
         modalities=("image",),
         year=2018,
-        bib="lpips",
         code="https://github.com/richzhang/PerceptualSimilarity",
         fidelity="official",
         tasks=("instance", "completion"),

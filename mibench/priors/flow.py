@@ -210,7 +210,6 @@ class Flow(Prior):
         title="Normalising flow",
         modalities=("image",),
         year=2017,
-        bib="flow",
         fidelity="reconstruction",
     )
 

@@ -61,7 +61,8 @@ def test_a_step_costs_the_same_whatever_the_number_of_local_steps(digits8, monke
     passes = []
     gradient = torch.autograd.grad
     monkeypatch.setattr(
-        "mibench.access.torch.autograd.grad", lambda *given, **more: passes.append(1) or gradient(*given, **more)
+        "mibench.access.gradients.torch.autograd.grad",
+        lambda *given, **more: passes.append(1) or gradient(*given, **more),
     )
 
     def cost(kind, **local):

@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from mibench.access import GradientsView, Ledger
-from mibench.attacks.ci_net import CiNet
+from mibench.attacks.families.network_search import NetworkSearch
 from mibench.attacks.gi_nas import GiNas
 from mibench.errors import UserError
 from mibench.knowledge import Knowledge
@@ -63,7 +63,7 @@ def distances(view, images, labels):
 def watched(monkeypatch):
     """What was met on the way: ``scored`` (a network, its weights before, its noise) and ``scores`` by phase."""
     met = {"scored": [], "initialise": [], "optimise": [], "best": [], "noise": []}
-    apart, candidate, search = CiNet.apart, GiNas.candidate, GiNas.search
+    apart, candidate, search = NetworkSearch.apart, GiNas.candidate, GiNas.search
 
     def watch_apart(self, view, *given):
         value = apart(self, view, *given)
@@ -80,7 +80,7 @@ def watched(monkeypatch):
         met["best"].append(search(self, view, labels, sent, u, found))
         return met["best"][-1]
 
-    monkeypatch.setattr(CiNet, "apart", watch_apart)
+    monkeypatch.setattr(NetworkSearch, "apart", watch_apart)
     monkeypatch.setattr(GiNas, "candidate", watch_candidate)
     monkeypatch.setattr(GiNas, "search", watch_search)
     return met
