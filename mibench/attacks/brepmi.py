@@ -75,7 +75,7 @@ class BrepMi(Attack[LabelsView, ClassGoal]):
     """Most iterations of a search."""
     bound: Positive = 1.5
     """Half-width of the latent box (b)."""
-    draws: Count = 100_000  # type: ignore[assignment,misc]  # an older name than that of the method, which super() has
+    draws_: Count = 100_000
     """Most random latents among which the starts are sought."""
     batch: Count = 256
     """Random latents of one query."""
@@ -98,13 +98,13 @@ class BrepMi(Attack[LabelsView, ClassGoal]):
         """Return for every sample a latent of its class, ``(N, latent_dim)``, and whether there was one, ``(N,)``."""
         latents: list[Tensor] = []
         named: list[Tensor] = []
-        draws, targets = super().draws(view.device, "latents"), goal.targets.to(view.device)
+        draws, targets = self.draws(view.device, "latents"), goal.targets.to(view.device)
 
         def kept() -> Reconstruction:
             return self._answer(prior, goal, *first_of_each(latents, named, targets, goal.samples))
 
         with view.phase("initialise"):
-            for _ in self.steps(-(-self.draws // self.batch), "starts"):
+            for _ in self.steps(-(-self.draws_ // self.batch), "starts"):
                 z = prior.sample_latent(self.batch, draws).clamp(-self.bound, self.bound)
                 answers = view.query(prior.generate(z))
                 latents.append(z)
@@ -129,7 +129,7 @@ class BrepMi(Attack[LabelsView, ClassGoal]):
             radius: The radii, ``(N,)``; replaced in place.
         """
         z, stale, grown = best.clone(), torch.zeros_like(labels), torch.zeros_like(labels, dtype=torch.bool)
-        draws, check = super().draws(view.device, "directions"), self.patience
+        draws, check = self.draws(view.device, "directions"), self.patience
 
         def is_inside(points: Tensor, wanted: Tensor) -> Tensor:
             return in_chunks(lambda z, y: view.query(prior.generate(z)) == y, self.chunk, points, wanted)
