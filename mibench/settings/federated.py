@@ -36,9 +36,10 @@ from mibench.nn.batch_norm import norms, running_buffers, use_batch_statistics
 from mibench.options import Count, CountOrNone, Positive
 from mibench.seeding import derive, generator, seeded
 from mibench.settings.base import Observation, Scene, Setting
-from mibench.settings.victim import TRAINING_SECONDS, Victim, clock, initial_model, restore_victim, victim_tensors
+from mibench.settings.victim import TRAINING_SECONDS, Victim, initial_model, restore_victim, victim_tensors
 from mibench.storage.progress import progress
 from mibench.storage.store import Payload
+from mibench.storage.workshop import clock
 from mibench.training import Batch, Training
 
 #: The names of running statistics among what a client sends.
