@@ -26,6 +26,7 @@ known, the box around what was hidden is compared too (``hole_code``).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
@@ -37,12 +38,9 @@ from mibench.tasks.completion import CompletionTruth
 from mibench.tasks.instance import InstanceTruth
 
 
+@dataclass(kw_only=True, eq=False)
 class Avd(Metric[InstanceTruth]):
-    """Absolute variation distance per image; 0 for equal images.
-
-    Args:
-        variant: ``code``, what the authors' code computes, or ``paper``, the formula they print.
-    """
+    """Absolute variation distance per image; 0 for equal images."""
 
     card = MetricCard(
         name="avd",
@@ -57,8 +55,8 @@ class Avd(Metric[InstanceTruth]):
         default=False,
     )
 
-    def __init__(self, *, variant: Literal["code", "paper"] = "code") -> None:
-        self.variant = variant
+    variant: Literal["code", "paper"] = "code"
+    """``code``, what the authors' code computes, or ``paper``, the formula they print."""
 
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> Sequence[Measurement]:
         """Return one distance per image, shape ``(N,)``, and one per box around a hole."""

@@ -128,18 +128,15 @@ def answers(evaluators: Sequence[Evaluator], images: Tensor) -> dict[str, Tensor
     return probabilities
 
 
+@dataclass(kw_only=True, eq=False)
 class Overlapping(Metric[ClassTruth]):
     """The share, of the four of :mod:`mibench.nn.neighbourhoods`, that bears the card's name.
 
     Per class, samples against private training images in the penultimate features of each evaluation model.
-
-    Args:
-        neighbours: The neighbour that a ball reaches to (k). Classes with at most k + 1 images or samples are left
-            out; the number of values is that of the classes that count.
     """
 
-    def __init__(self, *, neighbours: Count = 3) -> None:
-        self.neighbours = neighbours
+    neighbours: Count = 3
+    """The neighbour that a ball reaches to (k). Classes with at most k + 1 images or samples are left out; the number of values is that of the classes that count."""  # LONG
 
     def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
         """Return one share per class, shape ``(classes,)``, for each evaluation model."""
@@ -174,31 +171,25 @@ def _counts(target: Tensor) -> list[tuple[int, int]]:
     return list(zip(labels.tolist(), counts.tolist(), strict=True))
 
 
+@dataclass(kw_only=True, eq=False)
 class OfFaces(Metric[ClassTruth]):
-    """A metric of what a face embedding sees: :mod:`mibench.nn.mobilefacenet`, read from ``weights`` and checked.
+    """A metric of what a face embedding sees: :mod:`mibench.nn.mobilefacenet`, read from ``weights`` and checked."""
 
-    Args:
-        weights: Folder of the embedding's file; None means torch's own, ``$TORCH_HOME/hub/checkpoints``.
-        region: Left, top, right and bottom of the face in the dataset's images, as shares of them; the default is for
-            LFW's crop. A wrong one shows in the yardsticks.
-        assume_faces: Whether images are faces although their dataset does not say so (``image_folder``).
-    """
+    weights: Path | None = None
+    """Folder of the embedding's file; null means torch's own, ``$TORCH_HOME/hub/checkpoints``."""
+    region: Sequence[float] = mobilefacenet.LFW_REGION
+    """Left, top, right and bottom of the face in the dataset's images, as shares of them; the default is for LFW's crop. A wrong one shows in the yardsticks."""  # LONG
+    assume_faces: bool = False
+    """Whether images are faces although their dataset does not say so (``image_folder``)."""
 
-    def __init__(
-        self,
-        *,
-        weights: Path | None = None,
-        region: Sequence[float] = mobilefacenet.LFW_REGION,
-        assume_faces: bool = False,
-    ) -> None:
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if len(region) != 4 or not (region[0] < region[2] and region[1] < region[3]):
             raise UserError(
                 f"Expected metric.{self.card.name}.region to be left, top, right and bottom, as shares, but got "
                 f"{list(region)}."
             )
         self.weights = Path(torch.hub.get_dir()) / "checkpoints" if weights is None else Path(weights)
-        self.region = region
-        self.assume_faces = assume_faces
         self._seen: dict[bytes, Tensor] = {}
 
     def require_faces(self, truth: ClassTruth) -> None:

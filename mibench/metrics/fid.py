@@ -20,6 +20,7 @@ image and is measured as such; features that are not finite give no value and a 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 
@@ -44,12 +45,9 @@ FEATURES = 2048
 BATCH = 32
 
 
+@dataclass(kw_only=True, eq=False)
 class Fid(Metric[ClassTruth]):
-    """FID of all samples against the private training images of the attacked classes.
-
-    Args:
-        weights: Folder of the network's file; None means torch's own, ``$TORCH_HOME/hub/checkpoints``.
-    """
+    """FID of all samples against the private training images of the attacked classes."""
 
     card = MetricCard(
         name="fid",
@@ -71,7 +69,11 @@ class Fid(Metric[ClassTruth]):
         ),
     )
 
-    def __init__(self, *, weights: Path | None = None) -> None:
+    weights: Path | None = None
+    """Folder of the network's file; null means torch's own, ``$TORCH_HOME/hub/checkpoints``."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.weights = Path(torch.hub.get_dir()) / "checkpoints" if weights is None else Path(weights)
 
     def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:

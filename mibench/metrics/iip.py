@@ -27,6 +27,7 @@ neither is identified.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -52,12 +53,9 @@ PART = 64
 Embedding = Callable[[Tensor], Tensor]
 
 
+@dataclass(kw_only=True, eq=False)
 class Iip(Metric[InstanceTruth]):
-    """Share of reconstructions that are nearer to their source than to any other private image of its class.
-
-    Args:
-        weights: Folder of LPIPS's backbone; None means torch's own, ``$TORCH_HOME/hub/checkpoints``.
-    """
+    """Share of reconstructions that are nearer to their source than to any other private image of its class."""
 
     card = MetricCard(
         name="iip",
@@ -79,7 +77,11 @@ class Iip(Metric[InstanceTruth]):
         ),
     )
 
-    def __init__(self, *, weights: Path | None = None) -> None:
+    weights: Path | None = None
+    """Folder of LPIPS's backbone; null means torch's own, ``$TORCH_HOME/hub/checkpoints``."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.lpips = Lpips(net="alex", weights=weights)
 
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> list[Measurement]:

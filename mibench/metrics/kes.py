@@ -16,6 +16,7 @@ over their number. A missing sample arrives as a mid-grey image and is learned f
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -34,17 +35,9 @@ from mibench.training import Recipe, Training, is_correct
 SMALLEST_SIDE = 8
 
 
+@dataclass(kw_only=True, eq=False)
 class Kes(Metric[ClassTruth]):
-    """Accuracy of a student of the reconstructions on private test and training images of the attacked classes.
-
-    Args:
-        width: Channels of the student's first block.
-        epochs: Passes over the reconstructions.
-        min_steps: Optimiser steps at the least: few reconstructions are passed over more often.
-        batch_size: Reconstructions per step.
-        lr: Learning rate.
-        seed: Seed of the student, the same for result and control.
-    """
+    """Accuracy of a student of the reconstructions on private test and training images of the attacked classes."""
 
     card = MetricCard(
         name="kes",
@@ -59,19 +52,22 @@ class Kes(Metric[ClassTruth]):
         default=False,
     )
 
-    def __init__(
-        self,
-        *,
-        width: Count = 16,
-        epochs: Count = 75,
-        min_steps: Count = 300,
-        batch_size: Count = 32,
-        lr: Positive = 2e-3,
-        seed: int = 0,
-    ) -> None:
-        self.width = width
+    width: Count = 16
+    """Channels of the student's first block."""
+    epochs: Count = 75
+    """Passes over the reconstructions."""
+    min_steps: Count = 300
+    """Optimiser steps at the least: few reconstructions are passed over more often."""
+    batch_size: Count = 32
+    """Reconstructions per step."""
+    lr: Positive = 2e-3
+    """Learning rate."""
+    seed: int = 0
+    """Seed of the student, the same for result and control."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.recipe = Recipe(epochs=epochs, min_steps=min_steps, batch_size=batch_size, lr=lr)
-        self.seed = seed
 
     def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
         """Return whether the student is right, per private image of an attacked class.

@@ -20,6 +20,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal
@@ -47,13 +48,9 @@ SMALLEST_SIDE = 32
 ENLARGED_SIDE = 64
 
 
+@dataclass(kw_only=True, eq=False)
 class Lpips(Metric[InstanceTruth]):
-    """LPIPS per image; 0 for equal images.
-
-    Args:
-        net: Backbone: ``alex`` (what the authors recommend to report) or ``vgg``.
-        weights: Folder of the backbone's file; None means torch's own, ``$TORCH_HOME/hub/checkpoints``.
-    """
+    """LPIPS per image; 0 for equal images."""
 
     card = MetricCard(
         name="lpips",
@@ -75,8 +72,13 @@ class Lpips(Metric[InstanceTruth]):
         ),
     )
 
-    def __init__(self, *, net: Literal["alex", "vgg"] = "alex", weights: Path | None = None) -> None:
-        self.net = net
+    net: Literal["alex", "vgg"] = "alex"
+    """Backbone: ``alex`` (what the authors recommend to report) or ``vgg``."""
+    weights: Path | None = None
+    """Folder of the backbone's file; null means torch's own, ``$TORCH_HOME/hub/checkpoints``."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         self.weights = Path(torch.hub.get_dir()) / "checkpoints" if weights is None else Path(weights)
 
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> Sequence[Measurement]:

@@ -21,6 +21,7 @@ Missing samples count as failures. Datasets that do not say that they show faces
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -38,16 +39,9 @@ from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassTruth
 
 
+@dataclass(kw_only=True, eq=False)
 class VerificationRate(OfFaces):
-    """Share of reconstructions accepted as their person, with the threshold and its error rates.
-
-    Args:
-        false_accepts: Share of (training image, person it does not show) that the threshold lets pass.
-        public_images: The most public images that strangers are counted on, evenly taken.
-        weights: As of :class:`mibench.metrics.base.OfFaces`.
-        region: Likewise.
-        assume_faces: Likewise.
-    """
+    """Share of reconstructions accepted as their person, with the threshold and its error rates."""
 
     card = MetricCard(
         name="verification_rate",
@@ -68,18 +62,16 @@ class VerificationRate(OfFaces):
         ),
     )
 
-    def __init__(
-        self,
-        *,
-        false_accepts: Share = 0.01,
-        public_images: Count = 512,
-        weights: Path | None = None,
-        region: Sequence[float] = LFW_REGION,
-        assume_faces: bool = False,
-    ) -> None:
-        super().__init__(weights=weights, region=region, assume_faces=assume_faces)
-        self.false_accepts = false_accepts
-        self.public_images = public_images
+    false_accepts: Share = 0.01
+    """Share of (training image, person it does not show) that the threshold lets pass."""
+    public_images: Count = 512
+    """The most public images that strangers are counted on, evenly taken."""
+    weights: Path | None = None
+    """As of :class:`mibench.metrics.base.OfFaces`."""
+    region: Sequence[float] = LFW_REGION
+    """Likewise."""
+    assume_faces: bool = False
+    """Likewise."""
 
     def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
         """Return hits of shape ``(N,)`` and the yardsticks.

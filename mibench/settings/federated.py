@@ -68,25 +68,9 @@ class PersonalVictim(Victim):
         return self.defense.answer(x, answers, customer)
 
 
+@dataclass(kw_only=True, eq=False)
 class Federated(Setting):
-    """FedSGD and FedAvg with equal clients.
-
-    Args:
-        rounds: Rounds trained before the attacked one; 0 attacks the global model as it was broadcast first.
-        pooled_epochs: Epochs of training on all clients' data together before the first round; None for as many as
-            the target's recipe has.
-        clients: Clients in every round; the first ones are attacked.
-        batch_size: Examples behind one client's update.
-        clients_per_message: Clients whose true mean is one message; 1 where the server sees every update.
-        lr: The server's step size along a mean gradient; a mean difference of parameters is subtracted whole.
-        local_epochs: Passes of a client over its examples.
-        local_batch_size: Examples of one local step; None for all of them.
-        local_lr: The clients' step size, where they take several steps.
-        batch_norm: Whether clients normalise by their batch's own statistics (``train``) or by the global model's
-            running ones (``eval``).
-        share_buffers: Whether clients in mode ``train`` share the running statistics that their batches leave.
-        unique_labels: Whether the classes of one batch all differ.
-    """
+    """FedSGD and FedAvg with equal clients."""
 
     card = SettingCard(
         name="federated",
@@ -97,39 +81,41 @@ class Federated(Setting):
         revision=2,
     )
 
-    def __init__(
-        self,
-        *,
-        rounds: CountOrNone = 0,
-        pooled_epochs: CountOrNone | None = 0,
-        clients: int = 8,
-        batch_size: Count = 1,
-        clients_per_message: Count = 1,
-        lr: Positive = 0.1,
-        local_epochs: Count = 1,
-        local_batch_size: Count | None = None,
-        local_lr: Positive = 0.01,
-        batch_norm: Literal["train", "eval"] = "train",
-        share_buffers: bool = False,
-        unique_labels: bool = False,
-    ) -> None:
+    rounds: CountOrNone = 0
+    """Rounds trained before the attacked one; 0 attacks the global model as it was broadcast first."""
+    pooled_epochs: CountOrNone | None = 0
+    """Epochs of training on all clients' data together before the first round; null for as many as the target's recipe has."""  # LONG
+    clients: int = 8
+    """Clients in every round; the first ones are attacked."""
+    batch_size: Count = 1
+    """Examples behind one client's update."""
+    clients_per_message: Count = 1
+    """Clients whose true mean is one message; 1 where the server sees every update."""
+    lr: Positive = 0.1
+    """The server's step size along a mean gradient; a mean difference of parameters is subtracted whole."""
+    local_epochs: Count = 1
+    """Passes of a client over its examples."""
+    local_batch_size: Count | None = None
+    """Examples of one local step; null for all of them."""
+    local_lr: Positive = 0.01
+    """The clients' step size, where they take several steps."""
+    batch_norm: Literal["train", "eval"] = "train"
+    """Whether clients normalise by their batch's own statistics (``train``) or by the global model's running ones (``eval``)."""  # LONG
+    share_buffers: bool = False
+    """Whether clients in mode ``train`` share the running statistics that their batches leave."""
+    unique_labels: bool = False
+    """Whether the classes of one batch all differ."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
         if clients < 2:
             raise UserError(f"Expected setting.clients >= 2, but got clients={clients}.")
         if share_buffers and batch_norm == "eval":
             raise UserError(
                 "setting.share_buffers=true needs setting.batch_norm=train: in mode eval a client changes no buffer."
             )
-        self.rounds = rounds
-        self.pooled_epochs = pooled_epochs
-        self.clients = clients
-        self.batch_size = batch_size
-        self.clients_per_message = clients_per_message
-        self.lr = lr
         self.local = LocalTraining(local_epochs, min(local_batch_size or batch_size, batch_size), local_lr)
         self.deltas = self.local.steps(batch_size) > 1
-        self.batch_norm = batch_norm
-        self.share_buffers = share_buffers
-        self.unique_labels = unique_labels
 
     @property
     def message_size(self) -> int:
