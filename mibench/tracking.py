@@ -23,7 +23,7 @@ from urllib.parse import urlparse
 
 from mibench.cell import Outcome
 from mibench.composition import Plan
-from mibench.options import Positive
+from mibench.options import Options, Positive
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,8 +31,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("mibench")
 
 
-class Logger(ABC):
-    """A tracker. Subclasses have keyword-only options, checked before the cell is run."""
+class Logger(Options, ABC):
+    """A tracker; its options are checked before the cell is run."""
+
+    block: ClassVar[str] = "logger"
 
     @abstractmethod
     def log(self, plan: Plan, outcome: Outcome) -> None:
@@ -73,10 +75,6 @@ class WandbLogger(Logger):
     dir: Path | str = "results"
     """Folder in which W&B makes its folder ``wandb``."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.dir = Path(dir).expanduser()
-
     def log(self, plan: Plan, outcome: Outcome) -> None:
         """Copy a finished cell; every failure of W&B ends as one warning."""
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # W&B's reports on itself hang where the network does
@@ -116,7 +114,8 @@ class WandbLogger(Logger):
             return False
 
     def _started(self, wandb: Any, plan: Plan) -> Any:
-        self.dir.mkdir(parents=True, exist_ok=True)
+        folder = Path(self.dir).expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
         cards = plan.cards
         return wandb.init(
             project=self.project,
@@ -124,7 +123,7 @@ class WandbLogger(Logger):
             group=self.group or plan.group_id,
             name=f"{cards.attack.name} {cards.defense.name} {cards.dataset.name} seed {plan.config['seed']}",
             config={**plan.description, "cell_id": plan.cell_id, "group_id": plan.group_id},
-            dir=str(self.dir),
+            dir=str(folder),
             mode="offline",
             settings=wandb.Settings(
                 silent=True,

@@ -95,7 +95,7 @@ class BankMarketing(Dataset):
         """Return the schema, the names of the response and all records, categories coded in sorted order."""
         import pandas as pd
 
-        file = self.file("bank-full.csv", "bank/bank-full.csv")
+        file = self.first_file("bank-full.csv", "bank/bank-full.csv")
         table = pd.read_csv(file, sep=";")
         if "y" not in table:
             raise UserError(f"{file} has no column 'y' between semicolons; it is not UCI's bank-full.csv.")

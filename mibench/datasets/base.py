@@ -54,7 +54,7 @@ class Dataset(Options, ABC):
         """Return paths below the folder of datasets."""
         return [Path(self.data_root) / path for path in paths]
 
-    def file(self, *paths: str) -> Path:
+    def first_file(self, *paths: str) -> Path:
         """Return the first of several files below the folder of datasets that is there.
 
         Raises:

@@ -102,7 +102,7 @@ class Mnist(Dataset):
 
     def _examples(self, part: str) -> Examples:
         names = (f"MNIST/raw/{part}-{what}-ubyte" for what in ("images-idx3", "labels-idx1"))
-        images, labels = (read_idx(self.file(name, f"{name}.gz")) for name in names)
+        images, labels = (read_idx(self.first_file(name, f"{name}.gz")) for name in names)
         return Examples(images, labels.long())
 
     def _population(self, train: Examples, test: Examples, digits: Sequence[int]) -> Population:

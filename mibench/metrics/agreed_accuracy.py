@@ -26,7 +26,7 @@ from torch import Tensor
 
 from mibench.card import MetricCard
 from mibench.errors import NotMeasurableError
-from mibench.metrics.base import Measurement, Metric, answers
+from mibench.metrics.base import Measurement, Metric, answers, evenly
 from mibench.nn.verification import Judge, calibrated
 from mibench.options import Count, Share
 from mibench.tasks.base import Reconstruction
@@ -80,8 +80,7 @@ class AgreedAccuracy(Metric[ClassTruth]):
         if truth.public is None:
             reason = "The dataset has no public images, on which false positives are counted."
             return Measurement(values=empty, groups=empty, variant=variant, reason=reason, yardstick=True)
-        step = max(1, -(-len(truth.public) // self.public_images))
-        strangers = truth.public.x[::step].cpu()
+        strangers = evenly(truth.public.x, self.public_images)
         name, named = verdict(truth, strangers)
         passed = judge.accepts(strangers, named)
         groups = torch.arange(len(strangers))

@@ -32,9 +32,8 @@ from typing import Literal
 from torch import Tensor
 
 from mibench.card import MetricCard
-from mibench.metrics.base import Measurement, Metric, regions
+from mibench.metrics.base import Measurement, Metric, compared
 from mibench.tasks.base import Reconstruction
-from mibench.tasks.completion import CompletionTruth
 from mibench.tasks.instance import InstanceTruth
 
 
@@ -61,12 +60,7 @@ class Avd(Metric[InstanceTruth]):
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> Sequence[Measurement]:
         """Return one distance per image, shape ``(N,)``, and one per box around a hole."""
         distance = of_code if self.variant == "code" else of_paper
-        return [
-            Measurement(
-                values=distance(made, true), groups=truth.target, variant=f"{region}_{self.variant}".lstrip("_")
-            )
-            for region, made, true in regions(result, truth, CompletionTruth.cropped)
-        ]
+        return compared(result, truth, distance, lambda _: self.variant)
 
 
 def of_code(x: Tensor, y: Tensor) -> Tensor:

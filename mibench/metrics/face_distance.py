@@ -27,7 +27,8 @@ from torch import Tensor
 
 from mibench.card import MetricCard
 from mibench.fetching import Download
-from mibench.metrics.base import Measurement, OfFaces, enlarged
+from mibench.metrics.base import Measurement
+from mibench.metrics.families.faces import OfFaces, enlarged
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassTruth
 

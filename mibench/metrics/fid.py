@@ -20,9 +20,7 @@ image and is measured as such; features that are not finite give no value and a 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -31,7 +29,7 @@ from torch.nn.functional import interpolate
 from mibench.card import MetricCard
 from mibench.errors import NotMeasurableError
 from mibench.fetching import Download, checked_weights
-from mibench.metrics.base import Measurement, Metric
+from mibench.metrics.base import Measurement, WeightsMetric
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassTruth
 
@@ -45,8 +43,7 @@ FEATURES = 2048
 BATCH = 32
 
 
-@dataclass(kw_only=True, eq=False)
-class Fid(Metric[ClassTruth]):
+class Fid(WeightsMetric[ClassTruth]):
     """FID of all samples against the private training images of the attacked classes."""
 
     card = MetricCard(
@@ -68,13 +65,6 @@ class Fid(Metric[ClassTruth]):
             sha256="6726825d",
         ),
     )
-
-    weights: Path | None = None
-    """Folder of the network's file; null means torch's own, ``$TORCH_HOME/hub/checkpoints``."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.weights = Path(torch.hub.get_dir()) / "checkpoints" if weights is None else Path(weights)
 
     def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
         """Return one distance for all samples together.
@@ -101,9 +91,9 @@ class Fid(Metric[ClassTruth]):
     @cached_property
     def _network(self) -> tuple[nn.Module, str]:
         """The network with the checked weights, and the SHA-256 of their file."""
-        checksum = checked_weights("FID", self.weights / NETWORK, SOURCE)
+        checksum = checked_weights("FID", self.folder / NETWORK, SOURCE)
         network = untrained_inception()
-        network.load_state_dict(torch.load(self.weights / NETWORK, map_location="cpu", weights_only=True), strict=True)
+        network.load_state_dict(torch.load(self.folder / NETWORK, map_location="cpu", weights_only=True), strict=True)
         network.fc = nn.Identity()
         return network.requires_grad_(False).eval(), checksum
 

@@ -27,8 +27,7 @@ neither is identified.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -37,7 +36,7 @@ from torch.nn.functional import normalize
 from mibench.card import MetricCard
 from mibench.errors import NotMeasurableError, WeightsMissingError
 from mibench.fetching import Download
-from mibench.metrics.base import Measurement, Metric
+from mibench.metrics.base import Measurement, WeightsMetric
 from mibench.metrics.lpips import Lpips
 from mibench.nn.features import penultimate
 from mibench.nn.neighbourhoods import distances
@@ -53,8 +52,7 @@ PART = 64
 Embedding = Callable[[Tensor], Tensor]
 
 
-@dataclass(kw_only=True, eq=False)
-class Iip(Metric[InstanceTruth]):
+class Iip(WeightsMetric[InstanceTruth]):
     """Share of reconstructions that are nearer to their source than to any other private image of its class."""
 
     card = MetricCard(
@@ -77,12 +75,10 @@ class Iip(Metric[InstanceTruth]):
         ),
     )
 
-    weights: Path | None = None
-    """Folder of LPIPS's backbone; null means torch's own, ``$TORCH_HOME/hub/checkpoints``."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.lpips = Lpips(net="alex", weights=weights)
+    @cached_property
+    def lpips(self) -> Lpips:
+        """The metric whose network gives one of the distances."""
+        return Lpips(net="alex", weights=self.weights)
 
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> list[Measurement]:
         """Return whether each reconstruction is a hit, shape ``(N,)``, for every distance, and the yardstick.

@@ -65,10 +65,6 @@ class Kes(Metric[ClassTruth]):
     seed: int = 0
     """Seed of the student, the same for result and control."""
 
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        self.recipe = Recipe(epochs=epochs, min_steps=min_steps, batch_size=batch_size, lr=lr)
-
     def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
         """Return whether the student is right, per private image of an attacked class.
 
@@ -87,7 +83,8 @@ class Kes(Metric[ClassTruth]):
         with seeded(self.seed):
             student = Cnn(spec=spec, width=self.width).to(device)
         lesson = Examples(result.values.cpu().float()[order], y[order]).to(device)
-        Training(student, lesson, self.recipe, self.seed, device, label="student").run()
+        recipe = Recipe(epochs=self.epochs, min_steps=self.min_steps, batch_size=self.batch_size, lr=self.lr)
+        Training(student, lesson, recipe, self.seed, device, label="student").run()
         measured = []
         for variant, data in (("test", truth.private.test), ("train", truth.private.train)):
             asked = data[torch.isin(data.y, classes.to(data.y.device))]

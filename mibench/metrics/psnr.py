@@ -15,9 +15,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from mibench.card import MetricCard
-from mibench.errors import UserError
 from mibench.metrics.base import Measurement, Metric, regions
 from mibench.metrics.mse import squared_errors
+from mibench.options import Positive
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.completion import CompletionTruth
 from mibench.tasks.instance import InstanceTruth
@@ -35,13 +35,8 @@ class Psnr(Metric[InstanceTruth]):
         higher_is_leakier=True,
     )
 
-    cap: float = 100.0
+    cap: Positive = 100.0
     """Largest value in decibels, given to exact images."""
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if cap <= 0:
-            raise UserError(f"Expected metric.psnr.cap to be a positive number of decibels, but got {cap}.")
 
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> Sequence[Measurement]:
         """Return decibels per image and per hole, and whether each image is exact (variant ``exact``)."""

@@ -22,7 +22,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -31,8 +30,8 @@ from mibench.card import MetricCard
 from mibench.data import Population
 from mibench.errors import NotMeasurableError
 from mibench.fetching import Download
-from mibench.metrics.base import Measurement, OfFaces, enlarged
-from mibench.nn.mobilefacenet import LFW_REGION
+from mibench.metrics.base import Measurement, evenly
+from mibench.metrics.families.faces import OfFaces, enlarged
 from mibench.nn.verification import Judge, calibrated
 from mibench.options import Count, Share
 from mibench.tasks.base import Reconstruction
@@ -66,12 +65,6 @@ class VerificationRate(OfFaces):
     """Share of (training image, person it does not show) that the threshold lets pass."""
     public_images: Count = 512
     """The most public images that strangers are counted on, evenly taken."""
-    weights: Path | None = None
-    """As of :class:`mibench.metrics.base.OfFaces`."""
-    region: Sequence[float] = LFW_REGION
-    """Likewise."""
-    assume_faces: bool = False
-    """Likewise."""
 
     def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
         """Return hits of shape ``(N,)`` and the yardsticks.
@@ -104,8 +97,7 @@ class VerificationRate(OfFaces):
         if truth.public is None:
             none, reason = torch.empty(0), "The dataset has no public images, on which strangers are counted."
             return self._yardstick("strangers", none, none, reason)
-        step = max(1, -(-len(truth.public) // self.public_images))
-        images = truth.public.x[::step].cpu()
+        images = evenly(truth.public.x, self.public_images)
         passed = (judge.distances(images) < judge.threshold).double().mean(1)
         return self._yardstick("strangers", passed, torch.arange(len(images)))
 

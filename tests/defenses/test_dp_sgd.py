@@ -8,11 +8,11 @@ from scipy.stats import norm
 from torch import nn
 
 from mibench.access import LocalTraining
+from mibench.clients import client_update
 from mibench.defenses.base import Client, Defense
 from mibench.defenses.dp_sgd import DpSgd
 from mibench.errors import UserError
 from mibench.model import Classifier
-from mibench.settings.federated import client_update
 from mibench.targets.cnn import Cnn
 from mibench.targets.mlp import Mlp
 from mibench.training import Recipe, Training
