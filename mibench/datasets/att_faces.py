@@ -19,15 +19,9 @@ from PIL import Image
 from mibench.card import DatasetCard
 from mibench.data import Split
 from mibench.datasets.base import Dataset, class_split, resize
-<<<<<<< HEAD
-from mibench.errors import DatasetNotFoundError, UserError
-from mibench.options import Count, Share
-from mibench.storage.fetching import Download
-=======
 from mibench.errors import UserError
-from mibench.fetching import Download
 from mibench.options import Count, CountOrNone, Several, Share
->>>>>>> work-e
+from mibench.storage.fetching import Download
 
 
 @dataclass(kw_only=True, eq=False)

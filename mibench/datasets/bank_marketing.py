@@ -15,13 +15,8 @@ import torch
 from mibench.card import DatasetCard
 from mibench.data import Column, Examples, InputSpec, Population, Split
 from mibench.datasets.base import Dataset, coded_table
-<<<<<<< HEAD
-from mibench.errors import DatasetNotFoundError, UserError
-=======
 from mibench.errors import UserError
-from mibench.fetching import Download
 from mibench.options import Count
->>>>>>> work-e
 from mibench.seeding import derive, generator
 from mibench.storage.fetching import Download
 

@@ -13,12 +13,7 @@ from torch import Tensor
 
 from mibench.card import DatasetCard
 from mibench.data import Column, Examples, InputSpec, Population, Split
-<<<<<<< HEAD
-from mibench.errors import UserError
-=======
 from mibench.errors import DatasetNotFoundError, UserError
-from mibench.fetching import Download
->>>>>>> work-e
 from mibench.options import Options
 from mibench.seeding import derive, generator
 from mibench.storage.fetching import Download

@@ -24,13 +24,8 @@ from typing import ClassVar, Literal
 from mibench.card import DatasetCard
 from mibench.datasets.families.people import Parting, People
 from mibench.errors import DatasetNotFoundError, UserError
-<<<<<<< HEAD
-from mibench.options import Count, CountOrNone, Share
-from mibench.storage.fetching import Download
-=======
-from mibench.fetching import Download
 from mibench.options import Count, CountOrNone, Several
->>>>>>> work-e
+from mibench.storage.fetching import Download
 
 PARTS = {"train": "0", "valid": "1", "test": "2"}
 

@@ -13,19 +13,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from mibench.card import DatasetCard
-<<<<<<< HEAD
-from mibench.data import Examples, InputSpec, Population, Split, shared_rows
-from mibench.datasets.base import COINCIDE, Dataset, relabel, resize
-from mibench.datasets.image_folder import class_folders, read_image
-from mibench.errors import DatasetNotFoundError, UserError
-from mibench.options import Count, CountOrNone
-from mibench.seeding import derive, generator
-from mibench.storage.fetching import Download
-=======
 from mibench.datasets.families.cifar import Cifar
-from mibench.fetching import Download
 from mibench.options import CountOrNone
->>>>>>> work-e
+from mibench.storage.fetching import Download
 
 
 @dataclass(kw_only=True, eq=False)

@@ -12,15 +12,9 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from mibench.card import DatasetCard
-<<<<<<< HEAD
-from mibench.datasets.cifar10 import Cifar10
-from mibench.options import Count, CountOrNone
-from mibench.storage.fetching import Download
-=======
 from mibench.datasets.families.cifar import Cifar
-from mibench.fetching import Download
 from mibench.options import CountOrNone
->>>>>>> work-e
+from mibench.storage.fetching import Download
 
 
 @dataclass(kw_only=True, eq=False)

@@ -20,15 +20,8 @@ from pathlib import Path
 from mibench.card import DatasetCard
 from mibench.datasets.families.people import People
 from mibench.datasets.image_folder import ENDINGS
-<<<<<<< HEAD
-from mibench.datasets.people import Parting, People
-from mibench.errors import DatasetNotFoundError
-from mibench.options import Count, CountOrNone, Share
-from mibench.storage.fetching import Download
-=======
-from mibench.fetching import Download
 from mibench.options import CountOrNone, Several
->>>>>>> work-e
+from mibench.storage.fetching import Download
 
 GROUPS = ("actors", "actresses")
 

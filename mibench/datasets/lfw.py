@@ -20,13 +20,8 @@ from typing import ClassVar, Literal
 from mibench.card import DatasetCard
 from mibench.datasets.families.people import People
 from mibench.errors import DatasetNotFoundError
-<<<<<<< HEAD
-from mibench.options import Count, CountOrNone, Share
-from mibench.storage.fetching import Download
-=======
-from mibench.fetching import Download
 from mibench.options import Count, CountOrNone, Several, Share
->>>>>>> work-e
+from mibench.storage.fetching import Download
 
 FOLDERS = {"deepfunneled": "lfw-deepfunneled", "funneled": "lfw_funneled", "original": "lfw"}
 

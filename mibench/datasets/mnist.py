@@ -21,18 +21,10 @@ from torch.nn.functional import pad
 
 from mibench.card import DatasetCard
 from mibench.data import Examples, InputSpec, Population, Split
-<<<<<<< HEAD
-from mibench.datasets.base import COINCIDE, Dataset, relabel, resize
-from mibench.errors import DatasetNotFoundError, UserError
-from mibench.options import Count, Digit
-from mibench.seeding import derive, generator
-from mibench.storage.fetching import Download
-=======
 from mibench.datasets.base import COINCIDE, Dataset, few_of_each, relabel, resize
 from mibench.errors import UserError
-from mibench.fetching import Download
 from mibench.options import Count, Digit
->>>>>>> work-e
+from mibench.storage.fetching import Download
 
 
 @dataclass(kw_only=True, eq=False)

@@ -12,18 +12,8 @@ import torch
 from torch import Tensor
 
 from mibench.card import MetricCard
-<<<<<<< HEAD
-from mibench.errors import NotMeasurableError, UserError
-from mibench.model import Classifier
-from mibench.nn import mobilefacenet
-from mibench.nn.features import penultimate
-from mibench.nn.neighbourhoods import overlap
-from mibench.options import Count, Options
-from mibench.storage.fetching import Download
-=======
-from mibench.fetching import Download
 from mibench.options import Options
->>>>>>> work-e
+from mibench.storage.fetching import Download
 from mibench.tasks.base import Evaluator, Reconstruction, Truth
 from mibench.tasks.completion import CompletionTruth
 from mibench.tasks.instance import InstanceTruth

@@ -26,14 +26,9 @@ import torch
 from torch import Tensor
 
 from mibench.card import MetricCard
-<<<<<<< HEAD
-from mibench.metrics.base import Measurement, OfFaces, enlarged
-from mibench.storage.fetching import Download
-=======
-from mibench.fetching import Download
 from mibench.metrics.base import Measurement
 from mibench.metrics.families.faces import OfFaces, enlarged
->>>>>>> work-e
+from mibench.storage.fetching import Download
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassTruth
 

@@ -28,13 +28,8 @@ from torch.nn.functional import interpolate
 
 from mibench.card import MetricCard
 from mibench.errors import NotMeasurableError
-<<<<<<< HEAD
-from mibench.metrics.base import Measurement, Metric
-from mibench.storage.fetching import Download, checked_weights
-=======
-from mibench.fetching import Download, checked_weights
 from mibench.metrics.base import Measurement, WeightsMetric
->>>>>>> work-e
+from mibench.storage.fetching import Download, checked_weights
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassTruth
 

@@ -35,12 +35,7 @@ from torch.nn.functional import normalize
 
 from mibench.card import MetricCard
 from mibench.errors import NotMeasurableError, WeightsMissingError
-<<<<<<< HEAD
-from mibench.metrics.base import Measurement, Metric
-=======
-from mibench.fetching import Download
 from mibench.metrics.base import Measurement, WeightsMetric
->>>>>>> work-e
 from mibench.metrics.lpips import Lpips
 from mibench.nn.features import penultimate
 from mibench.nn.neighbourhoods import distances

@@ -29,12 +29,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mibench.card import MetricCard
-<<<<<<< HEAD
-from mibench.metrics.base import Measurement, Metric, regions
-=======
-from mibench.fetching import Download, checked_weights
 from mibench.metrics.base import Measurement, WeightsMetric, compared
->>>>>>> work-e
 from mibench.seeding import seeded
 from mibench.storage.fetching import Download, checked_weights
 from mibench.tasks.base import Reconstruction

@@ -29,14 +29,8 @@ from torch import Tensor
 from mibench.card import MetricCard
 from mibench.data import Population
 from mibench.errors import NotMeasurableError
-<<<<<<< HEAD
-from mibench.metrics.base import Measurement, OfFaces, enlarged
-from mibench.nn.mobilefacenet import LFW_REGION
-=======
-from mibench.fetching import Download
 from mibench.metrics.base import Measurement, evenly
 from mibench.metrics.families.faces import OfFaces, enlarged
->>>>>>> work-e
 from mibench.nn.verification import Judge, calibrated
 from mibench.options import Count, Share
 from mibench.storage.fetching import Download

@@ -21,15 +21,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlparse
 
-<<<<<<< HEAD:mibench/reporting/tracking.py
-from mibench.options import Positive
+from mibench.options import Options, Positive
 from mibench.planning.plan import Plan
 from mibench.running.cell import Outcome
-=======
-from mibench.cell import Outcome
-from mibench.composition import Plan
-from mibench.options import Options, Positive
->>>>>>> work-e:mibench/tracking.py
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -27,21 +27,14 @@ import torch
 
 from mibench.access import GradientsView, Ledger, LocalTraining, Transcript, mean_update, server_step
 from mibench.card import SettingCard
-from mibench.clients import Clients, PersonalVictim, is_buffer, named_as_the_model, personal_names
 from mibench.data import Captured, Examples, Population
 from mibench.errors import IncompatibleCellError, UserError
 from mibench.model import Classifier
-<<<<<<< HEAD
-from mibench.nn.batch_norm import norms, running_buffers, use_batch_statistics
-from mibench.options import Count, CountOrNone, Positive
-from mibench.seeding import derive, generator, seeded
-=======
 from mibench.nn.batch_norm import use_batch_statistics
 from mibench.options import Count, CountOrNone, Positive, Several
-from mibench.progress import progress
 from mibench.seeding import derive
->>>>>>> work-e
 from mibench.settings.base import Observation, Scene, Setting
+from mibench.settings.clients import Clients, PersonalVictim, is_buffer, named_as_the_model, personal_names
 from mibench.settings.victim import TRAINING_SECONDS, Victim, initial_model, restore_victim, victim_tensors
 from mibench.storage.progress import progress
 from mibench.storage.store import Payload

@@ -5,13 +5,13 @@ import torch
 from torch import nn
 
 from mibench.access import LocalTraining
-from mibench.clients import client_update
 from mibench.data import Examples
 from mibench.datasets.digits import Digits
 from mibench.defenses.ats import LIBRARY, Ats, few_of_each, privacy_scores, read_policies, transform
 from mibench.defenses.base import DefenderData, Defense, DefenseContext
 from mibench.errors import UserError
 from mibench.seeding import seeded
+from mibench.settings.clients import client_update
 from mibench.targets.mlp import Mlp
 from mibench.training import Recipe, Training
 

@@ -5,13 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-<<<<<<< HEAD
 from mibench.defenses.base import Defense
-=======
-from mibench.access import LocalTraining
-from mibench.clients import client_update
-from mibench.defenses.base import Client, Defense
->>>>>>> work-e
 from mibench.defenses.dp_sgd import DpSgd
 from mibench.errors import UserError
 from mibench.model import Classifier

@@ -4,12 +4,12 @@ import pytest
 import torch
 
 from mibench.access import LocalTraining
-from mibench.clients import client_update
 from mibench.data import Examples
 from mibench.defenses.base import DefenderData, Defense, DefenseContext
 from mibench.defenses.image_aug import ImageAug, ridge_accuracy
 from mibench.errors import UserError
 from mibench.nn.image_operations import OPERATIONS, WITHOUT_LEVEL, operate
+from mibench.settings.clients import client_update
 from mibench.targets.mlp import Mlp
 
 CPU = torch.device("cpu")

@@ -3,12 +3,12 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from mibench.access import LocalTraining
-from mibench.clients import client_update
 from mibench.data import Column, Examples, InputSpec
 from mibench.defenses.base import DefenderData, Defense, DefenseContext
 from mibench.defenses.vrm_mixup import VrmMixup
 from mibench.errors import UserError
 from mibench.seeding import seeded
+from mibench.settings.clients import client_update
 from mibench.targets.mlp import Mlp
 from mibench.training import Batch, Recipe, Training, is_correct
 

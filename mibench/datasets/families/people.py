@@ -25,12 +25,7 @@ from mibench.data import Examples, InputSpec, Population, Split, shared_rows
 from mibench.datasets.base import Dataset, holdout, resize, without
 from mibench.datasets.image_folder import ENDINGS, read_image
 from mibench.errors import DatasetNotFoundError, UserError
-<<<<<<< HEAD:mibench/datasets/people.py
-=======
 from mibench.options import Channels, Count, CountOrNone, Several, Share
-from mibench.progress import progress
-from mibench.public_sets import PUBLIC_SETS
->>>>>>> work-e:mibench/datasets/families/people.py
 from mibench.seeding import derive, generator
 from mibench.storage.progress import progress
 from mibench.storage.public_sets import PUBLIC_SETS

@@ -17,8 +17,8 @@ from mibench.errors import UserError
 from mibench.model import Classifier
 from mibench.nn.batch_norm import norms, running_buffers
 from mibench.seeding import derive, generator, seeded
+from mibench.settings.victim import Blueprint, Victim, initial_model
 from mibench.training import Batch
-from mibench.victim import Blueprint, Victim, initial_model
 
 #: The names of running statistics among what a client sends.
 BUFFERS = ("running_mean", "running_var")
