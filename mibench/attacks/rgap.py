@@ -42,7 +42,7 @@ from mibench.errors import IncompatibleCellError
 from mibench.knowledge import Knowledge
 from mibench.model import Classifier, Normalise
 from mibench.optim.gradient_distance import squared
-from mibench.optim.gradient_matching import Pixels
+from mibench.optim.input_space import Pixels
 from mibench.options import Positive
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.instance import InstanceGoal
@@ -56,12 +56,9 @@ NORMS = torch.logspace(-6, 6, 4801, dtype=torch.float64)
 EDGE = 1e-9
 
 
+@dataclass(kw_only=True, eq=False)
 class Rgap(Attack[GradientsView, InstanceGoal]):
-    """Recursive inversion of a chain of convolutions and linear layers.
-
-    Args:
-        rcond: Singular values below this share of the largest count as zero in least squares.
-    """
+    """Recursive inversion of a chain of convolutions and linear layers."""
 
     card = AttackCard(
         name="rgap",
@@ -78,8 +75,8 @@ class Rgap(Attack[GradientsView, InstanceGoal]):
         largest_batch=1,
     )
 
-    def __init__(self, *, rcond: Positive = 1e-6) -> None:
-        self.rcond = rcond
+    rcond: Positive = 1e-6
+    """Singular values below this share of the largest count as zero in least squares."""
 
     def reconstruct(
         self, view: GradientsView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict
