@@ -45,15 +45,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense, DefenseContext
-from mibench.model import Classifier
+from mibench.defenses.base import Batch, Classifier, Defense, DefenseCard, DefenseContext, Training
 from mibench.nn.bottleneck import client_shapes, put_behind, replace_module
 from mibench.nn.feature_decoder import Body
 from mibench.nn.simulated_attacker import SimulatedAttacker
 from mibench.options import Count, Decay, NonNegative, Positive
 from mibench.seeding import seeded
-from mibench.training import Batch, Training
 
 #: Steps of Adam at the recipe's full rate, all through the training, add up to this for a mask.
 TRAVEL = 4.0

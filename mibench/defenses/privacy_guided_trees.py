@@ -24,14 +24,11 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from mibench.card import DefenseCard
 from mibench.data import Column
-from mibench.defenses.base import Defense, DefenseContext, sensitive_columns
-from mibench.model import Classifier
+from mibench.defenses.base import Classifier, Defense, DefenseCard, DefenseContext, Training, sensitive_columns
 from mibench.optim.trees import Question, Tree, best_questions, grow
 from mibench.options import Count, Fraction
 from mibench.seeding import derive, generator
-from mibench.training import Training
 
 
 @dataclass(kw_only=True, eq=False)

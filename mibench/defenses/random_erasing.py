@@ -30,11 +30,9 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense
+from mibench.defenses.base import Batch, Defense, DefenseCard, cross_entropy
 from mibench.errors import UserError
 from mibench.options import Fraction
-from mibench.training import Batch, cross_entropy
 
 #: ImageNet's channel means, in [0, 1]; a grey image takes their mean.
 MEANS = (0.485, 0.456, 0.406)

@@ -41,15 +41,12 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense, DefenseContext
-from mibench.model import Classifier
+from mibench.defenses.base import Batch, Classifier, Defense, DefenseCard, DefenseContext, Training
 from mibench.nn.bottleneck import client_shapes, put_behind
 from mibench.nn.feature_decoder import Body, dissimilarity
 from mibench.nn.pretraining import learn_public, with_known_classes
 from mibench.nn.simulated_attacker import SimulatedAttacker
 from mibench.options import Count, Decay, NonNegative, Positive
-from mibench.training import Batch, Training
 
 
 @dataclass(kw_only=True, eq=False)

@@ -32,9 +32,7 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Customer, Defense, DefenseContext
-from mibench.model import Classifier
+from mibench.defenses.base import Classifier, Customer, Defense, DefenseCard, DefenseContext
 from mibench.nn.adversarial import step_along
 from mibench.nn.scores import LEAST, ScoreInverse, Standard, label_kept
 from mibench.options import Count, NonNegative, Positive

@@ -25,10 +25,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Client, Defense, Update
+from mibench.defenses.base import Classifier, Client, Defense, DefenseCard, Update
 from mibench.errors import UserError
-from mibench.model import Classifier
 from mibench.nn.bottleneck import linear_head
 
 #: What is added to an entry before its sensitivity is divided by it.
