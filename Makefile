@@ -8,7 +8,7 @@ RESULTS ?= results
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-slow lint types imports pages smoke check bench wheel clean
+.PHONY: help install run test test-all lint types imports pages docs smoke check bench wheel clean
 
 help:  ## print every target with one line
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -23,11 +23,11 @@ install: $(READY)  ## set up .venv from constraints.txt and pyproject.toml
 run: install  ## the main job: GMI against a BiDO-defended victim on the embedded digits
 	$(BIN)/python -m mibench attack=gmi defense=bido
 
-test: install  ## the tests, without those marked slow
-	MIBENCH_PROGRESS=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" -n $(WORKERS) --dist worksteal
+test: install  ## the tests, without slow ones and without truth tests that no change since BASE reaches
+	MIBENCH_PROGRESS=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m "not slow" --reach -n $(WORKERS) --dist worksteal
 
-test-slow: install  ## the tests marked slow
-	MIBENCH_PROGRESS=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m slow -n $(WORKERS) --dist worksteal
+test-all: install  ## all tests
+	MIBENCH_PROGRESS=0 OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 
 lint: install  ## ruff: style, names, docstrings, import order, format
 	$(BIN)/ruff check .
@@ -42,10 +42,13 @@ imports: install  ## import-linter: imports run one way
 smoke: install  ## one tiny cell of every attack and defense, from a fresh store
 	scripts/smoke.sh $(BIN)/python
 
-pages: install  ## rebuild the leaderboard from the committed studies and compare
+pages: install  ## compare the leaderboard with the committed studies, and the documentation with the cards
 	scripts/check_pages.sh $(BIN)/python
 
-check: lint types imports pages test smoke  ## exactly what CI runs
+docs: install  ## write the parts of the documentation that repeat cards (docs/catalogue.md, docs/threat_models.md ...)
+	PYTHONPATH=. $(BIN)/python scripts/make_docs.py
+
+check: lint types imports pages test-all smoke  ## all of it, exactly what CI runs
 
 bench: install  ## speed against its limits, as one table (several minutes)
 	$(BIN)/python benchmarks

@@ -41,9 +41,9 @@ from mibench.attacks.plgmi import PlgMi
 from mibench.attacks.ppa import Ppa
 from mibench.attacks.secretgen import SecretGen
 from mibench.attacks.vmi import Vmi
-from mibench.catalogue import entries
 from mibench.data import Examples, InputSpec
 from mibench.knowledge import Knowledge
+from mibench.planning.catalogue import entries
 from mibench.priors.inpainting_gan import InpaintingGan
 from mibench.priors.inversion_gan import InversionGan
 from mibench.priors.projection_cgan import ProjectionCgan

@@ -19,12 +19,12 @@ from pathlib import Path
 
 from figures import Figure, cpu_seconds, report
 
-from mibench.cell import plan_facts
-from mibench.composition import compose, plan_cell
-from mibench.leaderboard.rows import CellFacts, make_row
+from mibench.leaderboard.rows import CellFacts, make_row, plan_facts
+from mibench.leaderboard.scoring import Score
 from mibench.leaderboard.shards import write_shard
-from mibench.scoring import Score
-from mibench.store import digest_of
+from mibench.planning.composition import compose
+from mibench.planning.plan import plan_cell
+from mibench.storage.store import digest_of
 
 ATTACKS = ("gmi", "mi_face")
 DEFENSES = ("none", "bido", "bido_coco", "dp_sgd")

@@ -23,10 +23,10 @@ RUNS = 7
 #: A run of the command line that notes the CPU seconds inside metrics and the modules it imported.
 RUN = """
 import json, sys, time
-import mibench.scoring
+import mibench.leaderboard.scoring
 from mibench.cli.main import main
 
-score, spent = mibench.scoring.score, []
+score, spent = mibench.leaderboard.scoring.score, []
 
 def clocked(metric, *rest):
     measure = metric.measure
@@ -39,7 +39,7 @@ def clocked(metric, *rest):
     metric.measure = timed
     return score(metric, *rest)
 
-mibench.scoring.score = clocked
+mibench.leaderboard.scoring.score = clocked
 status = main(sys.argv[2:])
 with open(sys.argv[1], "w") as file:
     json.dump({"metrics": spent, "modules": list(sys.modules)}, file)

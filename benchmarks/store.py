@@ -35,10 +35,11 @@ def need_victim(store: str) -> tuple[float, float, float]:
 
     from mibench.datasets.digits import Digits
     from mibench.defenses.base import Defense
-    from mibench.store import Store
+    from mibench.settings.victim import Blueprint, train_central
+    from mibench.storage.store import Store
+    from mibench.storage.workshop import Workshop
     from mibench.targets.cnn import Cnn
     from mibench.training import Recipe
-    from mibench.victim import Blueprint, Workshop, train_central
 
     class Noting(Defense):
         """No defense; notes when and by whom the training was done."""
@@ -61,7 +62,7 @@ def need_victim(store: str) -> tuple[float, float, float]:
 def measure() -> list[Figure]:
     os.environ.update(OMP_NUM_THREADS="1", MIBENCH_PROGRESS="0")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["mibench.victim", "mibench.datasets.digits", "mibench.targets.cnn"])
+    context.set_forkserver_preload(["mibench.settings.victim", "mibench.datasets.digits", "mibench.targets.cnn"])
     waits, trained, seconds = [], [], []
     for _ in range(ROUNDS):
         with tempfile.TemporaryDirectory(prefix="mibench-store-") as folder:

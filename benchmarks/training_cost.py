@@ -15,15 +15,16 @@ import torch
 from figures import Figure, report
 
 from mibench.card import DefenseCard
-from mibench.catalogue import entries
-from mibench.composition import build, compose, plain
 from mibench.data import Examples, InputSpec
 from mibench.defenses.base import DefenderData, Defense, DefenseContext
+from mibench.planning.catalogue import entries
+from mibench.planning.composition import build, compose, plain
+from mibench.settings.victim import Blueprint, initial_model
+from mibench.storage.workshop import clock
 from mibench.targets.base import Target
 from mibench.targets.cnn import Cnn
 from mibench.targets.resnet18 import ResNet18
 from mibench.training import Recipe, Training
-from mibench.victim import Blueprint, clock, initial_model
 
 SPEC = InputSpec("image", (3, 32, 32), classes=16, mirrored=True)
 STEPS: dict[type[Target], int] = {Cnn: 12, ResNet18: 2}

@@ -6,12 +6,20 @@ from typing import Any
 
 from mibench.version import __version__
 
-__all__ = ["__version__", "audit", "run"]
+#: What is imported from :mod:`mibench.api` when it is asked for.
+LAZY = ("audit", "run", "view")
+
+__all__ = ["__version__", *LAZY]
+
+
+def __dir__() -> list[str]:
+    """Return what there is to use."""
+    return sorted(__all__)
 
 
 def __getattr__(name: str) -> Any:
-    """Return :func:`mibench.api.run` or :func:`mibench.api.audit`, which are imported when they are asked for."""
-    if name not in ("audit", "run"):
+    """Return a function of :mod:`mibench.api`, which is imported when one is asked for."""
+    if name not in LAZY:
         raise AttributeError(f"module 'mibench' has no attribute '{name}'")
     from importlib import import_module
 

@@ -1,28 +1,33 @@
-"""The same from Python: one cell, or the audit of a model of one's own."""
+"""The same from Python: one cell, the audit of a model of one's own, or a view of it for a loop of one's own."""
 
 from __future__ import annotations
 
 import contextlib
-import copy
-import hashlib
-import inspect
 import logging
 import shlex
+import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
-from mibench.catalogue import take_search_path
-from mibench.cell import Cell
+from mibench.access import GradientsView, Ledger, View, WhiteBoxView
 from mibench.cli.explaining import explained
-from mibench.cli.run_command import finished, leave_row
-from mibench.composition import Plan, compose, plan_cell, refuse_incompatible
+from mibench.data import Examples, InputSpec
 from mibench.errors import IncompatibleCellError, MibenchError, NotGrantedError, UserError
+from mibench.knowledge import Knowledge
 from mibench.leaderboard.shards import read_shard
-from mibench.nn.foreign import register
-from mibench.report import report_name, write_report
+from mibench.model import Classifier
+from mibench.nn.foreign import hand_over
+from mibench.planning.catalogue import take_search_path
+from mibench.planning.composition import compose
+from mibench.planning.plan import Plan, plan_cell, refuse_incompatible
+from mibench.reporting.report import report_name, write_report
+from mibench.running.standing import finished, leave_row, run_under_claim
+from mibench.tasks.class_ import ClassGoal
+from mibench.tasks.instance import InstanceGoal
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -106,7 +111,7 @@ def audit(
     if isinstance(model, nn.Module):
         if weights is not None:
             raise UserError("audit takes weights beside a factory only; a module is taken with the weights it has.")
-        factory, weights = _handed_over(model, where / "models", control == "retrain" and not Path(data).is_file())
+        factory, weights = hand_over(model, where / "models", control == "retrain" and not Path(data).is_file())
     else:
         factory = model
         if weights is None:
@@ -138,6 +143,90 @@ def audit(
     return rows
 
 
+class Exposure(NamedTuple):
+    """A model as one attacker meets it.
+
+    Attributes:
+        view: All that the attacker sees of it; every query is counted in ``view.ledger``.
+        knowledge: What the attacker brings.
+        goal: What is to be reconstructed.
+    """
+
+    view: View
+    knowledge: Knowledge
+    goal: ClassGoal | InstanceGoal
+
+
+def view(
+    model: nn.Module,
+    data: Examples | tuple[Tensor, Tensor],
+    *,
+    access: Literal["white_box", "scores", "labels", "gradients"] = "white_box",
+    public: Examples | tuple[Tensor, Tensor] | None = None,
+    samples: int = 1,
+    messages: int = 1,
+    batch_size: int = 1,
+    query_budget: int | None = None,
+) -> Exposure:
+    """Return a trained classifier of images as an attacker meets it, for a loop of one's own.
+
+    >>> import torch, mibench
+    >>> model = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 5))
+    >>> view, knowledge, goal = mibench.view(model, (torch.rand(20, 1, 8, 8), torch.arange(20) % 5))
+    >>> images = torch.full((len(goal.labels), *view.spec.shape), 0.5, requires_grad=True)
+    >>> loss = torch.nn.functional.cross_entropy(view.logits(images), goal.labels)
+    >>> torch.autograd.grad(loss, [images])[0].shape, view.ledger.gradient_evals
+    (torch.Size([5, 1, 8, 8]), 5)
+
+    Args:
+        model: The module, which returns logits ``(N, classes)``; it is copied and not changed.
+        data: Its private examples: images ``(N, C, H, W)`` in [0, 1] and class ids ``(N,)``. The view and the goal hold
+            none of them; under ``gradients`` the messages are made of the first ones.
+        access: What the attacker sees: the module, a service's probabilities or labels, or the gradients of clients.
+        public: Examples that the attacker owns.
+        samples: Reconstructions wanted of each class.
+        messages: Clients that send a gradient (``gradients``).
+        batch_size: Examples of each client (``gradients``).
+        query_budget: The most examples that may be sent through the model; None for no limit.
+
+    Raises:
+        UserError: If the model does not take the images, or the access is not one of these.
+    """
+    private, owned = (one if one is None or isinstance(one, Examples) else Examples(*one) for one in (data, public))
+    assert private is not None
+    spec = InputSpec("image", tuple(private.x.shape[1:]), int(private.y.max()) + 1)
+    target = model if isinstance(model, Classifier) else _wrapped(model, spec)
+    ledger, device = Ledger(query_budget), target.device
+    knowledge = Knowledge(owned)
+    if access == "gradients":
+        target.eval()
+        sent = [_gradient(target, private, range(i * batch_size, (i + 1) * batch_size)) for i in range(messages)]
+        seen: View = GradientsView.of(target, sent, batch_size, spec, ledger, device)
+        return Exposure(seen, knowledge, InstanceGoal(messages, batch_size))
+    seen = white_box = WhiteBoxView.of(target, spec, ledger, device)
+    if access in ("scores", "labels"):
+        seen = white_box.narrow() if access == "scores" else white_box.narrow().narrow()
+    elif access != "white_box":
+        raise UserError(f"view offers access white_box, scores, labels or gradients, but got '{access}'.")
+    return Exposure(seen, knowledge, ClassGoal(torch.arange(spec.classes), samples))
+
+
+def _wrapped(model: nn.Module, spec: InputSpec) -> Classifier:
+    from mibench.targets.checkpoint import Checkpoint
+
+    with tempfile.TemporaryDirectory() as folder:
+        factory, weights = hand_over(model, Path(folder), retrain=False)
+        return Checkpoint(spec=spec, factory=factory, weights=str(weights)).eval()
+
+
+def _gradient(model: Classifier, private: Examples, rows: range) -> dict[str, Tensor]:
+    """Return the gradient of the mean cross-entropy of some examples, by parameter name."""
+    chosen = private[torch.tensor(rows)].to(model.device)
+    parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    loss = nn.functional.cross_entropy(model(chosen.x), chosen.y)
+    return dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True))
+
+
 def _planned(words: Sequence[str]) -> Plan:
     try:
         return plan_cell(compose(take_search_path(words)))
@@ -155,11 +244,10 @@ def _rows(plan: Plan) -> pd.DataFrame:
     if path is not None and "failed" not in set((rows := read_shard(path))["status"]):
         log.info("cell      %s has been run; its rows are kept", plan.cell_id)
         return rows
-    if plan.config["threads"] is not None:
-        import torch
-
-        torch.set_num_threads(int(plan.config["threads"]))
-    return read_shard(Cell(plan, rebuild=plan.config["overwrite"] == "always").run().shard)
+    ended = run_under_claim(plan)
+    if ended.shard is None or ended.status != "measured":
+        raise MibenchError(ended.sentence) from ended.error
+    return read_shard(ended.shard)
 
 
 def _rows_or_reason(plan: Plan) -> pd.DataFrame:
@@ -170,62 +258,6 @@ def _rows_or_reason(plan: Plan) -> pd.DataFrame:
     except (IncompatibleCellError, NotGrantedError) as reason:
         log.info("skipped   %s", reason)
         return read_shard(leave_row(plan, "skipped", str(reason)))
-
-
-def _handed_over(model: nn.Module, models: Path, retrain: bool) -> tuple[str, Path]:
-    """Return a factory for untrained copies of ``model``, and the file that its weights were saved to.
-
-    Raises:
-        UserError: If a copy is to be trained and a layer of it cannot be given fresh weights.
-    """
-    from safetensors.torch import save_file
-
-    if retrain and (stuck := [name for name, layer in model.named_modules() if not _can_reset(layer)]):
-        raise UserError(
-            f"The layer '{stuck[0]}' has weights of its own and no reset_parameters(), so no untrained copy can be "
-            "made for the control; give audit a factory (package.module:function) with weights=FILE, or control='none'."
-        )
-    blank = copy.deepcopy(model).cpu()
-    kinds = {type(layer) for layer in model.modules() if not type(layer).__module__.startswith("torch.")}
-    described = [repr(model), *sorted(_source(kind) for kind in kinds)]
-    name = hashlib.sha256("\n".join(described).encode()).hexdigest()[:16]
-
-    def build() -> nn.Module:
-        fresh = copy.deepcopy(blank)
-        return _reset(fresh) if retrain else fresh
-
-    state = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
-    content = hashlib.sha256(name.encode())
-    for key, value in sorted(state.items()):
-        content.update(f"{key}{value.dtype}".encode() + value.float().numpy().tobytes())
-    file = models / f"{content.hexdigest()[:16]}.safetensors"
-    if not file.exists():
-        models.mkdir(parents=True, exist_ok=True)
-        save_file(state, file)
-    return register(name, build), file
-
-
-def _can_reset(layer: nn.Module) -> bool:
-    return not list(layer.parameters(recurse=False)) or _resetter(layer) is not None
-
-
-def _resetter(layer: nn.Module) -> object:
-    return getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)
-
-
-def _reset(module: nn.Module) -> nn.Module:
-    """Give every layer fresh weights, all of which are then trained."""
-    for layer in module.modules():
-        if callable(reset := _resetter(layer)):
-            reset()
-    return module.requires_grad_(True)
-
-
-def _source(kind: type) -> str:
-    try:
-        return inspect.getsource(kind)
-    except (OSError, TypeError):
-        return f"{kind.__module__}.{kind.__qualname__}"
 
 
 def _data(

@@ -1,4 +1,4 @@
-"""The vocabulary of mibench: cards that describe components as data, and the rule that says which can meet.
+"""The vocabulary of mibench: cards that describe components as data.
 
 A card is a literal in the class body of its component, so that it can be read with :mod:`ast` and neither
 torch nor the component is imported to list, plan or refuse a cell.
@@ -6,13 +6,10 @@ torch nor the component is imported to list, plan or refuse a cell.
 
 from __future__ import annotations
 
-import ast
-import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import takewhile
-from pathlib import Path
-from typing import Any, Literal, TypeVar, get_args
+from typing import Any, Literal, get_args
 
 Task = Literal["class", "instance", "completion", "attribute", "sequence", "edges"]
 Modality = Literal["image", "text", "tabular", "audio", "graph"]
@@ -29,14 +26,6 @@ HOOKS: tuple[str, ...] = get_args(Hook)
 FIDELITIES: tuple[str, ...] = get_args(Fidelity)
 SPACES: tuple[str, ...] = get_args(Space)
 
-#: The prior of the catalogue to name where a cell lacks one with this space.
-USUAL_PRIOR: Mapping[str, str] = {
-    "latent": "wgan_gp",
-    "class": "projection_cgan",
-    "style": "style_gan",
-    "inpainting": "inpainting_gan",
-}
-
 #: The defense hooks that lie between the private data and what the attacker sees, by access.
 HOOKS_ON_PATH: Mapping[str, tuple[str, ...]] = {
     "white_box": ("data", "input", "architecture", "training"),
@@ -52,6 +41,10 @@ HOOKS_ON_PATH: Mapping[str, tuple[str, ...]] = {
 HOOKS_OF_TRAINING: tuple[Hook, ...] = ("data", "input", "architecture", "training")
 
 
+#: Stands for the name, as the key of a paper's reference.
+SAME = "="
+
+
 @dataclass(frozen=True, kw_only=True)
 class Card:
     """What every component says of itself.
@@ -62,7 +55,7 @@ class Card:
         modalities: The modalities it works on.
         revision: Raised when the component's numbers change; part of every artifact's identity.
         year: Year of publication; 0 where there is no paper.
-        bib: Key in ``references.bib``, as a rule the name; empty where there is no paper.
+        bib: Key in ``references.bib``: the name unless it is said; empty where there is no paper.
         code: Address of the official code, empty where there is none.
         fidelity: ``official`` (the authors' code was the reference), ``paper`` (the text was) or
             ``reconstruction`` (parts were inferred; the module's docstring says which).
@@ -74,12 +67,14 @@ class Card:
     modalities: tuple[Modality, ...]
     revision: int = 1
     year: int = 0
-    bib: str = ""
+    bib: str = SAME
     code: str = ""
     fidelity: Fidelity = "paper"
     variant_of: str = ""
 
     def __post_init__(self) -> None:
+        if self.bib == SAME:
+            object.__setattr__(self, "bib", self.name if self.year else "")
         _check("modality", self.modalities, MODALITIES, self.name)
         _check("fidelity", (self.fidelity,), FIDELITIES, self.name)
 
@@ -277,174 +272,7 @@ class PriorCard(Card):
         _check("space", self.spaces, SPACES, self.name)
 
 
-CARD_TYPES: dict[str, type[Card]] = {
-    card.__name__: card
-    for card in (DatasetCard, TargetCard, SettingCard, AttackCard, DefenseCard, MetricCard, PriorCard)
-}
-
-C = TypeVar("C", bound=Card)
-
-
 def _check(what: str, values: tuple[str, ...], known: tuple[str, ...], name: str) -> None:
     for value in values:
         if value not in known:
             raise ValueError(f"Card '{name}': expected {what} to be one of {', '.join(known)}, but got '{value}'.")
-
-
-def read_card(path: Path, class_name: str) -> Card:
-    """Read the card of ``class_name`` from a source file without importing it.
-
-    Args:
-        path: A Python file with ``class <class_name>`` whose body holds ``card = <Kind>Card(...)``.
-        class_name: The class.
-
-    Raises:
-        ValueError: If the class or its literal card is not there.
-    """
-    tree = ast.parse(path.read_text(encoding="utf-8"))
-    for node in tree.body:
-        if not (isinstance(node, ast.ClassDef) and node.name == class_name):
-            continue
-        for statement in node.body:
-            value = getattr(statement, "value", None)
-            targets = getattr(statement, "targets", None) or [getattr(statement, "target", None)]
-            names = [target.id for target in targets if isinstance(target, ast.Name)]
-            if names == ["card"] and isinstance(value, ast.Call) and isinstance(value.func, ast.Name):
-                fields = {word.arg: ast.literal_eval(word.value) for word in value.keywords if word.arg}
-                return CARD_TYPES[value.func.id](**fields)
-    raise ValueError(f"{path} holds no class '{class_name}' with a literal card; add 'card = ...Card(...)' to it.")
-
-
-def vary(card: C, **changes: Any) -> C:
-    """Return ``card`` with some fields replaced (a variant's yaml, a wrapper's parts)."""
-    return dataclasses.replace(card, **changes)
-
-
-def wrapped(card: AttackCard, base: AttackCard) -> AttackCard:
-    """Return the card of a wrapper with what the attack that it wraps needs; a revision of either one counts."""
-    return dataclasses.replace(
-        card,
-        access=tuple(access for access in card.access if access in base.access),
-        needs=tuple(dict.fromkeys((*card.needs, *base.needs))),
-        uses=tuple(dict.fromkeys((*card.uses, *base.uses))),
-        space=base.space,
-        largest_batch=base.largest_batch,
-        revision=card.revision + base.revision - 1,
-    )
-
-
-def stacked(card: DefenseCard, parts: Sequence[DefenseCard]) -> DefenseCard:
-    """Return the card of several defenses at once: named after all, and as faithful as the least of them."""
-    able = all(part.on_finished or not part.hooks for part in parts)  # to serve a model that came trained
-    return dataclasses.replace(
-        card,
-        name="+".join(part.name for part in parts),
-        modalities=tuple(one for one in card.modalities if all(one in part.modalities for part in parts)),
-        hooks=tuple(sorted({hook for part in parts for hook in part.hooks}, key=HOOKS.index)),
-        affects=tuple(sorted({one for part in parts for one in part.affects}, key=ACCESSES.index)),
-        adaptive=tuple(dict.fromkeys(words for part in parts for words in part.adaptive)),
-        withholds=tuple(sorted({one for part in parts for one in part.withholds}, key=ACCESSES.index)),
-        replaces=next((part.replaces for part in parts if part.replaces), ""),
-        finished=tuple(sorted({hook for part in parts for hook in part.on_finished if able}, key=HOOKS.index)),
-        fidelity=max((part.fidelity for part in parts), key=FIDELITIES.index, default=card.fidelity),
-    )
-
-
-@dataclass(frozen=True, kw_only=True)
-class CellCards:
-    """The cards that meet in one cell, with what else decides a meeting.
-
-    Attributes:
-        prior: The prior's card; None where the cell has none.
-        access: The access the attack is run with.
-        batch_size: Examples behind one message in a federated cell, 0 elsewhere.
-    """
-
-    dataset: DatasetCard
-    setting: SettingCard
-    target: TargetCard
-    attack: AttackCard
-    defense: DefenseCard
-    access: str
-    prior: PriorCard | None = None
-    batch_size: int = 0
-
-
-def compatible(cell: CellCards) -> str:
-    """Return the reason why a cell cannot be run, as one sentence, or an empty string where it can.
-
-    A cell is *incompatible* where task, modality, access or batch cannot meet, and *vacuous* where the
-    defense cannot change anything that the attack sees.
-    """
-    dataset, setting, target, attack, defense = cell.dataset, cell.setting, cell.target, cell.attack, cell.defense
-    for part, card in (("target", target), ("setting", setting), ("attack", attack), ("defense", defense)):
-        if not set(dataset.modalities) & set(card.modalities):
-            return (
-                f"Incompatible: {part} '{card.name}' works on {_list(card.modalities)}, but dataset "
-                f"'{dataset.name}' holds {_list(dataset.modalities)} data."
-            )
-    if attack.task not in dataset.tasks:
-        return (
-            f"Incompatible: attack '{attack.name}' reconstructs the task '{attack.task}', for which dataset "
-            f"'{dataset.name}' has no truth (it has {_list(dataset.tasks)})."
-        )
-    if cell.access not in attack.access:
-        return (
-            f"Incompatible: attack '{attack.name}' works with access {_list(attack.access)}, but the cell grants "
-            f"'{cell.access}'; set attack.access to one of them."
-        )
-    if cell.access not in setting.access:
-        return (
-            f"Incompatible: attack '{attack.name}' needs access '{cell.access}', which setting '{setting.name}' does "
-            f"not offer (it offers {_list(setting.access)})."
-        )
-    if attack.largest_batch and cell.batch_size > attack.largest_batch:
-        return (
-            f"Incompatible: attack '{attack.name}' is defined for client batches of at most {attack.largest_batch}, "
-            f"but here a message has {cell.batch_size} behind it (setting.batch_size, setting.clients_per_message)."
-        )
-    if "prior" in attack.needs:
-        if cell.prior is None:
-            return (
-                f"Incompatible: attack '{attack.name}' searches a generator's {attack.space} space; set "
-                f"prior={USUAL_PRIOR[attack.space]} (now: none)."
-            )
-        if attack.space not in cell.prior.spaces:
-            return (
-                f"Incompatible: attack '{attack.name}' searches a generator's {attack.space} space, but prior "
-                f"'{cell.prior.name}' has {_list(cell.prior.spaces)} only; set prior={USUAL_PRIOR[attack.space]}."
-            )
-        if cell.prior.asks and cell.access != cell.prior.asks:
-            return (
-                f"Incompatible: prior '{cell.prior.name}' is trained with access '{cell.prior.asks}' to the victim, "
-                f"but the cell grants '{cell.access}'; choose another prior."
-            )
-    if defense.replaces and cell.access not in ("scores", "labels", "none"):
-        return (
-            f"Incompatible: defense '{defense.name}' trains a {defense.replaces} in the place of the target, which has "
-            f"no gradients and no features, but the cell grants access '{cell.access}'; choose an attack with access "
-            "scores or labels."
-        )
-    if cell.access in defense.withholds:
-        way = (
-            "set attack.access=labels" if "labels" in attack.access else "take an attack that works with access labels"
-        )
-        return (
-            f"Incompatible: defense '{defense.name}' withholds {_list(defense.withholds)}, so attack '{attack.name}' "
-            f"with access '{cell.access}' is given nothing; {way}."
-        )
-    if defense.hooks and cell.access not in defense.affects:
-        seen = "sees nothing of the victim" if cell.access == "none" else f"sees the victim's {_words(cell.access)}"
-        return (
-            f"Vacuous: defense '{defense.name}' acts on {_list(defense.hooks)}, which an attacker with access "
-            f"'{cell.access}' never meets: attack '{attack.name}' {seen}, so the result would be that of defense=none."
-        )
-    return ""
-
-
-def _list(words: tuple[str, ...]) -> str:
-    return ", ".join(words) if words else "nothing"
-
-
-def _words(access: str) -> str:
-    return {"white_box": "weights"}.get(access, access)

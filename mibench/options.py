@@ -76,7 +76,8 @@ class Options:
 
     A component is decorated with ``@dataclass(kw_only=True, eq=False)``, each option is a field with a docstring below
     it, and what follows from options is set in ``__post_init__``, after that of this class. A base class without
-    options is not decorated.
+    options is not decorated. A field whose option bears the name of a method ends in an underscore (``loss_``), which
+    the configuration does not write.
 
     Attributes:
         block: The key below which the options stand in a configuration, for messages.
@@ -91,7 +92,7 @@ class Options:
         """Check every option against its annotation."""
         component: type = type(self)
         for name, kind in field_types(component).items():
-            check_value(f"{self.block}.{name}", kind, getattr(self, name))
+            check_value(f"{self.block}.{name.rstrip('_')}", kind, getattr(self, name))
 
 
 def option(default: T, *, since: int) -> T:
@@ -111,12 +112,18 @@ def field_types(component: type) -> dict[str, Any]:
     return {field.name: hints[field.name] for field in dataclasses.fields(component) if field.init}
 
 
+def arguments(component: type, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the arguments that a component is made with for options as the configuration writes them."""
+    names = field_types(component) if dataclasses.is_dataclass(component) else {}
+    return {f"{name}_" if f"{name}_" in names else name: value for name, value in options.items()}
+
+
 @cache
 def expected_types(component: type) -> dict[str, Any]:
     """Return the annotation of every option of a component, by name: its fields, or its constructor's arguments."""
     own = vars(component)
     if dataclasses.is_dataclass(component) and ("__dataclass_params__" in own or "__init__" not in own):
-        return field_types(component)
+        return {name.rstrip("_"): kind for name, kind in field_types(component).items()}
     constructor = own.get("__init__") or component.__init__  # type: ignore[misc]
     hints = typing.get_type_hints(constructor, include_extras=True)
     return {name: hints.get(name, Any) for name in inspect.signature(component).parameters if name != "spec"}

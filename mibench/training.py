@@ -14,8 +14,8 @@ from mibench.data import Examples
 from mibench.errors import UserError
 from mibench.model import Classifier, named
 from mibench.options import CountOrNone, Decay, NonNegative, Positive
-from mibench.progress import progress
 from mibench.seeding import derive, generator, seeded
+from mibench.storage.progress import progress
 
 #: Most points of a recorded loss curve.
 CURVE_POINTS = 200

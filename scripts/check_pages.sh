@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the committed pages and the tables of docs/findings.md afresh from the committed studies; fails where a byte
-# differs.
+# Builds the committed pages and the tables of docs/findings.md afresh from the committed studies, and the parts of the
+# documentation that repeat cards from the cards; fails where a byte differs.
 set -euo pipefail
 python=${1:-python}
 folder=$(mktemp -d)
@@ -15,4 +15,5 @@ for file in leaderboard.parquet README.md index.html; do
   fi
 done
 PYTHONPATH=. "$python" scripts/findings_tables.py --check || status=1
+PYTHONPATH=. "$python" scripts/make_docs.py --check || status=1
 exit $status

@@ -8,10 +8,10 @@ from collections.abc import Callable
 from study_numbers import VOTE, Group, Row, beside, study
 
 from mibench.card import DefenseCard
-from mibench.catalogue import entry
 from mibench.leaderboard.render import number
+from mibench.leaderboard.scoring import Score
 from mibench.leaderboard.worst import picked
-from mibench.scoring import Score
+from mibench.planning.catalogue import entry
 
 #: The attack of each access level that defenses are compared by.
 COMPARED = ("gmi", "inversion_network", "brepmi")

@@ -18,8 +18,8 @@ while read -r words; do  # every defense before the first of these attacks that 
 done < <("$python" - <<'PY'
 import os
 
-from mibench.catalogue import entries
-from mibench.plan import plan_cells
+from mibench.planning.catalogue import entries
+from mibench.planning.grid import plan_cells
 
 attacks = ["attack=gmi", "attack=dlg", "attack=split_rmle", "attack=inversion_network", "attack=brepmi"]
 if os.environ.get("MIBENCH_DATA"):

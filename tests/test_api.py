@@ -10,8 +10,8 @@ from PIL import Image
 from torch import nn
 
 import mibench
-from mibench.catalogue import PACKAGE
-from mibench.errors import IncompatibleCellError, UserError
+from mibench.errors import BudgetExhausted, IncompatibleCellError, UserError
+from mibench.planning.catalogue import PACKAGE
 
 TINY = ["dataset.channels=1", "target.recipe.epochs=1", "target.recipe.min_steps=0", "evaluation.models=[mlp]",
         "device=cpu", "attack.iterations=2"]  # fmt: skip
@@ -180,3 +180,43 @@ def test_importing_mibench_is_light():
     code = "import sys, mibench; assert 'torch' not in sys.modules and 'hydra' not in sys.modules; mibench.nothing"
     done = subprocess.run([sys.executable, "-c", code], cwd=PACKAGE.parent, capture_output=True, text=True, check=False)
     assert "AttributeError: module 'mibench' has no attribute 'nothing'" in done.stderr
+
+
+def test_what_there_is_to_use_can_be_listed():
+    assert dir(mibench) == ["__version__", "audit", "run", "view"]
+
+
+@pytest.mark.parametrize("access", ["white_box", "scores", "labels", "gradients"])
+def test_a_view_of_ones_own_module_counts_and_holds_no_private_image(access, digits8):
+    private = digits8.private.train
+    module = torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 5))
+    before = {name: value.clone() for name, value in module.state_dict().items()}
+    view, knowledge, goal = mibench.view(module, private, access=access, public=digits8.public, query_budget=10)
+    assert knowledge.public is digits8.public
+    images = digits8.public.x[:6]
+    if access == "gradients":
+        logits = module(private.x[:1])
+        expected = torch.autograd.grad(torch.nn.functional.cross_entropy(logits, private.y[:1]), module[1].weight)[0]
+        sent = next(value for name, value in view.messages[0].items() if value.shape == expected.shape)
+        assert torch.allclose(sent, expected, atol=1e-6) and (goal.messages, goal.batch_size) == (1, 1)
+        view.gradient(images, torch.zeros(6, dtype=torch.long))
+    else:
+        assert goal.labels.tolist() == list(range(5))
+        answer = view.query(images) if access != "white_box" else view.logits(images)
+        expected = module(images) if access == "white_box" else module(images).softmax(1)
+        assert (
+            torch.allclose(answer, expected, atol=1e-6) if access != "labels" else (answer == expected.argmax(1)).all()
+        )
+    assert view.ledger.queries == 6
+    ask = {
+        "gradients": lambda x: view.gradient(x, torch.zeros(6, dtype=torch.long)),
+        "white_box": lambda x: view.logits(x),
+    }
+    with pytest.raises(BudgetExhausted):
+        ask.get(access, lambda x: view.query(x))(images)
+    assert all(torch.equal(value, before[name]) for name, value in module.state_dict().items())
+
+
+def test_a_view_of_another_access_is_refused(digits8):
+    with pytest.raises(UserError, match="view offers access white_box, scores, labels or gradients"):
+        mibench.view(torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(64, 5)), digits8.private.train, access="x")

@@ -3,8 +3,9 @@
 import pytest
 import yaml
 
-from mibench.catalogue import conf_dir, entry
-from mibench.composition import compose, plan_cell
+from mibench.planning.catalogue import conf_dir, entry
+from mibench.planning.composition import compose
+from mibench.planning.plan import plan_cell
 
 FILES = sorted((conf_dir() / "calibration").glob("*.yaml"))
 

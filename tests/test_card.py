@@ -1,19 +1,11 @@
+import re
 from dataclasses import replace
 
 import pytest
 
-from mibench.card import (
-    AttackCard,
-    CellCards,
-    DatasetCard,
-    DefenseCard,
-    PriorCard,
-    SettingCard,
-    TargetCard,
-    compatible,
-    family_of,
-    read_card,
-)
+from mibench.card import AttackCard, DatasetCard, DefenseCard, PriorCard, SettingCard, TargetCard, family_of
+from mibench.planning.cards import read_card
+from mibench.planning.compatibility import CellCards, compatible
 
 DATASET = DatasetCard(name="faces", title="Faces", modalities=("image",), licence="none", may_show=True)
 SETTING = SettingCard(
@@ -112,6 +104,21 @@ def test_a_card_is_read_without_importing_its_module(tmp_path):
     assert read_card(source, "Method") == TargetCard(name="method", title="Method", modalities=("image",), year=2020)
     with pytest.raises(ValueError, match="no class 'Other'"):
         read_card(source, "Other")
+
+
+@pytest.mark.parametrize(
+    ("field", "said"),
+    [
+        ("title=TITLE", "'title' of its card is 'TITLE', but has to be a literal"),
+        ("titel='x'", "unexpected keyword argument 'titel'; mibench/card.py says"),
+        ("year=2020", "missing 1 required keyword-only argument: 'title'"),
+    ],
+)
+def test_a_card_that_cannot_be_read_is_said_in_a_sentence(tmp_path, field, said):
+    source = tmp_path / "method.py"
+    source.write_text(f"class Method:\n    card = TargetCard(name='method', modalities=('image',), {field})\n")
+    with pytest.raises(ValueError, match=re.escape(said)):
+        read_card(source, "Method")
 
 
 @pytest.mark.parametrize(

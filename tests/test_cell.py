@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import math
 
@@ -5,12 +6,14 @@ import pandas as pd
 import pytest
 import torch
 
-from mibench.catalogue import entries
-from mibench.composition import compose, plan_cell
 from mibench.defenses.base import Defense
 from mibench.errors import IncompatibleCellError, NotGrantedError, UserError
+from mibench.knowledge import GRANTS
 from mibench.leaderboard.rows import COLUMNS
 from mibench.leaderboard.shards import read_shard
+from mibench.planning.catalogue import entries
+from mibench.planning.composition import compose
+from mibench.planning.plan import plan_cell
 
 
 def numbers(frame):
@@ -77,7 +80,7 @@ def test_metrics_machine_and_folders_do_not_change_what_a_cell_is():
 def test_an_output_defense_shares_the_undefended_victim(make_cell):
     none = make_cell("attack=gmi", "defense=none")
     rounding_plan = plan_cell(compose(["attack=gmi", "defense=rounding", "budget=smoke"]))
-    from mibench.cell import Cell
+    from mibench.running.cell import Cell
 
     rounded = Cell(rounding_plan)
     assert none.scene().defense_key == rounded.scene().defense_key == {}
@@ -139,7 +142,7 @@ def test_evaluation_models_are_trained_as_long_as_the_cell_says(make_cell):
 
 
 def test_a_grant_is_part_of_the_cells_that_use_it_alone(make_cell, monkeypatch):
-    monkeypatch.setattr("mibench.composition.GRANTS_ON_USE", ("labels",))
+    monkeypatch.setitem(GRANTS, "labels", dataclasses.replace(GRANTS["labels"], identity="use"))
     assert "labels" not in make_cell("attack=gmi").plan.identity["knowledge"]
     federated = make_cell("attack=dlg", "setting=federated", "target=lenet")
     assert "labels" in federated.plan.identity["knowledge"]

@@ -11,10 +11,10 @@ from filelock import FileLock
 from PIL import Image
 from torch import nn
 
-from mibench import checkpoints
 from mibench.access import Ledger
-from mibench.checkpoints import Checkpoints
-from mibench.store import Store
+from mibench.storage import checkpoints
+from mibench.storage.checkpoints import Checkpoints
+from mibench.storage.store import Store
 
 
 class Training:

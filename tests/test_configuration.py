@@ -7,12 +7,16 @@ import pytest
 import yaml
 from hydra.utils import get_class
 
-from mibench.catalogue import AXES, conf_dir
-from mibench.cell import Cell
-from mibench.cli.run_command import finished, run_planned
+from mibench.access import Ledger, NoView
+from mibench.cli.run_command import run_planned
 from mibench.cli.sweeping import pack_size
-from mibench.composition import compose, plan_cell
-from mibench.plan import read_grid
+from mibench.planning.catalogue import AXES, conf_dir
+from mibench.planning.composition import compose
+from mibench.planning.grid import read_grid
+from mibench.planning.plan import plan_cell
+from mibench.running.cell import Cell
+from mibench.running.standing import finished
+from mibench.settings.base import Observation
 from mibench.training import Recipe
 
 #: Read from the words or from the configuration of a sweep; tests/cli shows what they do.
@@ -59,6 +63,8 @@ def test_every_key_that_belongs_to_no_component_is_read(spied, digits8, monkeypa
         extra = ["dataset=bank_marketing"] if attack == "fredrikson_map" else ["metric=[lpips]"]
         cell = Cell(spied(f"attack={attack}", "knowledge.marginals=false", *extra))
         cell.split = digits8
+        if attack == "fredrikson_map":  # which needs no victim for what is looked at here
+            cell.observation = Observation(NoView(digits8.spec, Ledger(), cell.workshop.device))
         assert cell.knowledge is not None
     split = Cell(spied("attack=unsplit", *tiny[1:]))
     assert split.knowledge.names() == ("encoder:architecture",)
@@ -83,7 +89,7 @@ def test_keys_of_sweeps_folders_and_priors_do_what_they_say(spied, digits8, monk
     assert pack_size(compose(["pack=3"])) == 3
     assert plan_cell(compose([f"paths.data={tmp_path}"])).config["dataset"]["data_root"] == str(tmp_path)
     given = []
-    monkeypatch.setattr("mibench.cell.trained_prior", lambda *arguments: given.append(arguments[-1]))
+    monkeypatch.setattr("mibench.running.adversary.trained_prior", lambda *arguments: given.append(arguments[-1]))
     cell = Cell(spied("attack=gmi", "prior.seed=7"))
     cell.split = digits8
     assert cell.knowledge and given == [7]

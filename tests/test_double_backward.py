@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mibench.double_backward import lean_convolutions
+from mibench.access.double_backward import lean_convolutions
 
 
 def network():

@@ -11,7 +11,7 @@ import zipfile
 import pytest
 
 from mibench.errors import FetchError
-from mibench.fetching import Download, fetch, found, read_downloads
+from mibench.storage.fetching import Download, fetch, found, read_downloads
 
 CONTENT = bytes(range(256)) * 5000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()

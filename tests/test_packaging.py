@@ -23,7 +23,7 @@ def test_a_wheel_works_outside_the_checkout(tmp_path):
     copy = tmp_path / "copy"
     for name in ("mibench", "conf", "hydra_plugins"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
         shutil.copy(ROOT / name, copy / name)
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path / "dist"), str(copy)]
     done = subprocess.run(build, capture_output=True, text=True, check=False)
@@ -33,7 +33,9 @@ def test_a_wheel_works_outside_the_checkout(tmp_path):
     zipfile.ZipFile(wheel).extractall(site)
     here = {path.relative_to(ROOT / "conf") for path in (ROOT / "conf").rglob("*.yaml")}
     assert {path.relative_to(site / "mibench" / "conf") for path in (site / "mibench" / "conf").rglob("*.yaml")} == here
-    assert {p.name for p in (ROOT / "mibench").rglob("*.py")} <= {p.name for p in (site / "mibench").rglob("*.py")}
+    for package in ("mibench", "hydra_plugins"):
+        ours, theirs = ({p.relative_to(root) for p in (root / package).rglob("*.py")} for root in (ROOT, site))
+        assert ours == theirs, package
     code = "import mibench; print(mibench.__file__); from mibench.cli.main import main; raise SystemExit(main())"
     words = ["attack=mi_face", "budget=smoke", "attack.iterations=2", "target.recipe.epochs=1"]
     for arguments in (["list", "attacks"], words):

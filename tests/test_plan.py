@@ -5,10 +5,12 @@ from pathlib import Path
 import pytest
 import yaml
 
-from mibench.catalogue import conf_dir, entries, entry
-from mibench.composition import build, compose, plan_cell, refuse_incompatible
 from mibench.errors import IncompatibleCellError, UnknownNameError, UserError
-from mibench.plan import Grid, cells_of, choices_of, every_attack, plan_cells, read_grid
+from mibench.planning.catalogue import conf_dir, entries, entry
+from mibench.planning.choices import choices_of
+from mibench.planning.composition import build, compose
+from mibench.planning.grid import Grid, cells_of, every_attack, plan_cells, read_grid
+from mibench.planning.plan import plan_cell, refuse_incompatible
 
 ROOT = Path(__file__).parent.parent
 

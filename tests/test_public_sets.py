@@ -6,13 +6,13 @@ import json
 
 import numpy as np
 import pytest
+from mibench.datasets.people import public_folder
 from PIL import Image
 
 from mibench.cli.main import main
-from mibench.composition import content_of
-from mibench.datasets.families.people import public_folder
 from mibench.errors import DatasetNotFoundError, FetchError
-from mibench.public_sets import FFHQ, METFACES, PUBLIC_SETS, fetch_set
+from mibench.planning.identity import content_of
+from mibench.storage.public_sets import FFHQ, METFACES, PUBLIC_SETS, fetch_set
 
 
 def write_image(file, seed):

@@ -11,10 +11,10 @@ import pytest
 from PIL import Image
 
 from mibench.errors import UserError
-from mibench.findings import conclusion, findings_of
 from mibench.leaderboard.rows import CellFacts, make_row
-from mibench.report import report_name, write_report
-from mibench.scoring import Score
+from mibench.leaderboard.scoring import Score
+from mibench.reporting.findings import conclusion, findings_of
+from mibench.reporting.report import report_name, write_report
 
 FACTS = CellFacts(
     cell_id="c1", group_id="g", dataset="image_folder", modality="image", setting="central", target="checkpoint",

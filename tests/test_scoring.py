@@ -9,8 +9,8 @@ from scipy.stats import bootstrap
 
 from mibench.card import MetricCard
 from mibench.errors import NotMeasurableError, WeightsMissingError
+from mibench.leaderboard.scoring import Score, evidence, facts_as_scores, group_means, interval, score
 from mibench.metrics.base import Measurement, Metric
-from mibench.scoring import Score, evidence, facts_as_scores, group_means, interval, score
 from mibench.tasks.base import Reconstruction, Truth
 
 TRUTH = Truth(correct=torch.ones(1), chance=0.5)

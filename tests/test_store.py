@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from mibench.errors import UserError
-from mibench.store import Payload, Store, digest_of
+from mibench.storage.store import Payload, Store, digest_of
 
 KEY = {"b": [1, 2], "a": {"x": 1.5, "y": None}}
 

@@ -17,9 +17,10 @@ import pytest
 
 from mibench import training as module
 from mibench.cli.run_command import run_composed
-from mibench.composition import build, compose, plain, plan_cell
 from mibench.leaderboard.shards import read_shard
-from mibench.tracking import WandbLogger
+from mibench.planning.composition import build, compose, plain
+from mibench.planning.plan import plan_cell
+from mibench.reporting.tracking import WandbLogger
 from mibench.training import Recipe, Training
 
 ROOT = Path(__file__).parent.parent
@@ -52,7 +53,7 @@ def mibench(*words, folder, code=None, **variables):
 @pytest.fixture(scope="module")
 def outcome(folder):
     """One tiny cell, run once: its plan and what it left."""
-    from mibench.cell import Cell
+    from mibench.running.cell import Cell
 
     plan = plan_cell(compose([*TINY, *places(folder)]))
     return plan, Cell(plan).run()
@@ -254,7 +255,7 @@ def test_without_wandb_installed_the_cell_ends_all_the_same(folder, outcome, mon
 def test_a_server_that_was_not_reached_is_not_waited_for_again(outcome, monkeypatch, tmp_path, caplog):
     fake_wandb(monkeypatch)
     asked = []
-    monkeypatch.setattr("mibench.tracking.send", lambda *what: asked.append(what) or "no network")
+    monkeypatch.setattr("mibench.reporting.tracking.send", lambda *what: asked.append(what) or "no network")
     for _ in range(3):
         WandbLogger(mode="online", dir=tmp_path, init_timeout=7).log(*outcome)
     assert asked == [(Path("/there/run"), 7)] and len(caplog.messages) == 1 and "no network" in caplog.messages[0]
@@ -283,7 +284,7 @@ def test_online_is_chosen_by_a_key(outcome, monkeypatch, tmp_path, mode, variabl
     for name, value in {"NETRC": "", **variables}.items():
         monkeypatch.setenv(name, str(netrc) if name == "NETRC" else value)
     asked = []
-    monkeypatch.setattr("mibench.tracking.send", lambda *what: asked.append(what) or "")
+    monkeypatch.setattr("mibench.reporting.tracking.send", lambda *what: asked.append(what) or "")
     WandbLogger(mode=mode, dir=tmp_path).log(*outcome)
     assert bool(asked) == online
 

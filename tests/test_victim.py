@@ -10,9 +10,9 @@ from mibench.defenses.base import Defense
 from mibench.errors import UserError
 from mibench.settings.base import Scene
 from mibench.settings.central import Central
+from mibench.settings.victim import Blueprint, train_central
 from mibench.targets.mlp import Mlp
 from mibench.training import Recipe
-from mibench.victim import Blueprint, train_central
 
 
 class Frequencies(Defense):

@@ -45,7 +45,7 @@ class MibenchSweeper(Sweeper):
         """Plan, launch and conclude; the exit status is kept in ``mibench.cli.run_command.outcome``."""
         from mibench.cli import sweeping
         from mibench.cli.run_command import held_back, outcome
-        from mibench.plan import products_of
+        from mibench.planning.grid import products_of
 
         sweep = sweeping.gather(products_of([*arguments, *held_back]), self.config.grid, self.compose)
         packs = sweep.packs(sweeping.pack_size(self.config))
@@ -67,6 +67,6 @@ class MibenchSweeper(Sweeper):
 
     def compose(self, overrides: Sequence[str]) -> DictConfig:
         """Return one composed cell."""
-        from mibench.composition import compose_within
+        from mibench.planning.composition import compose_within
 
         return compose_within(self.hydra_context.config_loader, overrides)

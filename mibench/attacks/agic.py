@@ -20,39 +20,26 @@ round. Where the attacker does not know :math:`\eta K` it changes nothing, since
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
 from mibench.access import GradientsView
-from mibench.attacks.inverting_gradients import InvertingGradients
-from mibench.card import AttackCard
+from mibench.attacks.base import AttackCard
+from mibench.attacks.families.signed_search import SignedSearch
 from mibench.optim.gradient_distance import cosine
-from mibench.options import Count, NonNegative, Positive, Share
+from mibench.options import NonNegative, Positive
 
 
-class Agic(InvertingGradients):
-    """Weighted cosine between one gradient of the whole batch and the client's averaged update.
-
-    Args:
-        iterations: Steps.
-        lr: Step size, in the model's own input space.
-        signed: Whether Adam sees the gradient's sign.
-        boxed: Whether inputs are clamped to the pixels' box after every step.
-        decay_at: Shares of the steps after which the step size is divided by ten.
-        tv: Weight of the total variation.
-        last_layer: Weight of the last layer in the cosine; the first has 1.
-        label_rule: How labels are read off where they are not granted.
-        restarts: Starts per message.
-        halve_at: Shares of the steps after which the worse half of a message's starts is dropped.
-        tolerance: Distance below which a message is done.
-    """
+@dataclass(kw_only=True, eq=False)
+class Agic(SignedSearch):
+    """Weighted cosine between one gradient of the whole batch and the client's averaged update."""
 
     card = AttackCard(
         name="agic",
         title="AGIC",
         modalities=("image",),
         year=2022,
-        bib="agic",
         fidelity="reconstruction",
         family="gradient matching",
         task="instance",
@@ -60,34 +47,12 @@ class Agic(InvertingGradients):
         uses=("labels", "local_training", "defense_loss"),
     )
 
-    def __init__(
-        self,
-        *,
-        iterations: Count = 4800,
-        lr: Positive = 0.1,
-        signed: bool = True,
-        boxed: bool = True,
-        decay_at: Sequence[Share] = (3 / 8, 5 / 8, 7 / 8),
-        tv: NonNegative = 0.01,
-        last_layer: Positive = 5.0,
-        label_rule: str = "bias_corrected",
-        restarts: Count = 1,
-        halve_at: Sequence[Share] = (),
-        tolerance: NonNegative = 1e-7,
-    ) -> None:
-        super().__init__(
-            iterations=iterations,
-            lr=lr,
-            signed=signed,
-            boxed=boxed,
-            decay_at=decay_at,
-            tv=tv,
-            label_rule=label_rule,
-            restarts=restarts,
-            halve_at=halve_at,
-            tolerance=tolerance,
-        )
-        self.last_layer = last_layer
+    boxed: bool = True
+    """Whether inputs are clamped to the pixels' box after every step."""
+    tv: NonNegative = 0.01
+    """Weight of the total variation."""
+    last_layer: Positive = 5.0
+    """Weight of the last layer in the cosine; the first has 1."""
 
     def sent(self, view: GradientsView) -> Sequence[Mapping[str, Tensor]]:
         """Return every message as one gradient."""

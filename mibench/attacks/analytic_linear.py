@@ -23,44 +23,33 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from mibench.access import GradientsView
-from mibench.attacks.base import GradientSearch
-from mibench.card import AttackCard
+from mibench.attacks.base import AttackCard, InstanceGoal, Knowledge, Reconstruction
+from mibench.attacks.families.gradient_search import GradientSearch
 from mibench.errors import IncompatibleCellError
-from mibench.knowledge import Knowledge
 from mibench.optim import bias_trick
-from mibench.optim.label_recovery import check_label_rule
+from mibench.optim.label_recovery import LabelRule
 from mibench.options import Decay, Share
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.instance import InstanceGoal
 
 #: How far outside [0, 1] a ratio's pixels may lie for it to be an image.
 ROUNDING = 1e-3
 
 
+@dataclass(kw_only=True, eq=False)
 class AnalyticLinear(GradientSearch):
-    """Division of the first linear layer's weight gradient by its bias gradient.
-
-    Args:
-        combine: How the rows of one example's gradient are combined: ``pinv`` (least squares, the most stable),
-            ``max_row`` (the row of the largest bias gradient) or ``rows`` (the one most others agree with). Larger
-            batches always go by ``rows``.
-        eps_rel: Share of the largest bias gradient from which a row counts (``rows``).
-        dedup_cos: Cosine from which two ratios are of the same input (``rows``).
-        label_rule: How labels are read off where they are not granted.
-    """
+    """Division of the first linear layer's weight gradient by its bias gradient."""
 
     card = AttackCard(
         name="analytic_linear",
         title="Analytic inversion of a linear layer",
         modalities=("image",),
         year=2018,
-        bib="analytic_linear",
         fidelity="paper",
         family="closed form",
         task="instance",
@@ -68,18 +57,14 @@ class AnalyticLinear(GradientSearch):
         uses=("labels",),
     )
 
-    def __init__(
-        self,
-        *,
-        combine: Literal["pinv", "max_row", "rows"] = "pinv",
-        eps_rel: Decay = 1e-12,
-        dedup_cos: Share = 0.99999,
-        label_rule: str = "bias_corrected",
-    ) -> None:
-        self.combine = combine
-        self.eps_rel = eps_rel
-        self.dedup_cos = dedup_cos
-        self.label_rule = check_label_rule(label_rule)
+    combine: Literal["pinv", "max_row", "rows"] = "pinv"
+    """Of one example: ``pinv`` (least squares), ``max_row`` (largest bias gradient) or ``rows`` (as of a batch)."""
+    eps_rel: Decay = 1e-12
+    """Share of the largest bias gradient from which a row counts (``rows``)."""
+    dedup_cos: Share = 0.99999
+    """Cosine from which two ratios are of the same input (``rows``)."""
+    label_rule: LabelRule = "bias_corrected"
+    """How labels are read off where they are not granted."""
 
     def reconstruct(
         self, view: GradientsView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict
@@ -90,7 +75,6 @@ class AnalyticLinear(GradientSearch):
             IncompatibleCellError: If the first layer is not linear, has no bias, or is not in the messages.
         """
         labels = self.labels(view, knowledge)
-        assert labels is not None
         layer, pixels = first_layer(view)
         weight, bias = (torch.stack([one[f"{layer}.{kind}"] for one in view.messages]) for kind in ("weight", "bias"))
         if view.batch_size > 1 or self.combine == "rows":

@@ -23,6 +23,7 @@ fewer starts than samples were met they are begun from again, and where :math:`R
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -30,41 +31,24 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from mibench.access import LabelsView
-from mibench.attacks.base import Attack
-from mibench.card import AttackCard
-from mibench.knowledge import Knowledge
+from mibench.attacks.base import Attack, AttackCard, ClassGoal, Knowledge, Reconstruction
 from mibench.model import LatentPrior
 from mibench.optim.descent import in_chunks
 from mibench.options import Count, Positive, Share
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
 
 #: The longest step, whatever the radius.
 LONGEST = 3.0
 
 
+@dataclass(kw_only=True, eq=False)
 class BrepMi(Attack[LabelsView, ClassGoal]):
-    """Latent search away from the boundary of the class, on spheres that grow.
-
-    Args:
-        points: Points on the sphere around a latent (N).
-        radius: Radius of the first sphere (R).
-        growth: Factor by which it grows.
-        inside: Share of the points that must be of the class for it to grow.
-        patience: Iterations without growth after which a search ends.
-        iterations: Most iterations of a search.
-        bound: Half-width of the latent box (b).
-        draws: Most random latents among which the starts are sought.
-        batch: Random latents of one query.
-        chunk: Images of one query on the spheres: bounds the memory.
-    """
+    """Latent search away from the boundary of the class, on spheres that grow."""
 
     card = AttackCard(
         name="brepmi",
         title="BREP-MI",
         modalities=("image",),
         year=2022,
-        bib="brepmi",
         code="https://github.com/m-kahla/Label-Only-Model-Inversion-Attacks-via-Boundary-Repulsion",
         fidelity="official",
         family="generative",
@@ -73,30 +57,26 @@ class BrepMi(Attack[LabelsView, ClassGoal]):
         needs=("public", "prior"),
     )
 
-    def __init__(
-        self,
-        *,
-        points: Count = 32,
-        radius: Positive = 2.0,
-        growth: Positive = 1.3,
-        inside: Share = 0.75,
-        patience: Count = 1000,
-        iterations: Count = 10_000,
-        bound: Positive = 1.5,
-        draws: Count = 100_000,
-        batch: Count = 256,
-        chunk: Count = 4096,
-    ) -> None:
-        self.points = points
-        self.radius = radius
-        self.growth = growth
-        self.inside = inside
-        self.patience = patience
-        self.iterations = iterations
-        self.bound = bound
-        self.most_draws = draws
-        self.batch = batch
-        self.chunk = chunk
+    points: Count = 32
+    """Points on the sphere around a latent (N)."""
+    radius: Positive = 2.0
+    """Radius of the first sphere (R)."""
+    growth: Positive = 1.3
+    """Factor by which a radius grows."""
+    inside: Share = 0.75
+    """Share of the points that must be of the class for the radius to grow."""
+    patience: Count = 1000
+    """Iterations without growth after which a search ends."""
+    iterations: Count = 10_000
+    """Most iterations of a search."""
+    bound: Positive = 1.5
+    """Half-width of the latent box (b)."""
+    draws_: Count = 100_000
+    """Most random latents among which the starts are sought."""
+    batch: Count = 256
+    """Random latents of one query."""
+    chunk: Count = 4096
+    """Images of one query on the spheres: bounds the memory."""
 
     @torch.no_grad()
     def reconstruct(
@@ -120,7 +100,7 @@ class BrepMi(Attack[LabelsView, ClassGoal]):
             return self._answer(prior, goal, *first_of_each(latents, named, targets, goal.samples))
 
         with view.phase("initialise"):
-            for _ in self.steps(-(-self.most_draws // self.batch), "starts"):
+            for _ in self.steps(-(-self.draws_ // self.batch), "starts"):
                 z = prior.sample_latent(self.batch, draws).clamp(-self.bound, self.bound)
                 answers = view.query(prior.generate(z))
                 latents.append(z)

@@ -27,49 +27,33 @@ the size that is attacked here. Deviations and what is left out:
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from mibench.access import WhiteBoxView
-from mibench.attacks.base import ClassSearch
-from mibench.card import AttackCard
+from mibench.attacks.base import AttackCard, ClassGoal, ClassSearch, Knowledge, Reconstruction
 from mibench.errors import IncompatibleCellError
-from mibench.knowledge import Knowledge
 from mibench.optim.descent import adam_descent
 from mibench.optim.regularisers import BatchNormStatistics, differences, l2_norm
 from mibench.optim.selection import Best
 from mibench.options import Count, CountOrNone, NonNegative, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
 
 #: Mean and standard deviation that make a pixel the variable of the descent; natural images have about these.
 MEAN, SPREAD = 0.5, 0.25
 
 
+@dataclass(kw_only=True, eq=False)
 class DeepInversion(ClassSearch):
-    """Pixel descent under the statistics that batch-norm layers remember.
-
-    Args:
-        iterations: Descent steps.
-        lr: Adam's step size, in standard deviations of a pixel.
-        batch: Least number of images that descend together.
-        statistics_weight: Weight of the batch-norm mismatch (the paper's alpha of the features).
-        first_layer: Factor of the first batch-norm layer's mismatch; 10 in the authors' ImageNet script.
-        tv_weight: Weight of the total variation.
-        l2_weight: Weight of the norm.
-        jitter: Most pixels by which the batch is rolled, either way.
-        flip: Whether the batch is mirrored at random; None mirrors where the dataset says that a mirrored image shows
-            the same class.
-    """
+    """Pixel descent under the statistics that batch-norm layers remember."""
 
     card = AttackCard(
         name="deepinversion",
         title="DeepInversion",
         modalities=("image",),
         year=2020,
-        bib="deepinversion",
         code="https://github.com/NVlabs/DeepInversion",
         fidelity="official",
         family="output matching",
@@ -77,28 +61,24 @@ class DeepInversion(ClassSearch):
         access=("white_box",),
     )
 
-    def __init__(
-        self,
-        *,
-        iterations: Count = 2000,
-        lr: Positive = 0.05,
-        batch: Count = 256,
-        statistics_weight: NonNegative = 10.0,
-        first_layer: NonNegative = 1.0,
-        tv_weight: NonNegative = 2.5e-5,
-        l2_weight: NonNegative = 0.0,
-        jitter: CountOrNone = 2,
-        flip: bool | None = None,
-    ) -> None:
-        self.iterations = iterations
-        self.lr = lr
-        self.batch = batch
-        self.statistics_weight = statistics_weight
-        self.first_layer = first_layer
-        self.tv_weight = tv_weight
-        self.l2_weight = l2_weight
-        self.jitter = jitter
-        self.flip = flip
+    iterations: Count = 2000
+    """Descent steps."""
+    lr: Positive = 0.05
+    """Adam's step size, in standard deviations of a pixel."""
+    batch: Count = 256
+    """Least number of images that descend together."""
+    statistics_weight: NonNegative = 10.0
+    """Weight of the batch-norm mismatch (the paper's alpha of the features)."""
+    first_layer: NonNegative = 1.0
+    """Factor of the first batch-norm layer's mismatch; 10 in the authors' ImageNet script."""
+    tv_weight: NonNegative = 2.5e-5
+    """Weight of the total variation."""
+    l2_weight: NonNegative = 0.0
+    """Weight of the norm."""
+    jitter: CountOrNone = 2
+    """Most pixels by which the batch is rolled, either way."""
+    flip: bool | None = None
+    """Whether the batch is mirrored at random; null: where a mirrored image shows the same class."""
 
     def reconstruct(
         self, view: WhiteBoxView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict

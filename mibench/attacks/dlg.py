@@ -18,8 +18,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mibench.attacks.base import AttackCard
 from mibench.attacks.families.lbfgs_search import LbfgsSearch
-from mibench.card import AttackCard
 
 
 @dataclass(kw_only=True, eq=False)
@@ -31,7 +31,6 @@ class Dlg(LbfgsSearch):
         title="DLG",
         modalities=("image",),
         year=2019,
-        bib="dlg",
         code="https://github.com/mit-han-lab/dlg",
         fidelity="official",
         family="gradient matching",

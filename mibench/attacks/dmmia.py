@@ -35,46 +35,24 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mibench.access import WhiteBoxView
-from mibench.attacks.ppa import Ppa
-from mibench.card import AttackCard
-from mibench.knowledge import Knowledge
-from mibench.optim.identity import IdentityLoss, cross_entropy
-from mibench.options import Count, CountOrNone, Decay, NonNegative, Positive, Share
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
+from mibench.attacks.base import AttackCard, ClassGoal, Knowledge, Reconstruction
+from mibench.attacks.families.style_start import SelectedStyles
+from mibench.optim.identity import cross_entropy
+from mibench.options import Count, Decay, NonNegative, Positive
 
 #: Standard deviation of prototypes at their start.
 SPREAD = 0.01
 
 
-class Dmmia(Ppa):
-    """PPA with two memory terms; with both weights 0 it is PPA.
-
-    Args:
-        latents: As PPA's, as are the others to ``batch``.
-        psi: Truncation of the random styles.
-        cutoff: Number of first layers that are truncated.
-        candidates: Styles per class that descend.
-        iterations: Descent steps.
-        lr: Adam's step size.
-        crop: Least share of the image that the random crop of a step keeps.
-        rounds: Views per candidate in the final selection.
-        identity: Loss that the descent minimises beside the memory terms.
-        batch: Styles that descend at once: bounds the memory.
-        multicentric: Weight of the intra-class term (a).
-        discriminative: Weight of the inter-class term (b).
-        temperature: Of both softmaxes (tau).
-        momentum: Share of a remembered feature that is kept at every step (m).
-        prototypes: Number per class.
-        prototype_lr: Their learning rate (SGD with momentum 0.9 and weight decay 5e-4).
-    """
+@dataclass(kw_only=True, eq=False)
+class Dmmia(SelectedStyles):
+    """PPA with two memory terms; with both weights 0 it is PPA."""
 
     card = AttackCard(
         name="dmmia",
         title="DMMIA (re-derived)",
         modalities=("image",),
         year=2023,
-        bib="dmmia",
         code="https://github.com/alibaba/easyrobust",
         fidelity="reconstruction",
         family="generative",
@@ -84,44 +62,20 @@ class Dmmia(Ppa):
         space="style",
     )
 
-    def __init__(
-        self,
-        *,
-        latents: Count = 5000,
-        psi: NonNegative = 0.5,
-        cutoff: CountOrNone = 8,
-        candidates: Count = 200,
-        iterations: Count = 70,
-        lr: Positive = 0.005,
-        crop: Share = 0.9,
-        rounds: CountOrNone = 100,
-        identity: IdentityLoss = "poincare",
-        batch: Count = 1000,
-        multicentric: NonNegative = 0.1,
-        discriminative: NonNegative = 0.1,
-        temperature: Positive = 0.1,
-        momentum: Decay = 0.7,
-        prototypes: Count = 800,
-        prototype_lr: Positive = 1e-5,
-    ) -> None:
-        super().__init__(
-            latents=latents,
-            psi=psi,
-            cutoff=cutoff,
-            candidates=candidates,
-            iterations=iterations,
-            lr=lr,
-            crop=crop,
-            rounds=rounds,
-            identity=identity,
-            batch=batch,
-        )
-        self.multicentric = multicentric
-        self.discriminative = discriminative
-        self.temperature = temperature
-        self.momentum = momentum
-        self.prototypes = prototypes
-        self.prototype_lr = prototype_lr
+    multicentric: NonNegative = 0.1
+    """Weight of the intra-class term (a)."""
+    discriminative: NonNegative = 0.1
+    """Weight of the inter-class term (b)."""
+    temperature: Positive = 0.1
+    """Temperature of both softmaxes (tau)."""
+    momentum: Decay = 0.7
+    """Share of a remembered feature that is kept at every step (m)."""
+    prototypes: Count = 800
+    """Prototypes per class."""
+    prototype_lr: Positive = 1e-5
+    """Their learning rate (SGD with momentum 0.9 and weight decay 5e-4)."""
+    remembered: Features = field(init=False, repr=False)
+    centres: Prototypes = field(init=False, repr=False)
 
     def reconstruct(
         self, view: WhiteBoxView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict

@@ -30,52 +30,31 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from mibench.access import GradientsView, server_step
-from mibench.attacks.inverting_gradients import InvertingGradients
-from mibench.card import AttackCard
+from mibench.attacks.base import AttackCard, InstanceGoal, Knowledge, Reconstruction
+from mibench.attacks.families.signed_search import SignedSearch
 from mibench.errors import IncompatibleCellError, NotGrantedError
-from mibench.knowledge import Knowledge
 from mibench.optim import bias_trick
 from mibench.optim.gradient_distance import DistanceName
-from mibench.options import Count, NonNegative, Positive, Share
+from mibench.options import NonNegative, Positive
 from mibench.seeding import seeded
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.instance import InstanceGoal
 
 
-class Egia(InvertingGradients):
-    """Inversion by an eavesdropper: a closed form from the gradients alone, or a search with the rebuilt model.
-
-    Args:
-        mode: ``grey_box`` or ``black_box``.
-        start: Whether the listener has the model as it was ``broadcast`` first (``grey_box``).
-        mean: What clients subtract from every pixel (``black_box``).
-        std: What they divide it by (``black_box``).
-        iterations: Steps of the search, as all that follow.
-        lr: Step size, in the model's own input space.
-        signed: Whether Adam sees the gradient's sign.
-        boxed: Whether inputs are clamped to the pixels' box after every step.
-        decay_at: Shares of the steps after which the step size is divided by ten.
-        tv: Weight of the total variation.
-        distance: ``cosine``, ``layer_cosine`` or ``squared``.
-        label_rule: How labels are read off where they are not granted.
-        restarts: Starts per message.
-        halve_at: Shares of the steps after which the worse half of a message's starts is dropped.
-        tolerance: Distance below which a message is done.
-    """
+@dataclass(kw_only=True, eq=False)
+class Egia(SignedSearch):
+    """Inversion by an eavesdropper: a closed form from the gradients alone, or a search with the rebuilt model."""
 
     card = AttackCard(
         name="egia",
         title="EGIA",
         modalities=("image",),
         year=2023,
-        bib="egia",
         code="https://github.com/RuslandGadget/FCN-Inv",
         fidelity="reconstruction",
         family="gradient matching",
@@ -85,41 +64,18 @@ class Egia(InvertingGradients):
         uses=("labels", "local_training"),
     )
 
-    def __init__(
-        self,
-        *,
-        mode: Literal["grey_box", "black_box"] = "grey_box",
-        start: Literal["broadcast", "unknown"] = "broadcast",
-        mean: NonNegative = 0.5,
-        std: Positive = 0.5,
-        iterations: Count = 4800,
-        lr: Positive = 0.1,
-        signed: bool = True,
-        boxed: bool = True,
-        decay_at: Sequence[Share] = (3 / 8, 5 / 8, 7 / 8),
-        tv: NonNegative = 0.1,
-        distance: DistanceName = "cosine",
-        label_rule: str = "bias_corrected",
-        restarts: Count = 1,
-        halve_at: Sequence[Share] = (),
-        tolerance: NonNegative = 1e-7,
-    ) -> None:
-        super().__init__(
-            iterations=iterations,
-            lr=lr,
-            signed=signed,
-            boxed=boxed,
-            decay_at=decay_at,
-            tv=tv,
-            distance=distance,
-            label_rule=label_rule,
-            restarts=restarts,
-            halve_at=halve_at,
-            tolerance=tolerance,
-        )
-        self.mode = mode
-        self.start = start
-        self.mean, self.std = mean, std
+    mode: Literal["grey_box", "black_box"] = "grey_box"
+    """``grey_box`` or ``black_box``."""
+    start: Literal["broadcast", "unknown"] = "broadcast"
+    """Whether the listener has the model as it was ``broadcast`` first (``grey_box``)."""
+    mean: NonNegative = 0.5
+    """What clients subtract from every pixel (``black_box``)."""
+    std: Positive = 0.5
+    """What they divide it by (``black_box``)."""
+    boxed: bool = True
+    """Whether inputs are clamped to the pixels' box after every step of the search."""
+    distance: DistanceName = "cosine"
+    """``cosine``, ``layer_cosine`` or ``squared``."""
 
     def reconstruct(
         self, view: GradientsView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict
@@ -128,7 +84,6 @@ class Egia(InvertingGradients):
         if self.mode == "grey_box":
             return super().reconstruct(self.rebuilt(view), knowledge, goal, networks)
         labels = self.labels(view, knowledge)
-        assert labels is not None
         inputs = bias_trick.least_squares(*first_layer(view)).repeat_interleave(view.batch_size, 0)
         images = (inputs * self.std + self.mean).clamp(0, 1).reshape(-1, *view.spec.shape)
         return Reconstruction(images, goal.target.to(view.device), labels.flatten(), inputs.isfinite().all(1))

@@ -28,24 +28,21 @@ single ones at equal steps (three seeds; three choices of the models; 120 to 150
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from mibench.access import WhiteBoxView
-from mibench.attacks.base import Attack
-from mibench.card import AttackCard
+from mibench.attacks.base import Attack, AttackCard, ClassGoal, Knowledge, Reconstruction
 from mibench.errors import IncompatibleCellError
-from mibench.knowledge import Knowledge
 from mibench.nn.adversarial import gradient_penalty, random_images, step_along
 from mibench.nn.dcgan import DcganPrior, critic_layers
 from mibench.optim.descent import in_chunks
 from mibench.optim.identity import cross_entropy
 from mibench.optim.selection import best_candidates
 from mibench.options import Count, NonNegative, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
 
 #: Images that are generated and scored at once where no gradient is needed.
 CHUNK = 256
@@ -124,28 +121,15 @@ class Ensemble:
         return total + torch.stack([cross_entropy(one, labels[entities]).mean() for one, labels in pairs]).mean()
 
 
+@dataclass(kw_only=True, eq=False)
 class Emi(Attack[WhiteBoxView, ClassGoal]):
-    """A generator trained against the victim and its companions.
-
-    Args:
-        iterations: Generator steps.
-        conditional: Whether the generator is told whom to show.
-        activation: Weight of the penultimate features' mean size (a).
-        balance: Weight of the class balance (b), which counts where the generator is unconditional.
-        gan_weight: Weight of the critic (g); 0 uses no public data.
-        candidates: Samples per class among which the budget's samples are chosen.
-        batch_size: Images per step.
-        lr: Adam's learning rate for both networks.
-        latent_dim: Dimension of z.
-        width: Channels of both networks next to the image.
-    """
+    """A generator trained against the victim and its companions."""
 
     card = AttackCard(
         name="emi",
         title="Ensemble inversion",
         modalities=("image",),
         year=2022,
-        bib="emi",
         fidelity="reconstruction",
         family="generative",
         task="class",
@@ -153,30 +137,26 @@ class Emi(Attack[WhiteBoxView, ClassGoal]):
         uses=("public", "companions"),
     )
 
-    def __init__(
-        self,
-        *,
-        iterations: Count = 5000,
-        conditional: bool = True,
-        activation: NonNegative = 0.1,
-        balance: NonNegative = 5.0,
-        gan_weight: NonNegative = 1.0,
-        candidates: Count = 100,
-        batch_size: Count = 128,
-        lr: Positive = 1e-3,
-        latent_dim: Count = 100,
-        width: Count = 64,
-    ) -> None:
-        self.iterations = iterations
-        self.conditional = conditional
-        self.activation = activation
-        self.balance = balance
-        self.gan_weight = gan_weight
-        self.candidates = candidates
-        self.batch_size = batch_size
-        self.lr = lr
-        self.latent_dim = latent_dim
-        self.width = width
+    iterations: Count = 5000
+    """Generator steps."""
+    conditional: bool = True
+    """Whether the generator is told whom to show."""
+    activation: NonNegative = 0.1
+    """Weight of the penultimate features' mean size (a)."""
+    balance: NonNegative = 5.0
+    """Weight of the class balance (b), which counts where the generator is unconditional."""
+    gan_weight: NonNegative = 1.0
+    """Weight of the critic (g); 0 uses no public data."""
+    candidates: Count = 100
+    """Samples per class among which the budget's samples are chosen."""
+    batch_size: Count = 128
+    """Images per step."""
+    lr: Positive = 1e-3
+    """Adam's learning rate for both networks."""
+    latent_dim: Count = 100
+    """Dimension of z."""
+    width: Count = 64
+    """Channels of both networks next to the image."""
 
     def reconstruct(
         self, view: WhiteBoxView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict

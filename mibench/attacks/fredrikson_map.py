@@ -20,39 +20,30 @@ records and values share.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from mibench.access import ScoresView
-from mibench.attacks.base import Attack
-from mibench.card import AttackCard
+from mibench.attacks.base import Attack, AttackCard, AttributeGoal, Knowledge, Reconstruction
 from mibench.data import InputSpec
-from mibench.errors import UserError
-from mibench.knowledge import Knowledge
-from mibench.tasks.attribute import AttributeGoal
-from mibench.tasks.base import Reconstruction
+from mibench.options import Count
 
 #: Log scores this near are equal: probabilities come in single precision.
 TIE = 1e-6
 
 
+@dataclass(kw_only=True, eq=False)
 class FredriksonMap(Attack[ScoresView, AttributeGoal]):
-    """The most probable value of the sensitive column under model, marginals and response.
-
-    Args:
-        error_model: ``confidence`` or ``confusion`` (which needs ``knowledge.confusion=true``).
-        max_completions: Most completions of the other unknown columns that are enumerated; where there are more, this
-            many are drawn from the marginals.
-        batch: Most completed records per query.
-    """
+    """The most probable value of the sensitive column under model, marginals and response."""
 
     card = AttackCard(
         name="fredrikson_map",
         title="Fredrikson MAP",
         modalities=("tabular",),
         year=2014,
-        bib="fredrikson_map",
         fidelity="reconstruction",
         family="output matching",
         task="attribute",
@@ -61,17 +52,12 @@ class FredriksonMap(Attack[ScoresView, AttributeGoal]):
         uses=("confusion",),
     )
 
-    def __init__(self, *, error_model: str = "confidence", max_completions: int = 10000, batch: int = 8192) -> None:
-        if error_model not in ("confidence", "confusion"):
-            raise UserError(f"Expected attack.error_model to be confidence or confusion, but got '{error_model}'.")
-        if max_completions < 1 or batch < 1:
-            raise UserError(
-                "Expected attack.max_completions and attack.batch to be at least 1, but got "
-                f"{max_completions} and {batch}."
-            )
-        self.error_model = error_model
-        self.max_completions = max_completions
-        self.batch = batch
+    error_model: Literal["confidence", "confusion"] = "confidence"
+    """``confidence`` or ``confusion`` (which needs ``knowledge.confusion=true``)."""
+    max_completions: Count = 10000
+    """Most completions of other unknown columns that are enumerated; of more, so many are drawn from the marginals."""
+    batch: Count = 8192
+    """Most completed records per query."""
 
     def log_error(self, view: ScoresView, knowledge: Knowledge, records: Tensor, responses: Tensor) -> Tensor:
         """Return log pi(y, f(x)) of complete records ``(M, columns)`` and responses ``(M,)``, shape ``(M,)``."""

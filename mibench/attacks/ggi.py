@@ -24,17 +24,13 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from mibench.access import GradientsView
-from mibench.attacks.base import GradientSearch
-from mibench.card import AttackCard
-from mibench.knowledge import Knowledge
+from mibench.attacks.base import AttackCard, InstanceGoal, Knowledge, Reconstruction
+from mibench.attacks.families.generator_search import GeneratorSearch
 from mibench.model import LatentPrior
 from mibench.optim.constraints import box
-from mibench.optim.gradient_distance import DISTANCES, DistanceName
-from mibench.optim.gradient_matching import Adam, Found, Sent
-from mibench.optim.label_recovery import check_label_rule
+from mibench.optim.gradient_distance import DistanceName
+from mibench.optim.problems import Found, Sent
 from mibench.options import Count, NonNegative, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.instance import InstanceGoal
 
 
 @dataclass(frozen=True)
@@ -53,25 +49,15 @@ class Latents:
         return images.reshape(*z.shape[:2], *images.shape[1:])
 
 
-class Ggi(GradientSearch):
-    """Search of a generator's latents under the cosine distance of gradients.
-
-    Args:
-        iterations: Steps.
-        lr: Adam's largest step size.
-        z_reg: Weight of the mean square of the latents.
-        z_clip: Largest size of a latent's entry; None for no bound.
-        distance: ``cosine``, ``layer_cosine`` or ``squared``.
-        label_rule: How labels are read off where they are not granted.
-        restarts: Starts per message.
-    """
+@dataclass(kw_only=True, eq=False)
+class Ggi(GeneratorSearch):
+    """Search of a generator's latents under the cosine distance of gradients."""
 
     card = AttackCard(
         name="ggi",
         title="GGI",
         modalities=("image",),
         year=2024,
-        bib="ggi",
         fidelity="reconstruction",
         family="gradient matching",
         task="instance",
@@ -80,47 +66,33 @@ class Ggi(GradientSearch):
         uses=("labels", "local_training"),
     )
 
-    def __init__(
-        self,
-        *,
-        iterations: Count = 1500,
-        lr: Positive = 0.03,
-        z_reg: NonNegative = 1e-4,
-        z_clip: Positive | None = 2.0,
-        distance: DistanceName = "cosine",
-        label_rule: str = "bias_corrected",
-        restarts: Count = 4,
-    ) -> None:
-        self.descent = Adam(iterations, lr, rise=0.05, fall=0.75)
-        self.z_reg = z_reg
-        self.z_clip = float("inf") if z_clip is None else z_clip
-        self.distance = DISTANCES[distance]
-        self.label_rule = check_label_rule(label_rule)
-        self.restarts = restarts
+    iterations: Count = 1500
+    """Steps."""
+    lr: Positive = 0.03
+    """Adam's largest step size."""
+    z_reg: NonNegative = 1e-4
+    """Weight of the mean square of the latents."""
+    z_clip: Positive | None = 2.0
+    """Largest size of a latent's entry; None for no bound."""
+    distance: DistanceName = "cosine"
+    """``cosine``, ``layer_cosine`` or ``squared``."""
 
     def bounded(self, z: Tensor) -> Tensor:
         """Return latents inside the box."""
-        return box(z, -self.z_clip, self.z_clip)
+        return z if self.z_clip is None else box(z, -self.z_clip, self.z_clip)
 
     def reconstruct(
         self, view: GradientsView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
         """Return the generator's images whose gradient is closest to every message, and their labels."""
         labels, space, problems = self.labels(view, knowledge), Latents(knowledge.prior), self.problems(view)
-        assert labels is not None
         sent, found = Sent(view.messages, problems), Found(problems)
         self.keep(lambda: self.answer(view, goal, found, labels, space))
 
         def objective(rows: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-            apart = self.distance(view.updates(space.images(z), labels[problems.message(rows)]), sent.of(rows))
+            apart = self.apart(view, space.images(z), labels[problems.message(rows)], sent.of(rows))
             return apart + self.z_reg * z.square().flatten(1).mean(1), apart
 
         start = self.noise(view, problems, "latents", view.batch_size, knowledge.prior.latent_dim)
-        self.descent.minimise(
-            objective,
-            [self.bounded(start)],
-            found,
-            self.steps(self.descent.iterations),
-            project=lambda rows, moving: [self.bounded(moving[0])],
-        )
+        self.descend(objective, [self.bounded(start)], found, lambda rows, moving: [self.bounded(moving[0])])
         return self.answer(view, goal, found, labels, space)

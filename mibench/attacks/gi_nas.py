@@ -18,47 +18,31 @@ its own.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from mibench.access import GradientsView
-from mibench.attacks.ci_net import CiNet
-from mibench.card import AttackCard
+from mibench.attacks.base import AttackCard, InstanceGoal, Knowledge, Reconstruction
+from mibench.attacks.families.weight_search import WeightSearch
 from mibench.errors import UserError
-from mibench.knowledge import Knowledge
 from mibench.nn.hourglass import Architecture, Hourglass, depth, noise_shape
 from mibench.nn.stacked import StackedNetworks
-from mibench.optim.gradient_distance import DistanceName
-from mibench.optim.gradient_matching import Found, Problems, Sent
-from mibench.options import Count, NonNegative, Positive
+from mibench.optim.problems import Found, Problems, Sent
+from mibench.options import Count
 from mibench.seeding import derive, seeded
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.instance import InstanceGoal
 
 
-class GiNas(CiNet):
-    """A search of architectures by the gradient of their untrained images, then CI-Net with the best.
-
-    Args:
-        num_candidates: Architectures that are scored.
-        levels: Times that the hourglass halves the size; fewer for small images in small batches.
-        channels: Channels inside, a multiple of 16.
-        iterations: Steps in the winner's weights.
-        lr: Their size.
-        signed: Whether Adam sees the gradient's sign.
-        tv: Weight of the total variation of the images in [0, 1].
-        distance: ``cosine``, ``layer_cosine`` or ``squared``: score and objective.
-        label_rule: How labels are read off where they are not granted.
-        restarts: Searches per message, each with noise and candidates of its own.
-        tolerance: Distance below which a search is done.
-    """
+@dataclass(kw_only=True, eq=False)
+class GiNas(WeightSearch):
+    """A search of architectures by the gradient of their untrained images, then CI-Net's search with the best."""
 
     card = AttackCard(
         name="gi_nas",
         title="GI-NAS",
         modalities=("image",),
         year=2025,
-        bib="gi_nas",
         code="https://github.com/cswbyu/GI-NAS",
         fidelity="official",
         family="gradient matching",
@@ -67,36 +51,19 @@ class GiNas(CiNet):
         uses=("labels", "local_training"),
     )
 
-    def __init__(
-        self,
-        *,
-        num_candidates: Count = 5000,
-        levels: Count = 5,
-        channels: Count = 128,
-        iterations: Count = 30000,
-        lr: Positive = 1e-3,
-        signed: bool = True,
-        tv: NonNegative = 0.0,
-        distance: DistanceName = "cosine",
-        label_rule: str = "bias_corrected",
-        restarts: Count = 1,
-        tolerance: NonNegative = 1e-7,
-    ) -> None:
-        super().__init__(
-            iterations=iterations,
-            lr=lr,
-            signed=signed,
-            tv=tv,
-            distance=distance,
-            label_rule=label_rule,
-            restarts=restarts,
-            tolerance=tolerance,
-        )
-        if channels % 16:
-            raise UserError(f"Expected attack.channels to be a multiple of 16, but got {channels}.")
-        self.num_candidates = num_candidates
-        self.levels = levels
-        self.channels = channels
+    num_candidates: Count = 5000
+    """Architectures that are scored."""
+    levels: Count = 5
+    """Times that the hourglass halves the size; fewer for small images in small batches."""
+    channels: Count = 128
+    """Channels inside, a multiple of 16."""
+    iterations: Count = 30000
+    """Steps in the winner's weights."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.channels % 16:
+            raise UserError(f"Expected attack.channels to be a multiple of 16, but got {self.channels}.")
 
     def depth(self, view: GradientsView) -> int:
         """Return how often the hourglass halves the size of the view's images."""
@@ -136,7 +103,6 @@ class GiNas(CiNet):
     ) -> Reconstruction:
         """Return the inputs and labels behind every message."""
         labels, problems = self.labels(view, knowledge), self.problems(view)
-        assert labels is not None
         found, alone = Found(problems), Problems(1, 1, 1)
         self.keep(lambda: self.answer(view, goal, found, labels))
         u = self.noise(view, problems, "noise", view.batch_size, *noise_shape(view.spec.shape, self.depth(view)))
@@ -146,7 +112,7 @@ class GiNas(CiNet):
             message, restart = divmod(row, problems.restarts)
             one, own = Sent(view.messages[message : message + 1], alone), Found(alone)
             generator = StackedNetworks([self.candidate(view, restart, number)])
-            steps = self.steps(self.descent.iterations, f"update {message}")
+            steps = self.steps(self.iterations, f"update {message}")
             try:
                 self.descend(view, labels[message : message + 1], one, generator, u[row : row + 1], own, steps)
             finally:

@@ -32,19 +32,15 @@ import torch
 from torch import Tensor, nn
 
 from mibench.access import GradientsView
-from mibench.attacks.base import GradientSearch
-from mibench.card import AttackCard
+from mibench.attacks.base import AttackCard, InstanceGoal, Knowledge, Reconstruction
+from mibench.attacks.families.generator_search import GeneratorSearch
 from mibench.errors import IncompatibleCellError, UserError
-from mibench.knowledge import Knowledge
 from mibench.model import StylePrior, StyleState
 from mibench.optim.constraints import l1_ball, sphere
-from mibench.optim.gradient_distance import cosine, on_sent
-from mibench.optim.gradient_matching import Adam, Found, Pixels, Sent
-from mibench.optim.label_recovery import check_label_rule
+from mibench.optim.input_space import Pixels
+from mibench.optim.problems import Found, Sent
 from mibench.optim.regularisers import batch_variation, l2_norm
-from mibench.options import Count, NonNegative, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.instance import InstanceGoal
+from mibench.options import Count, NonNegative
 
 
 @dataclass(frozen=True)
@@ -96,28 +92,15 @@ def _grouped(flat: Tensor, like: Tensor) -> Tensor:
     return flat.reshape(*like.shape[:2], *flat.shape[1:])
 
 
-class Gifd(GradientSearch):
-    """Search of latents, then of styles and features inside l1 balls, one block after another.
-
-    Args:
-        stages: Number of stages, at most the generator's number of blocks; None for as many.
-        iterations: Steps of every stage.
-        lr: Adam's largest step size.
-        feature_radii: Radius of every later stage's ball of features, per feature; the last holds for all further.
-        style_radii: Radius of every later stage's ball of styles, per entry; likewise.
-        tv: Weight of the total variation, in the model's own input space.
-        l2: Weight of the images' norm over their number of pixels, likewise.
-        mask_sent: Whether only entries that were sent as other than zero are compared.
-        label_rule: How labels are read off where they are not granted.
-        restarts: Starts per message.
-    """
+@dataclass(kw_only=True, eq=False)
+class Gifd(GeneratorSearch):
+    """Search of latents, then of styles and features inside l1 balls, one block after another."""
 
     card = AttackCard(
         name="gifd",
         title="GIFD",
         modalities=("image",),
         year=2023,
-        bib="gifd",
         code="https://github.com/ffhibnese/GIFD_Gradient_Inversion_Attack",
         fidelity="official",
         family="gradient matching",
@@ -128,29 +111,22 @@ class Gifd(GradientSearch):
         space="style",
     )
 
-    def __init__(
-        self,
-        *,
-        stages: Count | None = None,
-        iterations: Count = 1000,
-        lr: Positive = 0.1,
-        feature_radii: Sequence[NonNegative] = (0.24, 0.09, 0.03, 0.0095, 0.0029, 0.0019, 0.00095),
-        style_radii: Sequence[NonNegative] = (0.22, 0.33, 0.43, 0.54, 0.65, 0.87, 0.87),
-        tv: NonNegative = 1e-4,
-        l2: NonNegative = 1e-6,
-        mask_sent: bool = False,
-        label_rule: str = "bias_corrected",
-        restarts: Count = 4,
-    ) -> None:
-        self.stages = stages
-        self.descent = Adam(iterations, lr, rise=0.05, fall=0.75)
-        self.radii = list(style_radii), list(feature_radii)
-        self.tv = tv
-        self.l2 = l2
-        self.distance = on_sent(cosine) if mask_sent else cosine
-        self.label_rule = check_label_rule(label_rule)
-        self.restarts = restarts
-        if not all(self.radii):
+    stages: Count | None = None
+    """Number of stages, at most the generator's number of blocks; None for as many."""
+    feature_radii: Sequence[NonNegative] = (0.24, 0.09, 0.03, 0.0095, 0.0029, 0.0019, 0.00095)
+    """Radius of every later stage's ball of features, per feature; the last holds for all further."""
+    style_radii: Sequence[NonNegative] = (0.22, 0.33, 0.43, 0.54, 0.65, 0.87, 0.87)
+    """Radius of every later stage's ball of styles, per entry; likewise."""
+    tv: NonNegative = 1e-4
+    """Weight of the total variation, in the model's own input space."""
+    l2: NonNegative = 1e-6
+    """Weight of the images' norm over their number of pixels, likewise."""
+    mask_sent: bool = False
+    """Whether only entries that were sent as other than zero are compared."""
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if not (self.style_radii and self.feature_radii):
             raise UserError(
                 "Expected attack.style_radii and attack.feature_radii to name a radius each, but got an empty list."
             )
@@ -164,7 +140,7 @@ class Gifd(GradientSearch):
         centres = [start[rows.to(start.device)] for start in stage.start]
         if not stage.block:
             return [sphere(moving[0], centres[0])]
-        radii = [each[min(stage.block, len(each)) - 1] for each in self.radii]
+        radii = [each[min(stage.block, len(each)) - 1] for each in (self.style_radii, self.feature_radii)]
         return [self.bounded(*one) for one in zip(moving, centres, radii, strict=True)]
 
     def reconstruct(
@@ -180,11 +156,10 @@ class Gifd(GradientSearch):
                 "blocks; set attack.stages to at most that."
             )
         labels, pixels, problems = self.labels(view, knowledge), Pixels.of(view), self.problems(view)
-        assert labels is not None
         sent, chosen = Sent(view.messages, problems), Found(problems)
 
         def apart(rows: Tensor, images: Tensor) -> Tensor:
-            return self.distance(view.updates(images, labels[problems.message(rows)]), sent.of(rows))
+            return self.apart(view, images, labels[problems.message(rows)], sent.of(rows))
 
         def objective(stage: Stage, rows: Tensor, *variables: Tensor) -> tuple[Tensor, Tensor]:
             images = stage.images(rows, *variables)
@@ -212,13 +187,7 @@ class Gifd(GradientSearch):
         for number in range(count):
             found = Found(problems)
             self.keep(partial(answer, stage, found))
-            self.descent.minimise(
-                partial(objective, stage),
-                stage.start,
-                found,
-                self.steps(self.descent.iterations, f"stage {number}"),
-                project=partial(self.allowed, stage),
-            )
+            self.descend(partial(objective, stage), stage.start, found, partial(self.allowed, stage), f"stage {number}")
             chosen.offer(problems.rows, *judged(stage, found))
             if number < count - 1:
                 stage = stage.next(problems.rows, *found.values)

@@ -29,92 +29,42 @@ people, is always attacked in this way.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from mibench.access import WhiteBoxView
-from mibench.attacks.base import Attack, ClassSearch
-from mibench.card import AttackCard
-from mibench.knowledge import Knowledge
+from mibench.attacks.base import AttackCard, ClassGoal, ClassSearch, CompletionGoal, GoalT, Knowledge, Reconstruction
+from mibench.attacks.families.latent_descent import BoxedDescent, CriticWeights, surest
 from mibench.model import InpaintingPrior, LatentPrior
 from mibench.optim.identity import cross_entropy
-from mibench.optim.momentum import nesterov_descent
-from mibench.optim.selection import best_of_each
-from mibench.options import Count, Decay, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
-from mibench.tasks.completion import CompletionGoal
+from mibench.options import Count
 
 
-class LatentSearch:
-    """The descent that both forms of the attack share.
+@dataclass(kw_only=True, eq=False)
+class LatentSearch(BoxedDescent[WhiteBoxView, GoalT], CriticWeights):
+    """What both forms of the attack share."""
 
-    Args:
-        iterations: Descent steps.
-        lr: Step size.
-        momentum: Nesterov momentum.
-        clip: Half-width of the latent box.
-        identity_weight: Weight of the cross-entropy (the paper's lambda).
-        prior_weight: Weight of the critic.
-        restarts: Descents per sample; the one with the highest target score is returned.
-        batch: Number of samples whose mean loss the authors step along; a sample's gradient is divided by it.
-    """
-
-    def __init__(
-        self,
-        *,
-        iterations: Count = 1500,
-        lr: Positive = 0.02,
-        momentum: Decay = 0.9,
-        clip: Positive = 1.0,
-        identity_weight: float = 100.0,
-        prior_weight: float = 1.0,
-        restarts: Count = 5,
-        batch: Count = 100,
-    ) -> None:
-        self.iterations = iterations
-        self.lr = lr
-        self.momentum = momentum
-        self.clip = clip
-        self.identity_weight = identity_weight
-        self.prior_weight = prior_weight
-        self.restarts = restarts
-        self.batch = batch
-
-    def descend(
-        self,
-        z: Tensor,
-        loss: Callable[[Tensor], Tensor],
-        steps: Iterable[int],
-        after: Callable[[Tensor], None],
-    ) -> Tensor:
-        """Return the latents after the descent on ``loss``, which returns one value per latent."""
-        return nesterov_descent(
-            z, loss, steps, lr=self.lr, momentum=self.momentum, bound=self.clip, batch=self.batch, after=after
-        )
+    restarts: Count = 5
+    """Descents per sample; the one with the highest target score is returned."""
 
     @torch.no_grad()
     def chosen(self, view: WhiteBoxView, images: Tensor, labels: Tensor) -> Tensor:
         """Return of each sample's restarts, side by side, the image that the target scores highest for its class."""
-        if self.restarts == 1:
-            return images
-        with view.phase("select"):
-            scores = view.logits(images).log_softmax(1).gather(1, labels[:, None])[:, 0]
-        return images[best_of_each(scores, len(labels) // self.restarts, 1)]
+        return images if self.restarts == 1 else images[surest(view, images, labels, self.restarts)]
 
 
-class Gmi(LatentSearch, ClassSearch):
-    """Latent search under critic and cross-entropy; its arguments are those of :class:`LatentSearch`."""
+@dataclass(kw_only=True, eq=False)
+class Gmi(LatentSearch[ClassGoal], ClassSearch):
+    """Latent search under critic and cross-entropy."""
 
     card = AttackCard(
         name="gmi",
         title="GMI",
         modalities=("image",),
         year=2020,
-        bib="gmi",
         code="https://github.com/MKariya1998/GMI-Attack",
         fidelity="official",
         family="generative",
@@ -122,11 +72,6 @@ class Gmi(LatentSearch, ClassSearch):
         access=("white_box",),
         needs=("public", "prior"),
     )
-
-    def loss(self, view: WhiteBoxView, prior: LatentPrior, z: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of every latent, shape ``(N,)``."""
-        images = prior.generate(z)
-        return self.identity_weight * self.identify(view, images, labels) - self.prior_weight * prior.critic(images)
 
     def reconstruct(
         self, view: WhiteBoxView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict
@@ -136,12 +81,12 @@ class Gmi(LatentSearch, ClassSearch):
         wanted = goal.labels.to(view.device)
         labels = wanted.repeat_interleave(self.restarts)
         z = prior.sample_latent(len(labels), self.draws(view.device, "latents"))
-        z = self.descend(
-            z,
-            lambda z: self.loss(view, prior, z, labels),
-            self.steps(self.iterations),
-            after=lambda z: self.keep(partial(self._first, prior, z, wanted)),
-        )
+
+        def loss(z: Tensor) -> Tensor:
+            images = prior.generate(z)
+            return self.weighted(self.identify(view, images, labels), prior.critic(images))
+
+        z = self.descend(z, loss, after=lambda z: self.keep(partial(self._first, prior, z, wanted)))
         with torch.no_grad():
             return Reconstruction(self.chosen(view, prior.generate(z), labels), wanted)
 
@@ -151,15 +96,15 @@ class Gmi(LatentSearch, ClassSearch):
             return Reconstruction(prior.generate(z[:: self.restarts]), wanted)
 
 
-class GmiMasked(LatentSearch, Attack[WhiteBoxView, CompletionGoal]):
-    """The same search for what is hidden of a private image; its arguments are those of :class:`LatentSearch`."""
+@dataclass(kw_only=True, eq=False)
+class GmiMasked(LatentSearch[CompletionGoal]):
+    """The same search for what is hidden of a private image."""
 
     card = AttackCard(
         name="gmi",
         title="GMI with side information",
         modalities=("image",),
         year=2020,
-        bib="gmi",
         code="https://github.com/MKariya1998/GMI-Attack",
         fidelity="reconstruction",
         family="generative",
@@ -186,12 +131,9 @@ class GmiMasked(LatentSearch, Attack[WhiteBoxView, CompletionGoal]):
 
         def loss(z: Tensor) -> Tensor:
             images = prior.fill(masked, goal.hole, z)
-            identity = cross_entropy(view.logits(images), labels)
-            return self.identity_weight * identity - self.prior_weight * prior.realism(images, windows)
+            return self.weighted(cross_entropy(view.logits(images), labels), prior.realism(images, windows))
 
-        z = self.descend(
-            z, loss, self.steps(self.iterations), after=lambda z: self.keep(partial(self._first, prior, goal, z, known))
-        )
+        z = self.descend(z, loss, after=lambda z: self.keep(partial(self._first, prior, goal, z, known)))
         with torch.no_grad():
             images = self.chosen(view, prior.fill(masked, goal.hole, z), labels)
         return Reconstruction(images, goal.target, known)

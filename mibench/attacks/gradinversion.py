@@ -37,51 +37,35 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from mibench.access import GradientsView
-from mibench.attacks.base import GradientSearch
-from mibench.card import AttackCard
+from mibench.attacks.base import AttackCard, InstanceGoal, Knowledge, Reconstruction
+from mibench.attacks.families.gradient_search import GradientSearch
 from mibench.errors import IncompatibleCellError
-from mibench.knowledge import Knowledge
 from mibench.optim.batch_norm_prior import known_statistics, of_messages
 from mibench.optim.gradient_distance import squared
-from mibench.optim.gradient_matching import Adam, Found, Pixels, Sent, evaluate
-from mibench.optim.label_recovery import check_label_rule
+from mibench.optim.input_space import Pixels
+from mibench.optim.label_recovery import LabelRule
+from mibench.optim.problems import Found, Sent, evaluate
 from mibench.optim.regularisers import BatchNormStatistics, batch_variation, statistics_mismatch
+from mibench.optim.row_adam import Adam
 from mibench.options import Count, CountOrNone, NonNegative, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.instance import InstanceGoal
 
 
+@dataclass(kw_only=True, eq=False)
 class GradInversion(GradientSearch):
-    """Gradient matching with a batch-norm prior and agreement of several searches.
-
-    Args:
-        iterations: Steps.
-        lr: Step size, in the model's own input space.
-        warmup: First steps, over which the step size rises.
-        langevin: Standard deviation, in step sizes, of the noise added to the gradient.
-        gradient: Weight of the squared distance of gradients.
-        tv: Weight of the total variation.
-        l2: Weight of the mean square of the inputs.
-        bn: Weight of the batch-norm statistics' mismatch; 0 does without.
-        first_layer: Factor of the first batch-norm layer's.
-        group: Weight of the mean squared distance from the searches' consensus.
-        register: How searches are aligned for the consensus: ``none``, or ``phase`` correlation.
-        restarts: Searches per message (the paper's seeds).
-        label_rule: How labels are read off where they are not granted.
-    """
+    """Gradient matching with a batch-norm prior and agreement of several searches."""
 
     card = AttackCard(
         name="gradinversion",
         title="GradInversion",
         modalities=("image",),
         year=2021,
-        bib="gradinversion",
         fidelity="reconstruction",
         family="gradient matching",
         task="instance",
@@ -89,33 +73,32 @@ class GradInversion(GradientSearch):
         uses=("labels", "local_training", "buffers"),
     )
 
-    def __init__(
-        self,
-        *,
-        iterations: Count = 20000,
-        lr: Positive = 0.1,
-        warmup: CountOrNone = 50,
-        langevin: NonNegative = 0.01,
-        gradient: Positive = 1e-4,
-        tv: NonNegative = 1e-4,
-        l2: NonNegative = 1e-6,
-        bn: NonNegative = 0.1,
-        first_layer: NonNegative = 10.0,
-        group: NonNegative = 0.01,
-        register: Literal["none", "phase"] = "phase",
-        restarts: Count = 8,
-        label_rule: str = "lowest_rows",
-    ) -> None:
-        self.descent = Adam(iterations, lr, warmup=warmup, cosine=True, langevin=langevin)
-        self.gradient = gradient
-        self.tv = tv
-        self.l2 = l2
-        self.bn = bn
-        self.first_layer = first_layer
-        self.group = group
-        self.register = register
-        self.restarts = restarts
-        self.label_rule = check_label_rule(label_rule)
+    iterations: Count = 20000
+    """Steps."""
+    lr: Positive = 0.1
+    """Step size, in the model's own input space."""
+    warmup: CountOrNone = 50
+    """First steps, over which the step size rises."""
+    langevin: NonNegative = 0.01
+    """Standard deviation, in step sizes, of the noise added to the gradient."""
+    gradient: Positive = 1e-4
+    """Weight of the squared distance of gradients."""
+    tv: NonNegative = 1e-4
+    """Weight of the total variation."""
+    l2: NonNegative = 1e-6
+    """Weight of the mean square of the inputs."""
+    bn: NonNegative = 0.1
+    """Weight of the batch-norm statistics' mismatch; 0 does without."""
+    first_layer: NonNegative = 10.0
+    """Factor of the first batch-norm layer's."""
+    group: NonNegative = 0.01
+    """Weight of the mean squared distance from the searches' consensus."""
+    register: Literal["none", "phase"] = "phase"
+    """How searches are aligned for the consensus: ``none``, or ``phase`` correlation."""
+    restarts: Count = 8
+    """Searches per message (the paper's seeds)."""
+    label_rule: LabelRule = "lowest_rows"
+    """How labels are read off where they are not granted."""
 
     def reconstruct(
         self, view: GradientsView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict
@@ -126,7 +109,6 @@ class GradInversion(GradientSearch):
             IncompatibleCellError: If the batch-norm prior is asked for and the attacker knows no statistics.
         """
         labels, pixels, problems = self.labels(view, knowledge), Pixels.of(view), self.problems(view)
-        assert labels is not None
         sent, found = Sent(as_one_gradient(view), problems), Found(problems)
         known = known_statistics(view) if self.bn else []
         if self.bn and not known:
@@ -163,11 +145,11 @@ class GradInversion(GradientSearch):
 
         statistics = BatchNormStatistics(view.model, unbiased=True)
         with statistics if self.bn else nullcontext():
-            self.descent.minimise(
+            Adam(self.iterations, self.lr, warmup=self.warmup, cosine=True, langevin=self.langevin).minimise(
                 objective,
                 [start],
                 found,
-                self.steps(self.descent.iterations),
+                self.steps(self.iterations),
                 project=project,
                 draws=self.draws(view.device, "langevin"),
             )

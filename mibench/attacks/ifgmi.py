@@ -22,51 +22,33 @@ one before it; there is no centre crop; images are mirrored only where that keep
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from mibench.access import WhiteBoxView
-from mibench.attacks.base import ClassSearch
-from mibench.card import AttackCard
+from mibench.attacks.base import AttackCard, ClassGoal, Knowledge, Reconstruction
+from mibench.attacks.families.style_start import CroppedStyles
 from mibench.errors import IncompatibleCellError, UserError
-from mibench.knowledge import Knowledge
 from mibench.model import StylePrior, StyleState
-from mibench.optim.augmentation import Views
 from mibench.optim.constraints import l1_ball
-from mibench.optim.identity import IdentityLoss
-from mibench.optim.style_search import best_styles, broadcast, random_styles, style_descent
-from mibench.options import Count, CountOrNone, NonNegative, Positive, Share
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
+from mibench.optim.style_search import best_styles, broadcast, style_descent
+from mibench.options import Count, Positive
 
 #: Channels of the authors' features and dimension of their styles.
 OFFICIAL_WIDTH = 512
 
 
-class Ifgmi(ClassSearch):
-    """Search of styles, then of styles and features, inside l1 balls.
-
-    Args:
-        latents: Random styles among which the starts are found, at least the budget's samples.
-        psi: Truncation of these.
-        cutoff: Number of first layers that are truncated.
-        stages: Number of stages, at most the generator's number of blocks.
-        first_steps: Descent steps of the first stage, which moves styles alone.
-        later_steps: Descent steps of every later stage.
-        radii: Radius of every stage's l1 balls in a generator of 512 channels; null does not bound a stage.
-        lr: Adam's step size.
-        crop: Least share of the image that the random crop of a step keeps.
-        identity: Loss that the descent minimises.
-    """
+@dataclass(kw_only=True, eq=False)
+class Ifgmi(CroppedStyles):
+    """Search of styles, then of styles and features, inside l1 balls."""
 
     card = AttackCard(
         name="ifgmi",
         title="IF-GMI",
         modalities=("image",),
         year=2024,
-        bib="ifgmi",
         code="https://github.com/final-solution/IF-GMI",
         fidelity="official",
         family="generative",
@@ -76,31 +58,21 @@ class Ifgmi(ClassSearch):
         space="style",
     )
 
-    def __init__(
-        self,
-        *,
-        latents: Count = 5000,
-        psi: NonNegative = 0.5,
-        cutoff: CountOrNone = 8,
-        stages: Count = 5,
-        first_steps: Count = 70,
-        later_steps: Count = 25,
-        radii: Sequence[Positive | None] = (1000.0, 2000.0, 3000.0, 4000.0, 5000.0),
-        lr: Positive = 0.005,
-        crop: Share = 0.9,
-        identity: IdentityLoss = "poincare",
-    ) -> None:
-        self.latents = latents
-        self.psi = psi
-        self.cutoff = cutoff
-        self.lengths = [first_steps, *[later_steps] * (stages - 1)]
-        self.radii = list(radii)
-        self.lr = lr
-        self.views = Views(scale=(crop, 1.0))
-        self.identity = identity
-        if len(self.radii) < stages:
+    stages: Count = 5
+    """Number of stages, at most the generator's number of blocks."""
+    first_steps: Count = 70
+    """Descent steps of the first stage, which moves styles alone."""
+    later_steps: Count = 25
+    """Descent steps of every later stage."""
+    radii: Sequence[Positive | None] = (1000.0, 2000.0, 3000.0, 4000.0, 5000.0)
+    """Radius of every stage's l1 balls in a generator of 512 channels; null does not bound a stage."""
+
+    def __post_init__(self) -> None:
+        """Refuse a stage without a radius."""
+        super().__post_init__()
+        if len(self.radii) < self.stages:
             raise UserError(
-                f"Expected attack.radii to name a radius for each of the {stages} stages (attack.stages), but got "
+                f"Expected attack.radii to name a radius for each of the {self.stages} stages (attack.stages), but got "
                 f"{len(self.radii)}."
             )
 
@@ -108,22 +80,17 @@ class Ifgmi(ClassSearch):
         self, view: WhiteBoxView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
         """Return ``goal.samples`` images per class."""
-        if self.latents < goal.samples:
-            raise UserError(
-                f"Expected attack.latents to be at least budget.samples={goal.samples}, but got {self.latents}."
-            )
         prior = knowledge.prior
         assert isinstance(prior, StylePrior)
-        if len(self.lengths) > prior.num_blocks:
+        if self.stages > prior.num_blocks:
             raise IncompatibleCellError(
-                f"Incompatible: attack 'ifgmi' has {len(self.lengths)} stages, but the generator has only "
+                f"Incompatible: attack 'ifgmi' has {self.stages} stages, but the generator has only "
                 f"{prior.num_blocks} blocks; set attack.stages to at most that."
             )
         labels, draws = goal.labels.to(view.device), self.draws(view.device, "views")
-        pool = random_styles(prior, self.latents, self.psi, self.cutoff, self.draws(view.device, "latents"))
-        w = best_styles(view, prior, pool, goal.targets.to(view.device), goal.samples)
+        w = best_styles(view, prior, self.pool(view, prior, goal), goal.targets.to(view.device), goal.samples)
         state: StyleState | None = None
-        for stage, count in enumerate(self.lengths):
+        for stage in range(self.stages):
             start = [w] if state is None else [w, state.hidden]
 
             def inside(moving: Sequence[Tensor], start: Sequence[Tensor] = start, stage: int = stage) -> list[Tensor]:
@@ -138,7 +105,7 @@ class Ifgmi(ClassSearch):
                 prior,
                 start,
                 lambda images: self.identify(view, images, labels),
-                self.steps(count, f"stage {stage}"),
+                self.steps(self.later_steps if stage else self.first_steps, f"stage {stage}"),
                 lr=self.lr,
                 views=self.views,
                 draws=draws,
@@ -148,7 +115,7 @@ class Ifgmi(ClassSearch):
                 after=remember,
             )
             state = None if state is None else replace(state, hidden=hidden[0])
-            if stage < len(self.lengths) - 1:
+            if stage < self.stages - 1:
                 with torch.no_grad():
                     state = prior.blocks(broadcast(prior, w), state, stage, stage + 1)
         return Reconstruction(_painted(prior, [w, *hidden], state, stage), labels)

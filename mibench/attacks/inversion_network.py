@@ -28,6 +28,7 @@ from __future__ import annotations
 
 import logging
 import math
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -35,39 +36,25 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss, one_hot
 
 from mibench.access import ScoresView
-from mibench.attacks.base import Attack
-from mibench.card import AttackCard
+from mibench.attacks.base import Attack, AttackCard, ClassGoal, Knowledge, Reconstruction
 from mibench.data import InputSpec
 from mibench.errors import QueryRefused, UserError
-from mibench.knowledge import Knowledge
 from mibench.nn.adversarial import fitted, step_along
 from mibench.optim.selection import Best
 from mibench.options import Count, NonNegative, Positive, Share
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
 
 log = logging.getLogger("mibench")
 
 
+@dataclass(kw_only=True, eq=False)
 class InversionNetwork(Attack[ScoresView, ClassGoal]):
-    """A decoder from answers to images, trained on public images and given the one-hot vector of each class.
-
-    Args:
-        topk: Entries of an answer that are kept; None keeps all that the service gives.
-        shift: Added to the logarithm of kept entries (c), to tell them from the others.
-        width: Channels of the decoder next to the image.
-        epochs: Passes over the public images.
-        lr: Adam's learning rate.
-        batch_size: Images of one query and of one training step.
-        validation: Share of the public images by which the best epoch is chosen.
-    """
+    """A decoder from answers to images, trained on public images and given the one-hot vector of each class."""
 
     card = AttackCard(
         name="inversion_network",
         title="Inversion network",
         modalities=("image",),
         year=2019,
-        bib="inversion_network",
         code="https://github.com/yziqi/adversarial-model-inversion",
         fidelity="official",
         family="learned inversion",
@@ -76,24 +63,20 @@ class InversionNetwork(Attack[ScoresView, ClassGoal]):
         needs=("public",),
     )
 
-    def __init__(
-        self,
-        *,
-        topk: Count | None = None,
-        shift: NonNegative = 50.0,
-        width: Count = 128,
-        epochs: Count = 100,
-        lr: Positive = 2e-4,
-        batch_size: Count = 128,
-        validation: Share = 0.1,
-    ) -> None:
-        self.topk = topk
-        self.shift = shift
-        self.width = width
-        self.epochs = epochs
-        self.lr = lr
-        self.batch_size = batch_size
-        self.validation = validation
+    topk: Count | None = None
+    """Entries of an answer that are kept; null keeps all that the service gives."""
+    shift: NonNegative = 50.0
+    """Added to the logarithm of kept entries (c), to tell them from the others."""
+    width: Count = 128
+    """Channels of the decoder next to the image."""
+    epochs: Count = 100
+    """Passes over the public images."""
+    lr: Positive = 2e-4
+    """Adam's learning rate."""
+    batch_size: Count = 128
+    """Images of one query and of one training step."""
+    validation: Share = 0.1
+    """Share of the public images by which the best epoch is chosen."""
 
     def networks(self, view: ScoresView, knowledge: Knowledge) -> nn.ModuleDict:
         """Return the untrained decoder."""
@@ -118,9 +101,7 @@ class InversionNetwork(Attack[ScoresView, ClassGoal]):
             decoder.eval()
             with torch.no_grad():
                 best.offer(state, mse_loss(decoder(answers[:held]), public[:held]))
-        with torch.no_grad():
-            for value, chosen in zip(state, best.values, strict=True):
-                value.copy_(chosen)
+        best.copy_to(state)
 
     def reconstruct(
         self, view: ScoresView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict

@@ -21,48 +21,26 @@ the model's end (so Balunovic et al., Bayesian Framework for Gradient Leakage, I
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
-from torch import Tensor, nn
+from torch import Tensor
 
 from mibench.access import GradientsView
-from mibench.attacks.base import GradientSearch
-from mibench.card import AttackCard
-from mibench.knowledge import Knowledge
-from mibench.optim.gradient_distance import DISTANCES, DistanceName, on_sent
-from mibench.optim.gradient_matching import Adam, Dropping, Found, Pixels, Sent
-from mibench.optim.label_recovery import check_label_rule
-from mibench.optim.regularisers import batch_variation
-from mibench.options import Count, CountOrNone, NonNegative, Positive, Share
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.instance import InstanceGoal
+from mibench.attacks.base import AttackCard
+from mibench.attacks.families.signed_search import SignedSearch
+from mibench.optim.gradient_distance import DistanceName
+from mibench.options import CountOrNone
 
 
-class InvertingGradients(GradientSearch):
-    """Cosine distance of gradients with total variation, signed Adam and a box.
-
-    Args:
-        iterations: Steps.
-        lr: Step size, in the model's own input space.
-        signed: Whether Adam sees the gradient's sign.
-        boxed: Whether inputs are clamped to the pixels' box after every step.
-        decay_at: Shares of the steps after which the step size is divided by ten.
-        tv: Weight of the total variation.
-        distance: ``cosine``, ``layer_cosine`` or ``squared``.
-        mask_sent: Whether only entries that were sent as other than zero are compared.
-        skip_last: Parameter tensors at the model's end that are not compared.
-        label_rule: How labels are read off where they are not granted.
-        restarts: Starts per message.
-        halve_at: Shares of the steps after which the worse half of a message's starts is dropped.
-        tolerance: Distance below which a message is done.
-    """
+@dataclass(kw_only=True, eq=False)
+class InvertingGradients(SignedSearch):
+    """Cosine distance of gradients with total variation, signed Adam and a box."""
 
     card = AttackCard(
         name="inverting_gradients",
         title="Inverting Gradients",
         modalities=("image",),
         year=2020,
-        bib="inverting_gradients",
         code="https://github.com/JonasGeiping/invertinggradients",
         fidelity="official",
         family="gradient matching",
@@ -71,65 +49,15 @@ class InvertingGradients(GradientSearch):
         uses=("labels", "local_training", "defense_loss"),
     )
 
-    def __init__(
-        self,
-        *,
-        iterations: Count = 4800,
-        lr: Positive = 0.1,
-        signed: bool = True,
-        boxed: bool = True,
-        decay_at: Sequence[Share] = (3 / 8, 5 / 8, 7 / 8),
-        tv: NonNegative = 0.1,
-        distance: DistanceName = "cosine",
-        mask_sent: bool = False,
-        skip_last: CountOrNone = 0,
-        label_rule: str = "bias_corrected",
-        restarts: Count = 1,
-        halve_at: Sequence[Share] = (),
-        tolerance: NonNegative = 1e-7,
-    ) -> None:
-        self.descent = Adam(iterations, lr, signed, decay_at)
-        self.boxed = boxed
-        self.tv = tv
-        self.distance = on_sent(DISTANCES[distance]) if mask_sent else DISTANCES[distance]
-        self.skip_last = skip_last
-        self.label_rule = check_label_rule(label_rule)
-        self.restarts = restarts
-        self.dropping = Dropping(tolerance=tolerance, halve_at=halve_at)
-
-    def sent(self, view: GradientsView) -> Sequence[Mapping[str, Tensor]]:
-        """Return of every message what :meth:`apart` compares with, by parameter name."""
-        return view.messages
+    boxed: bool = True
+    """Whether inputs are clamped to the pixels' box after every step."""
+    distance: DistanceName = "cosine"
+    """``cosine``, ``layer_cosine`` or ``squared``."""
+    mask_sent: bool = False
+    """Whether only entries that were sent as other than zero are compared."""
+    skip_last: CountOrNone = 0
+    """Parameter tensors at the model's end that are not compared."""
 
     def apart(self, view: GradientsView, x: Tensor, y: Tensor, sent: dict[str, Tensor]) -> Tensor:
-        """Return the distance of every problem from its message, shape ``(n,)``, for images and class ids."""
-        compared = dict(list(sent.items())[: max(1, len(sent) - self.skip_last)])
-        return self.distance(view.updates(x, y), compared)
-
-    def penalty(self, u: Tensor, pixels: Pixels) -> Tensor:
-        """Return what is added to each problem's distance, shape ``(n,)``, for inputs ``(n, batch, C, H, W)``."""
-        return self.tv * batch_variation(u)
-
-    def reconstruct(
-        self, view: GradientsView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict
-    ) -> Reconstruction:
-        """Return the inputs and labels behind every message."""
-        labels, pixels, problems = self.labels(view, knowledge), Pixels.of(view), self.problems(view)
-        assert labels is not None
-        sent, found = Sent(self.sent(view), problems), Found(problems)
-        self.keep(lambda: self.answer(view, goal, found, labels, pixels))
-
-        def objective(rows: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-            apart = self.apart(view, pixels.images(u), labels[problems.message(rows)], sent.of(rows))
-            return apart + self.penalty(u, pixels), apart
-
-        start = self.noise(view, problems, "inputs", view.batch_size, *view.spec.shape)
-        self.descent.minimise(
-            objective,
-            [start],
-            found,
-            self.steps(self.descent.iterations),
-            dropping=self.dropping,
-            project=(lambda rows, moving: [pixels.boxed(moving[0])]) if self.boxed else None,
-        )
-        return self.answer(view, goal, found, labels, pixels)
+        """Return the distance of every problem from its message, without the last tensors."""
+        return super().apart(view, x, y, dict(list(sent.items())[: max(1, len(sent) - self.skip_last)]))

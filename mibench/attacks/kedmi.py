@@ -20,39 +20,29 @@ together, each along the gradient of its own loss instead of the mean over class
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from mibench.access import WhiteBoxView
-from mibench.attacks.base import ClassSearch
-from mibench.card import AttackCard
-from mibench.knowledge import Knowledge
+from mibench.attacks.base import AttackCard, ClassGoal, ClassSearch, Knowledge, Reconstruction
+from mibench.attacks.families.latent_descent import CriticWeights
 from mibench.model import LatentPrior
 from mibench.optim.descent import adam_descent
 from mibench.options import Count, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
 
 
-class Kedmi(ClassSearch):
-    """Search for a Gaussian of latents under critic and cross-entropy.
-
-    Args:
-        iterations: Adam's steps.
-        lr: Its learning rate.
-        identity_weight: Weight of the cross-entropy (the paper's lambda).
-        prior_weight: Weight of the critic.
-        clip: Half-width of the box that latents are clipped to before they are used; None does not clip.
-    """
+@dataclass(kw_only=True, eq=False)
+class Kedmi(CriticWeights, ClassSearch):
+    """Search for a Gaussian of latents under critic and cross-entropy."""
 
     card = AttackCard(
         name="kedmi",
         title="KEDMI",
         modalities=("image",),
         year=2021,
-        bib="kedmi",
         code="https://github.com/SCccc21/Knowledge-Enriched-DMI",
         fidelity="official",
         family="generative",
@@ -61,31 +51,18 @@ class Kedmi(ClassSearch):
         needs=("public", "prior"),
     )
 
-    def __init__(
-        self,
-        *,
-        iterations: Count = 1500,
-        lr: Positive = 0.02,
-        identity_weight: float = 100.0,
-        prior_weight: float = 1.0,
-        clip: Positive | None = None,
-    ) -> None:
-        self.iterations = iterations
-        self.lr = lr
-        self.identity_weight = identity_weight
-        self.prior_weight = prior_weight
-        self.clip = clip
+    iterations: Count = 1500
+    """Descent steps."""
+    lr: Positive = 0.02
+    """Adam's step size."""
+    clip: Positive | None = None
+    """Half-width of the box that latents are clipped to before they are used; null does not clip."""
 
     def draw(self, mean: Tensor, log_variance: Tensor, draws: torch.Generator) -> Tensor:
         """Return one latent of each Gaussian, shape ``(N, latent_dim)``."""
         noise = torch.randn(mean.shape, generator=draws, device=mean.device)
         z = mean + (log_variance / 2).exp() * noise
         return z if self.clip is None else z.clamp(-self.clip, self.clip)
-
-    def loss(self, view: WhiteBoxView, prior: LatentPrior, z: Tensor, labels: Tensor) -> Tensor:
-        """Return the loss of every latent, shape ``(N,)``."""
-        images = prior.generate(z)
-        return self.identity_weight * self.identify(view, images, labels) - self.prior_weight * prior.critic(images)
 
     def reconstruct(
         self, view: WhiteBoxView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict
@@ -94,9 +71,14 @@ class Kedmi(ClassSearch):
         prior, targets = knowledge.prior, goal.targets.to(view.device)
         noise = self.draws(view.device, "noise")
         start = torch.zeros(len(targets), prior.latent_dim, device=view.device)
+
+        def loss(mean: Tensor, log_variance: Tensor) -> Tensor:
+            images = prior.generate(self.draw(mean, log_variance, noise))
+            return self.weighted(self.identify(view, images, targets), prior.critic(images))
+
         gaussians = adam_descent(
             (start, torch.ones_like(start)),
-            lambda mean, log_variance: self.loss(view, prior, self.draw(mean, log_variance, noise), targets),
+            loss,
             self.steps(self.iterations),
             lr=self.lr,
             after=lambda now, _: self.keep(partial(self._results, prior, goal, now)),

@@ -29,6 +29,7 @@ Labels are granted or read off by ``label_rule``, and stand in no order of the i
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
 import scipy.fft
@@ -37,18 +38,15 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from mibench.access import GradientsView
-from mibench.attacks.base import Attack, message_labels
-from mibench.card import AttackCard
+from mibench.attacks.base import Attack, AttackCard, InstanceGoal, Knowledge, Reconstruction
+from mibench.attacks.families.gradient_search import message_labels
 from mibench.errors import IncompatibleCellError, UserError
-from mibench.knowledge import Knowledge
 from mibench.nn.batch_norm import uses_batch_statistics
 from mibench.optim.compression import largest
-from mibench.optim.gradient_matching import at_once
-from mibench.optim.label_recovery import check_label_rule
+from mibench.optim.label_recovery import LabelRule
+from mibench.optim.problems import at_once
 from mibench.optim.selection import Best
 from mibench.options import Count, NonNegative, Portion, Positive, Share
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.instance import InstanceGoal
 
 #: Gradients by which entries are standardised, at the most.
 SAMPLE = 1024
@@ -57,31 +55,15 @@ SAMPLE = 1024
 STORED = 2**33
 
 
+@dataclass(kw_only=True, eq=False)
 class LearningToInvert(Attack[GradientsView, InstanceGoal]):
-    """A perceptron from gradients to images, trained on gradients of public images.
-
-    Args:
-        leak: What the client's defense is taken to be: ``none``, ``sign``, ``prune`` or ``gauss``.
-        keep: Share of the entries that pruning leaves.
-        scope: Whether that is of every ``tensor`` or of ``all`` tensors together (the paper).
-        std: Standard deviation of the Gaussian noise.
-        hidden: Units of both hidden layers.
-        epochs: Passes over the training images.
-        lr: Adam's learning rate.
-        decay_at: Share of the passes after which it falls to a tenth.
-        batch: Gradients of one training step.
-        synthetic: Whether as many images again are drawn in the space of the cosine transform.
-        validation: Share of the public images by which the best epoch is chosen.
-        hash_dim: Buckets that a gradient's entries are added up in; None leaves it as it is.
-        label_rule: How labels are read off where they are not granted.
-    """
+    """A perceptron from gradients to images, trained on gradients of public images."""
 
     card = AttackCard(
         name="learning_to_invert",
         title="Learning to Invert",
         modalities=("image",),
         year=2023,
-        bib="learning_to_invert",
         code="https://github.com/wrh14/Learning_to_Invert",
         fidelity="official",
         family="learned inversion",
@@ -91,36 +73,32 @@ class LearningToInvert(Attack[GradientsView, InstanceGoal]):
         uses=("labels", "local_training"),
     )
 
-    def __init__(
-        self,
-        *,
-        leak: Literal["none", "sign", "prune", "gauss"] = "none",
-        keep: Portion = 0.01,
-        scope: Literal["tensor", "all"] = "all",
-        std: NonNegative = 0.1,
-        hidden: Count = 3000,
-        epochs: Count = 200,
-        lr: Positive = 1e-4,
-        decay_at: Share = 0.75,
-        batch: Count = 256,
-        synthetic: bool = True,
-        validation: Share = 0.1,
-        hash_dim: Count | None = None,
-        label_rule: str = "bias_corrected",
-    ) -> None:
-        self.leak = leak
-        self.keep_share = keep
-        self.scope = scope
-        self.std = std
-        self.hidden = hidden
-        self.epochs = epochs
-        self.lr = lr
-        self.decay_at = decay_at
-        self.batch = batch
-        self.synthetic = synthetic
-        self.validation = validation
-        self.hash_dim = hash_dim
-        self.label_rule = check_label_rule(label_rule)
+    leak: Literal["none", "sign", "prune", "gauss"] = "none"
+    """What the client's defense is taken to be: ``none``, ``sign``, ``prune`` or ``gauss``."""
+    keep_: Portion = 0.01
+    """Share of the entries that pruning leaves."""
+    scope: Literal["tensor", "all"] = "all"
+    """Whether that is of every ``tensor`` or of ``all`` tensors together (the paper)."""
+    std: NonNegative = 0.1
+    """Standard deviation of the Gaussian noise."""
+    hidden: Count = 3000
+    """Units of both hidden layers."""
+    epochs: Count = 200
+    """Passes over the training images."""
+    lr: Positive = 1e-4
+    """Adam's learning rate."""
+    decay_at: Share = 0.75
+    """Share of the passes after which it falls to a tenth."""
+    batch: Count = 256
+    """Gradients of one training step."""
+    synthetic: bool = True
+    """Whether as many images again are drawn in the space of the cosine transform."""
+    validation: Share = 0.1
+    """Share of the public images by which the best epoch is chosen."""
+    hash_dim: Count | None = None
+    """Buckets that a gradient's entries are added up in; None leaves it as it is."""
+    label_rule: LabelRule = "bias_corrected"
+    """How labels are read off where they are not granted."""
 
     def networks(self, view: GradientsView, knowledge: Knowledge) -> nn.ModuleDict:
         """Return what reads a gradient and the perceptron behind it."""
@@ -180,7 +158,6 @@ class LearningToInvert(Attack[GradientsView, InstanceGoal]):
     ) -> Reconstruction:
         """Return what the perceptron makes of every message."""
         labels = message_labels(view, knowledge, self.label_rule)
-        assert labels is not None
         reader, inverter = networks["reader"], networks["inverter"]
         assert isinstance(reader, Reader)
         sent = torch.stack([torch.cat([value.flatten() for value in one.values()]) for one in view.messages])
@@ -224,7 +201,7 @@ class LearningToInvert(Attack[GradientsView, InstanceGoal]):
             return rows.sign()
         if self.leak == "prune":
             sizes = [value.numel() for value in view.messages[0].values()] if self.scope == "tensor" else rows.shape[1]
-            return torch.cat([largest(part, self.keep_share) for part in rows.split(sizes, dim=1)], 1)
+            return torch.cat([largest(part, self.keep_) for part in rows.split(sizes, dim=1)], 1)
         return rows
 
     def _check(self, view: GradientsView) -> None:

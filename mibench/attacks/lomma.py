@@ -19,6 +19,7 @@ networks of three widths instead of EfficientNet-B0 to B2, trained with the auth
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
@@ -26,42 +27,26 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mibench.access import WhiteBoxView
-from mibench.attacks.base import Attack, ClassSearch
-from mibench.card import AttackCard
+from mibench.attacks.base import Attack, AttackCard, ClassGoal, ClassSearch, Knowledge, Reconstruction
 from mibench.errors import UserError
-from mibench.knowledge import Knowledge
+from mibench.nn.adversarial import step_along
 from mibench.nn.student import Student
-from mibench.optim.identity import cross_entropy, logit
+from mibench.optim.identity import identity_loss
 from mibench.options import Count, CountOrNone, NonNegative, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
 
 #: Channels of the students' first layers; more students repeat them with other weights.
 WIDTHS = (16, 24, 32)
 
 
+@dataclass(kw_only=True, eq=False)
 class Lomma(Attack[WhiteBoxView, ClassGoal]):
-    """Another attack under logit maximisation, feature regularisation and distilled students.
-
-    Args:
-        base: The attack that is wrapped; choose it with ``attack@attack.base=NAME``.
-        loss: ``logit``, or ``cross_entropy`` to leave the base's loss and add the students only.
-        students: Number of distilled students (M); 0 leaves the target alone.
-        epochs: Their epochs over the public images.
-        batch_size: Images per step of theirs.
-        lr: Their learning rate (SGD with momentum 0.9, halved every ``epochs``).
-        temperature: Of the distillation (tau).
-        regularisation: Weight of the feature term (lambda); it belongs to ``loss=logit``.
-        reference: ``mean``, as in the authors' code, or ``sample``, as in the paper.
-        images: Most public images of which the reference is taken.
-    """
+    """Another attack under logit maximisation, feature regularisation and distilled students."""
 
     card = AttackCard(
         name="lomma",
         title="LOMMA",
         modalities=("image",),
         year=2023,
-        bib="lomma",
         code="https://github.com/sutd-visual-computing-group/Re-thinking_MI",
         fidelity="official",
         family="generative",
@@ -70,35 +55,35 @@ class Lomma(Attack[WhiteBoxView, ClassGoal]):
         needs=("public",),
     )
 
-    def __init__(
-        self,
-        *,
-        base: Attack[Any, Any],
-        loss: Literal["logit", "cross_entropy"] = "logit",
-        students: CountOrNone = 3,
-        epochs: Count = 20,
-        batch_size: Count = 64,
-        lr: Positive = 0.01,
-        temperature: Positive = 1.0,
-        regularisation: NonNegative = 1.0,
-        reference: Literal["mean", "sample"] = "mean",
-        images: Count = 5000,
-    ) -> None:
-        if not isinstance(base, ClassSearch):
+    base: Attack[Any, Any]
+    """The attack that is wrapped; choose it with ``attack@attack.base=NAME``."""
+    loss: Literal["logit", "cross_entropy"] = "logit"
+    """``logit``, or ``cross_entropy`` to leave the base's loss and add the students only."""
+    students: CountOrNone = 3
+    """Number of distilled students (M); 0 leaves the target alone."""
+    epochs: Count = 20
+    """Passes of a student over the public images."""
+    batch_size: Count = 64
+    """Images per step of a student."""
+    lr: Positive = 0.01
+    """Learning rate of the students (SGD with momentum 0.9, halved every 20 epochs)."""
+    temperature: Positive = 1.0
+    """Temperature of the distillation (tau)."""
+    regularisation: NonNegative = 1.0
+    """Weight of the feature term (lambda); it belongs to ``loss=logit``."""
+    reference: Literal["mean", "sample"] = "mean"
+    """``mean``, as in the authors' code, or ``sample``, as in the paper."""
+    images: Count = 5000
+    """Most public images of which the reference is taken."""
+
+    def __post_init__(self) -> None:
+        """Refuse to wrap an attack without an identity loss."""
+        super().__post_init__()
+        if not isinstance(self.base, ClassSearch):
             raise UserError(
-                f"attack=lomma puts another identity loss into the attack it wraps, and '{base.card.name}' has none "
-                "that could be replaced; set attack@attack.base=gmi."
+                f"attack=lomma puts another identity loss into the attack it wraps, and '{self.base.card.name}' has "
+                "none that could be replaced; set attack@attack.base=gmi."
             )
-        self.base = base
-        self.loss = {"logit": logit, "cross_entropy": cross_entropy}[loss]
-        self.students = students
-        self.epochs = epochs
-        self.batch_size = batch_size
-        self.lr = lr
-        self.temperature = temperature
-        self.regularisation = regularisation if loss == "logit" else 0.0
-        self.reference = reference
-        self.images = images
 
     def networks(self, view: WhiteBoxView, knowledge: Knowledge) -> nn.ModuleDict:
         """Return the untrained students, the reference of the features, and the base's own models."""
@@ -129,18 +114,14 @@ class Lomma(Attack[WhiteBoxView, ClassGoal]):
     def distil(self, student: nn.Module, public: Tensor, answers: Tensor) -> None:
         """Train a student in place to give the target's logits' soft labels on public images."""
         draws = self.draws(public.device, "distillation")
-        parameters = list(student.parameters())
-        sgd = torch.optim.SGD(parameters, lr=self.lr, momentum=0.9, weight_decay=1e-4)
+        sgd = torch.optim.SGD(student.parameters(), lr=self.lr, momentum=0.9, weight_decay=1e-4)
         decay = torch.optim.lr_scheduler.StepLR(sgd, 20, 0.5)
         wanted = (answers / self.temperature).softmax(1)
         student.train()
         for _ in self.steps(self.epochs, "student"):
             for rows in torch.randperm(len(public), generator=draws, device=public.device).split(self.batch_size):
                 said = (student(public[rows]) / self.temperature).log_softmax(1)
-                loss = functional.kl_div(said, wanted[rows], reduction="batchmean")
-                for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-                    parameter.grad = gradient
-                sgd.step()
+                step_along(sgd, functional.kl_div(said, wanted[rows], reduction="batchmean"), student)
             decay.step()
 
     def identify(self, networks: nn.ModuleDict, view: WhiteBoxView, images: Tensor, labels: Tensor) -> Tensor:
@@ -148,9 +129,10 @@ class Lomma(Attack[WhiteBoxView, ClassGoal]):
         students, reference, _ = parts(networks)
         logits, hidden = view.logits_and_features(images)
         said = [logits, *(student(images) for student in students)]
-        identity = torch.stack([self.loss(one, labels) for one in said]).mean(0)
+        identity = torch.stack([identity_loss(self.loss)(one, labels) for one in said]).mean(0)
+        weight = self.regularisation if self.loss == "logit" else 0.0
         goal = reference.mean if self.reference == "mean" else self._drawn(reference, len(hidden))
-        return identity + self.regularisation * (hidden - goal).square().mean(1)
+        return identity + weight * (hidden - goal).square().mean(1)
 
     def _drawn(self, reference: Reference, n: int) -> Tensor:
         """Return one draw of the reference per image, the same at every step."""
@@ -164,6 +146,7 @@ class Lomma(Attack[WhiteBoxView, ClassGoal]):
         """Return what the base returns under the new loss."""
         self.lead(self.base)
         networks.requires_grad_(False)
+        assert isinstance(self.base, ClassSearch)
         self.base.replaced = lambda seen, images, labels: self.identify(networks, seen, images, labels)
         return self.base.reconstruct(view, knowledge, goal, parts(networks)[2])
 

@@ -31,77 +31,52 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from mibench.access import WhiteBoxView
-from mibench.attacks.base import Attack
-from mibench.card import AttackCard
-from mibench.errors import UserError
-from mibench.knowledge import Knowledge
+from mibench.attacks.base import Attack, AttackCard, ClassGoal, Knowledge, Reconstruction
+from mibench.nn.adversarial import step_along
 from mibench.optim.denoising import nl_means, sharpen
 from mibench.optim.selection import take_best
-from mibench.options import Count, NonNegative, Positive, Share
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
+from mibench.options import Count, Fraction, NonNegative, Positive, Share
 
 #: Public images per training step of the autoencoder, and Adam's learning rate.
 BATCH, LR = 64, 3e-3
 
-COSTS = ("one_minus_p", "neg_log_p")
 
-
+@dataclass(kw_only=True, eq=False)
 class MiFace(Attack[WhiteBoxView, ClassGoal]):
-    """Gradient descent on the target's confidence, in pixel space.
-
-    Args:
-        iterations: The most descent steps (the paper's alpha).
-        patience: Steps without progress after which a sample stops (beta).
-        confidence: Probability of its class at which a sample stops (gamma).
-        lr: Step size (lambda).
-        cost: ``one_minus_p`` or ``neg_log_p``.
-        start: Pixels start uniformly in ``[0, start]``; 0 is the paper's black image.
-    """
+    """Gradient descent on the target's confidence, in pixel space."""
 
     card = AttackCard(
         name="mi_face",
         title="MI-Face",
         modalities=("image",),
         year=2015,
-        bib="mi_face",
         fidelity="paper",
         family="output matching",
         task="class",
         access=("white_box",),
     )
 
-    def __init__(
-        self,
-        *,
-        iterations: int = 5000,
-        patience: int = 100,
-        confidence: Positive = 0.99,
-        lr: Positive = 0.1,
-        cost: str = "one_minus_p",
-        start: float = 0.1,
-    ) -> None:
-        if cost not in COSTS:
-            raise UserError(f"Expected attack.cost to be {' or '.join(COSTS)}, but got '{cost}'.")
-        if not 0 <= start <= 1:
-            raise UserError(f"Expected attack.start to lie between 0 and 1, but got {start}.")
-        if iterations < 1 or patience < 1:
-            raise UserError(
-                f"Expected attack.iterations and attack.patience to be at least 1, but got {iterations} and {patience}."
-            )
-        self.iterations = iterations
-        self.patience = patience
-        self.confidence = confidence
-        self.lr = lr
-        self.cost = cost
-        self.start = start
+    iterations: Count = 5000
+    """The most descent steps (the paper's alpha)."""
+    patience: Count = 100
+    """Steps without progress after which a sample stops (beta)."""
+    confidence: Positive = 0.99
+    """Probability of its class at which a sample stops (gamma)."""
+    lr: Positive = 0.1
+    """Step size (lambda)."""
+    cost: Literal["one_minus_p", "neg_log_p"] = "one_minus_p"
+    """``one_minus_p`` or ``neg_log_p``."""
+    start: Fraction = 0.1
+    """Pixels start uniformly in ``[0, start]``; 0 is the paper's black image."""
 
     def reconstruct(
         self, view: WhiteBoxView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict
@@ -143,30 +118,15 @@ class MiFace(Attack[WhiteBoxView, ClassGoal]):
         return x.clamp(0, 1)
 
 
+@dataclass(kw_only=True, eq=False)
 class MiFaceDenoise(MiFace):
-    """The same descent among the codes of a denoising autoencoder, whose images are denoised and sharpened at times.
-
-    Args:
-        iterations: The most descent steps (the paper's alpha).
-        patience: Steps without progress after which a sample stops (beta).
-        confidence: Probability of its class at which a sample stops (gamma).
-        lr: Step size (lambda).
-        cost: ``one_minus_p`` or ``neg_log_p``.
-        start: Codes start uniformly in ``[0, start]``; 0 is the paper's.
-        every: Steps from one denoising to the next.
-        strength: Width of the non-local means.
-        amount: How much is sharpened.
-        hidden: Units of the autoencoder's layers, from the image inwards; the last are the code.
-        training_steps: Adam steps of the autoencoder.
-        corruption: Share of the pixels that are blackened while it learns to restore them.
-    """
+    """The same descent among the codes of a denoising autoencoder, whose images are denoised and sharpened at times."""
 
     card = AttackCard(
         name="mi_face",
         title="MI-Face with a denoising autoencoder",
         modalities=("image",),
         year=2015,
-        bib="mi_face",
         fidelity="reconstruction",
         family="output matching",
         task="class",
@@ -174,29 +134,20 @@ class MiFaceDenoise(MiFace):
         needs=("public",),
     )
 
-    def __init__(
-        self,
-        *,
-        iterations: int = 5000,
-        patience: int = 100,
-        confidence: Positive = 0.99,
-        lr: Positive = 0.1,
-        cost: str = "one_minus_p",
-        start: float = 1.0,
-        every: Count = 10,
-        strength: Positive = 0.1,
-        amount: NonNegative = 0.5,
-        hidden: Sequence[Count] = (1000, 300),
-        training_steps: Count = 10_000,
-        corruption: Share = 0.3,
-    ) -> None:
-        super().__init__(iterations=iterations, patience=patience, confidence=confidence, lr=lr, cost=cost, start=start)
-        self.every = every
-        self.strength = strength
-        self.amount = amount
-        self.hidden = list(hidden)
-        self.training_steps = training_steps
-        self.corruption = corruption
+    start: Fraction = 1.0
+    """Codes start uniformly in ``[0, start]``; 0 is the paper's."""
+    every: Count = 10
+    """Steps from one denoising to the next."""
+    strength: Positive = 0.1
+    """Width of the non-local means."""
+    amount: NonNegative = 0.5
+    """How much is sharpened."""
+    hidden: Sequence[Count] = (1000, 300)
+    """Units of the autoencoder's layers, from the image inwards; the last are the code."""
+    training_steps: Count = 10_000
+    """Adam steps of the autoencoder."""
+    corruption: Share = 0.3
+    """Share of the pixels that are blackened while it learns to restore them."""
 
     def networks(self, view: WhiteBoxView, knowledge: Knowledge) -> nn.ModuleDict:
         """Return the autoencoder: layers of sigmoid units, from the pixels to the code and back."""
@@ -214,16 +165,12 @@ class MiFaceDenoise(MiFace):
     def prepare(self, networks: nn.ModuleDict, view: WhiteBoxView, knowledge: Knowledge) -> None:
         """Train the autoencoder to restore public images."""
         public, draws = knowledge.public.x, self.draws(view.device, "autoencoder")
-        parameters = list(networks.parameters())
-        adam = torch.optim.Adam(parameters, lr=LR)
+        adam = torch.optim.Adam(networks.parameters(), lr=LR)
         for _ in self.steps(self.training_steps, "autoencoder"):
             clean = public[torch.randint(len(public), (BATCH,), generator=draws, device=view.device)]
             kept = torch.rand(clean.shape, generator=draws, device=view.device) >= self.corruption
             restored = self.images(networks["encoder"](clean * kept), networks)
-            loss = nn.functional.binary_cross_entropy(restored, clean)
-            for parameter, gradient in zip(parameters, torch.autograd.grad(loss, parameters), strict=True):
-                parameter.grad = gradient
-            adam.step()
+            step_along(adam, nn.functional.binary_cross_entropy(restored, clean), networks)
 
     def shape(self, view: WhiteBoxView) -> tuple[int, ...]:
         """Return the shape of a code."""

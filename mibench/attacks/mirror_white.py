@@ -21,45 +21,32 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 from mibench.access import WhiteBoxView
-from mibench.attacks.base import ClassSearch
-from mibench.card import AttackCard
-from mibench.errors import UserError
-from mibench.knowledge import Knowledge
+from mibench.attacks.base import AttackCard, ClassGoal, Knowledge, Reconstruction
+from mibench.attacks.families.style_start import StyleStart
 from mibench.model import StylePrior
 from mibench.optim.augmentation import Views
 from mibench.optim.constraints import box
 from mibench.optim.selection import take_best
-from mibench.optim.style_search import best_styles, painted, random_styles, style_descent
-from mibench.options import Count, CountOrNone, NonNegative, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
+from mibench.optim.style_search import best_styles, painted, style_descent
+from mibench.options import Count, NonNegative, Positive
 
 
-class MirrorWhite(ClassSearch):
-    """Search of styles under cross-entropy, inside the box of usual styles.
-
-    Args:
-        latents: Size of the random pool, at least the budget's samples.
-        psi: Truncation of the pool.
-        cutoff: Number of first layers that are truncated.
-        deviations: Half-width of the box in standard deviations of P space (the paper's c).
-        iterations: Descent steps.
-        lr: Adam's largest step size.
-        identity_weight: Weight of the cross-entropy.
-    """
+@dataclass(kw_only=True, eq=False)
+class MirrorWhite(StyleStart):
+    """Search of styles under cross-entropy, inside the box of usual styles."""
 
     card = AttackCard(
         name="mirror_white",
         title="MIRROR (gradients)",
         modalities=("image",),
         year=2022,
-        bib="mirror_white",
         code="https://github.com/njuaplusplus/mirror",
         fidelity="official",
         family="generative",
@@ -69,37 +56,27 @@ class MirrorWhite(ClassSearch):
         space="style",
     )
 
-    def __init__(
-        self,
-        *,
-        latents: Count = 100_000,
-        psi: NonNegative = 0.7,
-        cutoff: CountOrNone = 8,
-        deviations: NonNegative = 1.0,
-        iterations: Count = 20_000,
-        lr: Positive = 0.25,
-        identity_weight: Positive = 10.0,
-    ) -> None:
-        self.latents = latents
-        self.psi = psi
-        self.cutoff = cutoff
-        self.deviations = deviations
-        self.iterations = iterations
-        self.lr = lr
-        self.identity_weight = identity_weight
+    latents: Count = 100_000
+    """Size of the random pool, at least the budget's samples."""
+    psi: NonNegative = 0.7
+    """Truncation of the pool."""
+    deviations: NonNegative = 1.0
+    """Half-width of the box in standard deviations of P space (the paper's c)."""
+    iterations: Count = 20_000
+    """Descent steps."""
+    lr: Positive = 0.25
+    """Adam's largest step size."""
+    identity_weight: Positive = 10.0
+    """Weight of the cross-entropy."""
 
     def reconstruct(
         self, view: WhiteBoxView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
         """Return ``goal.samples`` images per class."""
-        if self.latents < goal.samples:
-            raise UserError(
-                f"Expected attack.latents to be at least budget.samples={goal.samples}, but got {self.latents}."
-            )
         prior = knowledge.prior
         assert isinstance(prior, StylePrior)
         labels = goal.labels.to(view.device)
-        pool = random_styles(prior, self.latents, self.psi, self.cutoff, self.draws(view.device, "latents"))
+        pool = self.pool(view, prior, goal)
         low, high = usual_styles(pool, self.deviations)
         w = box(best_styles(view, prior, pool, goal.targets.to(view.device), goal.samples), low, high)
         best, loss = w.clone(), torch.full((len(w),), torch.inf, device=w.device)

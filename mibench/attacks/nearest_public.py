@@ -9,27 +9,21 @@ data did not hold already. There is no paper.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from mibench.access import ScoresView
-from mibench.attacks.base import Attack
-from mibench.card import AttackCard
-from mibench.knowledge import Knowledge
+from mibench.attacks.base import Attack, AttackCard, ClassGoal, Knowledge, Reconstruction
 from mibench.optim.selection import best_candidates
 from mibench.options import Count
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
 
 
+@dataclass(kw_only=True, eq=False)
 class NearestPublic(Attack[ScoresView, ClassGoal]):
-    """The public images that the victim scores highest for each class, none twice for one class.
-
-    Args:
-        batch_size: Images per query.
-    """
+    """The public images that the victim scores highest for each class, none twice for one class."""
 
     card = AttackCard(
         name="nearest_public",
@@ -42,8 +36,8 @@ class NearestPublic(Attack[ScoresView, ClassGoal]):
         needs=("public",),
     )
 
-    def __init__(self, *, batch_size: Count = 256) -> None:
-        self.batch_size = batch_size
+    batch_size: Count = 256
+    """Images per query."""
 
     def reconstruct(
         self, view: ScoresView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict

@@ -22,6 +22,7 @@ place of instance norm among the 1x1 convolutions, and weights that start from N
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -29,15 +30,11 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from mibench.access import WhiteBoxView
-from mibench.attacks.base import ClassSearch
-from mibench.card import AttackCard
+from mibench.attacks.base import AttackCard, ClassGoal, ClassSearch, Knowledge, Reconstruction
 from mibench.errors import UserError
-from mibench.knowledge import Knowledge
 from mibench.nn.adversarial import fitted, random_images, step_along
 from mibench.optim.augmentation import Views
-from mibench.options import Count, CountOrNone, Decay, NonNegative, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
+from mibench.options import Count, CountOrNone, Decay, NonNegative, Portion, Positive
 
 
 class PatchGenerator(nn.Module):
@@ -95,32 +92,15 @@ class PatchDiscriminator(nn.Module):
         return logits.mean((1, 2, 3))
 
 
+@dataclass(kw_only=True, eq=False)
 class PatchMi(ClassSearch):
-    """One generator per class, trained against a patch discriminator and the target.
-
-    Args:
-        iterations: Steps of each class's two networks.
-        patch: Side of a patch.
-        stride: Pixels between patches.
-        padding: Pixels added on each side of the image.
-        smoothing: What a public image's label lacks of 1.
-        identity_weight: Weight of the target's cross-entropy.
-        views: Random views of which the target is asked beside the plain image.
-        rotation: Most degrees that a view is turned.
-        crop: Least share of the area that a view keeps.
-        batch_size: Images per step.
-        lr: Adam's learning rate for both networks.
-        latent_dim: Dimension of z.
-        generator_width: Channels of the generator next to the image.
-        discriminator_width: Channels of the discriminator.
-    """
+    """One generator per class, trained against a patch discriminator and the target."""
 
     card = AttackCard(
         name="patchmi",
         title="Patch-MI",
         modalities=("image",),
         year=2023,
-        bib="patchmi",
         code="https://github.com/jonggyujang0123/Patch-Attack",
         fidelity="reconstruction",
         family="generative",
@@ -129,39 +109,34 @@ class PatchMi(ClassSearch):
         needs=("public",),
     )
 
-    def __init__(
-        self,
-        *,
-        iterations: Count = 28_125,
-        patch: Count = 6,
-        stride: Count = 2,
-        padding: CountOrNone = 2,
-        smoothing: Decay = 0.6,
-        identity_weight: NonNegative = 30.0,
-        views: CountOrNone = 1,
-        rotation: NonNegative = 20.0,
-        crop: Positive = 0.85,
-        batch_size: Count = 64,
-        lr: Positive = 1e-3,
-        latent_dim: Count = 100,
-        generator_width: Count = 64,
-        discriminator_width: Count = 256,
-    ) -> None:
-        if crop > 1:
-            raise UserError(f"Expected attack.crop to be at most 1, but got {crop}.")
-        self.iterations = iterations
-        self.patch = patch
-        self.stride = stride
-        self.padding = padding
-        self.smoothing = smoothing
-        self.identity_weight = identity_weight
-        self.views = views
-        self.view_of = Views(scale=(crop, 1.0), rotation=rotation)
-        self.batch_size = batch_size
-        self.lr = lr
-        self.latent_dim = latent_dim
-        self.generator_width = generator_width
-        self.discriminator_width = discriminator_width
+    iterations: Count = 28_125
+    """Steps of each class's two networks."""
+    patch: Count = 6
+    """Side of a patch."""
+    stride: Count = 2
+    """Pixels between patches."""
+    padding: CountOrNone = 2
+    """Pixels added on each side of the image."""
+    smoothing: Decay = 0.6
+    """What a public image's label lacks of 1."""
+    identity_weight: NonNegative = 30.0
+    """Weight of the target's cross-entropy."""
+    views: CountOrNone = 1
+    """Random views of which the target is asked beside the plain image."""
+    rotation: NonNegative = 20.0
+    """Most degrees that a view is turned."""
+    crop: Portion = 0.85
+    """Least share of the area that a view keeps."""
+    batch_size: Count = 64
+    """Images per step."""
+    lr: Positive = 1e-3
+    """Adam's learning rate for both networks."""
+    latent_dim: Count = 100
+    """Dimension of z."""
+    generator_width: Count = 64
+    """Channels of the generator next to the image."""
+    discriminator_width: Count = 256
+    """Channels of the discriminator."""
 
     def reconstruct(
         self, view: WhiteBoxView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict
@@ -178,7 +153,8 @@ class PatchMi(ClassSearch):
 
     def identity_of(self, view: WhiteBoxView, images: Tensor, label: int, draws: torch.Generator) -> Tensor:
         """Return the identity loss of the plain images and their random views, a scalar."""
-        seen = torch.cat([images, *(self.view_of(images, draws) for _ in range(self.views))])
+        view_of = Views(scale=(self.crop, 1.0), rotation=self.rotation)
+        seen = torch.cat([images, *(view_of(images, draws) for _ in range(self.views))])
         return self.identify(view, seen, torch.full((len(seen),), label, device=seen.device)).mean()
 
     @torch.no_grad()

@@ -16,41 +16,30 @@ Deviation: views are mirrored only where the dataset says that a mirrored image 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from mibench.access import WhiteBoxView
-from mibench.attacks.base import ClassSearch
-from mibench.card import AttackCard
-from mibench.knowledge import Knowledge
+from mibench.attacks.base import AttackCard, ClassGoal, ClassSearch, Knowledge, Reconstruction
 from mibench.model import ClassPrior
 from mibench.optim.augmentation import gentle
 from mibench.optim.descent import adam_descent
 from mibench.optim.identity import IdentityLoss
 from mibench.options import Count, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
 
 
+@dataclass(kw_only=True, eq=False)
 class PlgMi(ClassSearch):
-    """Latent search in a class-conditional generator, under the margin of two random views.
-
-    Args:
-        iterations: Adam's steps.
-        lr: Step size.
-        identity: The loss on the target's logits; the paper compares max_margin, cross_entropy and poincare.
-        flip: Whether half of the views are mirrored; None mirrors where the dataset says that a mirrored image shows
-            the same class.
-    """
+    """Latent search in a class-conditional generator, under the margin of two random views."""
 
     card = AttackCard(
         name="plgmi",
         title="PLG-MI",
         modalities=("image",),
         year=2023,
-        bib="plgmi",
         code="https://github.com/LetheSec/PLG-MI-Attack",
         fidelity="official",
         family="generative",
@@ -60,18 +49,14 @@ class PlgMi(ClassSearch):
         space="class",
     )
 
-    def __init__(
-        self,
-        *,
-        iterations: Count = 600,
-        lr: Positive = 0.1,
-        identity: IdentityLoss = "max_margin",
-        flip: bool | None = None,
-    ) -> None:
-        self.iterations = iterations
-        self.lr = lr
-        self.identity = identity
-        self.flip = flip
+    iterations: Count = 600
+    """Descent steps."""
+    lr: Positive = 0.1
+    """Adam's step size."""
+    identity: IdentityLoss = "max_margin"
+    """The loss on the target's logits; the paper compares max_margin, cross_entropy and poincare."""
+    flip: bool | None = None
+    """Whether half of the views are mirrored; null: where a mirrored image shows the same class."""
 
     def reconstruct(
         self, view: WhiteBoxView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict

@@ -36,16 +36,12 @@ import torch
 from torch import Tensor, nn
 
 from mibench.access import GradientsView
-from mibench.attacks.base import Attack
-from mibench.card import AttackCard
+from mibench.attacks.base import Attack, AttackCard, InstanceGoal, Knowledge, Reconstruction
 from mibench.errors import IncompatibleCellError
-from mibench.knowledge import Knowledge
 from mibench.model import Classifier, Normalise
 from mibench.optim.gradient_distance import squared
-from mibench.optim.gradient_matching import Pixels
+from mibench.optim.input_space import Pixels
 from mibench.options import Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.instance import InstanceGoal
 
 log = logging.getLogger("mibench")
 
@@ -56,19 +52,15 @@ NORMS = torch.logspace(-6, 6, 4801, dtype=torch.float64)
 EDGE = 1e-9
 
 
+@dataclass(kw_only=True, eq=False)
 class Rgap(Attack[GradientsView, InstanceGoal]):
-    """Recursive inversion of a chain of convolutions and linear layers.
-
-    Args:
-        rcond: Singular values below this share of the largest count as zero in least squares.
-    """
+    """Recursive inversion of a chain of convolutions and linear layers."""
 
     card = AttackCard(
         name="rgap",
         title="R-GAP",
         modalities=("image",),
         year=2021,
-        bib="rgap",
         code="https://github.com/JunyiZhu-AI/R-GAP",
         fidelity="official",
         family="recursive",
@@ -78,8 +70,8 @@ class Rgap(Attack[GradientsView, InstanceGoal]):
         largest_batch=1,
     )
 
-    def __init__(self, *, rcond: Positive = 1e-6) -> None:
-        self.rcond = rcond
+    rcond: Positive = 1e-6
+    """Singular values below this share of the largest count as zero in least squares."""
 
     def reconstruct(
         self, view: GradientsView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict

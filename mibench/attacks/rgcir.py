@@ -18,41 +18,26 @@ layers together instead), all weights, the optimiser and its schedule. Tensors t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
-from mibench.attacks.inverting_gradients import InvertingGradients
-from mibench.card import AttackCard
+from mibench.attacks.base import AttackCard
+from mibench.attacks.families.signed_search import SignedSearch
 from mibench.optim.gradient_distance import DistanceName
-from mibench.optim.gradient_matching import Pixels
-from mibench.options import Count, NonNegative, Positive, Share
+from mibench.optim.input_space import Pixels
+from mibench.options import Count, NonNegative
 
 
-class Rgcir(InvertingGradients):
-    """Cosine distance layer by layer, with a soft box and total variation.
-
-    Args:
-        iterations: Steps.
-        lr: Step size, in the model's own input space.
-        signed: Whether Adam sees the gradient's sign.
-        decay_at: Shares of the steps after which the step size is divided by ten.
-        tv: Weight of the total variation.
-        in_range: Weight of the input regularisation.
-        l2: Weight, within it, of the inputs' mean square.
-        distance: ``layer_cosine``, ``cosine`` or ``squared``.
-        label_rule: How labels are read off where they are not granted.
-        restarts: Starts per message.
-        halve_at: Shares of the steps after which the worse half of a message's starts is dropped.
-        tolerance: Distance below which a message is done.
-    """
+@dataclass(kw_only=True, eq=False)
+class Rgcir(SignedSearch):
+    """Cosine distance layer by layer, with a soft box and total variation."""
 
     card = AttackCard(
         name="rgcir",
         title="RGCIR",
         modalities=("image",),
         year=2022,
-        bib="rgcir",
         fidelity="reconstruction",
         family="gradient matching",
         task="instance",
@@ -60,37 +45,18 @@ class Rgcir(InvertingGradients):
         uses=("labels", "local_training", "defense_loss"),
     )
 
-    def __init__(
-        self,
-        *,
-        iterations: Count = 5000,
-        lr: Positive = 0.1,
-        signed: bool = True,
-        decay_at: Sequence[Share] = (3 / 8, 5 / 8, 7 / 8),
-        tv: NonNegative = 0.01,
-        in_range: NonNegative = 1e-3,
-        l2: NonNegative = 1e-6,
-        distance: DistanceName = "layer_cosine",
-        label_rule: str = "bias_corrected",
-        restarts: Count = 2,
-        halve_at: Sequence[Share] = (),
-        tolerance: NonNegative = 1e-7,
-    ) -> None:
-        super().__init__(
-            iterations=iterations,
-            lr=lr,
-            signed=signed,
-            boxed=False,
-            decay_at=decay_at,
-            tv=tv,
-            distance=distance,
-            label_rule=label_rule,
-            restarts=restarts,
-            halve_at=halve_at,
-            tolerance=tolerance,
-        )
-        self.in_range = in_range
-        self.l2 = l2
+    iterations: Count = 5000
+    """Steps."""
+    tv: NonNegative = 0.01
+    """Weight of the total variation."""
+    in_range: NonNegative = 1e-3
+    """Weight of the input regularisation."""
+    l2: NonNegative = 1e-6
+    """Weight, within it, of the inputs' mean square."""
+    distance: DistanceName = "layer_cosine"
+    """``layer_cosine``, ``cosine`` or ``squared``."""
+    restarts: Count = 2
+    """Starts per message."""
 
     def penalty(self, u: Tensor, pixels: Pixels) -> Tensor:
         """Return the weighted priors of every problem, shape ``(n,)``, for inputs ``(n, batch, C, H, W)``."""

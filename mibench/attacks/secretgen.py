@@ -27,46 +27,31 @@ tries the lowest loss met on the way, we compare the last ones.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
 from mibench.access import ScoresView, WhiteBoxView
-from mibench.attacks.base import Attack
-from mibench.card import AttackCard
+from mibench.attacks.base import AttackCard, CompletionGoal, Knowledge, Reconstruction
+from mibench.attacks.families.latent_descent import BoxedDescent, surest
 from mibench.errors import UserError
-from mibench.knowledge import Knowledge
 from mibench.model import InpaintingPrior
 from mibench.optim.identity import cross_entropy
-from mibench.optim.momentum import nesterov_descent
 from mibench.optim.selection import best_of_each
-from mibench.options import Count, CountOrNone, Decay, NonNegative, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.completion import CompletionGoal
+from mibench.options import Count, CountOrNone, NonNegative, Positive
 
 
-class SecretGen(Attack[WhiteBoxView | ScoresView, CompletionGoal]):
-    """Completion towards the label that the target gives to many completions.
-
-    Args:
-        candidates: Latents whose completions the target is asked of.
-        grid: Cells per side of the raster of which one is cut out; 0 shows the plain completion alone.
-        tries: Latents that are refined, where the target's weights are there; at most ``candidates``.
-        iterations: Refinement steps.
-        lr: Step size.
-        momentum: Nesterov momentum.
-        clip: Half-width of the latent box.
-        identity_weight: Weight of the label's negative log-likelihood (lambda).
-        batch: Number of images whose mean loss the authors step along; an image's gradient is divided by it.
-    """
+@dataclass(kw_only=True, eq=False)
+class SecretGen(BoxedDescent[WhiteBoxView | ScoresView, CompletionGoal]):
+    """Completion towards the label that the target gives to many completions."""
 
     card = AttackCard(
         name="secretgen",
         title="SecretGen",
         modalities=("image",),
         year=2022,
-        bib="secretgen",
         code="https://github.com/AI-secure/SecretGen",
         fidelity="official",
         family="generative",
@@ -76,30 +61,26 @@ class SecretGen(Attack[WhiteBoxView | ScoresView, CompletionGoal]):
         space="inpainting",
     )
 
-    def __init__(
-        self,
-        *,
-        candidates: Count = 200,
-        grid: CountOrNone = 4,
-        tries: Count = 1,
-        iterations: Count = 1500,
-        lr: Positive = 0.01,
-        momentum: Decay = 0.9,
-        clip: Positive = 1.0,
-        identity_weight: NonNegative = 100.0,
-        batch: Count = 64,
-    ) -> None:
-        if tries > candidates:
-            raise UserError(f"Expected attack.tries to be at most attack.candidates={candidates}, but got {tries}.")
-        self.candidates = candidates
-        self.grid = grid
-        self.tries = tries
-        self.iterations = iterations
-        self.lr = lr
-        self.momentum = momentum
-        self.clip = clip
-        self.identity_weight = identity_weight
-        self.batch = batch
+    candidates: Count = 200
+    """Latents whose completions the target is asked of."""
+    grid: CountOrNone = 4
+    """Cells per side of the raster of which one is cut out; 0 shows the plain completion alone."""
+    tries: Count = 1
+    """Latents that are refined, where the target's weights are there; at most ``candidates``."""
+    lr: Positive = 0.01
+    """Step size."""
+    identity_weight: NonNegative = 100.0
+    """Weight of the label's negative log-likelihood (lambda)."""
+    batch: Count = 64
+    """Number of images whose mean loss the authors step along; an image's gradient is divided by it."""
+
+    def __post_init__(self) -> None:
+        """Refuse more tries than there are candidates."""
+        super().__post_init__()
+        if self.tries > self.candidates:
+            raise UserError(
+                f"Expected attack.tries to be at most attack.candidates={self.candidates}, but got {self.tries}."
+            )
 
     def reconstruct(
         self, view: WhiteBoxView | ScoresView, knowledge: Knowledge, goal: CompletionGoal, networks: nn.ModuleDict
@@ -164,21 +145,12 @@ class SecretGen(Attack[WhiteBoxView | ScoresView, CompletionGoal]):
         def loss(z: Tensor) -> Tensor:
             filled = prior.fill(images, goal.hole, z)
             realism = prior.realism(filled, windows)
-            return (
-                -realism
-                if view is None
-                else self.identity_weight * cross_entropy(view.logits(filled), wanted) - realism
-            )
+            if view is None:
+                return -realism
+            return self.identity_weight * cross_entropy(view.logits(filled), wanted) - realism
 
-        return nesterov_descent(
-            z,
-            loss,
-            self.steps(self.iterations, "refinement"),
-            lr=self.lr,
-            momentum=self.momentum,
-            bound=self.clip,
-            batch=self.batch,
-            after=lambda z: self.keep(partial(completed, prior, goal, z[::tries], labels)),
+        return self.descend(
+            z, loss, lambda z: self.keep(partial(completed, prior, goal, z[::tries], labels)), "refinement"
         )
 
     @torch.no_grad()
@@ -189,9 +161,7 @@ class SecretGen(Attack[WhiteBoxView | ScoresView, CompletionGoal]):
         if self.tries == 1:
             return z
         images, wanted = goal.images.repeat_interleave(self.tries, 0), labels.repeat_interleave(self.tries)
-        with view.phase("select"):
-            nll = cross_entropy(view.logits(prior.fill(images, goal.hole, z)), wanted)
-        return z[best_of_each(-nll, len(labels), 1)]
+        return z[surest(view, prior.fill(images, goal.hole, z), wanted, self.tries)]
 
 
 def raster(grid: int, images: Tensor) -> Sequence[Tensor]:

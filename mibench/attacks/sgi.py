@@ -29,61 +29,37 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
 from mibench.access import GradientsView
-from mibench.attacks.base import GradientSearch
-from mibench.card import AttackCard
-from mibench.knowledge import Knowledge
+from mibench.attacks.base import AttackCard, InstanceGoal, Knowledge, Reconstruction
+from mibench.attacks.families.gradient_search import GradientSearch
 from mibench.optim.batch_norm_prior import known_statistics, of_messages
 from mibench.optim.gradient_distance import Gradients, cosine
-from mibench.optim.gradient_matching import Adam, Found, Pixels, Sent
-from mibench.optim.label_recovery import check_label_rule, evolved_counts, steadiest_ranks
+from mibench.optim.input_space import Pixels
+from mibench.optim.label_recovery import LabelRule, evolved_counts, steadiest_ranks
+from mibench.optim.problems import Found, Sent
 from mibench.optim.regularisers import BatchNormStatistics, batch_variation, statistics_mismatch
+from mibench.optim.row_adam import Adam
 from mibench.options import Count, CountOrNone, Decay, NonNegative, Portion, Positive, Share
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.instance import InstanceGoal
 
 #: Factors of the first batch-norm layers' mismatch.
 FIRST_LAYERS = (1.3, 3.0)
 
-#: The label rule that is this method's own.
-EVOLUTION = "evolution"
 
-
+@dataclass(kw_only=True, eq=False)
 class Sgi(GradientSearch):
-    """Evolved label counts, then layers joined step by step, under random masks and a quantised gradient.
-
-    Args:
-        label_rule: ``evolution``, or another rule's name; where labels are granted, none.
-        proxies: Public images whose features are looked at.
-        ranks: Ranks of the sorted features that are compared.
-        population: Count vectors that are bred.
-        generations: Generations of them.
-        iterations: Steps.
-        lr: Step size, in the model's own input space.
-        decay_at: Shares of the steps after which the step size is divided by ten.
-        begin: Share of the parameter tensors that is left out at first.
-        end: Share that is left out to the last.
-        stride: Share that joins at a time.
-        period: Steps after which it does.
-        keep_prob: Share of the entries that a mask keeps.
-        tv: Weight of the total variation.
-        tv_after: Steps after which it counts.
-        bn: Weight of the batch-norm statistics' mismatch.
-        bn_after: Steps after which it counts.
-        boost: First steps in which the quantised gradient is doubled.
-        restarts: Starts per message.
-    """
+    """Evolved label counts, then layers joined step by step, under random masks and a quantised gradient."""
 
     card = AttackCard(
         name="sgi",
         title="Stepwise gradient inversion",
         modalities=("image",),
         year=2024,
-        bib="sgi",
         code="https://github.com/MiLab-HITSZ/2023YeHFGradInv",
         fidelity="official",
         family="gradient matching",
@@ -93,43 +69,48 @@ class Sgi(GradientSearch):
         uses=("labels", "local_training", "buffers"),
     )
 
-    def __init__(
-        self,
-        *,
-        label_rule: str = EVOLUTION,
-        proxies: Count = 40,
-        ranks: Count = 20,
-        population: Count = 20,
-        generations: Count = 200,
-        iterations: Count = 15000,
-        lr: Positive = 0.1,
-        decay_at: Sequence[Share] = (3 / 8, 5 / 8, 7 / 8),
-        begin: Decay = 0.9091,
-        end: Decay = 0.2273,
-        stride: Positive = 0.0909,
-        period: Count = 500,
-        keep_prob: Portion = 0.7,
-        tv: NonNegative = 5e-3,
-        tv_after: CountOrNone = 3000,
-        bn: NonNegative = 1e-4,
-        bn_after: CountOrNone = 5000,
-        boost: CountOrNone = 100,
-        restarts: Count = 1,
-    ) -> None:
-        self.label_rule = label_rule if label_rule == EVOLUTION else check_label_rule(label_rule)
-        self.proxies, self.ranks = proxies, ranks
-        self.population, self.generations = population, generations
-        self.descent = Adam(iterations, lr, decay_at=decay_at)
-        self.begin, self.end, self.stride, self.period = begin, end, stride, period
-        self.keep_prob = keep_prob
-        self.tv, self.tv_after = tv, tv_after
-        self.bn, self.bn_after = bn, bn_after
-        self.boost = boost
-        self.restarts = restarts
+    label_rule: LabelRule | Literal["evolution"] = "evolution"
+    """``evolution``, or another rule's name; where labels are granted, none."""
+    proxies: Count = 40
+    """Public images whose features are looked at."""
+    ranks: Count = 20
+    """Ranks of the sorted features that are compared."""
+    population: Count = 20
+    """Count vectors that are bred."""
+    generations: Count = 200
+    """Generations of them."""
+    iterations: Count = 15000
+    """Steps."""
+    lr: Positive = 0.1
+    """Step size, in the model's own input space."""
+    decay_at: Sequence[Share] = (3 / 8, 5 / 8, 7 / 8)
+    """Shares of the steps after which the step size is divided by ten."""
+    begin: Decay = 0.9091
+    """Share of the parameter tensors that is left out at first."""
+    end: Decay = 0.2273
+    """Share that is left out to the last."""
+    stride: Positive = 0.0909
+    """Share that joins at a time."""
+    period: Count = 500
+    """Steps after which it does."""
+    keep_prob: Portion = 0.7
+    """Share of the entries that a mask keeps."""
+    tv: NonNegative = 5e-3
+    """Weight of the total variation."""
+    tv_after: CountOrNone = 3000
+    """Steps after which it counts."""
+    bn: NonNegative = 1e-4
+    """Weight of the batch-norm statistics' mismatch."""
+    bn_after: CountOrNone = 5000
+    """Steps after which it counts."""
+    boost: CountOrNone = 100
+    """First steps in which the quantised gradient is doubled."""
+    restarts: Count = 1
+    """Starts per message."""
 
-    def labels(self, view: GradientsView, knowledge: Knowledge) -> Tensor | None:
+    def labels(self, view: GradientsView, knowledge: Knowledge) -> Tensor:
         """Return the class ids behind the messages, shape ``(messages, batch)``."""
-        if self.label_rule != EVOLUTION or knowledge.granted("labels"):
+        if self.label_rule != "evolution" or knowledge.granted("labels"):
             return super().labels(view, knowledge)
         cpu, public = torch.device("cpu"), knowledge.public.x
         chosen = torch.randperm(len(public), generator=self.draws(cpu, "proxies"))[: self.proxies]
@@ -160,7 +141,6 @@ class Sgi(GradientSearch):
     ) -> Reconstruction:
         """Return the inputs and labels behind every message."""
         labels, pixels, problems = self.labels(view, knowledge), Pixels.of(view), self.problems(view)
-        assert labels is not None
         sent, found = Sent(view.messages, problems), Found(problems)
         self.keep(lambda: self.answer(view, goal, found, labels, pixels))
         known = known_statistics(view) if self.bn and not view.deltas else []
@@ -168,7 +148,7 @@ class Sgi(GradientSearch):
 
         def steps() -> Iterator[int]:
             nonlocal step, mask
-            for step in self.steps(self.descent.iterations):
+            for step in self.steps(self.iterations):
                 mask = self.mask(step, view.messages[0], draws)
                 yield step
 
@@ -195,7 +175,7 @@ class Sgi(GradientSearch):
         start = self.noise(view, problems, "inputs", view.batch_size, *view.spec.shape)
         statistics = BatchNormStatistics(view.model, unbiased=True)
         with statistics if known else nullcontext():
-            self.descent.minimise(
+            Adam(self.iterations, self.lr, decay_at=self.decay_at).minimise(
                 objective,
                 [start],
                 found,

@@ -23,6 +23,7 @@ private ones.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -30,39 +31,24 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from mibench.access import FeaturesView
-from mibench.attacks.base import Attack
-from mibench.card import AttackCard
-from mibench.knowledge import Knowledge
+from mibench.attacks.base import Attack, AttackCard, InstanceGoal, Knowledge, Reconstruction
 from mibench.nn.adversarial import step_along
 from mibench.nn.feature_decoder import Body, FeatureDecoder, dissimilarity
 from mibench.options import Count, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.instance import InstanceGoal
 
 #: Images per query.
 AT_ONCE = 256
 
 
+@dataclass(kw_only=True, eq=False)
 class SplitDecoder(Attack[FeaturesView, InstanceGoal]):
-    """A decoder trained on what the client sends for public images.
-
-    Args:
-        decoder: ``custom``, ``conv_norm`` or ``res_norm``.
-        blocks: Blocks before the decoder's doublings.
-        channels: Channels of each.
-        epochs: Passes over the public images.
-        lr: Adam's learning rate.
-        batch: Images of one training step.
-        loss: ``mse``, or ``ssim`` for 1 - SSIM.
-        aux_size: Public images that are queried; None for all.
-    """
+    """A decoder trained on what the client sends for public images."""
 
     card = AttackCard(
         name="split_decoder",
         title="Inverse network",
         modalities=("image",),
         year=2019,
-        bib="split_decoder",
         code="https://github.com/zlijingtao/ResSFL",
         fidelity="official",
         family="learned inversion",
@@ -72,26 +58,22 @@ class SplitDecoder(Attack[FeaturesView, InstanceGoal]):
         encoder="query",
     )
 
-    def __init__(
-        self,
-        *,
-        decoder: Body = "res_norm",
-        blocks: Count = 4,
-        channels: Count = 64,
-        epochs: Count = 50,
-        lr: Positive = 1e-3,
-        batch: Count = 32,
-        loss: Literal["mse", "ssim"] = "mse",
-        aux_size: Count | None = None,
-    ) -> None:
-        self.decoder = decoder
-        self.blocks = blocks
-        self.channels = channels
-        self.epochs = epochs
-        self.lr = lr
-        self.batch = batch
-        self.loss = mse_loss if loss == "mse" else dissimilarity
-        self.aux_size = aux_size
+    decoder: Body = "res_norm"
+    """``custom``, ``conv_norm`` or ``res_norm``."""
+    blocks: Count = 4
+    """Blocks before the decoder's doublings."""
+    channels: Count = 64
+    """Channels of a block."""
+    epochs: Count = 50
+    """Passes over the public images."""
+    lr: Positive = 1e-3
+    """Adam's learning rate."""
+    batch: Count = 32
+    """Images of one training step."""
+    loss: Literal["mse", "ssim"] = "mse"
+    """``mse``, or ``ssim`` for 1 - SSIM."""
+    aux_size: Count | None = None
+    """Public images that are queried; null for all."""
 
     def networks(self, view: FeaturesView, knowledge: Knowledge) -> nn.ModuleDict:
         """Return the decoder."""
@@ -111,11 +93,12 @@ class SplitDecoder(Attack[FeaturesView, InstanceGoal]):
         decoder.fit(features)
         parameters = list(decoder.train().parameters())
         adam = torch.optim.Adam(parameters, lr=self.lr)
+        loss = mse_loss if self.loss == "mse" else dissimilarity
         size = min(self.batch, len(images))
         for _ in self.steps(self.epochs, "decoder"):
             order = torch.randperm(len(images), generator=draws, device=view.device)
             for rows in order[: len(order) // size * size].split(size):
-                step_along(adam, self.loss(decoder(features[rows]), images[rows]), decoder)
+                step_along(adam, loss(decoder(features[rows]), images[rows]), decoder)
         decoder.eval().requires_grad_(True)
         for parameter in parameters:
             parameter.grad = None

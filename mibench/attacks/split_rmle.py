@@ -19,46 +19,32 @@ of injective client parts. He et al.'s original code was not read; they tune the
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from mibench.access import FeaturesView
-from mibench.attacks.base import Attack
-from mibench.card import AttackCard
-from mibench.knowledge import Knowledge
+from mibench.attacks.base import Attack, AttackCard, InstanceGoal, Knowledge, Reconstruction
 from mibench.optim.constraints import box
 from mibench.optim.descent import adam_descent
 from mibench.optim.regularisers import total_variation
 from mibench.optim.selection import take_best
 from mibench.options import Count, NonNegative, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.instance import InstanceGoal
 
 #: Deviation of the noise that tells one start from another.
 SPREAD = 0.01
 
 
+@dataclass(kw_only=True, eq=False)
 class SplitRmle(Attack[FeaturesView, InstanceGoal]):
-    """Feature matching by gradient descent on the input.
-
-    Args:
-        iterations: Steps.
-        lr: Adam's step size.
-        eps: Added to the root of Adam's second moment; large steps need a large one.
-        amsgrad: Whether Adam's second moment never falls.
-        tv: Weight of the mean squared total variation.
-        l2: Weight of the mean square of the image.
-        start: Grey value from which the search starts.
-        boxed: Whether images are clamped to [0, 1] after every step, and not only at the end.
-        restarts: Starts per image.
-    """
+    """Feature matching by gradient descent on the input."""
 
     card = AttackCard(
         name="split_rmle",
         title="rMLE",
         modalities=("image",),
         year=2019,
-        bib="split_rmle",
         code="https://github.com/zlijingtao/ResSFL",
         fidelity="official",
         family="feature matching",
@@ -67,28 +53,24 @@ class SplitRmle(Attack[FeaturesView, InstanceGoal]):
         encoder="weights",
     )
 
-    def __init__(
-        self,
-        *,
-        iterations: Count = 3000,
-        lr: Positive = 0.02,
-        eps: Positive = 1e-8,
-        amsgrad: bool = True,
-        tv: NonNegative = 0.0,
-        l2: NonNegative = 0.0,
-        start: NonNegative = 0.5,
-        boxed: bool = True,
-        restarts: Count = 2,
-    ) -> None:
-        self.iterations = iterations
-        self.lr = lr
-        self.eps = eps
-        self.amsgrad = amsgrad
-        self.tv = tv
-        self.l2 = l2
-        self.start = start
-        self.boxed = boxed
-        self.restarts = restarts
+    iterations: Count = 3000
+    """Descent steps."""
+    lr: Positive = 0.02
+    """Adam's step size."""
+    eps: Positive = 1e-8
+    """Added to the root of Adam's second moment; large steps need a large one."""
+    amsgrad: bool = True
+    """Whether Adam's second moment never falls."""
+    tv: NonNegative = 0.0
+    """Weight of the mean squared total variation."""
+    l2: NonNegative = 0.0
+    """Weight of the mean square of the image."""
+    start: NonNegative = 0.5
+    """Grey value from which the search starts."""
+    boxed: bool = True
+    """Whether images are clamped to [0, 1] after every step, and not only at the end."""
+    restarts: Count = 2
+    """Starts per image."""
 
     def reconstruct(
         self, view: FeaturesView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict

@@ -22,40 +22,27 @@ architecture is part of it; a random ``features`` hook is not known to the copy.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from mibench.access import FeaturesView
-from mibench.attacks.base import Attack
-from mibench.card import AttackCard
-from mibench.knowledge import Knowledge
+from mibench.attacks.base import Attack, AttackCard, InstanceGoal, Knowledge, Reconstruction
 from mibench.optim.regularisers import total_variation
 from mibench.optim.selection import Best
 from mibench.options import Count, NonNegative, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.instance import InstanceGoal
 
 
+@dataclass(kw_only=True, eq=False)
 class UnSplit(Attack[FeaturesView, InstanceGoal]):
-    """Alternating descent on inputs and on an untrained copy of the client's part.
-
-    Args:
-        rounds: Times that both are descended in turn.
-        input_steps: Steps on the inputs in each.
-        model_steps: Steps on the copy's weights in each.
-        lr: Step size of both.
-        tv: Weight of the mean squared total variation.
-        l2: Weight of the mean square of the image.
-        start: Grey value of the first images.
-        stretched: Whether every image is stretched to [0, 1] at the end; otherwise it is clamped.
-    """
+    """Alternating descent on inputs and on an untrained copy of the client's part."""
 
     card = AttackCard(
         name="unsplit",
         title="UnSplit",
         modalities=("image",),
         year=2022,
-        bib="unsplit",
         code="https://github.com/ege-erdogan/unsplit",
         fidelity="official",
         family="feature matching",
@@ -64,26 +51,22 @@ class UnSplit(Attack[FeaturesView, InstanceGoal]):
         encoder="architecture",
     )
 
-    def __init__(
-        self,
-        *,
-        rounds: Count = 1000,
-        input_steps: Count = 100,
-        model_steps: Count = 100,
-        lr: Positive = 1e-3,
-        tv: NonNegative = 0.1,
-        l2: NonNegative = 1.0,
-        start: NonNegative = 0.5,
-        stretched: bool = True,
-    ) -> None:
-        self.rounds = rounds
-        self.input_steps = input_steps
-        self.model_steps = model_steps
-        self.lr = lr
-        self.tv = tv
-        self.l2 = l2
-        self.start = start
-        self.stretched = stretched
+    rounds: Count = 1000
+    """Times that both are descended in turn."""
+    input_steps: Count = 100
+    """Steps on the inputs in each."""
+    model_steps: Count = 100
+    """Steps on the copy's weights in each."""
+    lr: Positive = 1e-3
+    """Step size of both."""
+    tv: NonNegative = 0.1
+    """Weight of the mean squared total variation."""
+    l2: NonNegative = 1.0
+    """Weight of the mean square of the image."""
+    start: NonNegative = 0.5
+    """Grey value of the first images."""
+    stretched: bool = True
+    """Whether every image is stretched to [0, 1] at the end; otherwise it is clamped."""
 
     def reconstruct(
         self, view: FeaturesView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict

@@ -21,6 +21,7 @@ weights that are normalised already; here it does not.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -29,39 +30,22 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mibench.access import WhiteBoxView
-from mibench.attacks.base import ClassSearch
-from mibench.card import AttackCard
-from mibench.knowledge import Knowledge
+from mibench.attacks.base import AttackCard, ClassGoal, ClassSearch, Knowledge, Reconstruction
 from mibench.model import LatentPrior
 from mibench.nn.distributions import Flow, Gaussian, Mixture
 from mibench.optim.descent import adam_descent
 from mibench.options import Count, NonNegative, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
 
 
+@dataclass(kw_only=True, eq=False)
 class Vmi(ClassSearch):
-    """Variational search for a distribution of latents per class.
-
-    Args:
-        family: The kind of distribution.
-        iterations: Adam's steps; the script's 31 epochs of 157.
-        lr: Its learning rate.
-        batch: Draws per class and step.
-        identity_weight: Weight of the cross-entropy.
-        kl_weight: Weight of the divergence from the prior.
-        components: Gaussians of a mixture.
-        blocks: Couplings of a flow.
-        width: Hidden units of each.
-        together: Classes that are searched at a time, which bounds the memory.
-    """
+    """Variational search for a distribution of latents per class."""
 
     card = AttackCard(
         name="vmi",
         title="VMI",
         modalities=("image",),
         year=2021,
-        bib="vmi",
         code="https://github.com/wangkua1/vmi",
         fidelity="reconstruction",
         family="generative",
@@ -70,30 +54,26 @@ class Vmi(ClassSearch):
         needs=("public", "prior"),
     )
 
-    def __init__(
-        self,
-        *,
-        family: Literal["gaussian", "mixture", "flow"] = "flow",
-        iterations: Count = 4867,
-        lr: Positive = 1e-3,
-        batch: Count = 64,
-        identity_weight: float = 1.0,
-        kl_weight: NonNegative = 1e-3,
-        components: Count = 5,
-        blocks: Count = 6,
-        width: Count = 64,
-        together: Count = 10,
-    ) -> None:
-        self.family = family
-        self.iterations = iterations
-        self.lr = lr
-        self.batch = batch
-        self.identity_weight = identity_weight
-        self.kl_weight = kl_weight
-        self.components = components
-        self.blocks = blocks
-        self.width = width
-        self.together = together
+    family: Literal["gaussian", "mixture", "flow"] = "flow"
+    """The kind of distribution."""
+    iterations: Count = 4867
+    """Descent steps; the script's 31 epochs of 157."""
+    lr: Positive = 1e-3
+    """Adam's step size."""
+    batch: Count = 64
+    """Draws per class and step."""
+    identity_weight: float = 1.0
+    """Weight of the cross-entropy."""
+    kl_weight: NonNegative = 1e-3
+    """Weight of the divergence from the prior."""
+    components: Count = 5
+    """Gaussians of a mixture."""
+    blocks: Count = 6
+    """Couplings of a flow."""
+    width: Count = 64
+    """Hidden units of a coupling."""
+    together: Count = 10
+    """Classes that are searched at a time, which bounds the memory."""
 
     def distributions(self, classes: int, dim: int, device: torch.device) -> nn.Module:
         """Return one distribution per class, close to the prior."""

@@ -8,10 +8,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from mibench.catalogue import AXES, choices
-from mibench.composition import compose
 from mibench.errors import MibenchError, UnknownNameError, nearest
-from mibench.plan import key_of
+from mibench.planning.catalogue import AXES, choices
+from mibench.planning.choices import key_of
+from mibench.planning.composition import compose
 
 #: Groups whose choice decides which keys there are.
 GROUPS = (*AXES, "budget", "logger")

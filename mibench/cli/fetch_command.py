@@ -9,10 +9,10 @@ from pathlib import Path
 from omegaconf import OmegaConf
 
 from mibench.card import DatasetCard
-from mibench.catalogue import Entry, conf_dir, entries
 from mibench.errors import UnknownNameError, UserError
-from mibench.fetching import Download, fetch, found, read_downloads
-from mibench.public_sets import PUBLIC_SETS, fetch_set
+from mibench.planning.catalogue import Entry, conf_dir, entries
+from mibench.storage.fetching import Download, fetch, found, read_downloads
+from mibench.storage.public_sets import PUBLIC_SETS, fetch_set
 
 #: The axes whose components may have files, with the key of ``paths`` that says where these lie.
 ROOTS = {"dataset": "data", "metric": "weights"}

@@ -8,14 +8,15 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from mibench.card import compatible
 from mibench.cli.plan_command import expand
 from mibench.cli.reproduction import Commands
 from mibench.cli.stored import results_folder
-from mibench.composition import Plan, compose, own_files, plan_cell
 from mibench.errors import UserError
 from mibench.leaderboard.build import build, write_study
-from mibench.plan import Overrides, plan_cells, unseeded
+from mibench.planning.compatibility import compatible
+from mibench.planning.composition import compose
+from mibench.planning.grid import Overrides, plan_cells, unseeded
+from mibench.planning.plan import Plan, own_files, plan_cell
 
 
 def run(words: Sequence[str]) -> int:

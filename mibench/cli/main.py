@@ -10,8 +10,8 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from mibench.catalogue import take_search_path
 from mibench.errors import MibenchError, UnknownNameError, UserError
+from mibench.planning.catalogue import take_search_path
 
 USAGE = """mibench: how much of its private training data does a trained model give away?
 
@@ -19,7 +19,7 @@ USAGE = """mibench: how much of its private training data does a trained model g
   python -m mibench -m attack=gmi,mi_face defense=none,bido  a grid; finished cells are not run again
   python -m mibench plan grid=first                          what a grid would run and skip, and why
   python -m mibench -m grid=first hydra/launcher=joblib      run it; what stands already is left out
-  python -m mibench list [attacks|defenses|...]              the catalogue
+  python -m mibench list [attacks|defenses|...] [--long]     the catalogue
   python -m mibench show CELL_ID                             one cell's rows and picture
   python -m mibench report CELL_ID [CELL_ID ...]             what leaks, to whom, what to try: a page for anyone
   python -m mibench score CELL_ID metric=[psnr,ssim]         more metrics for a stored reconstruction

@@ -6,20 +6,20 @@ import re
 from collections import Counter
 from collections.abc import Sequence
 
-from mibench.catalogue import AXES, choices, read_yaml
-from mibench.composition import TOP_KEYS
 from mibench.errors import UnknownNameError, UserError
-from mibench.plan import (
+from mibench.planning.catalogue import AXES, choices, read_yaml
+from mibench.planning.choices import key_of
+from mibench.planning.grid import (
     SWEEP_KEYS,
     Overrides,
     PlannedCell,
     cells_of,
     every_attack,
-    key_of,
     plan_cells,
     products_of,
     read_grid,
 )
+from mibench.planning.plan import TOP_KEYS
 
 #: The first words of the keys that belong to no component.
 TOP_BLOCKS = (*dict.fromkeys(key.partition(".")[0] for key in TOP_KEYS), "logger")

@@ -12,7 +12,7 @@ def run(words: Sequence[str]) -> int:
     """Write the page on the cells named and print where it lies; ``name=NAME`` names the file."""
     import pandas as pd
 
-    from mibench.report import report_name, write_report
+    from mibench.reporting.report import report_name, write_report
 
     ids = [word for word in words if "=" not in word]
     names = [word.removeprefix("name=") for word in words if word.startswith("name=")]

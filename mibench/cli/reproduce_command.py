@@ -8,8 +8,9 @@ from collections.abc import Sequence
 
 from mibench.cli.reproduction import Commands
 from mibench.cli.stored import description_of, results_folder, split_words, stored_rows
-from mibench.composition import compose, plan_cell
 from mibench.errors import UserError
+from mibench.planning.composition import compose
+from mibench.planning.plan import plan_cell
 
 
 def run(words: Sequence[str]) -> int:

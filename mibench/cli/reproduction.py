@@ -13,18 +13,16 @@ from pathlib import Path
 from typing import Any, cast
 
 from mibench.card import AttackCard
-from mibench.catalogue import card_of, conf_dir
-from mibench.composition import EVALUATION_WHEN_SET, compose, essential, plain
 from mibench.errors import UserError
 from mibench.leaderboard.page import Reproduction
 from mibench.leaderboard.tables import write_text
+from mibench.planning.catalogue import card_of, conf_dir
+from mibench.planning.composition import compose, plain
+from mibench.planning.identity import essential, later_keys
 
 #: The axes of a command, in the order in which they are written; the first ones always stand there.
 ALWAYS = ("attack", "defense", "dataset", "target", "budget")
 WHERE_CHANGED = ("setting", "prior")
-
-#: Keys that a stored configuration holds only where they were set.
-WHEN_SET = tuple(f"evaluation.{key}" for key in EVALUATION_WHEN_SET)
 
 #: The order in which a stored configuration lists revisions.
 REVISED = ("dataset", "setting", "target", "attack", "defense")
@@ -80,10 +78,11 @@ class Commands:
             if key not in (*then, "dataset.data_root", "seed")
         ]
         changed += revised(config)
+        later = {key for key in later_keys(config) if not key.startswith("knowledge.")}  # the page words grants itself
         for key, value in then.items():
             if key in ("seed", "revisions") or now.get(key, _ABSENT) == value:
                 continue
-            unknown = key not in now and key not in WHEN_SET
+            unknown = key not in now and key not in later
             if unknown or key.rpartition(".")[2] in ("_target_", "name", "variant_of"):
                 changed.append(f"{key} was {value}")
             else:

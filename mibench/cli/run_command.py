@@ -2,38 +2,27 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import re
-import signal
 import sys
-import threading
 import traceback
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from mibench.catalogue import AXES, conf_dir, search_also, search_path_override
 from mibench.cli.table import print_scores
 from mibench.cli.words import checked
-from mibench.composition import (
-    Plan,
-    block,
-    build,
-    compose_within,
-    folder,
-    opened,
-    plan_cell,
-    refuse_incompatible,
-    register_with_hydra,
-)
 from mibench.errors import IncompatibleCellError, NotGrantedError, UserError
-from mibench.plan import ADAPTIVE, every_attack
+from mibench.planning.catalogue import AXES, conf_dir, search_also, search_path_override
+from mibench.planning.composition import block, compose_within, opened, register_with_hydra
+from mibench.planning.grid import ADAPTIVE, every_attack
+from mibench.planning.plan import Plan, folder, plan_cell, refuse_incompatible
+from mibench.running.standing import finished, leave_row, logged, run_under_claim
 
 if TYPE_CHECKING:
-    from filelock import BaseFileLock
+    pass
 
 log = logging.getLogger("mibench")
 
@@ -146,126 +135,22 @@ def run_composed(cfg: DictConfig, sweeping: bool = False) -> int:
 
 
 def run_planned(plan: Plan) -> int:
-    """Run a compatible cell under its claim; whatever breaks it becomes a ``failed`` row with the path of its log."""
-    import torch
-    from filelock import Timeout
-
-    from mibench.cell import Cell
-    from mibench.tracking import Logger
-
-    logger: Logger = build(plan.config["logger"])
-    if plan.config["threads"] is not None:
-        torch.set_num_threads(int(plan.config["threads"]))
-    trace = log_of(plan)
-    try:
-        with claim_of(plan), logging_to(trace), time_limit(plan.config["time_limit"]):
-            done = Cell(plan, rebuild=plan.config["overwrite"] == "always").run()
-    except Timeout:
-        log.info("This cell is being run by another process; it is left to that.")
+    """Run a compatible cell, print what it left, and return 0, or 1 where it failed."""
+    ended = run_under_claim(plan)
+    if ended.status == "elsewhere":
+        log.info("%s", ended.sentence)
         return 0
-    except UserError:
-        raise
-    except Exception as error:
-        traceback.print_exc()
-        with trace.open("a") as file:
-            traceback.print_exc(file=file)
-        reason = f"{type(error).__name__}: {error}"
-        shard = leave_row(plan, "failed", logged(plan, reason))
-        print(f"The cell failed ({reason}); its row is {shard}, its log {trace}.", file=sys.stderr)
+    if ended.error is not None:
+        traceback.print_exception(ended.error)
+        print(ended.sentence, file=sys.stderr)
         return 1
+    done = ended.outcome
+    assert done is not None
     print_scores(done.scores, plan, done.notes)
     print(f"rows      {done.shard}")
     if done.picture is not None:
         print(f"pictures  {done.picture}")
-    logger.log(plan, done)
     return 0
-
-
-def claim_of(plan: Plan) -> BaseFileLock:
-    """Return the lock that a process holds while it runs a cell; acquiring it raises ``Timeout`` at once."""
-    from filelock import FileLock
-
-    claims = folder(plan, "results") / "claims"
-    claims.mkdir(parents=True, exist_ok=True)
-    return FileLock(claims / f"{plan.cell_id}.lock", timeout=0)
-
-
-def log_of(plan: Plan) -> Path:
-    """Return where the log of a cell lies; its folder is there."""
-    path = folder(plan, "results") / "logs" / f"{plan.cell_id}.log"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
-
-
-def logged(plan: Plan, reason: str) -> str:
-    """Write why a cell failed to the end of its log, and return the reason with the log's path, for its row."""
-    path = log_of(plan)
-    with path.open("a") as file:
-        file.write(f"{reason}\n")
-    return f"{reason} (log: {path})"
-
-
-@contextlib.contextmanager
-def logging_to(path: Path) -> Iterator[None]:
-    """Write mibench's log lines to a file too, afresh."""
-    handler = logging.FileHandler(path, mode="w")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        handler.close()
-
-
-@contextlib.contextmanager
-def time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise :class:`TimeoutError` inside the block after ``seconds``; None sets no limit."""
-    if seconds is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def ring(_signal: int, _frame: object) -> None:
-        raise TimeoutError(f"the cell took longer than time_limit={seconds:g} seconds")
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
-
-
-def finished(plan: Plan) -> Path | None:
-    """Return the shard that makes running the cell needless under ``overwrite``; None where it must run."""
-    from mibench.leaderboard.shards import read_shard, shard_path
-
-    overwrite = plan.config["overwrite"]
-    path = shard_path(folder(plan, "results"), plan.cell_id)
-    if overwrite == "always" or not path.exists():
-        return None
-    status = set(read_shard(path)["status"])
-    return None if overwrite == "failed" and "failed" in status else path
-
-
-def leave_row(plan: Plan, status: str, reason: str) -> Path:
-    """Write the one row of a cell that was not measured, and return the shard."""
-    from mibench.cell import plan_facts
-    from mibench.leaderboard.rows import CellFacts, make_row
-    from mibench.leaderboard.shards import write_shard
-    from mibench.scoring import Score
-
-    facts: dict[str, Any] = plan_facts(plan)
-    cell = CellFacts(
-        cell_id=plan.cell_id,
-        group_id=plan.group_id,
-        knowledge="",
-        modality=plan.cards.dataset.modalities[0],
-        **facts,
-    )
-    row = make_row(cell, Score(metric="", status=status, reason=reason))
-    return write_shard(folder(plan, "results"), plan.cell_id, [row])
 
 
 def print_stored(path: Path, plan: Plan) -> int:

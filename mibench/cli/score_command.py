@@ -6,20 +6,19 @@ from collections.abc import Sequence
 
 from mibench.cli.stored import description_of, replan, results_folder, split_words, stored_rows
 from mibench.cli.table import print_scores
-from mibench.composition import metric_blocks
 from mibench.leaderboard.shards import write_shard
 
 
 def run(words: Sequence[str]) -> int:
     """Compute the metrics given by ``metric=[...]`` (the task's own where none are) and put them into the shard."""
-    from mibench.cell import Cell
+    from mibench.running.cell import Cell
 
     cell_id, overrides = split_words(words, "score")
     results = results_folder(overrides)
     stored = stored_rows(cell_id, results)
     plan = replan(description_of(stored), overrides)
     cell = Cell(plan, stored_only=True)
-    scores = cell.scores(metric_blocks(plan))
+    scores = cell.scores()
     fresh = cell.rows(scores)
     measured = {row["metric"] for row in fresh}
     records = [{str(name): value for name, value in row.items()} for row in stored.to_dict("records")]

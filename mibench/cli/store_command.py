@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mibench.composition import compose, folder, plan_cell
 from mibench.errors import UnknownNameError, UserError
-from mibench.store import Store
+from mibench.planning.composition import compose
+from mibench.planning.plan import folder, plan_cell
+from mibench.storage.store import Store
 
 
 def run(words: Sequence[str]) -> int:

@@ -9,12 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from mibench.composition import Plan, compose, folder, plan_cell
 from mibench.errors import UnknownNameError, UserError
 from mibench.leaderboard.shards import read_shard, shard_path
+from mibench.planning.composition import compose
+from mibench.planning.identity import LATER
+from mibench.planning.plan import Plan, folder, plan_cell
 
 if TYPE_CHECKING:
     import pandas as pd
+
+#: Blocks of which a stored configuration leaves out what made no difference to the cell.
+MERGED = ("knowledge", *dict.fromkeys(key.partition(".")[0] for key in LATER))
 
 
 def split_words(words: Sequence[str], command: str) -> tuple[str, list[str]]:
@@ -53,7 +58,7 @@ def replan(description: Mapping[str, Any], overrides: Sequence[str]) -> Plan:
     cfg = compose(overrides)
     OmegaConf.set_struct(cfg, False)
     for key, value in description.items():
-        if key in ("knowledge", "evaluation"):  # what made no difference to the cell is not stored with it
+        if key in MERGED:  # what made no difference to the cell is not stored with it
             cfg[key] = {**cfg[key], **value}
         elif key != "revisions":
             cfg[key] = value

@@ -14,10 +14,12 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from mibench.composition import TOP_KEYS, Plan, folder, plain, plan_cell
 from mibench.leaderboard.shards import read_shard, shard_path
 from mibench.options import check_value
-from mibench.plan import Overrides, PlannedCell, cells_of, plan_cells, read_grid, unseeded
+from mibench.planning.composition import plain
+from mibench.planning.grid import Overrides, PlannedCell, cells_of, plan_cells, read_grid, unseeded
+from mibench.planning.plan import TOP_KEYS, Plan, folder, plan_cell
+from mibench.running.standing import claim_of, finished, leave_row, log_of
 
 log = logging.getLogger("mibench")
 
@@ -59,8 +61,6 @@ def gather(products: Sequence[Sequence[str]], grid: DictConfig, compose: Compose
     Raises:
         UserError: If a cell's options are wrong.
     """
-    from mibench.cli.run_command import finished, leave_row
-
     sweep, told = Sweep(), set()
     for planned in plan_cells(cells_of(read_grid(plain(grid)), products)):
         if not planned.reason:
@@ -116,8 +116,6 @@ def left_by(plan: Plan, before: int | None) -> tuple[str, str]:
         plan: The cell.
         before: When its shard was written before the sweep, if it was; such rows are kept whatever happened.
     """
-    from mibench.cli.run_command import claim_of, leave_row
-
     path = shard_path(folder(plan, "results"), plan.cell_id)
     if written_at(plan) == before:
         claim = claim_of(plan)
@@ -145,8 +143,6 @@ def written_at(plan: Plan) -> int | None:
 
 def killed(plan: Plan) -> str:
     """Return the reason of a cell whose job left no row, with the path of its log where it had begun."""
-    from mibench.cli.run_command import log_of
-
     trace = log_of(plan)
     if not trace.exists():
         return "The job of this cell ended before the cell began (killed, or given up by the launcher)."

@@ -7,8 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mibench.composition import Plan
-from mibench.scoring import Score, evidence
+from mibench.leaderboard.scoring import Score, evidence
+from mibench.planning.plan import Plan
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -6,9 +6,9 @@ import argparse
 from collections.abc import Sequence
 from typing import NoReturn
 
-from mibench.catalogue import AXES
 from mibench.errors import UserError, nearest
-from mibench.plan import key_of
+from mibench.planning.catalogue import AXES
+from mibench.planning.choices import key_of
 
 #: The keys that choose a file of ``conf``.
 GROUPS = (*AXES, "budget", "logger", "grid", "paths")

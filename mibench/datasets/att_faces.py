@@ -20,8 +20,8 @@ from mibench.card import DatasetCard
 from mibench.data import Split
 from mibench.datasets.base import Dataset, class_split, resize
 from mibench.errors import UserError
-from mibench.fetching import Download
 from mibench.options import Count, CountOrNone, Several, Share
+from mibench.storage.fetching import Download
 
 
 @dataclass(kw_only=True, eq=False)
@@ -33,7 +33,6 @@ class AttFaces(Dataset):
         title="AT&T (ORL) faces",
         modalities=("image",),
         year=1994,
-        bib="att_faces",
         licence="research, with credit to AT&T Laboratories Cambridge",
         may_show=False,
     )

@@ -16,13 +16,15 @@ from mibench.card import DatasetCard
 from mibench.data import Column, Examples, InputSpec, Population, Split
 from mibench.datasets.base import Dataset, coded_table
 from mibench.errors import UserError
-from mibench.fetching import Download
 from mibench.options import Count
 from mibench.seeding import derive, generator
+from mibench.storage.fetching import Download
 
 #: The parts of the shuffled table, in its order.
 PARTS = ("private_train", "private_test", "public", "held_out_train", "held_out_test")
 
+#: The parts of the shuffled table, in its order.
+PARTS = ("private_train", "private_test", "public", "held_out_train", "held_out_test")
 
 @dataclass(kw_only=True, eq=False)
 class BankMarketing(Dataset):
@@ -33,7 +35,6 @@ class BankMarketing(Dataset):
         title="Bank marketing (UCI)",
         modalities=("tabular",),
         year=2011,
-        bib="bank_marketing",
         licence="CC BY 4.0",
         may_show=True,
         tasks=("attribute",),

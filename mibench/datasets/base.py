@@ -14,9 +14,9 @@ from torch import Tensor
 from mibench.card import DatasetCard
 from mibench.data import Column, Examples, InputSpec, Population, Split
 from mibench.errors import DatasetNotFoundError, UserError
-from mibench.fetching import Download
 from mibench.options import Options
 from mibench.seeding import derive, generator
+from mibench.storage.fetching import Download
 
 if TYPE_CHECKING:
     import pandas as pd

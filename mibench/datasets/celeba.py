@@ -24,8 +24,8 @@ from typing import ClassVar, Literal
 from mibench.card import DatasetCard
 from mibench.datasets.families.people import Parting, People
 from mibench.errors import DatasetNotFoundError, UserError
-from mibench.fetching import Download
 from mibench.options import Count, CountOrNone, Several
+from mibench.storage.fetching import Download
 
 PARTS = {"train": "0", "valid": "1", "test": "2"}
 
@@ -39,7 +39,6 @@ class Celeba(People):
         title="CelebA",
         modalities=("image",),
         year=2015,
-        bib="celeba",
         licence="non-commercial research only",
         may_show=False,
     )

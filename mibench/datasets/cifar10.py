@@ -14,8 +14,8 @@ from typing import ClassVar
 
 from mibench.card import DatasetCard
 from mibench.datasets.families.cifar import Cifar
-from mibench.fetching import Download
 from mibench.options import CountOrNone
+from mibench.storage.fetching import Download
 
 
 @dataclass(kw_only=True, eq=False)
@@ -27,7 +27,6 @@ class Cifar10(Cifar):
         title="CIFAR-10",
         modalities=("image",),
         year=2009,
-        bib="cifar10",
         licence="none stated; for research, the photographs come from searches of the web",
         may_show=False,
     )

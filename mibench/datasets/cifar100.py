@@ -13,8 +13,8 @@ from typing import ClassVar
 
 from mibench.card import DatasetCard
 from mibench.datasets.families.cifar import Cifar
-from mibench.fetching import Download
 from mibench.options import CountOrNone
+from mibench.storage.fetching import Download
 
 
 @dataclass(kw_only=True, eq=False)

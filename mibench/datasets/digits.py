@@ -31,7 +31,6 @@ class Digits(Dataset):
         title="Optical recognition of handwritten digits (UCI, test part)",
         modalities=("image",),
         year=1998,
-        bib="digits",
         licence="CC BY 4.0",
         may_show=True,
         embedded=True,

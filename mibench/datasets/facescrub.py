@@ -20,8 +20,8 @@ from pathlib import Path
 from mibench.card import DatasetCard
 from mibench.datasets.families.people import People
 from mibench.datasets.image_folder import ENDINGS
-from mibench.fetching import Download
 from mibench.options import CountOrNone, Several
+from mibench.storage.fetching import Download
 
 GROUPS = ("actors", "actresses")
 
@@ -35,7 +35,6 @@ class FaceScrub(People):
         title="FaceScrub",
         modalities=("image",),
         year=2014,
-        bib="facescrub",
         licence="research only; the photographs belong to their photographers",
         may_show=False,
     )

@@ -20,8 +20,8 @@ from typing import ClassVar, Literal
 from mibench.card import DatasetCard
 from mibench.datasets.families.people import People
 from mibench.errors import DatasetNotFoundError
-from mibench.fetching import Download
 from mibench.options import Count, CountOrNone, Several, Share
+from mibench.storage.fetching import Download
 
 FOLDERS = {"deepfunneled": "lfw-deepfunneled", "funneled": "lfw_funneled", "original": "lfw"}
 
@@ -35,7 +35,6 @@ class Lfw(People):
         title="Labeled Faces in the Wild",
         modalities=("image",),
         year=2007,
-        bib="lfw",
         licence="research only; the photographs belong to their photographers",
         may_show=False,
     )

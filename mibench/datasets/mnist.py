@@ -23,8 +23,8 @@ from mibench.card import DatasetCard
 from mibench.data import Examples, InputSpec, Population, Split
 from mibench.datasets.base import COINCIDE, Dataset, few_of_each, relabel, resize
 from mibench.errors import UserError
-from mibench.fetching import Download
 from mibench.options import Count, Digit
+from mibench.storage.fetching import Download
 
 
 @dataclass(kw_only=True, eq=False)
@@ -36,7 +36,6 @@ class Mnist(Dataset):
         title="MNIST",
         modalities=("image",),
         year=1998,
-        bib="mnist",
         licence="CC BY-SA 3.0",
         may_show=True,
     )

@@ -32,7 +32,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Annotated
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -44,7 +44,8 @@ from mibench.data import Examples
 from mibench.defenses.base import Defense, DefenseContext
 from mibench.errors import UserError
 from mibench.model import Classifier
-from mibench.options import Count, CountOrNone, Range
+from mibench.nn import image_operations
+from mibench.options import Count, CountOrNone, Fraction
 from mibench.seeding import derive, generator, seeded
 from mibench.training import Batch, Recipe, Training, cross_entropy
 
@@ -70,25 +71,15 @@ EPSILON = 1e-5
 Policy = tuple[int, ...]
 
 
+@dataclass(kw_only=True, eq=False)
 class Ats(Defense):
-    """Training on transformed images.
-
-    Args:
-        policy: Library numbers joined by ``-``, policies joined by ``+``; used where nothing is searched.
-        share: Share of the images that are transformed; 0 transforms none.
-        candidates: Random policies among which the best are searched; 0 takes ``policy``. The authors draw 1600.
-        keep: Policies that a search keeps for the hybrid.
-        alpha: Weight of the mean privacy score against its variance over classes.
-        accuracy: Least accuracy score of a policy.
-        images: Images of each class behind a privacy score.
-    """
+    """Training on transformed images."""
 
     card = DefenseCard(
         name="ats",
         title="ATS",
         modalities=("image",),
         year=2021,
-        bib="ats",
         code="https://github.com/gaow0007/ATSPrivacy",
         fidelity="official",
         hooks=("architecture", "training"),
@@ -97,31 +88,33 @@ class Ats(Defense):
         levels=(0.25, 0.5, 1.0),
     )
 
-    def __init__(
-        self,
-        *,
-        policy: str = "3-1-7+43-18-18",
-        share: Annotated[float, Range("from 0 to 1", lambda value: 0 <= value <= 1)] = 1.0,
-        candidates: CountOrNone = 0,
-        keep: Count = 2,
-        alpha: Annotated[float, Range("from 0 to 1", lambda value: 0 <= value <= 1)] = 0.7,
-        accuracy: float = -85.0,
-        images: Count = 5,
-    ) -> None:
-        self.policies = [] if candidates else parsed(policy)
-        self.share = share
-        self.candidates = candidates
-        self.keep = keep
-        self.alpha = alpha
-        self.accuracy = accuracy
-        self.images = images
-        self._untrained: Classifier | None = None
-        self._context: DefenseContext | None = None
+    policy: str = "3-1-7+43-18-18"
+    """Library numbers joined by ``-``, policies joined by ``+``; used where nothing is searched."""
+    share: Fraction = 1.0
+    """Share of the images that are transformed; 0 transforms none."""
+    candidates: CountOrNone = 0
+    """Random policies among which the best are searched; 0 takes ``policy``. The authors draw 1600."""
+    keep: Count = 2
+    """Policies that a search keeps for the hybrid."""
+    alpha: Fraction = 0.7
+    """Weight of the mean privacy score against its variance over classes."""
+    accuracy: float = -85.0
+    """Least accuracy score of a policy."""
+    images: Count = 5
+    """Images of each class behind a privacy score."""
+
+    policies: list[Policy] = field(init=False, repr=False)
+    _begun: tuple[Classifier, DefenseContext] | None = field(init=False, default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Read the policy; one that is searched for is not known yet."""
+        super().__post_init__()
+        self.policies = [] if self.candidates else read_policies(self.policy)
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
         """Return the target as it is; a search, if there is one, will begin from its weights."""
         if self.candidates:
-            self._untrained, self._context = copy.deepcopy(model), context
+            self._begun = copy.deepcopy(model), context
         return model
 
     def loss(self, batch: Batch) -> Tensor:
@@ -129,20 +122,20 @@ class Ats(Defense):
         if not self.share:
             return cross_entropy(batch)
         if not self.policies:
-            self.policies = self.searched()
+            self.policies = self.search()
         chosen = torch.randint(len(self.policies), (len(batch.x),))  # on the CPU, which no device waits for
         chosen[torch.rand(len(batch.x)) >= self.share] = -1
         x = batch.x.clone()
         for number, policy in enumerate(self.policies):
             rows = torch.nonzero(chosen == number).flatten().to(x.device)
-            x[rows] = transformed(x[rows], policy)
+            x[rows] = transform(x[rows], policy)
         return cross_entropy(Batch(batch.model, x, batch.y))
 
-    def searched(self) -> list[Policy]:
+    def search(self) -> list[Policy]:
         """Return the best of random policies, the safest first."""
-        assert self._untrained is not None and self._context is not None
-        context, seed = self._context, derive(self._context.seed, "search")
-        data, untrained = context.data.train, self._untrained.to(context.device).eval()
+        assert self._begun is not None
+        model, context = self._begun
+        data, untrained, seed = context.data.train, model.to(context.device).eval(), derive(context.seed, "search")
         draws = generator(seed)
         order = torch.randperm(len(data), generator=draws)
         tenth = data[order[: max(1, len(data) // 10)].to(context.device)]
@@ -178,7 +171,7 @@ class Ats(Defense):
         return {"policy": "+".join("-".join(map(str, policy)) or "none" for policy in self.policies)}
 
 
-def parsed(text: str) -> list[Policy]:
+def read_policies(text: str) -> list[Policy]:
     """Return the policies of a text as ``3-1-7+43-18-18``.
 
     Raises:
@@ -195,14 +188,14 @@ def parsed(text: str) -> list[Policy]:
     return policies
 
 
-def transformed(x: Tensor, policy: Policy) -> Tensor:
+def transform(x: Tensor, policy: Policy) -> Tensor:
     """Return images ``(N, C, H, W)`` in [0, 1] after the operations of a policy, one after the other."""
     for number in policy:
         name, index = LIBRARY[number]
         negative = torch.nonzero(torch.rand(len(x)) < 0.5).flatten().to(x.device)
-        result = operated(x, name, index / 9)
+        result = operate(x, name, index / 9)
         if name in SIGNED and len(negative):
-            result[negative] = operated(x[negative], name, -index / 9)
+            result[negative] = operate(x[negative], name, -index / 9)
         x = result
     return x
 
@@ -211,35 +204,31 @@ def transformed(x: Tensor, policy: Policy) -> Tensor:
 SIGNED = ("shearX", "shearY", "translateX", "translateY", "rotate", "color", "contrast", "sharpness", "brightness")
 
 
-def operated(x: Tensor, name: str, amount: float) -> Tensor:
+def operate(x: Tensor, name: str, amount: float) -> Tensor:
     """Return images after one operation at ``amount`` of its largest magnitude, in [-1, 1]."""
     if not len(x):
         return x
     height, width = x.shape[-2:]
+    slope, shift, factor = math.degrees(math.atan(0.3 * amount)), 150 / 331 * amount, 1 + 0.5 * amount
     grey = [0.5] * x.shape[1]
-    bytes_of = (x * 255).round().to(torch.uint8)
-    shear, shift = math.degrees(math.atan(0.3 * amount)), 150 / 331 * amount
-    if name in ("shearX", "shearY"):
-        sheared: Tensor = functional.affine(x, 0, [0, 0], 1, [shear, 0] if name == "shearX" else [0, shear], fill=grey)
-        return sheared
-    if name in ("translateX", "translateY"):
-        move = [round(shift * width), 0] if name == "translateX" else [0, round(shift * height)]
-        moved: Tensor = functional.affine(x, 0, move, 1, [0, 0], fill=grey)
+
+    def move(by: list[int], shear: list[float]) -> Tensor:
+        moved: Tensor = functional.affine(x, 0, by, 1, shear, fill=grey)
         return moved
-    factor = 1 + 0.5 * amount
-    results: dict[str, Callable[[], Tensor]] = {
+
+    own: dict[str, Callable[[], Tensor]] = {
+        "shearX": lambda: move([0, 0], [slope, 0]),
+        "shearY": lambda: move([0, 0], [0, slope]),
+        "translateX": lambda: move([round(shift * width), 0], [0, 0]),
+        "translateY": lambda: move([0, round(shift * height)], [0, 0]),
         "rotate": lambda: functional.rotate(x, 30 * amount, fill=grey),
         "color": lambda: functional.adjust_saturation(x, factor) if x.shape[1] == 3 else x.clone(),
         "contrast": lambda: functional.adjust_contrast(x, factor),
         "sharpness": lambda: functional.adjust_sharpness(x, factor),
         "brightness": lambda: functional.adjust_brightness(x, factor),
-        "posterize": lambda: functional.posterize(bytes_of, round(8 - 4 * amount)).to(x) / 255,
-        "solarize": lambda: functional.solarize(x, 1 - amount),
-        "equalize": lambda: functional.equalize(bytes_of).to(x) / 255,
-        "autocontrast": lambda: functional.autocontrast(x),
-        "invert": lambda: functional.invert(x),
+        "posterize": lambda: functional.posterize((x * 255).round().to(torch.uint8), round(8 - 4 * amount)).to(x) / 255,
     }
-    return results[name]()
+    return own[name]() if name in own else image_operations.OPERATIONS[name](x, amount)
 
 
 def privacy_scores(model: Classifier, examples: Examples, policy: Policy) -> Tensor:
@@ -256,7 +245,7 @@ def privacy_scores(model: Classifier, examples: Examples, policy: Policy) -> Ten
 
     weight = torch.linspace(0, 1, BINS + 1, device=examples.x.device).reshape(-1, 1, 1, 1)
     scores = []
-    for x, y in zip(transformed(examples.x, policy), examples.y, strict=True):
+    for x, y in zip(transform(examples.x, policy), examples.y, strict=True):
         points = weight * x + (1 - weight) * torch.rand_like(x)
         of_each = torch.func.vmap(gradient)(points, y.expand(len(points)))
         layers = [cosine_similarity(one.flatten(1), one[-1:].flatten(1), dim=1) for one in of_each.values()]
@@ -269,7 +258,7 @@ def accuracy_score(model: Classifier, x: Tensor, policy: Policy, draws: torch.Ge
     found = []
     for _ in range(runs):
         rows = torch.randperm(len(x), generator=draws)[:100].to(x.device)
-        images = transformed(x[rows], policy).requires_grad_(True)
+        images = transform(x[rows], policy).requires_grad_(True)
         (jacobian,) = torch.autograd.grad(model(images).sum(), images)
         values = torch.linalg.eigvalsh(torch.corrcoef(jacobian.flatten(1).double()).nan_to_num()).clamp_min(0) + EPSILON
         found.append(-(values.log() + 1 / values).sum())

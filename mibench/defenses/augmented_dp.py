@@ -26,8 +26,8 @@ column gave.
 
 from __future__ import annotations
 
-import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -38,6 +38,7 @@ from mibench.data import Column, Examples
 from mibench.defenses.base import Defense, DefenseContext, sensitive_columns
 from mibench.errors import UserError
 from mibench.model import Classifier
+from mibench.optim.differential_privacy import pure_guarantee
 from mibench.optim.trees import Question, Tree, grow, impurity
 from mibench.options import Count, NonNegative, Positive
 from mibench.seeding import derive, generator
@@ -47,23 +48,15 @@ from mibench.training import Training
 SENSITIVITY = 2.0
 
 
+@dataclass(kw_only=True, eq=False)
 class AugmentedDp(Defense):
-    """A private decision tree, merged until an audit finds no gain.
-
-    Args:
-        epsilon: The epsilon of the tree; None grows it without noise.
-        gain: The most accuracy that the tree may add to what is guessed without it (tau); None audits nothing.
-        sensitive: The categorical column that the audit is about.
-        depth: Questions on every path.
-        cuts: Thresholds that a numeric column may be asked for, as quantiles of public records.
-    """
+    """A private decision tree, merged until an audit finds no gain."""
 
     card = DefenseCard(
         name="augmented_dp",
         title="Audited private tree",
         modalities=("tabular",),
         year=2021,
-        bib="augmented_dp",
         fidelity="reconstruction",
         hooks=("architecture", "training"),
         affects=("scores", "labels"),
@@ -72,24 +65,22 @@ class AugmentedDp(Defense):
         replaces="decision tree",
     )
 
-    def __init__(
-        self,
-        *,
-        epsilon: Positive | None = 2.0,
-        gain: NonNegative | None = 0.01,
-        sensitive: str | None = None,
-        depth: Count = 5,
-        cuts: Count = 7,
-    ) -> None:
-        self.epsilon = epsilon
-        self.gain = gain
-        self.sensitive = sensitive
-        self.depth = depth
-        self.cuts = cuts
-        self.tree: Tree | None = None
-        self._columns: tuple[Column, ...] = ()
-        self._public: Examples | None = None
-        self._audited: dict[str, float | str] = {}
+    epsilon: Positive | None = 2.0
+    """The epsilon of the tree; None grows it without noise."""
+    gain: NonNegative | None = 0.01
+    """The most accuracy that the tree may add to what is guessed without it (tau); None audits nothing."""
+    sensitive: str | None = None
+    """The categorical column that the audit is about."""
+    depth: Count = 5
+    """Questions on every path."""
+    cuts: Count = 7
+    """Thresholds that a numeric column may be asked for, as quantiles of public records."""
+
+    tree: Tree | None = field(init=False, default=None, repr=False)
+    _columns: tuple[Column, ...] = field(init=False, default=(), repr=False)
+    _column: int = field(init=False, default=0, repr=False)
+    _public: Examples | None = field(init=False, default=None, repr=False)
+    _audited: dict[str, float | str] = field(init=False, default_factory=dict, repr=False)
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
         """Return the target, in whose place a tree will be grown.
@@ -98,8 +89,8 @@ class AugmentedDp(Defense):
             UserError: If the table has no categorical column ``sensitive``, or there are no public records.
         """
         self._columns = context.spec.columns
-        (column,) = sensitive_columns(self._columns, self.sensitive)
-        if not self._columns[column].categorical:
+        (self._column,) = sensitive_columns(self._columns, self.sensitive)
+        if not self._columns[self._column].categorical:
             raise UserError(
                 f"defense.sensitive={self.sensitive} is a numeric column; the audit needs a categorical one."
             )
@@ -112,15 +103,15 @@ class AugmentedDp(Defense):
         """Grow the tree, audit it and merge what gives the sensitive column away."""
         assert self._public is not None
         draws = generator(derive(training.seed, "noise"))
-        tree = self.grown(training.data.to("cpu"), questions(self._columns, self._public.x, self.cuts), draws)
-        audit = Audit.of(self._public, self._columns, self._columns_of_interest, training.seed)
+        tree = self.grow_tree(training.data.to("cpu"), questions(self._columns, self._public.x, self.cuts), draws)
+        audit = Audit.of(self._public, self._columns, self._column, training.seed)
         merged = 0
         while self.gain is not None and (found := audit.gain(tree)) > self.gain and tree.inner():
             tree, merged = tree.merged(audit.worst(tree, found)), merged + 1
         self._audited = {"audited_gain": audit.gain(tree), "merged": merged}
-        self.tree = dataclasses.replace(tree, counts=tree.counts * (tree.column < 0)[:, None])  # leaves' are disclosed
+        self.tree = replace(tree, counts=tree.counts * (tree.column < 0)[:, None])  # leaves' are disclosed
 
-    def grown(self, data: Examples, asked: Sequence[Question], draws: torch.Generator) -> Tree:
+    def grow_tree(self, data: Examples, asked: Sequence[Question], draws: torch.Generator) -> Tree:
         """Return the private tree; the counts of inner nodes are sums of their leaves'.
 
         Args:
@@ -148,11 +139,7 @@ class AugmentedDp(Defense):
         counts = (tree.counts + scale * laplace(tree.counts.shape, draws)) * (tree.column < 0)[:, None]
         for node in reversed(tree.inner()):
             counts[node] = counts[tree.left[node]] + counts[tree.right[node]]
-        return dataclasses.replace(tree, counts=counts)
-
-    @property
-    def _columns_of_interest(self) -> int:
-        return sensitive_columns(self._columns, self.sensitive)[0]
+        return replace(tree, counts=counts)
 
     def predict_proba(self, x: Tensor) -> Tensor:
         """Return the noisy shares of the classes at the leaf of every record, shape ``(N, classes)``."""
@@ -169,17 +156,10 @@ class AugmentedDp(Defense):
 
     def facts(self) -> dict[str, float | str]:
         """Return epsilon and delta, the gain that the audit still finds, and how many nodes it merged."""
-        epsilon = float("inf") if self.epsilon is None else self.epsilon
-        said: dict[str, float | str] = {
-            "epsilon": epsilon,
-            "delta": 0.0,
-            "accountant": "pure composition",
-            "model": self.card.replaces,
-        }
-        return {**said, **self._audited}
+        return {**pure_guarantee(self.epsilon), "model": self.card.replaces, **self._audited}
 
 
-@dataclasses.dataclass(frozen=True)
+@dataclass(frozen=True)
 class Audit:
     """What an attacker could infer of public records.
 

@@ -14,7 +14,25 @@ from mibench.data import Column, Examples, InputSpec
 from mibench.errors import UserError
 from mibench.model import Classifier
 from mibench.options import Options
+from mibench.seeding import derive, generator
 from mibench.training import Batch, Training, cross_entropy
+
+#: What a method file imports from here: the contract, and the types that it is written in.
+__all__ = [
+    "Batch",
+    "Classifier",
+    "Client",
+    "Customer",
+    "DefenderData",
+    "Defense",
+    "DefenseCard",
+    "DefenseContext",
+    "Examples",
+    "Training",
+    "Update",
+    "cross_entropy",
+    "sensitive_columns",
+]
 
 Update = Mapping[str, Tensor]
 
@@ -84,6 +102,10 @@ class Client:
     deltas: bool = False
     own_statistics: bool = False
     state: dict[str, Tensor] = field(default_factory=dict)
+
+    def noise_draws(self, update: Update) -> torch.Generator:
+        """Return the generator of this client's noise, on the device of ``update``."""
+        return generator(derive(self.seed, "noise"), next(iter(update.values())).device)
 
     def check_per_example(self, defense: str) -> None:
         """Refuse a defense that takes the gradient of every example by itself where the update is not made of those.

@@ -33,34 +33,26 @@ of the defense (``knowledge.defense_loss``). A batch of one example has no depen
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense
+from mibench.defenses.base import Batch, Classifier, Defense, DefenseCard
 from mibench.errors import UserError
-from mibench.model import Classifier
 from mibench.options import CountOrNone, NonNegative, Positive
-from mibench.training import Batch
 
 #: Ridge of the normalised HSIC, per example of the batch.
 EPSILON = 1e-5
 
 
+@dataclass(kw_only=True, eq=False)
 class Bido(Defense):
     """Training under a penalty on the dependency between layers and input.
 
     The defaults are the authors' for HSIC on CelebA; ``bido_coco`` has those for COCO on MNIST.
-
-    Args:
-        measure: The dependency measure, ``hsic`` or ``coco``.
-        a1: Weight of the dependency between layers and input, which is made small.
-        a2: Weight of the dependency between layers and label, which is made large.
-        sigma: Width of the Gaussian kernel, relative to the square root of the dimension.
-        layers: Which stages of the target count, from 0; None means all.
     """
 
     card = DefenseCard(
@@ -69,7 +61,6 @@ class Bido(Defense):
         modalities=("image",),
         year=2022,
         revision=2,
-        bib="bido",
         code="https://github.com/AlanPeng0897/Defend_MI",
         fidelity="official",
         hooks=("training",),
@@ -79,41 +70,41 @@ class Bido(Defense):
         adaptive=("attack=brepmi", "setting=federated attack=inverting_gradients knowledge.defense_loss=true"),
     )
 
-    def __init__(
-        self,
-        *,
-        measure: Literal["hsic", "coco"] = "hsic",
-        a1: NonNegative = 0.05,
-        a2: NonNegative = 0.5,
-        sigma: Positive = 5.0,
-        layers: Sequence[CountOrNone] | None = None,
-    ) -> None:
-        if layers is not None and not layers:
+    measure: Literal["hsic", "coco"] = "hsic"
+    """The dependency measure, ``hsic`` or ``coco``."""
+    a1: NonNegative = 0.05
+    """Weight of the dependency between layers and input, which is made small."""
+    a2: NonNegative = 0.5
+    """Weight of the dependency between layers and label, which is made large."""
+    sigma: Positive = 5.0
+    """Width of the Gaussian kernel, relative to the square root of the dimension."""
+    layers: Sequence[CountOrNone] | None = None
+    """Which stages of the target count, from 0; None means all."""
+
+    def __post_init__(self) -> None:
+        """Refuse a choice of no stage at all."""
+        super().__post_init__()
+        if self.layers is not None and not self.layers:
             raise UserError(
                 "Expected defense.layers to name at least one stage, but it is empty; null means all stages."
             )
-        self.measure = measure
-        self.a1 = a1
-        self.a2 = a2
-        self.sigma = sigma
-        self.layers = layers
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the cross-entropy plus the weighted dependencies of the chosen stages."""
         logits, hidden = logits_and_layers(batch.model, batch.x)
-        layers = [gaussian_kernel(values, self.sigma) for values in self._chosen(hidden)]
+        layers = [gaussian_kernel(values, self.sigma) for values in self._choose(hidden)]
         given = [gaussian_kernel(batch.x, self.sigma), linear_kernel(one_hot(batch.y, logits.shape[1]))]
-        of_input, of_label = self._normalised(torch.stack(given))
-        of_layers = self._normalised(torch.stack(layers))
+        of_input, of_label = self._normalise(torch.stack(given))
+        of_layers = self._normalise(torch.stack(layers))
         penalty = self.a1 * self._compare(of_layers, of_input) - self.a2 * self._compare(of_layers, of_label)
         return cross_entropy(logits, batch.y) + penalty.sum()
 
     def dependency(self, first: Tensor, second: Tensor) -> Tensor:
         """Return the dependency of two batches of continuous values ``(m, ...)``, a scalar, 0 for constant ones."""
         kernels = [gaussian_kernel(values, self.sigma) for values in (first, second)]
-        return self._compare(*self._normalised(torch.stack(kernels)))
+        return self._compare(*self._normalise(torch.stack(kernels)))
 
-    def _normalised(self, kernels: Tensor) -> Tensor:
+    def _normalise(self, kernels: Tensor) -> Tensor:
         """Return what is compared of centred kernels ``(..., m, m)``: R for HSIC, themselves for COCO."""
         if self.measure == "coco":
             return kernels
@@ -122,14 +113,14 @@ class Bido(Defense):
         return result
 
     def _compare(self, first: Tensor, second: Tensor) -> Tensor:
-        """Return the dependency of what :meth:`_normalised` gave, shape ``(...)``."""
+        """Return the dependency of what :meth:`_normalise` gave, shape ``(...)``."""
         if self.measure == "hsic":
             return (first * second).sum((-2, -1))
         # The floor keeps the gradient of the root finite where there is no dependency at all.
         norm: Tensor = torch.linalg.matrix_norm(first @ second).clamp_min(1e-12)
         return norm.sqrt() / first.shape[-1]
 
-    def _chosen(self, blocks: Sequence[Tensor]) -> list[Tensor]:
+    def _choose(self, blocks: Sequence[Tensor]) -> list[Tensor]:
         if self.layers is None:
             return list(blocks)
         if not all(0 <= layer < len(blocks) for layer in self.layers):
@@ -157,16 +148,16 @@ def gaussian_kernel(values: Tensor, sigma: float) -> Tensor:
     products = flat @ flat.T
     squares = products.diagonal()
     distances = (squares[:, None] + squares - 2 * products).clamp_min(0)
-    return centred(torch.exp(-distances / (2 * sigma**2 * flat.shape[1])))
+    return centre(torch.exp(-distances / (2 * sigma**2 * flat.shape[1])))
 
 
 def linear_kernel(values: Tensor) -> Tensor:
     """Return the centred linear kernel of a batch ``(m, ...)``, flattened: ``(m, m)``, float64."""
     flat = values.flatten(1).double()
-    return centred(flat @ flat.T)
+    return centre(flat @ flat.T)
 
 
-def centred(kernel: Tensor) -> Tensor:
+def centre(kernel: Tensor) -> Tensor:
     """Return a kernel matrix with the mean of every row and column taken off."""
     rows = kernel - kernel.mean(1, keepdim=True)
     return rows - rows.mean(0, keepdim=True)

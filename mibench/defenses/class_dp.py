@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -41,23 +41,15 @@ from mibench.seeding import derive, generator
 from mibench.training import Batch, Training, cross_entropy
 
 
+@dataclass(kw_only=True, eq=False)
 class ClassDp(Defense):
-    """Training with the clipped gradients of whole classes and Gaussian noise.
-
-    Args:
-        noise_multiplier: Standard deviation of the noise over ``max_grad_norm`` (sigma).
-        max_grad_norm: Norm to which each group's mean gradient is clipped (C).
-        sample_rate: Probability with which a group takes part in a step (q).
-        subclasses: Clusters into which every class is parted; 1 protects whole classes.
-        delta: The delta of the guarantee.
-    """
+    """Training with the clipped gradients of whole classes and Gaussian noise."""
 
     card = DefenseCard(
         name="class_dp",
         title="Class-level DP",
         modalities=("image", "tabular"),
         year=2020,
-        bib="class_dp",
         fidelity="reconstruction",
         hooks=("architecture", "training"),
         affects=("white_box", "scores", "labels", "explanations", "features"),
@@ -65,21 +57,18 @@ class ClassDp(Defense):
         levels=(0.03, 0.1, 0.3, 1.0),
     )
 
-    def __init__(
-        self,
-        *,
-        noise_multiplier: NonNegative = 0.1,
-        max_grad_norm: Positive = 1.0,
-        sample_rate: Portion = 1.0,
-        subclasses: Count = 1,
-        delta: Share = 1e-5,
-    ) -> None:
-        self.noise_multiplier = noise_multiplier
-        self.max_grad_norm = max_grad_norm
-        self.sample_rate = sample_rate
-        self.subclasses = subclasses
-        self.delta = delta
-        self._spent: dict[str, float | str] = {}
+    noise_multiplier: NonNegative = 0.1
+    """Standard deviation of the noise over ``max_grad_norm`` (sigma)."""
+    max_grad_norm: Positive = 1.0
+    """Norm to which each group's mean gradient is clipped (C)."""
+    sample_rate: Portion = 1.0
+    """Probability with which a group takes part in a step (q)."""
+    subclasses: Count = 1
+    """Clusters into which every class is parted; 1 protects whole classes."""
+    delta: Share = 1e-5
+    """The delta of the guarantee."""
+
+    _spent: dict[str, float | str] = field(init=False, default_factory=dict, repr=False)
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
         """Return the module with group norm in the place of batch norm."""

@@ -35,21 +35,20 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense, DefenseContext
+from mibench.defenses.base import Classifier, Defense, DefenseCard, DefenseContext
 from mibench.errors import UserError
-from mibench.model import Classifier
 from mibench.nn.adversarial import gradient_penalty, refuse_oblong, step_along
 from mibench.nn.wgan import WganGpNetworks
 from mibench.options import Count, CountOrNone, NonNegative, Positive
-from mibench.progress import progress
 from mibench.seeding import derive, generator
+from mibench.storage.progress import progress
 
 #: Weight of the attacker's distance, to which the step of the Neumann series belongs, and of the loss as a whole.
 INVERSION_WEIGHT, WEIGHT = 2000.0, 100.0
@@ -67,35 +66,15 @@ POWERS = 3
 Losses = Callable[[Tensor, Tensor], Tensor]
 
 
+@dataclass(kw_only=True, eq=False)
 class Crafter(Defense):
-    """Features that an inversion takes for an average image.
-
-    Args:
-        beta: Weight of staying near the true features; the smaller, the more is hidden.
-        steps: Steps of the features; 0 sends them as they are.
-        lr: Adam's step size of them.
-        search: Whether ``features`` are moved, or the ``latent`` whose features are sent.
-        inner_steps: Steps of the attacker that is played, in every step of the features.
-        inner_lr: Adam's step size of it.
-        terms: Terms of the Neumann series.
-        term_step: Its step (alpha), at most.
-        critic_steps: Steps of the critic in every step of the features.
-        critic_lr: Adam's step size of the critic.
-        batch: Features that are crafted together, against one critic.
-        latent_dim: Dimension of z (500 for 64 pixels a side, 3000 for 128).
-        width: Channels next to the image, of generator and critic.
-        prior_iterations: Steps of the generator's training.
-        amortiser_iterations: Steps of the amortiser's training; 0 searches from z = 0.
-    """
-
-    learns_from_public = True
+    """Features that an inversion takes for an average image."""
 
     card = DefenseCard(
         name="crafter",
         title="Crafter",
         modalities=("image",),
         year=2024,
-        bib="crafter",
         code="https://github.com/ShimingWang98/Facial_Feature_Crafting_against_Inversion_based_Identity_Theft",
         fidelity="reconstruction",
         hooks=("features",),
@@ -104,45 +83,43 @@ class Crafter(Defense):
         levels=(10.0, 2.0, 1.0, 0.5),
         adaptive=("setting=split attack=split_decoder",),
     )
+    learns_from_public = True
 
-    def __init__(
-        self,
-        *,
-        beta: NonNegative = 1.0,
-        steps: CountOrNone = 450,
-        lr: Positive = 0.01,
-        search: Literal["features", "latent"] = "features",
-        inner_steps: Count = 10,
-        inner_lr: Positive = 0.02,
-        terms: Count = 120,
-        term_step: Positive = 1e-3,
-        critic_steps: Count = 10,
-        critic_lr: Positive = 5e-4,
-        batch: Count = 128,
-        latent_dim: Count = 500,
-        width: Count = 64,
-        prior_iterations: Count = 11_250,
-        amortiser_iterations: CountOrNone = 2000,
-    ) -> None:
-        self.beta = beta
-        self.steps = steps
-        self.lr = lr
-        self.search = search
-        self.inner_steps = inner_steps
-        self.inner_lr = inner_lr
-        self.terms = terms
-        self.term_step = term_step
-        self.critic_steps = critic_steps
-        self.critic_lr = critic_lr
-        self.batch = batch
-        self.latent_dim = latent_dim
-        self.width = width
-        self.prior_iterations = prior_iterations
-        self.amortiser_iterations = amortiser_iterations
-        self.prior: WganGpNetworks | None = None
-        self.amortiser: nn.Module | None = None
-        self.shape: tuple[int, ...] = ()
-        self.encoder: nn.Module | None = None
+    beta: NonNegative = 1.0
+    """Weight of staying near the true features; the smaller, the more is hidden."""
+    steps: CountOrNone = 450
+    """Steps of the features; 0 sends them as they are."""
+    lr: Positive = 0.01
+    """Adam's step size of the features."""
+    search: Literal["features", "latent"] = "features"
+    """Whether ``features`` are moved, or the ``latent`` whose features are sent."""
+    inner_steps: Count = 10
+    """Steps of the attacker that is played, in every step of the features."""
+    inner_lr: Positive = 0.02
+    """Adam's step size of that attacker."""
+    terms: Count = 120
+    """Terms of the Neumann series."""
+    term_step: Positive = 1e-3
+    """Largest step of the Neumann series (alpha)."""
+    critic_steps: Count = 10
+    """Steps of the critic in every step of the features."""
+    critic_lr: Positive = 5e-4
+    """Adam's step size of the critic."""
+    batch: Count = 128
+    """Features that are crafted together, against one critic."""
+    latent_dim: Count = 500
+    """Dimension of z (500 for 64 pixels a side, 3000 for 128)."""
+    width: Count = 64
+    """Channels next to the image, of generator and critic."""
+    prior_iterations: Count = 11_250
+    """Steps of the generator's training."""
+    amortiser_iterations: CountOrNone = 2000
+    """Steps of the amortiser's training; 0 searches from z = 0."""
+
+    prior: WganGpNetworks | None = field(init=False, default=None, repr=False)
+    amortiser: nn.Module | None = field(init=False, default=None, repr=False)
+    shape: tuple[int, ...] = field(init=False, default=(), repr=False)
+    encoder: nn.Module | None = field(init=False, default=None, repr=False)
 
     def attach(self, model: Classifier, context: DefenseContext) -> None:
         """Take a frozen copy of the encoder, the client's part of the model."""
@@ -174,9 +151,9 @@ class Crafter(Defense):
                 draws=draws,
             )
         self.prior, self.shape = prior.eval().requires_grad_(False), context.spec.shape
-        self.amortiser = self._amortised(model.client, draws) if self.amortiser_iterations else None
+        self.amortiser = self._train_amortiser(model.client, draws) if self.amortiser_iterations else None
 
-    def _amortised(self, encoder: nn.Module, draws: torch.Generator) -> nn.Module:
+    def _train_amortiser(self, encoder: nn.Module, draws: torch.Generator) -> nn.Module:
         """Return a trained guess of the latent whose image has given features."""
         assert self.prior is not None
         network: nn.Module | None = None
@@ -196,9 +173,9 @@ class Crafter(Defense):
         if not self.steps:
             return features
         with torch.enable_grad():
-            return torch.cat([self.crafted(part.detach()) for part in features.split(self.batch)])
+            return torch.cat([self.craft(part.detach()) for part in features.split(self.batch)])
 
-    def crafted(self, true: Tensor) -> Tensor:
+    def craft(self, true: Tensor) -> Tensor:
         """Return crafted features for one batch of true ones ``(N, ...)``."""
         assert self.prior is not None and self.encoder is not None, "it serves once it has learned and met its model"
         prior, encoder = copy.deepcopy(self.prior), self.encoder
@@ -231,7 +208,7 @@ class Crafter(Defense):
         adam = torch.optim.Adam([moving], self.lr)
         for _ in range(self.steps):
             if self.search == "features":
-                z = inverted(distance, features, z, self.inner_steps, self.inner_lr)
+                z = invert(distance, features, z, self.inner_steps, self.inner_lr)
                 judge(z)
                 moving.grad = hypergradient(loss, distance, features, z, self.term_step, self.terms)
             else:
@@ -280,7 +257,7 @@ def regression(features: int, latent_dim: int) -> nn.Sequential:
     )
 
 
-def inverted(distance: Losses, features: Tensor, z: Tensor, steps: int, lr: float) -> Tensor:
+def invert(distance: Losses, features: Tensor, z: Tensor, steps: int, lr: float) -> Tensor:
     """Return the latents after ``steps`` of Adam along the slope of ``distance`` at fixed ``features``."""
     z = z.detach().clone().requires_grad_(True)
     adam = torch.optim.Adam([z], lr)

@@ -23,13 +23,14 @@ adds no momentum for the vectors; a dense tensor with zeros stands for the pairs
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Client, Defense, Update
-from mibench.errors import UserError
+from mibench.defenses.base import Client, Defense, DefenseCard, Update
+from mibench.optim.differential_privacy import clipped
+from mibench.options import CountOrNone, Decay, Portion, Positive
 from mibench.seeding import derive, generator
 
 #: The count of entries above the threshold may fall to this share of the wanted one; the threshold falls by as much.
@@ -39,25 +40,15 @@ LOWER = 0.8
 ADAPTATIONS = 10
 
 
+@dataclass(kw_only=True, eq=False)
 class Dgc(Defense):
-    """Sparse updates with momentum correction and error feedback.
-
-    Args:
-        ratio: Share of the entries of each tensor that is sent, in (0, 1].
-        momentum: Factor of the local momentum, in [0, 1).
-        nesterov: Whether the momentum looks ahead.
-        masking: Whether the momentum is cleared where it was sent.
-        sample: Share of a tensor from which its threshold is estimated, in (0, 1].
-        warmup: Rounds over which the share falls from ``ratio ** (1 / (warmup + 1))`` to ``ratio``.
-        clip: Norm to which the gradient is clipped, divided by the square root of the number of clients; None for not.
-    """
+    """Sparse updates with momentum correction and error feedback."""
 
     card = DefenseCard(
         name="dgc",
         title="Deep gradient compression",
         modalities=("image", "text", "tabular", "audio", "graph"),
         year=2018,
-        bib="dgc",
         code="https://github.com/synxlin/deep-gradient-compression",
         fidelity="official",
         hooks=("update",),
@@ -66,33 +57,20 @@ class Dgc(Defense):
         adaptive=("setting=federated attack=inverting_gradients attack.mask_sent=true",),
     )
 
-    def __init__(
-        self,
-        *,
-        ratio: float = 0.001,
-        momentum: float = 0.9,
-        nesterov: bool = False,
-        masking: bool = True,
-        sample: float = 0.01,
-        warmup: int = 0,
-        clip: float | None = None,
-    ) -> None:
-        if not 0 < ratio <= 1 or not 0 < sample <= 1:
-            raise UserError(
-                f"Expected defense.ratio and defense.sample to lie in (0, 1], but got ratio={ratio}, sample={sample}."
-            )
-        if not 0 <= momentum < 1 or warmup < 0 or (clip is not None and clip <= 0):
-            raise UserError(
-                "Expected defense.momentum in [0, 1), defense.warmup >= 0 and defense.clip > 0 or null, but got "
-                f"momentum={momentum}, warmup={warmup}, clip={clip}."
-            )
-        self.ratio = ratio
-        self.momentum = momentum
-        self.nesterov = nesterov
-        self.masking = masking
-        self.sample = sample
-        self.warmup = warmup
-        self.clip = clip
+    ratio: Portion = 0.001
+    """Share of the entries of each tensor that is sent."""
+    momentum: Decay = 0.9
+    """Factor of the local momentum."""
+    nesterov: bool = False
+    """Whether the momentum looks ahead."""
+    masking: bool = True
+    """Whether the momentum is cleared where it was sent."""
+    sample: Portion = 0.01
+    """Share of a tensor from which its threshold is estimated."""
+    warmup: CountOrNone = 0
+    """Rounds over which the share falls from ``ratio ** (1 / (warmup + 1))`` to ``ratio``."""
+    clip: Positive | None = None
+    """Norm to which the gradient is clipped, divided by the square root of the number of clients; None for not."""
 
     def update(self, gradient: Update, client: Client) -> Update:
         """Return the sparse update; ``client.state`` keeps ``momentum.<name>`` and ``residual.<name>``."""
@@ -117,13 +95,6 @@ class Dgc(Defense):
         client.state[f"momentum.{name}"] = torch.where(mask, zero, u) if self.masking else u
         client.state[f"residual.{name}"] = torch.where(mask, zero, v)
         return torch.where(mask, v, zero)
-
-
-def clipped(gradient: Update, norm: float) -> Update:
-    """Return the gradient, scaled so that its norm over all tensors is at most ``norm``."""
-    total = torch.stack([value.norm() for value in gradient.values()]).norm()
-    factor = (norm / total.clamp_min(1e-12)).clamp_max(1)
-    return {name: value * factor for name, value in gradient.items()}
 
 
 def largest(values: Tensor, share: float, sample: float, seed: int) -> Tensor:

@@ -21,30 +21,26 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Client, Defense, Update
+from mibench.defenses.base import Client, Defense, DefenseCard, Update
 from mibench.errors import UserError
+from mibench.optim.compression import by_group
 from mibench.options import Decay
 
 
+@dataclass(kw_only=True, eq=False)
 class Dgp(Defense):
-    """The middle of every layer's gradient, with error feedback.
-
-    Args:
-        top: Share of the entries of largest magnitude that is pruned (k1).
-        bottom: Share of the entries of smallest magnitude that is pruned (k2).
-    """
+    """The middle of every layer's gradient, with error feedback."""
 
     card = DefenseCard(
         name="dgp",
         title="Dual gradient pruning",
         modalities=("image", "text", "tabular", "audio", "graph"),
         year=2024,
-        bib="dgp",
         fidelity="reconstruction",
         hooks=("update",),
         affects=("gradients",),
@@ -52,27 +48,29 @@ class Dgp(Defense):
         adaptive=("setting=federated attack=inverting_gradients attack.mask_sent=true",),
     )
 
-    def __init__(self, *, top: Decay = 0.05, bottom: Decay = 0.75) -> None:
-        if not top + bottom < 1:
+    top: Decay = 0.05
+    """Share of the entries of largest magnitude that is pruned (k1)."""
+    bottom: Decay = 0.75
+    """Share of the entries of smallest magnitude that is pruned (k2)."""
+
+    def __post_init__(self) -> None:
+        """Refuse shares that leave nothing."""
+        super().__post_init__()
+        if not self.top + self.bottom < 1:
             raise UserError(
-                f"Expected defense.top and defense.bottom to be less than 1 together, but got {top} and {bottom}."
+                "Expected defense.top and defense.bottom to be less than 1 together, but got "
+                f"{self.top} and {self.bottom}."
             )
-        self.top = top
-        self.bottom = bottom
 
     def update(self, gradient: Update, client: Client) -> Update:
         """Return the pruned update; ``client.state`` keeps ``error.<name>``."""
         layers: dict[str, list[str]] = defaultdict(list)
         for name in gradient:
             layers[name.rpartition(".")[0]].append(name)
-        sent: dict[str, Tensor] = {}
-        for names in layers.values():
-            waiting = [gradient[name] + client.state.get(f"error.{name}", 0) for name in names]
-            kept = self._middle(torch.cat([value.flatten() for value in waiting]).abs())
-            for name, value, part in zip(names, waiting, kept.split([one.numel() for one in waiting]), strict=True):
-                sent[name] = value * part.reshape(value.shape)
-                client.state[f"error.{name}"] = value - sent[name]
-        return {name: sent[name] for name in gradient}
+        waiting = {name: value + client.state.get(f"error.{name}", 0) for name, value in gradient.items()}
+        sent = by_group(waiting, layers.values(), lambda entries: entries * self._middle(entries.abs()))
+        client.state |= {f"error.{name}": value - sent[name] for name, value in waiting.items()}
+        return sent
 
     def _middle(self, magnitudes: Tensor) -> Tensor:
         """Return where the entries stand that are sent, a mask like ``magnitudes``."""

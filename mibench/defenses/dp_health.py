@@ -25,41 +25,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 
-from mibench.card import DefenseCard
 from mibench.data import Column
-from mibench.defenses.base import Defense, DefenseContext, sensitive_columns
+from mibench.defenses.base import Classifier, Defense, DefenseCard, DefenseContext, Training, sensitive_columns
 from mibench.errors import UserError
-from mibench.model import Classifier
+from mibench.optim.differential_privacy import pure_guarantee
 from mibench.options import Count, NonNegative, Positive
-from mibench.progress import progress
 from mibench.seeding import derive, generator
-from mibench.training import Training
+from mibench.storage.progress import progress
 
 
+@dataclass(kw_only=True, eq=False)
 class DpHealth(Defense):
-    """A logistic regression trained under noise of a Gamma length.
-
-    Args:
-        epsilon: The epsilon of the whole training; None trains without noise.
-        passes: Passes over the records, which share epsilon.
-        batch_size: Records of one step (b).
-        weight_decay: Weight of the l2 penalty (lambda).
-        emphasis: Noise on coordinates of sensitive columns over that on others.
-        sensitive: Those columns.
-    """
+    """A logistic regression trained under noise of a Gamma length."""
 
     card = DefenseCard(
         name="dp_health",
         title="DP gradient mechanism",
         modalities=("tabular",),
         year=2020,
-        bib="dp_health",
         fidelity="reconstruction",
         hooks=("architecture", "training"),
         affects=("white_box", "scores", "labels", "explanations", "features"),
@@ -67,25 +57,26 @@ class DpHealth(Defense):
         levels=(10.0, 3.0, 1.0, 0.3),
     )
 
-    def __init__(
-        self,
-        *,
-        epsilon: Positive | None = 1.0,
-        passes: Count = 1,
-        batch_size: Count = 50,
-        weight_decay: NonNegative = 1e-3,
-        emphasis: Positive = 1.0,
-        sensitive: str | None = None,
-    ) -> None:
-        if emphasis != 1 and sensitive is None:
+    epsilon: Positive | None = 1.0
+    """The epsilon of the whole training; None trains without noise."""
+    passes: Count = 1
+    """Passes over the records, which share epsilon."""
+    batch_size: Count = 50
+    """Records of one step (b)."""
+    weight_decay: NonNegative = 1e-3
+    """Weight of the l2 penalty (lambda)."""
+    emphasis: Positive = 1.0
+    """Noise on the coordinates of the sensitive column over that on others."""
+    sensitive: str | None = None
+    """The sensitive column; needed where ``emphasis`` is not 1."""
+
+    _share: Tensor | None = field(init=False, default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Refuse an emphasis on no column."""
+        super().__post_init__()
+        if self.emphasis != 1 and self.sensitive is None:
             raise UserError("defense.emphasis needs a column to put the noise on; set defense.sensitive=COLUMN.")
-        self.epsilon = epsilon
-        self.passes = passes
-        self.batch_size = batch_size
-        self.weight_decay = weight_decay
-        self.emphasis = emphasis
-        self.sensitive = sensitive
-        self._share: Tensor | None = None
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
         """Return a logistic regression on what the target makes of a record.
@@ -97,7 +88,7 @@ class DpHealth(Defense):
         with torch.no_grad():
             width, classes = model.normalise(example).shape[1], model(example).shape[1]
         if self.emphasis != 1:
-            self._share = emphasised(context.spec.columns, str(self.sensitive), self.emphasis)
+            self._share = noise_factors(context.spec.columns, str(self.sensitive), self.emphasis)
         return LogisticRegression(model.normalise, width, classes)
 
     def fit(self, training: Training) -> Classifier:
@@ -124,8 +115,7 @@ class DpHealth(Defense):
 
     def facts(self) -> dict[str, float | str]:
         """Return epsilon (infinity without noise), delta, which is 0, and how passes are accounted."""
-        epsilon = math.inf if self.epsilon is None else self.epsilon
-        return {"epsilon": epsilon, "delta": 0.0, "accountant": "pure composition", "passes": self.passes}
+        return {**pure_guarantee(self.epsilon), "passes": self.passes}
 
 
 class LogisticRegression(Classifier):
@@ -181,7 +171,7 @@ def gamma_noise(shape: Sequence[int], scale: float, draws: torch.Generator) -> T
     return noise
 
 
-def emphasised(columns: Sequence[Column], sensitive: str, emphasis: float) -> Tensor:
+def noise_factors(columns: Sequence[Column], sensitive: str, emphasis: float) -> Tensor:
     """Return the factors of the noise of every coordinate, of mean 1; the last is that of the constant.
 
     Raises:

@@ -24,18 +24,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from typing import Any, Literal
 
 import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from mibench.card import DefenseCard
-from mibench.data import Examples
-from mibench.defenses.base import Client, Defense, DefenseContext, Update
+from mibench.defenses.base import Classifier, Client, Defense, DefenseCard, DefenseContext, Examples, Training, Update
 from mibench.errors import UserError
-from mibench.model import Classifier
 from mibench.optim.differential_privacy import (
     LEAST_PRV_NOISE,
     clipped_sum,
@@ -44,30 +41,22 @@ from mibench.optim.differential_privacy import (
     with_gaussian,
     without_batch_norm,
 )
+from mibench.options import NonNegative, Positive, Share
 from mibench.seeding import derive, generator
-from mibench.training import Training
 
 #: Above this budget PRV's grid takes minutes or does not fit the memory; RDP accounts instead.
 LARGEST_PRV_EPSILON = 100.0
 
 
+@dataclass(kw_only=True, eq=False)
 class DpSgd(Defense):
-    """Training with clipped per-example gradients and Gaussian noise.
-
-    Args:
-        noise_multiplier: Standard deviation of the noise over ``max_grad_norm`` (sigma).
-        max_grad_norm: Norm to which each example's gradient is clipped (C).
-        target_epsilon: The epsilon to end at; the noise is then chosen for it and ``noise_multiplier`` is not used.
-        delta: The delta of the guarantee, in (0, 1); None means one over the number of training examples.
-        accountant: ``prv`` or ``rdp``.
-    """
+    """Training with clipped per-example gradients and Gaussian noise."""
 
     card = DefenseCard(
         name="dp_sgd",
         title="DP-SGD",
         modalities=("image", "tabular"),
         year=2016,
-        bib="dp_sgd",
         code="https://github.com/pytorch/opacus",
         fidelity="official",
         hooks=("architecture", "training", "update"),
@@ -76,33 +65,18 @@ class DpSgd(Defense):
         levels=(0.1, 0.3, 1.0, 3.0),
     )
 
-    def __init__(
-        self,
-        *,
-        noise_multiplier: float = 1.0,
-        max_grad_norm: float = 1.0,
-        target_epsilon: float | None = None,
-        delta: float | None = None,
-        accountant: str = "prv",
-    ) -> None:
-        if noise_multiplier < 0 or max_grad_norm <= 0:
-            raise UserError(
-                "Expected defense.noise_multiplier >= 0 and defense.max_grad_norm > 0, but got "
-                f"noise_multiplier={noise_multiplier}, max_grad_norm={max_grad_norm}."
-            )
-        if (target_epsilon is not None and target_epsilon <= 0) or (delta is not None and not 0 < delta < 1):
-            raise UserError(
-                "Expected defense.target_epsilon > 0 and defense.delta in (0, 1), or null, but got "
-                f"target_epsilon={target_epsilon}, delta={delta}."
-            )
-        if accountant not in ("prv", "rdp"):
-            raise UserError(f"Expected defense.accountant to be prv or rdp, but got '{accountant}'.")
-        self.noise_multiplier = noise_multiplier
-        self.max_grad_norm = max_grad_norm
-        self.target_epsilon = target_epsilon
-        self.delta = delta
-        self.accountant = accountant
-        self._spent: dict[str, float | str] = {"noise_multiplier": noise_multiplier, "accountant": "none"}
+    noise_multiplier: NonNegative = 1.0
+    """Standard deviation of the noise over ``max_grad_norm`` (sigma)."""
+    max_grad_norm: Positive = 1.0
+    """Norm to which each example's gradient is clipped (C)."""
+    target_epsilon: Positive | None = None
+    """The epsilon to end at; the noise is then chosen for it and ``noise_multiplier`` is not used."""
+    delta: Share | None = None
+    """The delta of the guarantee; None means one over the number of training examples."""
+    accountant: Literal["prv", "rdp"] = "prv"
+    """What accounts for the training; ``rdp`` also does where the noise is too weak for ``prv``."""
+
+    _spent: dict[str, float | str] = field(init=False, default_factory=dict, repr=False)
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
         """Return the module with group norm in the place of batch norm, and without in-place activations."""
@@ -119,12 +93,7 @@ class DpSgd(Defense):
             delta = self.delta or 1 / len(training.data)
             noise = float(private.stepper.noise_multiplier)
             epsilon, accountant = _guarantee(engine, noise, delta)
-            self._spent = {
-                "epsilon": epsilon,
-                "delta": delta,
-                "noise_multiplier": noise,
-                "accountant": accountant,
-            }
+            self._spent = {"epsilon": epsilon, "delta": delta, "noise_multiplier": noise, "accountant": accountant}
         private.model.to_standard_module()  # type: ignore[operator]
         for parameter in training.model.parameters():
             parameter.grad = None
@@ -143,13 +112,13 @@ class DpSgd(Defense):
             )
         client.check_per_example(self.card.name)
         total = clipped_sum(client.model, client.batch, self.max_grad_norm)
-        draws = generator(derive(client.seed, "noise"), next(iter(total.values())).device)
-        noisy = with_gaussian(total, self.noise_multiplier * self.max_grad_norm, draws)
+        noisy = with_gaussian(total, self.noise_multiplier * self.max_grad_norm, client.noise_draws(total))
         return {name: value / len(client.batch) for name, value in noisy.items()}
 
     def facts(self) -> dict[str, float | str]:
         """Return epsilon and delta of the training, the noise, the clipping norm and the accountant."""
-        return {**self._spent, "max_grad_norm": self.max_grad_norm}
+        spent = self._spent or {"noise_multiplier": self.noise_multiplier, "accountant": "none"}
+        return {**spent, "max_grad_norm": self.max_grad_norm}
 
     def _mechanism(self) -> str:
         weak = self.noise_multiplier < LEAST_PRV_NOISE

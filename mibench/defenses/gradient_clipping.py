@@ -20,21 +20,16 @@ is the standard definition and no paper's own method; there is no official code.
 
 from __future__ import annotations
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Client, Defense, Update
+from dataclasses import dataclass
+
+from mibench.defenses.base import Client, Defense, DefenseCard, Update
 from mibench.optim.differential_privacy import clipped_mean, local_guarantee, with_gaussian
 from mibench.options import NonNegative, Positive, Share
-from mibench.seeding import derive, generator
 
 
+@dataclass(kw_only=True, eq=False)
 class GradientClipping(Defense):
-    """The mean of clipped per-example gradients, with optional noise.
-
-    Args:
-        max_norm: l2 norm C to which each example's gradient is clipped.
-        noise_multiplier: Standard deviation of the Gaussian noise on the mean over ``max_norm`` (sigma); 0 for none.
-        delta: The delta of the guarantee.
-    """
+    """The mean of clipped per-example gradients, with optional noise."""
 
     card = DefenseCard(
         name="gradient_clipping",
@@ -48,10 +43,12 @@ class GradientClipping(Defense):
         strength="noise_multiplier",
     )
 
-    def __init__(self, *, max_norm: Positive = 1.0, noise_multiplier: NonNegative = 0.0, delta: Share = 1e-5) -> None:
-        self.max_norm = max_norm
-        self.noise_multiplier = noise_multiplier
-        self.delta = delta
+    max_norm: Positive = 1.0
+    """l2 norm C to which each example's gradient is clipped."""
+    noise_multiplier: NonNegative = 0.0
+    """Standard deviation of the Gaussian noise on the mean over ``max_norm`` (sigma); 0 for none."""
+    delta: Share = 1e-5
+    """The delta of the guarantee."""
 
     def update(self, gradient: Update, client: Client) -> Update:
         """Return the mean of the clipped gradients of ``client.batch``, with noise drawn from the client's seed."""
@@ -59,8 +56,7 @@ class GradientClipping(Defense):
         mean = clipped_mean(client.model, client.batch, self.max_norm)
         if not self.noise_multiplier:
             return mean
-        draws = generator(derive(client.seed, "noise"), next(iter(mean.values())).device)
-        return with_gaussian(mean, self.noise_multiplier * self.max_norm, draws)
+        return with_gaussian(mean, self.noise_multiplier * self.max_norm, client.noise_draws(mean))
 
     def facts(self) -> dict[str, float | str]:
         """Return the local epsilon of one message where there is noise."""

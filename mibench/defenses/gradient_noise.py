@@ -17,27 +17,17 @@ variance 0.01 from which on Zhu et al. find that their attack fails.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Literal
 
-import torch
-from torch import Tensor
-
-from mibench.card import DefenseCard
-from mibench.defenses.base import Client, Defense, Update
-from mibench.optim.differential_privacy import clipped_mean, local_guarantee, with_gaussian
+from mibench.defenses.base import Client, Defense, DefenseCard, Update
+from mibench.optim.differential_privacy import clipped_mean, laplace_like, local_guarantee, with_gaussian
 from mibench.options import NonNegative, Positive, Share
-from mibench.seeding import derive, generator
 
 
+@dataclass(kw_only=True, eq=False)
 class GradientNoise(Defense):
-    """Additive noise on the shared gradient.
-
-    Args:
-        std: Standard deviation of the noise on every entry; 0 leaves the gradient as it is.
-        distribution: ``gaussian`` or ``laplace``.
-        max_norm: l2 norm to which each example's gradient is clipped beforehand; None for not.
-        delta: The delta of the guarantee.
-    """
+    """Additive noise on the shared gradient."""
 
     card = DefenseCard(
         name="gradient_noise",
@@ -51,18 +41,14 @@ class GradientNoise(Defense):
         strength="std",
     )
 
-    def __init__(
-        self,
-        *,
-        std: NonNegative = 0.1,
-        distribution: Literal["gaussian", "laplace"] = "gaussian",
-        max_norm: Positive | None = None,
-        delta: Share = 1e-5,
-    ) -> None:
-        self.std = std
-        self.distribution = distribution
-        self.max_norm = max_norm
-        self.delta = delta
+    std: NonNegative = 0.1
+    """Standard deviation of the noise on every entry; 0 leaves the gradient as it is."""
+    distribution: Literal["gaussian", "laplace"] = "gaussian"
+    """Distribution of the noise."""
+    max_norm: Positive | None = None
+    """l2 norm to which each example's gradient is clipped beforehand; None for not."""
+    delta: Share = 1e-5
+    """The delta of the guarantee."""
 
     def update(self, gradient: Update, client: Client) -> Update:
         """Return the gradient, clipped where that is asked for, with noise drawn from the client's seed."""
@@ -71,19 +57,15 @@ class GradientNoise(Defense):
             gradient = clipped_mean(client.model, client.batch, self.max_norm)
         if not self.std:
             return gradient
-        draws = generator(derive(client.seed, "noise"), next(iter(gradient.values())).device)
+        draws = client.noise_draws(gradient)
         if self.distribution == "gaussian":
             return with_gaussian(gradient, self.std, draws)
-        return {name: value + self.std * laplace_like(value, draws) for name, value in gradient.items()}
+        return {
+            name: value + self.std * (laplace_like(value, draws) / math.sqrt(2)) for name, value in gradient.items()
+        }
 
     def facts(self) -> dict[str, float | str]:
         """Return the local epsilon of one message where there is one: clipped, and with Gaussian noise."""
         if self.max_norm is None or self.distribution != "gaussian":
             return {}
         return local_guarantee(self.std, self.max_norm, self.delta)
-
-
-def laplace_like(values: Tensor, draws: torch.Generator) -> Tensor:
-    """Return Laplace noise of standard deviation 1 in the shape of ``values``: the difference of two exponentials."""
-    first, second = (torch.empty_like(values).exponential_(generator=draws) for _ in range(2))
-    return (first - second) / math.sqrt(2)

@@ -15,23 +15,17 @@ many are kept as make :math:`k`.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
-import torch
-
-from mibench.card import DefenseCard
-from mibench.defenses.base import Client, Defense, Update
-from mibench.optim.compression import largest
+from mibench.defenses.base import Client, Defense, DefenseCard, Update
+from mibench.optim.compression import by_group, largest
 from mibench.options import Portion
 
 
+@dataclass(kw_only=True, eq=False)
 class GradientPruning(Defense):
-    """Top-k sparsification of the shared gradient.
-
-    Args:
-        keep: Share of the entries that is sent; 1 sends all.
-        scope: Whether the share is taken of every ``tensor`` or of ``all`` tensors together.
-    """
+    """Top-k sparsification of the shared gradient."""
 
     card = DefenseCard(
         name="gradient_pruning",
@@ -46,16 +40,14 @@ class GradientPruning(Defense):
         adaptive=("setting=federated attack=inverting_gradients attack.mask_sent=true",),
     )
 
-    def __init__(self, *, keep: Portion = 0.1, scope: Literal["tensor", "all"] = "tensor") -> None:
-        self.keep = keep
-        self.scope = scope
+    keep: Portion = 0.1
+    """Share of the entries that is sent; 1 sends all."""
+    scope: Literal["tensor", "all"] = "tensor"
+    """Whether the share is taken of every ``tensor`` or of ``all`` tensors together."""
 
     def update(self, gradient: Update, client: Client) -> Update:
         """Return the gradient with zeros in the place of all but its largest entries."""
         if self.keep == 1:
             return gradient
-        if self.scope == "tensor":
-            return {name: largest(value.flatten(), self.keep).reshape(value.shape) for name, value in gradient.items()}
-        sizes = [value.numel() for value in gradient.values()]
-        kept = largest(torch.cat([value.flatten() for value in gradient.values()]), self.keep).split(sizes)
-        return {name: part.reshape(value.shape) for (name, value), part in zip(gradient.items(), kept, strict=True)}
+        groups = [[name] for name in gradient] if self.scope == "tensor" else [list(gradient)]
+        return by_group(gradient, groups, lambda entries: largest(entries, self.keep))

@@ -25,18 +25,20 @@ with the original and look at the pictures. There is no official code.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from mibench.card import DefenseCard
-from mibench.data import Examples
-from mibench.defenses.base import Defense, DefenseContext
+from mibench.defenses.base import Defense, DefenseCard, DefenseContext, Examples
 from mibench.errors import UnknownNameError, UserError
 from mibench.nn.image_operations import OPERATIONS, operate
 from mibench.options import Digit, NonNegative
 from mibench.seeding import derive, generator
+
+#: The names of the operations; a table holds their positions.
+NAMES = list(OPERATIONS)
 
 #: Most examples that the accuracy of a pair is measured with.
 EXAMPLES = 600
@@ -45,22 +47,15 @@ EXAMPLES = 600
 RIDGE = 1e-2
 
 
+@dataclass(kw_only=True, eq=False)
 class ImageAug(Defense):
-    """Every class trained on one augmentation of its images, the one that a search finds best.
-
-    Args:
-        table: The pairs ``operation:level`` of classes 0, 1, 2 ..., in turn where there are fewer; None searches.
-        operations: The operations that the search tries; None for all fourteen.
-        levels: The magnitudes it tries, from 0 (none) to 9.
-        tolerance: Accuracy that a pair may cost (tau).
-    """
+    """Every class trained on one augmentation of its images, the one that a search finds best."""
 
     card = DefenseCard(
         name="image_aug",
         title="Image augmentation by class",
         modalities=("image",),
         year=2023,
-        bib="image_aug",
         fidelity="reconstruction",
         hooks=("data",),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
@@ -68,23 +63,26 @@ class ImageAug(Defense):
         levels=(0.01, 0.02, 0.05),
     )
 
-    def __init__(
-        self,
-        *,
-        table: Sequence[str] | None = None,
-        operations: Sequence[str] | None = None,
-        levels: Sequence[Digit] = (1, 2, 3, 4, 5, 6, 7, 8, 9),
-        tolerance: NonNegative = 0.02,
-    ) -> None:
-        if table is not None and not table:
+    table: Sequence[str] | None = None
+    """The pairs ``operation:level`` of classes 0, 1, 2 ..., in turn where there are fewer; None searches."""
+    operations: Sequence[str] | None = None
+    """The operations that the search tries; None for all fourteen."""
+    levels: Sequence[Digit] = (1, 2, 3, 4, 5, 6, 7, 8, 9)
+    """The magnitudes that the search tries, from 0 (none) to 9."""
+    tolerance: NonNegative = 0.02
+    """Accuracy that a pair may cost (tau)."""
+
+    _table: Tensor | None = field(init=False, default=None, repr=False)
+
+    def __post_init__(self) -> None:
+        """Read the table, and refuse operations that there are not."""
+        super().__post_init__()
+        if self.table is not None and not self.table:
             raise UserError("Expected defense.table to name at least one operation, but it is empty; null searches.")
-        self.names = list(OPERATIONS)
-        self.operations = [self._index(name) for name in operations or self.names]
-        self.levels = list(levels)
-        self.tolerance = tolerance
-        self._table: Tensor | None = None
-        if table is not None:
-            self._table = torch.tensor([self._pair(text) for text in table])
+        for name in self.operations or ():
+            position(name)
+        if self.table is not None:
+            self._table = torch.tensor([pair(text) for text in self.table])
 
     def data(self, train: Examples, context: DefenseContext) -> Examples:
         """Return the examples after the operation of their class, searched for where there is no table yet."""
@@ -96,7 +94,7 @@ class ImageAug(Defense):
         for row, (operation, level) in enumerate(self._table.tolist()):
             mine = rows == row
             if bool(mine.any()):
-                x[mine] = operate(train.x[mine], self.names[operation], level)
+                x[mine] = operate(train.x[mine], NAMES[operation], level)
         return Examples(x, train.y)
 
     def search(self, data: Examples, classes: int, seed: int) -> Tensor:
@@ -108,14 +106,13 @@ class ImageAug(Defense):
         expected = ridge_accuracy(learn, test, classes) - self.tolerance
         pairs, errors = [(0, 0)], [torch.zeros(classes)]  # a shear of level 0: nothing is done
         members = one_hot(some.y, classes).float().cpu()
-        for operation in self.operations:
+        for name in self.operations or NAMES:
             for level in self.levels:
-                name = self.names[operation]
                 if ridge_accuracy(Examples(operate(learn.x, name, level), learn.y), test, classes) < expected:
                     continue
                 error = (operate(some.x, name, level) - some.x).square().flatten(1).mean(1).cpu()
                 mean = members.T @ error / members.sum(0)  # NaN for a class that is not there
-                pairs.append((operation, level))
+                pairs.append((position(name), level))
                 errors.append(torch.where(members.sum(0) > 0, mean, error.mean()))
         return torch.tensor(pairs)[torch.stack(errors).argmax(0)]
 
@@ -131,18 +128,30 @@ class ImageAug(Defense):
     def facts(self) -> dict[str, float | str]:
         """Return the table as words, ``operation:level`` by class."""
         pairs = [] if self._table is None else self._table.tolist()
-        return {"table": ", ".join(f"{self.names[operation]}:{level}" for operation, level in pairs)}
+        return {"table": ", ".join(f"{NAMES[operation]}:{level}" for operation, level in pairs)}
 
-    def _index(self, name: str) -> int:
-        if name not in OPERATIONS:
-            raise UnknownNameError("operation (defense.operations, defense.table)", name, self.names)
-        return self.names.index(name)
 
-    def _pair(self, text: str) -> tuple[int, int]:
-        name, _, level = text.partition(":")
-        if level not in set("0123456789"):
-            raise UserError(f"Expected defense.table to hold pairs as rotate:5, levels from 0 to 9, but got '{text}'.")
-        return self._index(name), int(level)
+def position(name: str) -> int:
+    """Return the position of an operation.
+
+    Raises:
+        UnknownNameError: If there is none of that name.
+    """
+    if name not in OPERATIONS:
+        raise UnknownNameError("operation (defense.operations, defense.table)", name, NAMES)
+    return NAMES.index(name)
+
+
+def pair(text: str) -> tuple[int, int]:
+    """Return the position of the operation, and the level, of a text as ``rotate:5``.
+
+    Raises:
+        UserError: If it does not read so.
+    """
+    name, _, level = text.partition(":")
+    if level not in set("0123456789"):
+        raise UserError(f"Expected defense.table to hold pairs as rotate:5, levels from 0 to 9, but got '{text}'.")
+    return position(name), int(level)
 
 
 def ridge_accuracy(learn: Examples, test: Examples, classes: int) -> float:

@@ -14,25 +14,18 @@ A standard measure without a paper of its own, and without official code.
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense
-from mibench.options import Range
-
-#: A probability.
-Probability = Annotated[float, Range("from 0 to 1", lambda value: 0 <= value <= 1)]
+from mibench.defenses.base import Defense, DefenseCard
+from mibench.options import Fraction
 
 
+@dataclass(kw_only=True, eq=False)
 class LabelOnlyOutput(Defense):
-    """The label alone, or no answer.
-
-    Args:
-        threshold: The least probability at which the label is said; 0 says it always.
-    """
+    """The label alone, or no answer."""
 
     card = DefenseCard(
         name="label_only_output",
@@ -47,8 +40,8 @@ class LabelOnlyOutput(Defense):
         adaptive=("attack=brepmi",),
     )
 
-    def __init__(self, *, threshold: Probability = 0.0) -> None:
-        self.threshold = threshold
+    threshold: Fraction = 0.0
+    """The least probability at which the label is said; 0 says it always."""
 
     def output(self, probabilities: Tensor) -> Tensor:
         """Return one-hot vectors ``(N, classes)``, of zeros where the service abstains."""

@@ -26,19 +26,17 @@ gradient. The paper's variants for linear regression and trees are not here.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, softplus
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense, DefenseContext
-from mibench.model import Classifier
+from mibench.defenses.base import Batch, Classifier, Defense, DefenseCard, DefenseContext
 from mibench.nn.bottleneck import divergence, linear_head, replace_module
 from mibench.options import Count, NonNegative
 from mibench.seeding import derive, generator
-from mibench.training import Batch
 
 #: What is taken off before the softplus: a fresh code has a deviation of 0.0067.
 SHIFT = 5.0
@@ -47,20 +45,15 @@ SHIFT = 5.0
 FLOOR = 1e-7
 
 
+@dataclass(kw_only=True, eq=False)
 class Mid(Defense):
-    """A variational bottleneck under a penalty on what it tells of the input.
-
-    Args:
-        beta: Weight of the code's divergence from the standard normal, in nats.
-        dim: Length of the code; None for half of the features.
-    """
+    """A variational bottleneck under a penalty on what it tells of the input."""
 
     card = DefenseCard(
         name="mid",
         title="MID",
         modalities=("image", "tabular"),
         year=2021,
-        bib="mid",
         code="https://github.com/Jiachen-T-Wang/mi-defense",
         fidelity="official",
         hooks=("architecture", "training"),
@@ -73,9 +66,10 @@ class Mid(Defense):
         ),
     )
 
-    def __init__(self, *, beta: NonNegative = 3e-3, dim: Count | None = None) -> None:
-        self.beta = beta
-        self.dim = dim
+    beta: NonNegative = 3e-3
+    """Weight of the code's divergence from the standard normal, in nats."""
+    dim: Count | None = None
+    """Length of the code; None for half of the features."""
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
         """Return the module with a :class:`VariationalHead` wherever its head stood.

@@ -24,30 +24,24 @@ code counts its 100 epochs, so that it fits any recipe; the recipe and the augme
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense
+from mibench.defenses.base import Batch, Defense, DefenseCard, cross_entropy
 from mibench.errors import UserError
 from mibench.options import Decay, Fraction
-from mibench.training import Batch, cross_entropy
 
 
+@dataclass(kw_only=True, eq=False)
 class NegLs(Defense):
-    """Training with smoothed labels, at the authors' defaults negatively.
-
-    Args:
-        alpha: The smoothing factor, below 1; negative as the defense, 0 plain cross-entropy, positive as the control.
-        warmup: Share of the training without smoothing.
-        full: Share of the training after which the factor is ``alpha`` at once; at least ``warmup``; 0 for no schedule.
-    """
+    """Training with smoothed labels, at the authors' defaults negatively."""
 
     card = DefenseCard(
         name="neg_ls",
         title="Negative label smoothing",
         modalities=("image", "text", "tabular", "audio", "graph"),
         year=2024,
-        bib="neg_ls",
         code="https://github.com/LukasStruppek/Plug-and-Play-Attacks",
         fidelity="official",
         hooks=("training",),
@@ -57,14 +51,20 @@ class NegLs(Defense):
         adaptive=("attack=brepmi", "setting=federated attack=inverting_gradients knowledge.defense_loss=true"),
     )
 
-    def __init__(self, *, alpha: float = -0.05, warmup: Decay = 0.5, full: Fraction = 0.75) -> None:
-        if alpha >= 1:
-            raise UserError(f"Expected defense.alpha to be below 1, but got {alpha}.")
-        if full < warmup:
-            raise UserError(f"Expected defense.full >= defense.warmup, but got full={full}, warmup={warmup}.")
-        self.alpha = alpha
-        self.warmup = warmup
-        self.full = full
+    alpha: float = -0.05
+    """The smoothing factor, below 1; negative as the defense, 0 plain cross-entropy, positive as the control."""
+    warmup: Decay = 0.5
+    """Share of the training without smoothing."""
+    full: Fraction = 0.75
+    """Share of the training after which the factor is ``alpha`` at once; at least ``warmup``; 0 for no schedule."""
+
+    def __post_init__(self) -> None:
+        """Check the options together."""
+        super().__post_init__()
+        if self.alpha >= 1:
+            raise UserError(f"Expected defense.alpha to be below 1, but got {self.alpha}.")
+        if self.full < self.warmup:
+            raise UserError(f"Expected defense.full >= defense.warmup, but got full={self.full}, warmup={self.warmup}.")
 
     def factor(self, progress: float) -> float:
         """Return the smoothing factor when ``progress`` of the training, in [0, 1], is over."""

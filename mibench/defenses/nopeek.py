@@ -22,32 +22,28 @@ distances, which is another statistic.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense
+from mibench.defenses.base import Batch, Defense, DefenseCard
 from mibench.options import NonNegative
-from mibench.training import Batch
 
 #: Floor under what roots are taken of, whose gradients would otherwise be infinite.
 FLOOR = 1e-12
 
 
+@dataclass(kw_only=True, eq=False)
 class NoPeek(Defense):
-    """Training under a penalty on the distance correlation between inputs and split features.
-
-    Args:
-        alpha: Weight of the distance correlation.
-    """
+    """Training under a penalty on the distance correlation between inputs and split features."""
 
     card = DefenseCard(
         name="nopeek",
         title="NoPeek",
         modalities=("image",),
         year=2020,
-        bib="nopeek",
         code="https://github.com/tremblerz/nopeek",
         fidelity="paper",
         hooks=("training",),
@@ -57,8 +53,8 @@ class NoPeek(Defense):
         adaptive=("setting=split attack=split_decoder", "setting=split attack=split_rmle"),
     )
 
-    def __init__(self, *, alpha: NonNegative = 0.5) -> None:
-        self.alpha = alpha
+    alpha: NonNegative = 0.5
+    """Weight of the distance correlation."""
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the cross-entropy plus the weighted distance correlation at the cut."""

@@ -38,21 +38,19 @@ within any recipe.
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense, DefenseContext
-from mibench.model import Classifier
+from mibench.defenses.base import Batch, Classifier, Defense, DefenseCard, DefenseContext, Training
 from mibench.nn.bottleneck import client_shapes, put_behind, replace_module
 from mibench.nn.feature_decoder import Body
 from mibench.nn.simulated_attacker import SimulatedAttacker
 from mibench.options import Count, Decay, NonNegative, Positive
 from mibench.seeding import seeded
-from mibench.training import Batch, Training
 
 #: Steps of Adam at the recipe's full rate, all through the training, add up to this for a mask.
 TRAVEL = 4.0
@@ -61,28 +59,15 @@ TRAVEL = 4.0
 REMOVAL = 0.5
 
 
+@dataclass(kw_only=True, eq=False)
 class Patrol(Defense):
-    """Training against a decoder under a Lipschitz penalty, with masks by which units are removed.
-
-    Args:
-        beta: Weight of the decoder's error.
-        alpha: Weight of the blocks' local Lipschitz constants.
-        sparsity: Weight of the masks' l1 norm; 0 leaves the masks out.
-        threshold: Units are removed whose masks are below this share of their block's largest.
-        deviation: Deviation of the noise that the constants are taken at, for pixels in [0, 1].
-        bound: Whether a constant is the ``mean`` or the ``max`` of the batch.
-        decoder: ``custom``, ``conv_norm`` or ``res_norm``.
-        decoder_blocks: Blocks before the decoder's doublings.
-        decoder_channels: Channels of each.
-        decoder_lr: Adam's learning rate of the decoder.
-    """
+    """Training against a decoder under a Lipschitz penalty, with masks by which units are removed."""
 
     card = DefenseCard(
         name="patrol",
         title="PATROL",
         modalities=("image",),
         year=2024,
-        bib="patrol",
         code="https://github.com/shiweiding/Privacy-Oriented-Pruning-for-Collaborative-Inference-Against-Model-Inversion-Attacks",
         fidelity="reconstruction",
         hooks=("architecture", "training"),
@@ -92,31 +77,27 @@ class Patrol(Defense):
         adaptive=("setting=split attack=split_decoder",),
     )
 
-    def __init__(
-        self,
-        *,
-        beta: NonNegative = 1.0,
-        alpha: NonNegative = 0.01,
-        sparsity: NonNegative = 0.01,
-        threshold: Decay = 0.2,
-        deviation: Positive = 0.1,
-        bound: Literal["mean", "max"] = "mean",
-        decoder: Body = "custom",
-        decoder_blocks: Count = 1,
-        decoder_channels: Count = 32,
-        decoder_lr: Positive = 1e-3,
-    ) -> None:
-        self.beta = beta
-        self.alpha = alpha
-        self.sparsity = sparsity
-        self.threshold = threshold
-        self.deviation = deviation
-        self.bound = bound
-        self.decoder = decoder
-        self.decoder_blocks = decoder_blocks
-        self.decoder_channels = decoder_channels
-        self.decoder_lr = decoder_lr
-        self._facts: dict[str, float | str] = {}
+    beta: NonNegative = 1.0
+    """Weight of the decoder's error."""
+    alpha: NonNegative = 0.01
+    """Weight of the blocks' local Lipschitz constants."""
+    sparsity: NonNegative = 0.01
+    """Weight of the masks' l1 norm; 0 leaves the masks out."""
+    threshold: Decay = 0.2
+    """Units are removed whose masks are below this share of their block's largest."""
+    deviation: Positive = 0.1
+    """Deviation of the noise that the constants are taken at, for pixels in [0, 1]."""
+    bound: Literal["mean", "max"] = "mean"
+    """Whether a constant is the ``mean`` or the ``max`` of the batch."""
+    decoder: Body = "custom"
+    """``custom``, ``conv_norm`` or ``res_norm``."""
+    decoder_blocks: Count = 1
+    """Blocks before the decoder's doublings."""
+    decoder_channels: Count = 32
+    """Channels of each."""
+    decoder_lr: Positive = 1e-3
+    """Adam's learning rate of the decoder."""
+    _facts: dict[str, float | str] = field(init=False, default_factory=dict)
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
         """Return the module with a mask behind every stage of the client's part.

@@ -18,16 +18,16 @@ they are therefore a sigmoid of the coefficients (the straight-through estimate 
 from __future__ import annotations
 
 import math
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense
+from mibench.defenses.base import Defense, DefenseCard
 from mibench.errors import UserError
-from mibench.options import Count, Range
+from mibench.options import Count, Fraction
 
 #: Bits of a tile's side.
 SIDE = 8
@@ -36,21 +36,15 @@ SIDE = 8
 RESIZED = 32
 
 
+@dataclass(kw_only=True, eq=False)
 class PerceptualHash(Defense):
-    """The model sees hashes of patches.
-
-    Args:
-        grid: Patches of a side (g); None for as many as have tiles of one pixel per bit (the side over 8).
-        share: Share of the patches that are hashed, those in the middle first; 0 hashes none.
-        rest: What becomes of the others: ``clear`` or ``dropped`` (black).
-    """
+    """The model sees hashes of patches."""
 
     card = DefenseCard(
         name="perceptual_hash",
         title="Perceptual hashing",
         modalities=("image",),
         year=2020,
-        bib="perceptual_hash",
         fidelity="reconstruction",
         hooks=("input",),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
@@ -58,16 +52,12 @@ class PerceptualHash(Defense):
         levels=(0.25, 0.5, 1.0),
     )
 
-    def __init__(
-        self,
-        *,
-        grid: Count | None = None,
-        share: Annotated[float, Range("from 0 to 1", lambda value: 0 <= value <= 1)] = 1.0,
-        rest: Literal["clear", "dropped"] = "clear",
-    ) -> None:
-        self.grid = grid
-        self.share = share
-        self.rest = rest
+    grid: Count | None = None
+    """Patches of a side (g); None for as many as have tiles of one pixel per bit (the side over 8)."""
+    share: Fraction = 1.0
+    """Share of the patches that are hashed, those in the middle first; 0 hashes none."""
+    rest: Literal["clear", "dropped"] = "clear"
+    """What becomes of the others: ``clear`` or ``dropped`` (black)."""
 
     def input(self, x: Tensor) -> Tensor:
         """Return images ``(N, C, H, W)`` whose chosen patches are their hashes, black and white.

@@ -27,35 +27,28 @@ bottleneck's layers below it.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, softplus
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense, DefenseContext
-from mibench.model import Classifier
+from mibench.defenses.base import Batch, Classifier, Defense, DefenseCard, DefenseContext
 from mibench.nn import bottleneck
 from mibench.nn.bottleneck import linear_head, replace_module
 from mibench.options import Count, NonNegative
-from mibench.training import Batch
 
 
+@dataclass(kw_only=True, eq=False)
 class Precode(Defense):
-    """A variational bottleneck between features and head.
-
-    Args:
-        dim: Length of the code (K).
-        beta: Weight of the code's divergence from the standard normal, in bits.
-    """
+    """A variational bottleneck between features and head."""
 
     card = DefenseCard(
         name="precode",
         title="PRECODE",
         modalities=("image", "tabular"),
         year=2022,
-        bib="precode",
         code="https://github.com/dAI-SY-Group/PRECODE",
         fidelity="official",
         hooks=("architecture", "training"),
@@ -68,9 +61,10 @@ class Precode(Defense):
         ),
     )
 
-    def __init__(self, *, dim: Count = 256, beta: NonNegative = 1e-3) -> None:
-        self.dim = dim
-        self.beta = beta
+    dim: Count = 256
+    """Length of the code (K)."""
+    beta: NonNegative = 1e-3
+    """Weight of the code's divergence from the standard normal, in bits."""
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
         """Return the module with a :class:`BottleneckHead` wherever its head stood.

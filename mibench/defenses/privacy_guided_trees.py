@@ -19,38 +19,27 @@ table is the trivial baseline (:math:`\gamma = 1`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Annotated
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
-from mibench.card import DefenseCard
 from mibench.data import Column
-from mibench.defenses.base import Defense, DefenseContext, sensitive_columns
-from mibench.model import Classifier
+from mibench.defenses.base import Classifier, Defense, DefenseCard, DefenseContext, Training, sensitive_columns
 from mibench.optim.trees import Question, Tree, best_questions, grow
-from mibench.options import Count, Range
+from mibench.options import Count, Fraction
 from mibench.seeding import derive, generator
-from mibench.training import Training
 
 
+@dataclass(kw_only=True, eq=False)
 class PrivacyGuidedTrees(Defense):
-    """Decision trees in which sensitive columns pay for being asked.
-
-    Args:
-        gamma: What share of its gain a sensitive column pays.
-        sensitive: The sensitive columns.
-        depth: Most questions on a path.
-        min_leaf: Fewest records of a leaf.
-        trees: Trees whose answers are averaged, each grown on a bootstrap sample; 1 grows one on all records.
-    """
+    """Decision trees in which sensitive columns pay for being asked."""
 
     card = DefenseCard(
         name="privacy_guided_trees",
         title="Privacy-guided trees",
         modalities=("tabular",),
         year=2020,
-        bib="privacy_guided_trees",
         fidelity="reconstruction",
         hooks=("architecture", "training"),
         affects=("scores", "labels"),
@@ -59,22 +48,18 @@ class PrivacyGuidedTrees(Defense):
         replaces="decision tree",
     )
 
-    def __init__(
-        self,
-        *,
-        gamma: Annotated[float, Range("from 0 to 1", lambda value: 0 <= value <= 1)] = 0.9,
-        sensitive: str | Sequence[str] | None = None,
-        depth: Count = 8,
-        min_leaf: Count = 5,
-        trees: Count = 1,
-    ) -> None:
-        self.gamma = gamma
-        self.sensitive = sensitive
-        self.depth = depth
-        self.min_leaf = min_leaf
-        self.count = trees
-        self.trees: list[Tree] = []
-        self._columns: tuple[Column, ...] = ()
+    gamma: Fraction = 0.9
+    """What share of its gain a sensitive column pays."""
+    sensitive: str | Sequence[str] | None = None
+    """The sensitive columns."""
+    depth: Count = 8
+    """Most questions on a path."""
+    min_leaf: Count = 5
+    """Fewest records of a leaf."""
+    trees: Count = 1
+    """Trees whose answers are averaged, each grown on a bootstrap sample; 1 grows one on all records."""
+    grown: list[Tree] = field(init=False, default_factory=list)
+    _columns: tuple[Column, ...] = field(init=False, default=())
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
         """Return the target, in whose place trees will be grown on the table's columns.
@@ -108,35 +93,35 @@ class PrivacyGuidedTrees(Defense):
 
             return grow(records, labels, classes, ask)
 
-        samples = [every] if self.count == 1 else [
-            torch.randint(len(y), (len(y),), generator=draws) for _ in range(self.count)
+        samples = [every] if self.trees == 1 else [
+            torch.randint(len(y), (len(y),), generator=draws) for _ in range(self.trees)
         ]  # fmt: skip
-        self.trees = [grown(sample) for sample in samples]
+        self.grown = [grown(sample) for sample in samples]
 
     def predict_proba(self, x: Tensor) -> Tensor:
         """Return the mean answer of the trees, shape ``(N, classes)``."""
-        return torch.stack([tree.predict_proba(x) for tree in self.trees]).mean(0)
+        return torch.stack([tree.predict_proba(x) for tree in self.grown]).mean(0)
 
     def state(self) -> dict[str, Tensor]:
         """Return the trees."""
-        return {f"{i}.{name}": value for i, tree in enumerate(self.trees) for name, value in tree.tensors().items()}
+        return {f"{i}.{name}": value for i, tree in enumerate(self.grown) for name, value in tree.tensors().items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take back the trees."""
         numbers = sorted({int(name.partition(".")[0]) for name in state})
-        self.trees = [
+        self.grown = [
             Tree.of({k.partition(".")[2]: v for k, v in state.items() if k.startswith(f"{i}.")}) for i in numbers
         ]
 
     def importance(self) -> Tensor:
         """Return the share of the decrease of impurity that is each column's, a mean over trees."""
-        return torch.stack([tree.importance(len(self._columns)) for tree in self.trees]).mean(0)
+        return torch.stack([tree.importance(len(self._columns)) for tree in self.grown]).mean(0)
 
     def facts(self) -> dict[str, float | str]:
         """Return the importance of the sensitive columns and the number of nodes, and what was trained."""
         sensitive = sensitive_columns(self._columns, self.sensitive)
         return {
             "sensitive_importance": float(self.importance()[sensitive].sum()),
-            "nodes": sum(map(len, self.trees)),
+            "nodes": sum(map(len, self.grown)),
             "model": self.card.replaces,
         }

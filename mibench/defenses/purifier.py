@@ -27,14 +27,12 @@ labels of members, is another defense and not this one.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 
-from mibench.card import DefenseCard
-from mibench.data import Examples
-from mibench.defenses.base import Defense, DefenseContext
-from mibench.model import Classifier
+from mibench.defenses.base import Classifier, Defense, DefenseCard, DefenseContext, Examples
 from mibench.nn.adversarial import step_along
 from mibench.nn.scores import ScoreInverse, Standard
 from mibench.options import Count, NonNegative, Positive, Share
@@ -43,25 +41,15 @@ from mibench.options import Count, NonNegative, Positive, Share
 HELD_OUT = 5
 
 
+@dataclass(kw_only=True, eq=False)
 class Purifier(Defense):
-    """A learned rewriting of the answers.
-
-    Args:
-        label_weight: Weight of keeping the label (lambda).
-        inversion_weight: Weight of the inversion network's error (mu); 0 leaves it out, which is not the identity.
-        reserve: Share of the training data that the target never sees.
-        iterations: Steps, each of both networks.
-        batch_size: Answers per step.
-        lr: Step size (Adam) of both.
-        least_units: Units of a hidden layer at the least.
-    """
+    """A learned rewriting of the answers."""
 
     card = DefenseCard(
         name="purifier",
         title="Prediction purification",
         modalities=("image", "tabular"),
         year=2020,
-        bib="purifier",
         fidelity="reconstruction",
         hooks=("output",),
         affects=("scores", "labels", "explanations"),
@@ -70,26 +58,27 @@ class Purifier(Defense):
         adaptive=("attack=inversion_network",),
     )
 
-    def __init__(
-        self,
-        *,
-        label_weight: NonNegative = 0.5,
-        inversion_weight: NonNegative = 1.0,
-        reserve: Share = 0.2,
-        iterations: Count = 2000,
-        batch_size: Count = 64,
-        lr: Positive = 1e-3,
-        least_units: Count = 32,
-    ) -> None:
-        self.label_weight = label_weight
-        self.inversion_weight = inversion_weight
-        self.reserve_share = reserve
-        self.iterations = iterations
-        self.batch_size = batch_size
-        self.lr = lr
-        self.least_units = least_units
-        self.network: nn.Sequential | None = None
-        self.said: dict[str, float | str] = {}
+    label_weight: NonNegative = 0.5
+    """Weight of keeping the label (lambda)."""
+    inversion_weight: NonNegative = 1.0
+    """Weight of the inversion network's error (mu); 0 leaves it out, which is not the identity."""
+    reserve: Share = 0.2
+    """Share of the training data that the target never sees."""
+    iterations: Count = 2000
+    """Steps, each of both networks."""
+    batch_size: Count = 64
+    """Answers per step."""
+    lr: Positive = 1e-3
+    """Step size (Adam) of both."""
+    least_units: Count = 32
+    """Units of a hidden layer at the least."""
+    network: nn.Sequential | None = field(init=False, default=None)
+    said: dict[str, float | str] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Derive what follows from the options."""
+        super().__post_init__()
+        self.reserve_share = self.reserve
 
     def learn(self, model: Classifier, context: DefenseContext) -> None:
         """Train the autoencoder in turns with an inversion network."""

@@ -37,16 +37,15 @@ distances are taken in windows rather than over all queries.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from scipy.stats import shapiro
 from torch import Tensor
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Customer, Defense, DefenseContext
+from mibench.defenses.base import Classifier, Customer, Defense, DefenseCard, DefenseContext
 from mibench.errors import QueryRefused, UserError
-from mibench.model import Classifier
 from mibench.nn.scores import Standard
 from mibench.options import Count, Positive, Share
 
@@ -60,21 +59,9 @@ SLACK = 2.0
 LEAST = 20
 
 
+@dataclass(kw_only=True, eq=False)
 class QueryMonitor(Defense):
-    """A service that counts, watches and refuses.
-
-    Args:
-        cap: Most answers to one client; None for no limit.
-        burst: Answers at once, the size of the token bucket; None for no limit.
-        refill: Answers per second that come back.
-        pace: Examples a client asks per second of simulated time.
-        detector: ``near_duplicates``, ``prada``, ``mmd`` or ``none``.
-        action: What happens to a flagged client: ``block``, ``degrade`` or ``log``.
-        neighbours: Which nearest earlier query the distance of ``near_duplicates`` is to.
-        window: Queries that are judged together.
-        false_alarms: Share of honest windows below the quantile that the threshold is made of.
-        calibration: Most honest queries that are looked at.
-    """
+    """A service that counts, watches and refuses."""
 
     card = DefenseCard(
         name="query_monitor",
@@ -89,34 +76,36 @@ class QueryMonitor(Defense):
     )
     remembers = True
 
-    def __init__(
-        self,
-        *,
-        cap: Count | None = 1000,
-        burst: Count | None = None,
-        refill: Positive = 1.0,
-        pace: Positive = 10.0,
-        detector: Literal["near_duplicates", "prada", "mmd", "none"] = "near_duplicates",
-        action: Literal["block", "degrade", "log"] = "block",
-        neighbours: Count = 50,
-        window: Count = 100,
-        false_alarms: Share = 0.01,
-        calibration: Count = 2000,
-    ) -> None:
-        if neighbours >= window:
-            raise UserError(f"Expected defense.neighbours to be below defense.window={window}, but got {neighbours}.")
-        self.cap = cap
-        self.burst = burst
-        self.refill = refill
-        self.pace = pace
-        self.detector = detector
-        self.action = action
-        self.neighbours = neighbours
-        self.window = window
-        self.false_alarms = false_alarms
-        self.calibration = calibration
-        self.learned: dict[str, Tensor] = {}
-        self.said: dict[str, float | str] = {}
+    cap: Count | None = 1000
+    """Most answers to one client; None for no limit."""
+    burst: Count | None = None
+    """Answers at once, the size of the token bucket; None for no limit."""
+    refill: Positive = 1.0
+    """Answers per second that come back."""
+    pace: Positive = 10.0
+    """Examples a client asks per second of simulated time."""
+    detector: Literal["near_duplicates", "prada", "mmd", "none"] = "near_duplicates"
+    """``near_duplicates``, ``prada``, ``mmd`` or ``none``."""
+    action: Literal["block", "degrade", "log"] = "block"
+    """What happens to a flagged client: ``block``, ``degrade`` or ``log``."""
+    neighbours: Count = 50
+    """Which nearest earlier query the distance of ``near_duplicates`` is to."""
+    window: Count = 100
+    """Queries that are judged together."""
+    false_alarms: Share = 0.01
+    """Share of honest windows below the quantile that the threshold is made of."""
+    calibration: Count = 2000
+    """Most honest queries that are looked at."""
+    learned: dict[str, Tensor] = field(init=False, default_factory=dict)
+    said: dict[str, float | str] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Check the options together."""
+        super().__post_init__()
+        if self.neighbours >= self.window:
+            raise UserError(
+                f"Expected defense.neighbours to be below defense.window={self.window}, but got {self.neighbours}."
+            )
 
     def learn(self, model: Classifier, context: DefenseContext) -> None:
         """Calibrate the detector on streams of the defender's own data.

@@ -24,38 +24,29 @@ times and then gives up; sides are whole pixels of at least one; the other augme
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense
+from mibench.defenses.base import Batch, Defense, DefenseCard, cross_entropy
 from mibench.errors import UserError
-from mibench.training import Batch, cross_entropy
+from mibench.options import Fraction
 
 #: ImageNet's channel means, in [0, 1]; a grey image takes their mean.
 MEANS = (0.485, 0.456, 0.406)
 
 
+@dataclass(kw_only=True, eq=False)
 class RandomErasing(Defense):
-    """Training on images of which a random rectangle is gone.
-
-    Args:
-        probability: Share of the images that are erased, in [0, 1]; 0 leaves training as it is.
-        area_low: Least erased share of the area (a_l), in [0, 1].
-        area_high: Largest erased share of the area (a_h), in [0, 1], at least ``area_low``.
-        aspect: Largest ratio of a rectangle's sides, at least 1; 1 erases squares.
-        fill: What is painted: ImageNet's ``mean``, or uniform ``noise``.
-    """
+    """Training on images of which a random rectangle is gone."""
 
     card = DefenseCard(
         name="random_erasing",
         title="Random erasing (MIDRE)",
         modalities=("image",),
         year=2025,
-        bib="random_erasing",
         code="https://github.com/ngoc-nguyen-0/MIDRE_TMLR",
         fidelity="official",
         hooks=("training",),
@@ -64,29 +55,27 @@ class RandomErasing(Defense):
         levels=(0.3, 0.5, 0.8),
     )
 
-    def __init__(
-        self,
-        *,
-        probability: float = 1.0,
-        area_low: float = 0.1,
-        area_high: float = 0.8,
-        aspect: float = 1.0,
-        fill: Literal["mean", "noise"] = "mean",
-    ) -> None:
-        if not 0 <= probability <= 1:
-            raise UserError(f"Expected defense.probability to lie in [0, 1], but got {probability}.")
-        if not 0 <= area_low <= area_high <= 1:
+    probability: Fraction = 1.0
+    """Share of the images that are erased, in [0, 1]; 0 leaves training as it is."""
+    area_low: float = 0.1
+    """Least erased share of the area (a_l), in [0, 1]."""
+    area_high: float = 0.8
+    """Largest erased share of the area (a_h), in [0, 1], at least ``area_low``."""
+    aspect: float = 1.0
+    """Largest ratio of a rectangle's sides, at least 1; 1 erases squares."""
+    fill: Literal["mean", "noise"] = "mean"
+    """What is painted: ImageNet's ``mean``, or uniform ``noise``."""
+
+    def __post_init__(self) -> None:
+        """Check the options together."""
+        super().__post_init__()
+        if not 0 <= self.area_low <= self.area_high <= 1:
             raise UserError(
                 "Expected 0 <= defense.area_low <= defense.area_high <= 1, but got "
-                f"area_low={area_low}, area_high={area_high}."
+                f"area_low={self.area_low}, area_high={self.area_high}."
             )
-        if aspect < 1:
-            raise UserError(f"Expected defense.aspect to be at least 1, but got {aspect}.")
-        self.probability = probability
-        self.area_low = area_low
-        self.area_high = area_high
-        self.aspect = aspect
-        self.fill = fill
+        if self.aspect < 1:
+            raise UserError(f"Expected defense.aspect to be at least 1, but got {self.aspect}.")
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the cross-entropy of the erased images."""

@@ -35,47 +35,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense, DefenseContext
-from mibench.model import Classifier
+from mibench.defenses.base import Batch, Classifier, Defense, DefenseCard, DefenseContext, Training
 from mibench.nn.bottleneck import client_shapes, put_behind
 from mibench.nn.feature_decoder import Body, dissimilarity
 from mibench.nn.pretraining import learn_public, with_known_classes
 from mibench.nn.simulated_attacker import SimulatedAttacker
 from mibench.options import Count, Decay, NonNegative, Positive
-from mibench.training import Batch, Training
 
 
+@dataclass(kw_only=True, eq=False)
 class ResSfl(Defense):
-    """A bottleneck at the cut and training against a decoder, transferred from public data where they have classes.
-
-    Args:
-        alpha: Weight of the decoder's success.
-        threshold: Similarity (SSIM) up to which it is not punished; of ``loss=ssim`` only.
-        loss: What the decoder is good at, ``ssim`` or ``mse``.
-        channels: Channels that are sent (entries of a vector or token); None for no bottleneck.
-        stride: Stride of the bottleneck on maps.
-        relu: Whether a ReLU follows the bottleneck and its expansion.
-        transfer: Whether the public data train the expert.
-        client_lr: Learning rate of the client's part in the tuning, as a share of the recipe's.
-        steps: Steps of the decoder per step of the model.
-        decoder: ``custom``, ``conv_norm`` or ``res_norm``.
-        decoder_blocks: Blocks before the decoder's doublings.
-        decoder_channels: Channels of each.
-        decoder_lr: Adam's learning rate of the decoder.
-    """
+    """A bottleneck at the cut and training against a decoder, transferred from public data where they have classes."""
 
     card = DefenseCard(
         name="ressfl",
         title="ResSFL",
         modalities=("image",),
         year=2022,
-        bib="ressfl",
         code="https://github.com/zlijingtao/ResSFL",
         fidelity="official",
         hooks=("architecture", "training"),
@@ -85,37 +67,38 @@ class ResSfl(Defense):
         adaptive=("setting=split attack=split_decoder",),
     )
 
-    def __init__(
-        self,
-        *,
-        alpha: NonNegative = 0.5,
-        threshold: Decay = 0.5,
-        loss: Literal["ssim", "mse"] = "ssim",
-        channels: Count | None = 8,
-        stride: Count = 1,
-        relu: bool = False,
-        transfer: bool = True,
-        client_lr: NonNegative = 0.1,
-        steps: Count = 1,
-        decoder: Body = "custom",
-        decoder_blocks: Count = 1,
-        decoder_channels: Count = 32,
-        decoder_lr: Positive = 1e-3,
-    ) -> None:
-        self.alpha = alpha
-        self.threshold = threshold
-        self.similarity = loss == "ssim"
-        self.channels = channels
-        self.stride = stride
-        self.relu = relu
-        self.learns_from_public = transfer
-        self.client_lr = client_lr
-        self.steps = steps
-        self.decoder = decoder
-        self.decoder_blocks = decoder_blocks
-        self.decoder_channels = decoder_channels
-        self.decoder_lr = decoder_lr
-        self._facts: dict[str, float | str] = {}
+    alpha: NonNegative = 0.5
+    """Weight of the decoder's success."""
+    threshold: Decay = 0.5
+    """Similarity (SSIM) up to which it is not punished; of ``loss=ssim`` only."""
+    loss_: Literal["ssim", "mse"] = "ssim"
+    """What the decoder is good at, ``ssim`` or ``mse``."""
+    channels: Count | None = 8
+    """Channels that are sent (entries of a vector or token); None for no bottleneck."""
+    stride: Count = 1
+    """Stride of the bottleneck on maps."""
+    relu: bool = False
+    """Whether a ReLU follows the bottleneck and its expansion."""
+    transfer: bool = True
+    """Whether the public data train the expert."""
+    client_lr: NonNegative = 0.1
+    """Learning rate of the client's part in the tuning, as a share of the recipe's."""
+    steps: Count = 1
+    """Steps of the decoder per step of the model."""
+    decoder: Body = "custom"
+    """``custom``, ``conv_norm`` or ``res_norm``."""
+    decoder_blocks: Count = 1
+    """Blocks before the decoder's doublings."""
+    decoder_channels: Count = 32
+    """Channels of each."""
+    decoder_lr: Positive = 1e-3
+    """Adam's learning rate of the decoder."""
+    _facts: dict[str, float | str] = field(init=False, default_factory=dict)
+
+    def __post_init__(self) -> None:
+        """Derive what follows from the options."""
+        super().__post_init__()
+        self.learns_from_public = self.transfer
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
         """Return the module with the bottleneck at the end of the client's part and a further stage that expands it.
@@ -148,7 +131,7 @@ class ResSfl(Defense):
             return self.loss
         attacker = SimulatedAttacker(
             training,
-            dissimilarity if self.similarity else mse_loss,
+            dissimilarity if self.loss_ == "ssim" else mse_loss,
             lr=self.decoder_lr,
             body=self.decoder,
             blocks=self.decoder_blocks,
@@ -166,7 +149,7 @@ class ResSfl(Defense):
 
     def success(self, error: Tensor) -> Tensor:
         """Return what is punished of a decoder with an error, 1 - SSIM or MSE: SSIM above the threshold, or - MSE."""
-        return (1 - error - self.threshold).relu() if self.similarity else -error
+        return (1 - error - self.threshold).relu() if self.loss_ == "ssim" else -error
 
     def facts(self) -> dict[str, float | str]:
         """Return the share of the stage's output that is still sent, and whose data trained the expert."""

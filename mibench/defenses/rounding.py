@@ -19,8 +19,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense
+from mibench.defenses.base import Defense, DefenseCard
 from mibench.options import Fraction
 
 
@@ -33,7 +32,6 @@ class Rounding(Defense):
         title="Rounding",
         modalities=("image", "text", "tabular", "audio", "graph"),
         year=2015,
-        bib="rounding",
         fidelity="paper",
         hooks=("output",),
         affects=("scores", "explanations"),

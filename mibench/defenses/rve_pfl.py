@@ -33,38 +33,30 @@ in evaluation mode answers with :math:`z = \mu`, so that answers can be repeated
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from typing import cast
 
 import torch
 from torch import Tensor, nn
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense, DefenseContext
+from mibench.defenses.base import Batch, Classifier, Defense, DefenseCard, DefenseContext, cross_entropy
 from mibench.errors import UserError
-from mibench.model import Classifier
 from mibench.nn.bottleneck import divergence
 from mibench.options import Count, Decay, NonNegative
-from mibench.training import Batch, cross_entropy
 
 #: Channels of the encoder's convolutions.
 CHANNELS = (32, 64)
 
 
+@dataclass(kw_only=True, eq=False)
 class RvePfl(Defense):
-    """A variational encoder in front of the target, one to each client and never sent.
-
-    Args:
-        kl_weight: Weight of the code's divergence from the standard normal, in nats.
-        hidden: Units of the layer before the code.
-        dropout: Share of them that training leaves out.
-    """
+    """A variational encoder in front of the target, one to each client and never sent."""
 
     card = DefenseCard(
         name="rve_pfl",
         title="RVE-PFL",
         modalities=("image",),
         year=2024,
-        bib="rve_pfl",
         code="https://github.com/UNSW-Canberra-2023/RVE-PFL",
         fidelity="reconstruction",
         hooks=("architecture", "training", "protocol"),
@@ -73,11 +65,13 @@ class RvePfl(Defense):
         levels=(1e-4, 1e-3, 1e-2),
     )
 
-    def __init__(self, *, kl_weight: NonNegative = 0.0, hidden: Count = 512, dropout: Decay = 0.25) -> None:
-        self.kl_weight = kl_weight
-        self.hidden = hidden
-        self.dropout = dropout
-        self._deviation: Tensor | None = None
+    kl_weight: NonNegative = 0.0
+    """Weight of the code's divergence from the standard normal, in nats."""
+    hidden: Count = 512
+    """Units of the layer before the code."""
+    dropout: Decay = 0.25
+    """Share of them that training leaves out."""
+    _deviation: Tensor | None = field(init=False, default=None)
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
         """Return the module with an encoder before its first layer.

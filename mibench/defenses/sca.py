@@ -28,6 +28,7 @@ paper's own network pools, then has batch norm); float32 throughout.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -35,34 +36,21 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d
 from torch.nn.grad import conv2d_weight
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense, DefenseContext
+from mibench.defenses.base import Classifier, Defense, DefenseCard, DefenseContext
 from mibench.errors import UserError
-from mibench.model import Classifier
 from mibench.nn.bottleneck import replace_module
 from mibench.options import Count, CountOrNone, Decay, NonNegative, Positive
 
 
+@dataclass(kw_only=True, eq=False)
 class Sca(Defense):
-    """Sparse-coding layers in the place of the first convolutions.
-
-    Args:
-        layers: How many convolutions are replaced; 0 leaves the target as it is.
-        threshold: What a code's entry must be worth (lambda), for inputs of unit variance.
-        kernel: Pixels per side of the kernels; a convolution that could not keep its output's size keeps its own.
-        iterations: Steps towards the code.
-        tau: Time constant of a step; too small a one oscillates.
-        dropout: Share of the code that is dropped in training.
-        learn_dictionary: Whether the kernels learn in training.
-        eta: Step size of their learning.
-    """
+    """Sparse-coding layers in the place of the first convolutions."""
 
     card = DefenseCard(
         name="sca",
         title="Sparse-coding architecture",
         modalities=("image",),
         year=2024,
-        bib="sca",
         code="https://github.com/SayantonDibbo/SCA",
         fidelity="official",
         hooks=("architecture",),
@@ -71,26 +59,22 @@ class Sca(Defense):
         levels=(0.1, 0.5, 1.0),
     )
 
-    def __init__(
-        self,
-        *,
-        layers: CountOrNone = 2,
-        threshold: NonNegative = 0.5,
-        kernel: Count = 5,
-        iterations: Count = 25,
-        tau: Positive = 5.0,
-        dropout: Decay = 0.09,
-        learn_dictionary: bool = False,
-        eta: Positive = 0.01,
-    ) -> None:
-        self.layers = layers
-        self.threshold = threshold
-        self.kernel = kernel
-        self.iterations = iterations
-        self.tau = tau
-        self.dropout = dropout
-        self.learn_dictionary = learn_dictionary
-        self.eta = eta
+    layers: CountOrNone = 2
+    """How many convolutions are replaced; 0 leaves the target as it is."""
+    threshold: NonNegative = 0.5
+    """What a code's entry must be worth (lambda), for inputs of unit variance."""
+    kernel: Count = 5
+    """Pixels per side of the kernels; a convolution that could not keep its output's size keeps its own."""
+    iterations: Count = 25
+    """Steps towards the code."""
+    tau: Positive = 5.0
+    """Time constant of a step; too small a one oscillates."""
+    dropout: Decay = 0.09
+    """Share of the code that is dropped in training."""
+    learn_dictionary: bool = False
+    """Whether the kernels learn in training."""
+    eta: Positive = 0.01
+    """Step size of their learning."""
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
         """Return the module with a :class:`SparseCoding` in the place of each of its first convolutions.

@@ -26,33 +26,22 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Customer, Defense, DefenseContext
-from mibench.model import Classifier
+from mibench.defenses.base import Classifier, Customer, Defense, DefenseCard, DefenseContext
 from mibench.nn.adversarial import step_along
 from mibench.nn.scores import LEAST, ScoreInverse, Standard, label_kept
 from mibench.options import Count, NonNegative, Positive
 from mibench.seeding import derive, generator
 
 
+@dataclass(kw_only=True, eq=False)
 class ScoreNoise(Defense):
-    """Scores moved by a bounded amount, the label kept.
-
-    Args:
-        rule: What proposes the move: ``adversarial``, ``laplace`` or ``gaussian``.
-        epsilon: The most that an answer is moved, as the sum of absolute changes; 0 leaves it as it is, 2 is no bound.
-        steps: Steps of ``adversarial``.
-        step_size: Their size (eta).
-        budget: Epsilon of the Laplace mechanism.
-        sigma: Deviation of ``gaussian``.
-        iterations: Training steps of the surrogate (Adam, 1e-3, 64 answers each); only for ``adversarial``.
-        secret: The secret number that noise depends on.
-    """
+    """Scores moved by a bounded amount, the label kept."""
 
     card = DefenseCard(
         name="score_noise",
@@ -66,28 +55,24 @@ class ScoreNoise(Defense):
         adaptive=("attack=inversion_network knowledge.repeats=8",),
     )
 
-    def __init__(
-        self,
-        *,
-        rule: Literal["adversarial", "laplace", "gaussian"] = "adversarial",
-        epsilon: NonNegative = 0.5,
-        steps: Count = 5,
-        step_size: Positive = 0.01,
-        budget: Positive = 1.0,
-        sigma: NonNegative = 0.05,
-        iterations: Count = 1000,
-        secret: int = 0,
-    ) -> None:
-        self.rule = rule
-        self.epsilon = epsilon
-        self.steps = steps
-        self.step_size = step_size
-        self.budget = budget
-        self.sigma = sigma
-        self.iterations = iterations
-        self.secret = secret
-        self.surrogate: ScoreInverse | None = None
-        self.standard: Standard | None = None
+    rule: Literal["adversarial", "laplace", "gaussian"] = "adversarial"
+    """What proposes the move: ``adversarial``, ``laplace`` or ``gaussian``."""
+    epsilon: NonNegative = 0.5
+    """The most that an answer is moved, as the sum of absolute changes; 0 leaves it as it is, 2 is no bound."""
+    steps: Count = 5
+    """Steps of ``adversarial``."""
+    step_size: Positive = 0.01
+    """Their size (eta)."""
+    budget: Positive = 1.0
+    """Epsilon of the Laplace mechanism."""
+    sigma: NonNegative = 0.05
+    """Deviation of ``gaussian``."""
+    iterations: Count = 1000
+    """Training steps of the surrogate (Adam, 1e-3, 64 answers each); only for ``adversarial``."""
+    secret: int = 0
+    """The secret number that noise depends on."""
+    surrogate: ScoreInverse | None = field(init=False, default=None)
+    standard: Standard | None = field(init=False, default=None)
 
     def learn(self, model: Classifier, context: DefenseContext) -> None:
         """Train the surrogate on the answers to the defender's own data."""

@@ -25,15 +25,14 @@ at any factor from 2 on. There is no official code.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, field
 from typing import Literal, cast
 
 import torch
 from torch import nn
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense, DefenseContext
+from mibench.defenses.base import Classifier, Defense, DefenseCard, DefenseContext
 from mibench.errors import UserError
-from mibench.model import Classifier
 from mibench.nn.bottleneck import replace_module
 from mibench.options import Count
 
@@ -41,22 +40,15 @@ from mibench.options import Count
 LARGEST = 16
 
 
+@dataclass(kw_only=True, eq=False)
 class SecCnn(Defense):
-    """An up-sampling layer before a convolution that takes larger strides.
-
-    Args:
-        factor: By how much the convolution's input is enlarged; 1 leaves the target as it is, None takes the smallest
-            factor with more unknowns than equations.
-        mode: ``nearest`` or ``bilinear``.
-        position: Which convolution it stands before, from 1.
-    """
+    """An up-sampling layer before a convolution that takes larger strides."""
 
     card = DefenseCard(
         name="seccnn",
         title="SecCNN",
         modalities=("image",),
         year=2024,
-        bib="seccnn",
         fidelity="reconstruction",
         hooks=("architecture",),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
@@ -64,17 +56,14 @@ class SecCnn(Defense):
         levels=(2, 3, 4),
     )
 
-    def __init__(
-        self,
-        *,
-        factor: Count | None = None,
-        mode: Literal["nearest", "bilinear"] = "nearest",
-        position: Count = 1,
-    ) -> None:
-        self.factor = factor
-        self.mode = mode
-        self.position = position
-        self._facts: dict[str, float | str] = {}
+    factor: Count | None = None
+    """By how much the convolution's input is enlarged; 1 leaves the target as it is, None takes the smallest factor
+    with more unknowns than equations."""
+    mode: Literal["nearest", "bilinear"] = "nearest"
+    """``nearest`` or ``bilinear``."""
+    position: Count = 1
+    """Which convolution it stands before, from 1."""
+    _facts: dict[str, float | str] = field(init=False, default_factory=dict)
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
         """Return the module with an up-sampling before the chosen convolution.

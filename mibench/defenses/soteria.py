@@ -20,13 +20,13 @@ where fewer are, they are counted as pruned although their columns are zero anyw
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Client, Defense, Update
+from mibench.defenses.base import Classifier, Client, Defense, DefenseCard, Update
 from mibench.errors import UserError
-from mibench.model import Classifier
 from mibench.nn.bottleneck import linear_head
 
 #: What is added to an entry before its sensitivity is divided by it.
@@ -36,19 +36,15 @@ OFFSET = 0.1
 CHUNK = 64
 
 
+@dataclass(kw_only=True, eq=False)
 class Soteria(Defense):
-    """Columns of the head's gradient are set to zero.
-
-    Args:
-        percentile: Percent of the head's columns that are pruned, from 0 (none) to below 100.
-    """
+    """Columns of the head's gradient are set to zero."""
 
     card = DefenseCard(
         name="soteria",
         title="Soteria",
         modalities=("image", "tabular"),
         year=2021,
-        bib="soteria",
         code="https://github.com/jeremy313/Soteria",
         fidelity="official",
         hooks=("update",),
@@ -57,10 +53,14 @@ class Soteria(Defense):
         adaptive=("setting=federated attack=inverting_gradients attack.skip_last=2",),
     )
 
-    def __init__(self, *, percentile: float = 1.0) -> None:
-        if not 0 <= percentile < 100:
-            raise UserError(f"Expected defense.percentile to be from 0 to below 100, but got {percentile}.")
-        self.percentile = percentile
+    percentile: float = 1.0
+    """Percent of the head's columns that are pruned, from 0 (none) to below 100."""
+
+    def __post_init__(self) -> None:
+        """Check the options together."""
+        super().__post_init__()
+        if not 0 <= self.percentile < 100:
+            raise UserError(f"Expected defense.percentile to be from 0 to below 100, but got {self.percentile}.")
 
     def update(self, gradient: Update, client: Client) -> Update:
         """Return the gradient with the chosen columns of the head's weight set to zero.

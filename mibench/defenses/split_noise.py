@@ -24,35 +24,28 @@ before the cross-entropy, which is not done here.
 from __future__ import annotations
 
 import hashlib
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense, DefenseContext
+from mibench.defenses.base import Batch, Classifier, Defense, DefenseCard, DefenseContext
 from mibench.errors import UserError
-from mibench.model import Classifier
+from mibench.optim.differential_privacy import laplace_like
 from mibench.options import NonNegative
 from mibench.seeding import derive, generator
-from mibench.training import Batch
 
 
+@dataclass(kw_only=True, eq=False)
 class SplitNoise(Defense):
-    """Laplace noise on features that a tanh bounds.
-
-    Args:
-        scale: Scale b of the noise that is served; its variance is 2 b^2.
-        trained: Scale of the noise in training; None for the same.
-        fixed: Whether the same features always get the same noise.
-    """
+    """Laplace noise on features that a tanh bounds."""
 
     card = DefenseCard(
         name="split_noise",
         title="Noise on split features",
         modalities=("image", "tabular"),
         year=2021,
-        bib="split_noise",
         code="https://github.com/TTitcombe/Model-Inversion-SplitNN",
         fidelity="official",
         hooks=("architecture", "training", "features"),
@@ -63,11 +56,18 @@ class SplitNoise(Defense):
         finished=("features",),
     )
 
-    def __init__(self, *, scale: NonNegative = 0.5, trained: NonNegative | None = None, fixed: bool = False) -> None:
-        self.scale = scale
-        self.trained = scale if trained is None else trained
-        self.fixed = fixed
-        self._secret = 0
+    scale: NonNegative = 0.5
+    """Scale b of the noise that is served; its variance is 2 b^2."""
+    trained: NonNegative | None = None
+    """Scale of the noise in training; None for the same."""
+    fixed: bool = False
+    """Whether the same features always get the same noise."""
+    _secret: int = field(init=False, default=0)
+
+    def __post_init__(self) -> None:
+        """Derive what follows from the options."""
+        super().__post_init__()
+        self.trained = self.scale if self.trained is None else self.trained
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
         """Return the module with a tanh behind the client's part.
@@ -90,7 +90,7 @@ class SplitNoise(Defense):
         """Return the cross-entropy of the server's part on noisy features."""
         features = batch.model.client(batch.x)
         if self.trained:
-            features = features + self.trained * laplace(features)
+            features = features + self.trained * laplace_like(features)
         return cross_entropy(batch.model.server(features), batch.y)
 
     def features(self, features: Tensor) -> Tensor:
@@ -98,8 +98,8 @@ class SplitNoise(Defense):
         if not self.scale:
             return features
         if not self.fixed:
-            return features + self.scale * laplace(features)
-        noise = [laplace(one, generator(self._seed_of(one), one.device)) for one in features]
+            return features + self.scale * laplace_like(features)
+        noise = [laplace_like(one, generator(self._seed_of(one), one.device)) for one in features]
         return features + self.scale * torch.stack(noise)
 
     def _seed_of(self, features: Tensor) -> int:
@@ -110,9 +110,3 @@ class SplitNoise(Defense):
 def bounded(_stage: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
     """Return a stage's output brought to [-1, 1]."""
     return output.tanh()
-
-
-def laplace(like: Tensor, draws: torch.Generator | None = None) -> Tensor:
-    """Return Laplace noise of scale 1 in the shape of ``like``: the difference of two exponential draws."""
-    first, second = (torch.empty_like(like).exponential_(generator=draws) for _ in range(2))
-    return first - second

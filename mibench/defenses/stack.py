@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -27,11 +28,9 @@ from mibench.model import Classifier
 from mibench.training import Batch, Training, cross_entropy
 
 
+@dataclass(kw_only=True, eq=False)
 class Stack(Defense):
     """Several defenses, applied in the order of the hooks.
-
-    Args:
-        parts: The defenses.
 
     Raises:
         IncompatibleCellError: If two parts cannot both take part in training.
@@ -45,13 +44,17 @@ class Stack(Defense):
         affects=(),
     )
 
-    def __init__(self, *, parts: Sequence[Defense]) -> None:
-        self.parts = parts
-        self.reserve_share = max((part.reserve_share for part in parts), default=0.0)
-        self.remembers = any(part.remembers for part in parts)
-        self.learns_from_public = any(part.learns_from_public for part in parts)
-        self._losses = [part for part in parts if type(part).loss is not Defense.loss]
-        self._fits = [part for part in parts if type(part).fit is not Defense.fit]
+    parts: Sequence[Defense]
+    """The defenses."""
+
+    def __post_init__(self) -> None:
+        """Check the options together."""
+        super().__post_init__()
+        self.reserve_share = max((part.reserve_share for part in self.parts), default=0.0)
+        self.remembers = any(part.remembers for part in self.parts)
+        self.learns_from_public = any(part.learns_from_public for part in self.parts)
+        self._losses = [part for part in self.parts if type(part).loss is not Defense.loss]
+        self._fits = [part for part in self.parts if type(part).fit is not Defense.fit]
         training = list(dict.fromkeys([*self._fits, *self._losses]))
         if self._fits and len(training) > 1:
             first, second = (part.card.name for part in training[:2])

@@ -21,36 +21,27 @@ records of the training table are attacked); and there is no :math:`\epsilon`.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from mibench.card import DefenseCard
-from mibench.data import Column, Examples
-from mibench.defenses.base import Defense, DefenseContext, sensitive_columns
+from mibench.data import Column
+from mibench.defenses.base import Defense, DefenseCard, DefenseContext, Examples, sensitive_columns
 from mibench.options import Count, Range
 from mibench.seeding import derive, generator
 
 
+@dataclass(kw_only=True, eq=False)
 class SynthPpt(Defense):
-    """Training on synthetic records whose sensitive column is perturbed.
-
-    Args:
-        technique: ``swap``, ``conditional_swap`` or ``pram``.
-        share: Share of the rows that are swapped, or probability that PRAM draws a value anew (p).
-        sensitive: The columns that are perturbed.
-        keys: Columns that rows must agree in, beside the response, to be swapped conditionally.
-        synthesise: Whether the rows are synthetic; otherwise the real table is perturbed.
-        min_leaf: Fewest records of a leaf of the generator.
-    """
+    """Training on synthetic records whose sensitive column is perturbed."""
 
     card = DefenseCard(
         name="synth_ppt",
         title="Synthetic data + PPT",
         modalities=("tabular",),
         year=2023,
-        bib="synth_ppt",
         fidelity="reconstruction",
         hooks=("data",),
         affects=("white_box", "scores", "labels", "explanations"),
@@ -58,22 +49,18 @@ class SynthPpt(Defense):
         levels=(0.1, 0.5, 1.0),
     )
 
-    def __init__(
-        self,
-        *,
-        technique: Literal["swap", "conditional_swap", "pram"] = "pram",
-        share: Annotated[float, Range("from 0 to 1", lambda value: 0 <= value <= 1)] = 0.5,
-        sensitive: str | Sequence[str] | None = None,
-        keys: Sequence[str] = (),
-        synthesise: bool = True,
-        min_leaf: Count = 5,
-    ) -> None:
-        self.technique = technique
-        self.share = share
-        self.sensitive = sensitive
-        self.keys = keys
-        self.synthesise = synthesise
-        self.min_leaf = min_leaf
+    technique: Literal["swap", "conditional_swap", "pram"] = "pram"
+    """``swap``, ``conditional_swap`` or ``pram``."""
+    share: Annotated[float, Range("from 0 to 1", lambda value: 0 <= value <= 1)] = 0.5
+    """Share of the rows that are swapped, or probability that PRAM draws a value anew (p)."""
+    sensitive: str | Sequence[str] | None = None
+    """The columns that are perturbed."""
+    keys: Sequence[str] = ()
+    """Columns that rows must agree in, beside the response, to be swapped conditionally."""
+    synthesise: bool = True
+    """Whether the rows are synthetic; otherwise the real table is perturbed."""
+    min_leaf: Count = 5
+    """Fewest records of a leaf of the generator."""
 
     def data(self, train: Examples, context: DefenseContext) -> Examples:
         """Return as many synthetic and perturbed records as there are real ones.

@@ -19,27 +19,24 @@ The paper calibrates; as a defense it is a standard measure, without official co
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 from torch import Tensor
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense
+from mibench.defenses.base import Defense, DefenseCard
 from mibench.nn.scores import label_kept
 from mibench.options import Positive
 
 
+@dataclass(kw_only=True, eq=False)
 class Temperature(Defense):
-    """Probabilities at another temperature.
-
-    Args:
-        temperature: What the logits are divided by; 1 leaves the answer as it is.
-    """
+    """Probabilities at another temperature."""
 
     card = DefenseCard(
         name="temperature",
         title="Temperature scaling",
         modalities=("image", "text", "tabular", "audio", "graph"),
         year=2017,
-        bib="temperature",
         fidelity="paper",
         hooks=("output",),
         affects=("scores", "explanations"),
@@ -48,8 +45,8 @@ class Temperature(Defense):
         adaptive=("attack=inversion_network",),
     )
 
-    def __init__(self, *, temperature: Positive = 5.0) -> None:
-        self.temperature = temperature
+    temperature: Positive = 5.0
+    """What the logits are divided by; 1 leaves the answer as it is."""
 
     def output(self, probabilities: Tensor) -> Tensor:
         """Return the probabilities ``(N, classes)`` at the temperature, with the most probable class unchanged."""

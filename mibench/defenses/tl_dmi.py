@@ -24,32 +24,25 @@ MS-Celeb's, where here the split's public data are all there is; learning rates 
 
 from __future__ import annotations
 
+from dataclasses import dataclass, field
+
 from torch import Tensor, nn
 
-from mibench.card import DefenseCard
-from mibench.data import Examples
-from mibench.defenses.base import Defense
+from mibench.defenses.base import Batch, Classifier, Defense, DefenseCard, Examples, Training
 from mibench.errors import UserError
-from mibench.model import Classifier
 from mibench.nn.pretraining import learn_public, with_known_classes
 from mibench.options import Decay
-from mibench.training import Batch, Training
 
 
+@dataclass(kw_only=True, eq=False)
 class TlDmi(Defense):
-    """Fine-tuning of the late layers of a model pre-trained on public data.
-
-    Args:
-        frozen: Share of the layers below the head that stay as the public data left them, from 0 to below 1; 0 tunes
-            them all.
-    """
+    """Fine-tuning of the late layers of a model pre-trained on public data."""
 
     card = DefenseCard(
         name="tl_dmi",
         title="TL-DMI",
         modalities=("image",),
         year=2024,
-        bib="tl_dmi",
         code="https://github.com/hosytuyen/TL-DMI",
         fidelity="official",
         hooks=("training",),
@@ -59,9 +52,10 @@ class TlDmi(Defense):
     )
     learns_from_public = True
 
-    def __init__(self, *, frozen: Decay = 0.6) -> None:
-        self.frozen = frozen
-        self._trainable = 1.0
+    frozen: Decay = 0.6
+    """Share of the layers below the head that stay as the public data left them, from 0 to below 1; 0 tunes them
+    all."""
+    _trainable: float = field(init=False, default=1.0)
 
     def fit(self, training: Training) -> Classifier:
         """Train the target on the public data, then its late layers on the private ones.

@@ -15,24 +15,19 @@ A standard measure without a paper of its own, and without official code.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense
+from mibench.defenses.base import Defense, DefenseCard
 from mibench.options import Count
 
 
+@dataclass(kw_only=True, eq=False)
 class TopK(Defense):
-    """Score vectors cut to their largest entries.
-
-    Args:
-        k: Entries that are answered; as many as there are classes, or more, leave the answer as it is.
-        fill: What the other entries become: ``zero``, or ``uniform`` (the mass taken off, spread evenly).
-        renormalise: Whether an answer filled with zeros is divided by its sum.
-    """
+    """Score vectors cut to their largest entries."""
 
     card = DefenseCard(
         name="top_k",
@@ -46,10 +41,12 @@ class TopK(Defense):
         adaptive=("attack=inversion_network",),
     )
 
-    def __init__(self, *, k: Count = 3, fill: Literal["zero", "uniform"] = "zero", renormalise: bool = True) -> None:
-        self.k = k
-        self.fill = fill
-        self.renormalise = renormalise
+    k: Count = 3
+    """Entries that are answered; as many as there are classes, or more, leave the answer as it is."""
+    fill: Literal["zero", "uniform"] = "zero"
+    """What the other entries become: ``zero``, or ``uniform`` (the mass taken off, spread evenly)."""
+    renormalise: bool = True
+    """Whether an answer filled with zeros is divided by its sum."""
 
     def output(self, probabilities: Tensor) -> Tensor:
         """Return the truncated probabilities ``(N, classes)``, with the most probable class unchanged."""

@@ -29,6 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Literal
 
 import torch
@@ -36,30 +37,20 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mibench import training
-from mibench.card import DefenseCard
-from mibench.data import Examples
-from mibench.defenses.base import Defense, DefenseContext
+from mibench.defenses.base import Batch, Defense, DefenseCard, DefenseContext, Examples
 from mibench.errors import UserError
 from mibench.options import NonNegative
-from mibench.training import Batch
 
 
+@dataclass(kw_only=True, eq=False)
 class VrmMixup(Defense):
-    """Training on mixtures of examples.
-
-    Args:
-        alpha: Parameter of the Beta distribution of the mixing factor; the larger, the more even are mixes; 0 mixes
-            nothing.
-        sigma: Standard deviation of the noise, in units of the images' range (of encoded records).
-        mode: ``mixup``, ``cutmix`` (images) or ``gaussian`` (noise alone).
-    """
+    """Training on mixtures of examples."""
 
     card = DefenseCard(
         name="vrm_mixup",
         title="Vicinal mixup",
         modalities=("image", "tabular"),
         year=2024,
-        bib="vrm_mixup",
         code="https://github.com/MiLab-HITSZ/2023YeGIAnDe",
         fidelity="reconstruction",
         hooks=("data", "training"),
@@ -68,17 +59,18 @@ class VrmMixup(Defense):
         levels=(0.2, 1.0, 5.0),
     )
 
-    def __init__(
-        self,
-        *,
-        alpha: NonNegative = 1.0,
-        sigma: NonNegative = 0.0,
-        mode: Literal["mixup", "cutmix", "gaussian"] = "mixup",
-    ) -> None:
-        self.alpha = 0.0 if mode == "gaussian" else alpha
-        self.sigma = sigma
-        self.mode = mode
-        self._owned: Examples | None = None
+    alpha: NonNegative = 1.0
+    """Parameter of the Beta distribution of the mixing factor; the larger, the more even are mixes; 0 mixes nothing."""
+    sigma: NonNegative = 0.0
+    """Standard deviation of the noise, in units of the images' range (of encoded records)."""
+    mode: Literal["mixup", "cutmix", "gaussian"] = "mixup"
+    """``mixup``, ``cutmix`` (images) or ``gaussian`` (noise alone)."""
+    _owned: Examples | None = field(init=False, default=None)
+
+    def __post_init__(self) -> None:
+        """Derive what follows from the options."""
+        super().__post_init__()
+        self.alpha = 0.0 if self.mode == "gaussian" else self.alpha
 
     def data(self, train: Examples, context: DefenseContext) -> Examples:
         """Return the examples as they are, and remembers what their owner has, for the partners of single ones."""

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.types as pa_types
 
+from mibench.leaderboard.scoring import NAN, Score, evidence
 from mibench.leaderboard.tables import codes_of, integers, plain_numbers
-from mibench.scoring import NAN, Score, evidence
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -70,7 +70,7 @@ class Number:
 
     @property
     def verdict(self) -> str:
-        """The words of :func:`mibench.scoring.evidence`."""
+        """The words of :func:`mibench.leaderboard.scoring.evidence`."""
         return evidence(self.score)
 
 

@@ -13,8 +13,8 @@ import numpy as np
 from mibench.leaderboard.groups import FACTS, HEADLINES, Group
 from mibench.leaderboard.pictures import may_show
 from mibench.leaderboard.reference import Published, ours, protocol
+from mibench.leaderboard.scoring import NAN
 from mibench.leaderboard.worst import WorstCase
-from mibench.scoring import NAN
 
 #: Significant digits on the page; the parquet file has all of them.
 DIGITS = 5

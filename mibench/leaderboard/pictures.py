@@ -8,11 +8,11 @@ from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mibench.catalogue import card_of
 from mibench.errors import UserError
 from mibench.leaderboard.collect import parsed
 from mibench.leaderboard.groups import Group
 from mibench.leaderboard.tables import decoded
+from mibench.planning.catalogue import card_of
 
 if TYPE_CHECKING:
     import pyarrow as pa

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mibench.leaderboard.groups import Group, Number
-from mibench.scoring import NAN
+from mibench.leaderboard.scoring import NAN
 
 COLUMNS = (
     "attack", "dataset", "target", "public", "resolution", "metric", "variant", "value", "std", "unit", "evaluator",

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import datetime
+import json
 from dataclasses import asdict, dataclass, fields
 from typing import Any
 
-from mibench.scoring import NAN, Score
+from mibench.leaderboard.scoring import NAN, Score
+from mibench.planning.plan import Plan
+from mibench.version import __version__, git_commit
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,6 +69,29 @@ COLUMNS = (
 
 #: Numbers that shards of earlier versions lack; they are read as NaN.
 ADDED = ("lift_even", "lift_odd", "training_seconds")
+
+
+def plan_facts(plan: Plan) -> dict[str, Any]:
+    """Return the facts of a cell that are known before it runs, without ids, knowledge, modality and cost."""
+    cards, config = plan.cards, plan.config
+    return {
+        "dataset": cards.dataset.name,
+        "setting": cards.setting.name,
+        "target": cards.target.name,
+        "attack": cards.attack.name,
+        "attack_family": cards.attack.family,
+        "task": cards.attack.task,
+        "access": plan.access,
+        "defense": cards.defense.name,
+        "defense_hooks": ",".join(cards.defense.hooks),
+        "seed": int(config["seed"]),
+        "budget": config["budget"]["name"],
+        "fidelity": cards.attack.fidelity,
+        "mibench_version": __version__,
+        "git_commit": git_commit(),
+        "config": json.dumps(plan.description, sort_keys=True),
+        "created_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+    }
 
 
 def make_row(facts: CellFacts, score: Score) -> dict[str, Any]:

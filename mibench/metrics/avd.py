@@ -46,7 +46,6 @@ class Avd(Metric[InstanceTruth]):
         title="Absolute variation distance",
         modalities=("image",),
         year=2024,
-        bib="avd",
         code="https://github.com/jpmorganchase/fl-eval-kit",
         fidelity="official",
         tasks=("instance", "completion"),

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from mibench.card import MetricCard
-from mibench.fetching import Download
 from mibench.options import Options
+from mibench.storage.fetching import Download
 from mibench.tasks.base import Evaluator, Reconstruction, Truth
 from mibench.tasks.completion import CompletionTruth
 from mibench.tasks.instance import InstanceTruth

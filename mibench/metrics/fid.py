@@ -28,8 +28,8 @@ from torch.nn.functional import interpolate
 
 from mibench.card import MetricCard
 from mibench.errors import NotMeasurableError
-from mibench.fetching import Download, checked_weights
 from mibench.metrics.base import Measurement, WeightsMetric
+from mibench.storage.fetching import Download, checked_weights
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassTruth
 
@@ -51,7 +51,6 @@ class Fid(WeightsMetric[ClassTruth]):
         title="FID",
         modalities=("image",),
         year=2017,
-        bib="fid",
         code="https://github.com/mseitzer/pytorch-fid",
         fidelity="official",
         tasks=("class",),

@@ -43,7 +43,6 @@ class Fsim(Metric[InstanceTruth]):
         title="Feature similarity",
         modalities=("image",),
         year=2011,
-        bib="fsim",
         tasks=("instance", "completion"),
         higher_is_leakier=True,
         default=False,

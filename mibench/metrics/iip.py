@@ -35,11 +35,11 @@ from torch.nn.functional import normalize
 
 from mibench.card import MetricCard
 from mibench.errors import NotMeasurableError, WeightsMissingError
-from mibench.fetching import Download
 from mibench.metrics.base import Measurement, WeightsMetric
 from mibench.metrics.lpips import Lpips
 from mibench.nn.features import penultimate
 from mibench.nn.neighbourhoods import distances
+from mibench.storage.fetching import Download
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.instance import InstanceTruth
 
@@ -60,7 +60,6 @@ class Iip(WeightsMetric[InstanceTruth]):
         title="Image identifiability precision",
         modalities=("image",),
         year=2021,
-        bib="iip",
         code="https://github.com/JonasGeiping/breaching",
         fidelity="paper",
         tasks=("instance",),

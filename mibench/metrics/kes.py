@@ -44,7 +44,6 @@ class Kes(Metric[ClassTruth]):
         title="Knowledge extraction score",
         modalities=("image",),
         year=2024,
-        bib="kes",
         code="https://github.com/LukasStruppek/Plug-and-Play-Attacks",
         fidelity="reconstruction",
         tasks=("class",),

@@ -29,9 +29,9 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mibench.card import MetricCard
-from mibench.fetching import Download, checked_weights
 from mibench.metrics.base import Measurement, WeightsMetric, compared
 from mibench.seeding import seeded
+from mibench.storage.fetching import Download, checked_weights
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.instance import InstanceTruth
 
@@ -55,7 +55,6 @@ class Lpips(WeightsMetric[InstanceTruth]):
         title="LPIPS",
         modalities=("image",),
         year=2018,
-        bib="lpips",
         code="https://github.com/richzhang/PerceptualSimilarity",
         fidelity="official",
         tasks=("instance", "completion"),

@@ -58,7 +58,6 @@ class Rdlv(Metric[InstanceTruth]):
         title="Relative data leakage value",
         modalities=("image",),
         year=2023,
-        bib="rdlv",
         code="https://github.com/NVIDIA/NVFlare/tree/main/research/quantifying-data-leakage",
         fidelity="reconstruction",
         tasks=("instance",),

@@ -37,7 +37,6 @@ class Ssim(Metric[InstanceTruth]):
         title="Structural similarity",
         modalities=("image",),
         year=2004,
-        bib="ssim",
         tasks=("instance", "completion"),
         higher_is_leakier=True,
     )

@@ -29,11 +29,11 @@ from torch import Tensor
 from mibench.card import MetricCard
 from mibench.data import Population
 from mibench.errors import NotMeasurableError
-from mibench.fetching import Download
 from mibench.metrics.base import Measurement, evenly
 from mibench.metrics.families.faces import OfFaces, enlarged
 from mibench.nn.verification import Judge, calibrated
 from mibench.options import Count, Share
+from mibench.storage.fetching import Download
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassTruth
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import importlib
+import inspect
 import pickle
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -115,3 +118,59 @@ def first_line(error: BaseException) -> str:
     """Return an exception's type and the first line of what it says, short enough to stand in a sentence."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return f"{type(error).__name__}: {lines[0][:200].rstrip('.')}" if lines else type(error).__name__
+
+
+def hand_over(model: nn.Module, models: Path, retrain: bool) -> tuple[str, Path]:
+    """Return a factory for untrained copies of ``model``, and the file that its weights were saved to.
+
+    Raises:
+        UserError: If a copy is to be trained and a layer of it cannot be given fresh weights.
+    """
+    from safetensors.torch import save_file
+
+    if retrain and (stuck := [name for name, layer in model.named_modules() if not _can_reset(layer)]):
+        raise UserError(
+            f"The layer '{stuck[0]}' has weights of its own and no reset_parameters(), so no untrained copy can be "
+            "made for the control; give audit a factory (package.module:function) with weights=FILE, or control='none'."
+        )
+    blank = copy.deepcopy(model).cpu()
+    kinds = {type(layer) for layer in model.modules() if not type(layer).__module__.startswith("torch.")}
+    described = [repr(model), *sorted(_source(kind) for kind in kinds)]
+    name = hashlib.sha256("\n".join(described).encode()).hexdigest()[:16]
+
+    def build() -> nn.Module:
+        fresh = copy.deepcopy(blank)
+        return _reset(fresh) if retrain else fresh
+
+    state = {key: value.detach().cpu().contiguous().clone() for key, value in model.state_dict().items()}
+    content = hashlib.sha256(name.encode())
+    for key, value in sorted(state.items()):
+        content.update(f"{key}{value.dtype}".encode() + value.float().numpy().tobytes())
+    file = models / f"{content.hexdigest()[:16]}.safetensors"
+    if not file.exists():
+        models.mkdir(parents=True, exist_ok=True)
+        save_file(state, file)
+    return register(name, build), file
+
+
+def _can_reset(layer: nn.Module) -> bool:
+    return not list(layer.parameters(recurse=False)) or _resetter(layer) is not None
+
+
+def _resetter(layer: nn.Module) -> object:
+    return getattr(layer, "reset_parameters", None) or getattr(layer, "_reset_parameters", None)
+
+
+def _reset(module: nn.Module) -> nn.Module:
+    """Give every layer fresh weights, all of which are then trained."""
+    for layer in module.modules():
+        if callable(reset := _resetter(layer)):
+            reset()
+    return module.requires_grad_(True)
+
+
+def _source(kind: type) -> str:
+    try:
+        return inspect.getsource(kind)
+    except (OSError, TypeError):
+        return f"{kind.__module__}.{kind.__qualname__}"

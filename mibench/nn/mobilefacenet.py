@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mibench.fetching import checked_weights
+from mibench.storage.fetching import checked_weights
 
 FILE = "mobilefacenet_casia_068.ckpt"
 

@@ -51,11 +51,16 @@ def sum_of_clipped(model: nn.Module, parts: Iterable[tuple[Tensor, Tensor]], nor
     total = {name: torch.zeros_like(value) for name, value in parameters.items()}
     for x, y in parts:
         values = torch.autograd.grad(cross_entropy(model(x), y), list(parameters.values()))
-        length = torch.stack([value.norm() for value in values]).norm()
-        factor = (norm / length.clamp_min(1e-12)).clamp_max(1)
-        for name, value in zip(parameters, values, strict=True):
-            total[name] += value * factor
+        for name, value in clipped(dict(zip(parameters, values, strict=True)), norm).items():
+            total[name] += value
     return total
+
+
+def clipped(update: Mapping[str, Tensor], norm: float) -> dict[str, Tensor]:
+    """Return an update (parameter name -> tensor), scaled so that its norm over all tensors is at most ``norm``."""
+    length = torch.stack([value.norm() for value in update.values()]).norm()
+    factor = (norm / length.clamp_min(1e-12)).clamp_max(1)
+    return {name: value * factor for name, value in update.items()}
 
 
 def clipped_mean(model: nn.Module, batch: Examples, norm: float) -> dict[str, Tensor]:
@@ -71,6 +76,12 @@ def with_gaussian(update: Mapping[str, Tensor], deviation: float, draws: torch.G
     }
 
 
+def laplace_like(values: Tensor, draws: torch.Generator | None = None) -> Tensor:
+    """Return Laplace noise of scale 1 in the shape of ``values``: the difference of two exponential draws."""
+    first, second = (torch.empty_like(values).exponential_(generator=draws) for _ in range(2))
+    return first - second
+
+
 def without_batch_norm(model: Classifier) -> Classifier:
     """Return the module with group norm in the place of batch norm, which mixes examples and has no private form.
 
@@ -84,6 +95,11 @@ def without_batch_norm(model: Classifier) -> Classifier:
         if "inplace" in vars(module):
             vars(module)["inplace"] = False
     return fixed
+
+
+def pure_guarantee(epsilon: float | None) -> dict[str, float | str]:
+    """Return the facts of a training whose mechanisms compose to ``epsilon`` at a delta of 0; None is without noise."""
+    return {"epsilon": math.inf if epsilon is None else epsilon, "delta": 0.0, "accountant": "pure composition"}
 
 
 def rdp_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> float:

@@ -181,17 +181,6 @@ LABEL_RULES: dict[str, Callable[[Message, int], Tensor]] = {
 }
 
 
-def check_label_rule(rule: str) -> str:
-    """Return ``rule``.
-
-    Raises:
-        UserError: If there is none of that name.
-    """
-    if rule not in LABEL_RULES:
-        raise UserError(f"Expected attack.label_rule to be one of {', '.join(LABEL_RULES)}, but got '{rule}'.")
-    return rule
-
-
 def _single(rule: str, batch_size: int) -> None:
     if batch_size > 1:
         raise UserError(

@@ -44,6 +44,12 @@ class Best:
         self.values = [torch.where(better, variable.detach(), kept) for variable, kept in pairs]
         self.loss = torch.where(better, loss.detach(), self.loss)
 
+    @torch.no_grad()
+    def copy_to(self, variables: Sequence[Tensor]) -> None:
+        """Put the best values into ``variables``, in place."""
+        for variable, kept in zip(variables, self.values, strict=True):
+            variable.copy_(kept)
+
 
 def best_candidates(scores: Tensor, count: int) -> Tensor:
     """Return of every column the rows of the highest scores, highest first, none twice, shape ``(count, columns)``.

@@ -15,15 +15,15 @@ from torch import Tensor, nn
 
 from mibench.access import WhiteBoxView
 from mibench.card import PriorCard
-from mibench.checkpoints import Checkpoints
 from mibench.data import Examples, InputSpec
 from mibench.model import ClassPrior, LatentPrior
 from mibench.nn.adversarial import random_images
 from mibench.options import Count, Options
 from mibench.pictures import SheetRow, draw_sheet
 from mibench.seeding import derive, generator, seeded
-from mibench.store import Payload
-from mibench.victim import Workshop
+from mibench.storage.checkpoints import Checkpoints
+from mibench.storage.store import Payload
+from mibench.storage.workshop import Workshop
 
 log = logging.getLogger("mibench")
 

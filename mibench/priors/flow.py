@@ -201,7 +201,6 @@ class Flow(ImagePrior):
         title="Normalising flow",
         modalities=("image",),
         year=2017,
-        bib="flow",
         fidelity="reconstruction",
     )
 

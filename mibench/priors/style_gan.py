@@ -46,7 +46,6 @@ class StyleGan(ImagePrior):
         title="StyleGAN2, small",
         modalities=("image",),
         year=2020,
-        bib="style_gan",
         code="https://github.com/NVlabs/stylegan2-ada-pytorch",
         fidelity="reconstruction",
         spaces=("latent", "style"),

@@ -123,7 +123,6 @@ class StyleGan2Ada(Prior):
         title="StyleGAN2-ADA, official",
         modalities=("image",),
         year=2020,
-        bib="stylegan2_ada",
         code="https://github.com/NVlabs/stylegan2-ada-pytorch",
         fidelity="official",
         spaces=("latent", "style"),

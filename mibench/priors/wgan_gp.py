@@ -36,7 +36,6 @@ class WganGp(ImagePrior):
         title="WGAN-GP",
         modalities=("image",),
         year=2017,
-        bib="wgan_gp",
         code="https://github.com/MKariya1998/GMI-Attack",
         fidelity="official",
     )

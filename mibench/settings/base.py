@@ -12,7 +12,8 @@ from mibench.card import SettingCard
 from mibench.data import Examples, Population, Split
 from mibench.defenses.base import Customer, Defense, DefenseContext
 from mibench.options import Options
-from mibench.victim import Blueprint, Victim, Workshop, defender_context, train_central
+from mibench.settings.victim import Blueprint, Victim, defender_context, train_central
+from mibench.storage.workshop import Workshop
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ class Scene:
         return defender_context(self.split, train, self.workshop, self.seed)
 
     def train(self, population: Population, key: Mapping[str, Any], label: str, cut: int | None = None) -> Victim:
-        """Return the target trained by one owner on ``population``: see :func:`mibench.victim.train_central`."""
+        """Return the target trained by one owner: see :func:`mibench.settings.victim.train_central`."""
         return train_central(
             self.blueprint,
             population,

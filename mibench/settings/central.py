@@ -11,7 +11,7 @@ from mibench.data import Population
 from mibench.defenses.base import Customer
 from mibench.errors import UserError
 from mibench.settings.base import Observation, Scene, Setting
-from mibench.victim import Victim
+from mibench.settings.victim import Victim
 
 
 class Central(Setting):

@@ -33,12 +33,14 @@ from mibench.errors import IncompatibleCellError, UserError
 from mibench.model import Classifier
 from mibench.nn.batch_norm import use_batch_statistics
 from mibench.options import Count, CountOrNone, Positive, Several
-from mibench.progress import progress
 from mibench.seeding import derive
 from mibench.settings.base import Observation, Scene, Setting
-from mibench.store import Payload
+from mibench.settings.clients import Clients, PersonalVictim, is_buffer, named_as_the_model, personal_names
+from mibench.settings.victim import TRAINING_SECONDS, Victim, initial_model, restore_victim, victim_tensors
+from mibench.storage.progress import progress
+from mibench.storage.store import Payload
+from mibench.storage.workshop import clock
 from mibench.training import Batch, Training
-from mibench.victim import TRAINING_SECONDS, Victim, clock, initial_model, restore_victim, victim_tensors
 
 
 @dataclass(kw_only=True, eq=False)

@@ -34,7 +34,7 @@ from mibench.errors import IncompatibleCellError, UserError
 from mibench.options import Count, CountOrNone
 from mibench.seeding import derive, generator, seeded
 from mibench.settings.base import Observation, Scene, Setting
-from mibench.victim import SENT_AT_ONCE, Victim, initial_model
+from mibench.settings.victim import SENT_AT_ONCE, Victim, initial_model
 
 
 @dataclass(kw_only=True, eq=False)

@@ -4,10 +4,14 @@ import pytest
 import torch
 from torch import nn
 
+from mibench.access import GradientsView, Ledger, WhiteBoxView
 from mibench.data import InputSpec
-from mibench.model import Classifier, InpaintingPrior
+from mibench.knowledge import Knowledge
+from mibench.metrics.mse import squared_errors
+from mibench.model import Classifier, InpaintingPrior, LatentPrior
 from mibench.priors.style_gan import StyleGan
 from mibench.seeding import seeded
+from mibench.tasks.class_ import ClassGoal
 
 
 @pytest.fixture(scope="session")
@@ -54,15 +58,67 @@ class LinearInpainting(InpaintingPrior):
 
 
 class LinearClassifier(Classifier):
-    """Four classes of 8x8 images, undecided on grey."""
+    """Four classes by random directions of the pixels, undecided on grey."""
 
-    def __init__(self):
+    def __init__(self, gain=6.0, seed=1):
         super().__init__()
         self.normalise = nn.Identity()
         self.stages = nn.ModuleList([nn.Flatten()])
         self.head = nn.Linear(64, 4)
-        nn.init.normal_(self.head.weight, 0, 6, generator=torch.Generator().manual_seed(1))
+        nn.init.normal_(self.head.weight, 0, gain, generator=torch.Generator().manual_seed(seed))
         self.head.bias.data = -0.5 * self.head.weight.data.sum(1)
+
+
+class FirstOrderView(GradientsView):
+    """A stub whose gradients cannot be differentiated again."""
+
+    def gradients(self, x, y):
+        return {name: value.detach() + 0 * (x.sum() + y.sum()) for name, value in super().gradients(x, y).items()}
+
+
+@pytest.fixture(scope="session")
+def first_order_view():
+    """A view whose gradients cannot be differentiated again."""
+    return FirstOrderView
+
+
+@pytest.fixture(scope="session")
+def nearest_errors():
+    """Mean squared error of every private image and the nearest that came back: ``nearest_errors(result, secret)``."""
+    return lambda result, secret: (
+        torch.cdist(secret.x.flatten(1), result.values.flatten(1)).square().min(1).values / secret.x[0].numel()
+    )
+
+
+@pytest.fixture(scope="session")
+def exact():
+    """How many examples came back to the pixel and with the right label: ``exact(result, secret)``."""
+    return lambda result, secret: int(
+        ((squared_errors(result.values, secret.x) < 1e-6) & (result.labels == secret.y)).sum()
+    )
+
+
+@pytest.fixture(scope="session")
+def gain(digits8):
+    """By how many dB images are closer to the secret than the mean of all private ones: ``gain(images, secret)``."""
+    mean = digits8.private.train.x.mean(0)
+    return lambda images, secret: (
+        10 * (squared_errors(mean.expand_as(secret.x), secret.x) / squared_errors(images, secret.x)).log10()
+    )
+
+
+@pytest.fixture(scope="session")
+def gradient_distances():
+    """Cosine distance of every message and the gradient of a batch: ``gradient_distances(view, images, labels)``."""
+
+    def measure(view, images, labels):
+        size = view.batch_size
+        sent = [torch.cat([part.flatten() for part in message.values()]) for message in view.messages]
+        batches = zip(images.split(size), labels.split(size), strict=True)
+        ours = [torch.cat([part.flatten() for part in view.gradient(x, y).values()]) for x, y in batches]
+        return 1 - torch.cosine_similarity(torch.stack(sent), torch.stack(ours).detach())
+
+    return measure
 
 
 @pytest.fixture
@@ -75,3 +131,45 @@ def linear_inpainting():
 def linear_classifier():
     """A linear classifier of 8x8 images."""
     return LinearClassifier()
+
+
+@pytest.fixture
+def mild_classifier():
+    """A linear classifier of 8x8 images that is sure of few."""
+    return LinearClassifier(gain=0.5, seed=0)
+
+
+class Readable(LatentPrior):
+    """``G(z) = 1/2 + z / 20``, from which z can be read again; its critic likes the first entry large."""
+
+    name, latent_dim = "readable", 4
+
+    #: For every class a latent, far from the others'.
+    wanted = torch.tensor([[1.0, -0.5, 0.3, 0.0], [0.0, 0.0, 0.0, 0.0], [-1.0, 1.0, 0.5, 0.2], [0.5, 0.5, -0.5, -0.5]])
+
+    def generate(self, z):
+        return (0.5 + z / 20).reshape(-1, 1, 2, 2).clamp(0, 1)
+
+    def critic(self, x):
+        return self.latent(x)[:, 0]
+
+    def latent(self, images):
+        return 20 * (images.flatten(1) - 0.5)
+
+    def to_wanted(self, view, images, labels):
+        """A stand-in for the identity loss: half the squared distance of the latent to the class's wanted one."""
+        return (self.latent(images) - self.wanted[labels]).square().sum(1) / 2
+
+    def attack(self, method, model, samples, identity=None):
+        """Returns the view of ``model`` and the images that a method finds, where asked under another identity loss."""
+        classes = model.head.out_features
+        view = WhiteBoxView.of(model, InputSpec("image", (1, 2, 2), classes), Ledger(), torch.device("cpu"))
+        method.replaced = identity
+        goal = ClassGoal(torch.arange(classes), samples)
+        return view, method(view, Knowledge(latent_prior=self), goal, seed=0).reconstruction.values
+
+
+@pytest.fixture(scope="session")
+def readable():
+    """A prior whose images give their latents away."""
+    return Readable()

@@ -111,7 +111,7 @@ def test_every_result_is_of_its_class_and_in_the_box():
 
 
 def test_a_class_that_no_draw_meets_is_a_failure():
-    result = run(ClassGoal(torch.tensor([2, 1]), samples=3), draws=512)
+    result = run(ClassGoal(torch.tensor([2, 1]), samples=3), draws_=512)
     assert result.reconstruction.missing.tolist() == [True] * 3 + [False] * 3
     assert result.ledger["queries"]["initialise"] == 512
     assert (distance(latents(result)[3:]) < 0.7).all()
@@ -119,9 +119,9 @@ def test_a_class_that_no_draw_meets_is_a_failure():
 
 def test_fewer_starts_than_samples_are_begun_from_again():
     goal = ClassGoal(torch.tensor([1]), samples=200)
-    start = latents(run(goal, budget=256, draws=256))
+    start = latents(run(goal, budget=256, draws_=256))
     assert 1 < len(start.unique(dim=0)) < 200 and (distance(start) < 1.6).all()
-    assert len(latents(run(goal, draws=256, iterations=3)).unique(dim=0)) > 2 * len(start.unique(dim=0))
+    assert len(latents(run(goal, draws_=256, iterations=3)).unique(dim=0)) > 2 * len(start.unique(dim=0))
 
 
 def test_a_spent_budget_leaves_how_far_each_has_come():

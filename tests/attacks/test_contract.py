@@ -1,4 +1,8 @@
-"""What every attack of the catalogue keeps, whatever it does."""
+"""What every attack of the catalogue keeps, whatever it does: one clean, one poisoned and one other-seed run of each.
+
+The poisoned run has the seed of the clean one, so that equal answers show both: that the seed decides, and that nothing
+private was read.
+"""
 
 import copy
 
@@ -6,35 +10,33 @@ import pytest
 import torch
 
 from mibench.attacks.base import Attack
-from mibench.catalogue import entries
-from mibench.composition import build
+from mibench.planning.catalogue import entries
 
 ATTACKS = {entry.name: entry.card for entry in entries("attack")}
 
 
-@pytest.fixture(params=sorted(ATTACKS))
-def compose_cell(request, make_cell):
-    """Composes a small cell of one attack on a dataset that suits it: ``compose_cell("query_budget=1")``."""
-    card = ATTACKS[request.param]
-    overrides = [f"attack={request.param}"]
-    if "image" in card.modalities:
-        overrides += ["dataset=digits", "dataset.size=8"]
-    elif "tabular" in card.modalities:
-        overrides += ["dataset=bank_marketing", f"paths.data={request.getfixturevalue('data_root')}"]
-    else:
-        pytest.skip(f"no small dataset holds {card.modalities} data")
-    return lambda *more: make_cell(*overrides, *more)
+@pytest.fixture
+def compose_cell(make_cell, request):
+    """Composes a small cell of an attack on a dataset that suits it: ``compose_cell("gmi")``."""
+
+    def make(name):
+        card = ATTACKS[name]
+        if "image" in card.modalities:
+            return make_cell(f"attack={name}", "dataset=digits", "dataset.size=8")
+        if "tabular" in card.modalities:
+            root = request.getfixturevalue("data_root")
+            return make_cell(f"attack={name}", "dataset=bank_marketing", f"paths.data={root}")
+        return pytest.skip(f"no small dataset holds {card.modalities} data")
+
+    return make
 
 
-def brought(cell):
-    """Returns what the attacker brings; a prior that asks the victim is made with a view of its own."""
-    return cell.knowledge_of(cell.victim, cell.split.private, cell.observe(cell.victim, cell.split.private).view)[0]
-
-
-def run(cell, knowledge, seed=0):
-    """Runs the attack once on a fresh view and returns the view with the result; the base class checks the result."""
-    view = cell.observe(cell.victim, cell.split.private).view
-    return view, build(cell.config["attack"])(view, knowledge, cell.goal, seed=seed)
+def poison(cell):
+    """Overwrites every private tensor in place, those behind the observation too."""
+    private, secret = cell.split.private, cell.observation.secret
+    for examples in [private.train, private.test, *([] if secret is None else [secret])]:
+        examples.x.fill_(float("nan"))
+        examples.y.fill_(-1)
 
 
 def answers(result):
@@ -45,41 +47,71 @@ def same(one, other):
     return all(torch.equal(a, b) for a, b in zip(answers(one), answers(other), strict=True))
 
 
-def test_attack_keeps_the_contract(compose_cell, monkeypatch):
-    cell = compose_cell()
-    knowledge = brought(cell)
-    drawn = []
-    draws = Attack.draws
-    monkeypatch.setattr(Attack, "draws", lambda self, *names: drawn.append(names) or draws(self, *names))
-    models = [cell.victim.model]
-    before = [None if model is None else copy.deepcopy(model.state_dict()) for model in models]
-    view, result = run(cell, knowledge)
-    models.append(getattr(view, "model", None))
-    before.append(before[0])
+@pytest.mark.parametrize("name", sorted(ATTACKS))
+def test_attack_keeps_the_contract(name, compose_cell, monkeypatch):
+    def refuse(*_args, **_options):
+        raise AssertionError("an attack asked for an evaluation model")
 
-    assert not result.stopped
-    assert not bool(result.reconstruction.missing.all())
+    monkeypatch.setattr("mibench.running.stage.train_evaluator", refuse)
+    cell = compose_cell(name)
+    clean, poisoned, seeded, poor = (cell.observe(cell.victim, cell.split.private).view for _ in range(4))
+    known = cell.knowledge_of(cell.victim, cell.split.private, cell.observation.view)[0]
+    shares_no_memory(cell, known)
+
+    drawn, draws = [], Attack.draws
+    monkeypatch.setattr(Attack, "draws", lambda self, *names: drawn.append(names) or draws(self, *names))
+    models = [model for model in (cell.victim.model, getattr(clean, "model", None)) if model is not None]
+    before = [copy.deepcopy(model.state_dict()) for model in models]
+    result = cell.method(clean, known, cell.goal, seed=0)
+    assert not result.stopped and not bool(result.reconstruction.missing.all())
     counted = sum(result.ledger["queries"].values())
     asks_nothing = cell.plan.access == "none" or cell.plan.cards.attack.encoder == "architecture"
     assert counted == 0 if asks_nothing else counted > 0
-
     for model, state in zip(models, before, strict=True):
-        if model is not None:
-            assert all(parameter.grad is None for parameter in model.parameters())
-            assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+        assert all(parameter.grad is None for parameter in model.parameters())
+        assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
 
-    drawn_in_one_run = len(drawn)
-    assert same(result, run(cell, knowledge)[1])
-    if drawn_in_one_run and result.reconstruction.values.is_floating_point():
-        assert not same(result, run(cell, knowledge, seed=1)[1])
+    if drawn and result.reconstruction.values.is_floating_point():
+        assert not same(result, cell.method(seeded, known, cell.goal, seed=1)), "no draw depends on the seed"
 
-
-def test_a_budget_of_one_query_leaves_a_valid_result(compose_cell):
-    cell = compose_cell("query_budget=1")
-    view, result = run(cell, brought(compose_cell()))
-    assert view.ledger.queries <= 1
-    assert len(result.reconstruction) == len(cell.task.blank(cell.goal, cell.split.spec))
-    if result.stopped:
-        assert "budget" in result.stopped
+    poor.ledger.budget = 1
+    stopped = cell.method(poor, known, cell.goal, seed=0)
+    assert poor.ledger.queries <= 1
+    assert len(stopped.reconstruction) == len(cell.task.blank(cell.goal, cell.split.spec))
+    if stopped.stopped:
+        assert "budget" in stopped.stopped
     else:
-        assert view.ledger.queries == 0 or not bool(result.reconstruction.missing.all())
+        assert poor.ledger.queries == 0 or not bool(stopped.reconstruction.missing.all())
+
+    poison(cell)
+    assert same(result, cell.method(poisoned, known, cell.goal, seed=0)), "a private tensor changed the answer"
+
+
+def shares_no_memory(cell, known):
+    """Nothing that the attacker holds lies where private data lie."""
+    held = [] if known.public_data is None else [known.public_data.x]
+    for fact in known.facts.values():
+        held += fact if isinstance(fact, list) else [fact]
+    held += [value for value in vars(cell.goal).values() if isinstance(value, torch.Tensor)]
+    private = {part.untyped_storage().data_ptr() for part in (cell.split.private.train.x, cell.split.private.test.x)}
+    assert not private & {tensor.untyped_storage().data_ptr() for tensor in held}
+
+
+def test_an_attack_that_peeks_is_found(compose_cell, monkeypatch):
+    """An attack that keeps a reference to private images returns them, and the poison shows."""
+    from mibench.attacks.random_prior import RandomPrior
+    from mibench.tasks.base import Reconstruction
+
+    cells = []
+
+    def peek(self, view, knowledge, goal, networks):
+        image = cells[-1].split.private.train.x[:1]
+        return Reconstruction(image.expand(len(goal.labels), -1, -1, -1).nan_to_num(0.0), goal.labels)
+
+    monkeypatch.setattr(RandomPrior, "reconstruct", peek)
+    cells.append(compose_cell("random_prior"))
+    found = []
+    for _ in range(2):
+        found.append(cells[-1].method(cells[-1].observation.view, cells[-1].knowledge, cells[-1].goal, seed=0))
+        poison(cells[-1])
+    assert not same(*found)

@@ -1,13 +1,11 @@
 import pytest
 import torch
-from torch import nn
 
 from mibench.access import Ledger, WhiteBoxView
 from mibench.attacks.ifgmi import OFFICIAL_WIDTH, Ifgmi
 from mibench.data import InputSpec
 from mibench.errors import UserError
 from mibench.knowledge import Knowledge
-from mibench.model import Classifier
 from mibench.optim.augmentation import Views
 from mibench.optim.identity import poincare
 from mibench.tasks.class_ import ClassGoal
@@ -16,25 +14,13 @@ SPEC = InputSpec("image", (1, 8, 8), 4)
 GOAL = ClassGoal(torch.arange(4), samples=2)
 
 
-class Fixed(Classifier):
-    """Classes by random directions of the pixels."""
-
-    def __init__(self):
-        super().__init__()
-        self.normalise = nn.Identity()
-        self.stages = nn.ModuleList([nn.Flatten()])
-        self.head = nn.Linear(64, 4)
-        self.head.weight.data = 0.5 * torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
-        self.head.bias.data = -0.5 * self.head.weight.data.sum(1)
-
-
 @pytest.fixture
-def attack(style_prior, monkeypatch):
+def attack(style_prior, mild_classifier, monkeypatch):
     """Runs the attack, unaugmented; returns images, and of every step the block, styles, features and losses."""
     synthesise = style_prior.synthesise
 
     def run(**options):
-        steps, model = [], Fixed()
+        steps, model = [], mild_classifier
 
         def remember(ws, state=None, start=0):
             images = synthesise(ws, state, start)
@@ -54,9 +40,9 @@ def attack(style_prior, monkeypatch):
             "radii": [1000.0, 2000.0],
             "lr": 0.02,
         }
-        method = Ifgmi(**{**defaults, **options})
-        method.views = Views()
-        return method(view, Knowledge(latent_prior=style_prior), GOAL, seed=0).reconstruction.values, steps
+        monkeypatch.setattr(Ifgmi, "views", Views())
+        result = Ifgmi(**{**defaults, **options})(view, Knowledge(latent_prior=style_prior), GOAL, seed=0)
+        return result.reconstruction.values, steps
 
     return run
 

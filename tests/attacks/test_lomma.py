@@ -8,12 +8,13 @@ from mibench.attacks.gmi import Gmi
 from mibench.attacks.lomma import Lomma, parts
 from mibench.attacks.mi_face import MiFace
 from mibench.cli.reproduction import Commands
-from mibench.composition import compose, plan_cell
 from mibench.data import Examples, InputSpec
 from mibench.errors import UserError
 from mibench.knowledge import Knowledge
 from mibench.model import Classifier, LatentPrior
-from mibench.plan import plan_cells
+from mibench.planning.composition import compose
+from mibench.planning.grid import plan_cells
+from mibench.planning.plan import plan_cell
 from mibench.tasks.class_ import ClassGoal
 
 SPEC = InputSpec("image", (1, 4, 4), classes=4)

@@ -25,7 +25,7 @@ class SoftmaxRegression(Classifier):
 @pytest.fixture(scope="module")
 def regression():
     """Softmax regression on 600 digits of 8x8 pixels, with those digits."""
-    split = Digits(size=8, private=range(10), public=()).load()
+    split = Digits(size=8, private=list(range(10)), public=()).load()
     rows = torch.randperm(len(split.private.train), generator=torch.Generator().manual_seed(0))[:600]
     data = split.private.train[rows]
     model = SoftmaxRegression()

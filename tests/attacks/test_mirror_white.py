@@ -1,6 +1,5 @@
 import pytest
 import torch
-from torch import nn
 from torch.nn.functional import leaky_relu
 
 from mibench.access import Ledger, WhiteBoxView
@@ -8,24 +7,12 @@ from mibench.attacks.mirror_white import MirrorWhite, usual_styles
 from mibench.data import InputSpec
 from mibench.errors import UserError
 from mibench.knowledge import Knowledge
-from mibench.model import Classifier
+from mibench.optim.identity import cross_entropy
 from mibench.optim.style_search import painted, random_styles
 from mibench.tasks.class_ import ClassGoal
 
 SPEC = InputSpec("image", (1, 8, 8), 4)
 GOAL = ClassGoal(torch.arange(4), samples=3)
-
-
-class Fixed(Classifier):
-    """Classes by random directions of the pixels."""
-
-    def __init__(self):
-        super().__init__()
-        self.normalise = nn.Identity()
-        self.stages = nn.ModuleList([nn.Flatten()])
-        self.head = nn.Linear(64, 4)
-        self.head.weight.data = 0.5 * torch.randn(4, 64, generator=torch.Generator().manual_seed(0))
-        self.head.bias.data = -0.5 * self.head.weight.data.sum(1)
 
 
 class Recorded:
@@ -42,29 +29,34 @@ class Recorded:
         monkeypatch.setattr(prior, "synthesise", remember)
 
 
-def attack(prior, **options):
-    view = WhiteBoxView.of(Fixed(), SPEC, Ledger(), torch.device("cpu"))
-    method = MirrorWhite(**{"latents": 400, "iterations": 60, "lr": 0.1, **options})
-    images = method(view, Knowledge(latent_prior=prior), GOAL, seed=0).reconstruction.values
-    with torch.no_grad():
-        losses = nn.functional.cross_entropy(view.logits(images), GOAL.labels, reduction="none")
-    pool = random_styles(prior, method.latents, method.psi, method.cutoff, method.draws(view.device, "latents"))
-    return images, losses, pool
+@pytest.fixture
+def attack(style_prior, mild_classifier):
+    """Runs the attack; returns images, their losses and the random pool."""
+
+    def run(**options):
+        view = WhiteBoxView.of(mild_classifier, SPEC, Ledger(), torch.device("cpu"))
+        method = MirrorWhite(**{"latents": 400, "iterations": 60, "lr": 0.1, **options})
+        images = method(view, Knowledge(latent_prior=style_prior), GOAL, seed=0).reconstruction.values
+        with torch.no_grad():
+            losses = cross_entropy(view.logits(images), GOAL.labels)
+        return images, losses, method.pool(view, style_prior, GOAL)
+
+    return run
 
 
-def stays_usual(prior, monkeypatch, deviations):
+def stays_usual(attack, prior, monkeypatch, deviations):
     """Whether every style of a descent lies between the bounds of one deviation, on both sides."""
     with monkeypatch.context() as patch:
         seen = Recorded(prior, patch).seen
-        _, _, pool = attack(prior, deviations=deviations)
+        _, _, pool = attack(deviations=deviations)
     low, high = usual_styles(pool, 1.0)
     assert len(seen) == 60 and (low < high).all()
     return bool(((torch.stack(seen) >= low) & (torch.stack(seen) <= high)).all())
 
 
-def test_every_style_lies_between_both_bounds_at_every_step(style_prior, monkeypatch):
-    assert stays_usual(style_prior, monkeypatch, 1.0)
-    assert not stays_usual(style_prior, monkeypatch, 3.0)
+def test_every_style_lies_between_both_bounds_at_every_step(attack, style_prior, monkeypatch):
+    assert stays_usual(attack, style_prior, monkeypatch, 1.0)
+    assert not stays_usual(attack, style_prior, monkeypatch, 3.0)
 
 
 def test_p_space_and_back_is_the_style():
@@ -85,9 +77,9 @@ def test_one_deviation_covers_two_thirds_of_fresh_styles(style_prior):
     assert not 0.60 < covered(style_prior, 2.0) < 0.76
 
 
-def test_no_deviation_leaves_the_mean_style(style_prior):
+def test_no_deviation_leaves_the_mean_style(attack, style_prior):
     def is_mean(deviations):
-        images, _, pool = attack(style_prior, deviations=deviations, iterations=5)
+        images, _, pool = attack(deviations=deviations, iterations=5)
         mean = leaky_relu(leaky_relu(pool, 5.0).mean(0), 0.2)
         return torch.allclose(images, painted(style_prior, mean[None]).expand_as(images), atol=1e-4)
 
@@ -95,19 +87,19 @@ def test_no_deviation_leaves_the_mean_style(style_prior):
     assert not is_mean(1.0)
 
 
-def test_the_loss_falls_from_the_best_of_the_pool(style_prior):
-    before, after = (attack(style_prior, iterations=n)[1].mean() for n in (1, 60))
+def test_the_loss_falls_from_the_best_of_the_pool(attack):
+    before, after = (attack(iterations=n)[1].mean() for n in (1, 60))
     assert after < 0.8 * before
 
 
-def test_what_is_returned_is_the_best_style_met(style_prior, monkeypatch):
+def test_what_is_returned_is_the_best_style_met(attack, style_prior, mild_classifier, monkeypatch):
     with monkeypatch.context() as patch:
         recorded = Recorded(style_prior, patch)
-        images = attack(style_prior, iterations=20, lr=1.0)[0]  # steps too long to end at the best
-    seen, model = torch.stack(recorded.seen), Fixed()
+        images = attack(iterations=20, lr=1.0)[0]  # steps too long to end at the best
+    seen = torch.stack(recorded.seen)
     with torch.no_grad():
         drawn = style_prior.synthesise(seen.flatten(0, 1)[:, None].expand(-1, style_prior.num_ws, -1))
-        losses = nn.functional.cross_entropy(model(drawn), GOAL.labels.repeat(20), reduction="none").reshape(20, -1)
+        losses = cross_entropy(mild_classifier(drawn), GOAL.labels.repeat(20)).reshape(20, -1)
     best = seen[losses.argmin(0), torch.arange(len(GOAL.labels))]
     assert torch.allclose(images, painted(style_prior, best), atol=1e-5)
     assert not torch.allclose(images, painted(style_prior, seen[-1]), atol=1e-5)  # a stub that returns the last
@@ -119,6 +111,6 @@ def test_the_step_size_rises_and_falls():
     assert 0 < method.ramp(99) < 0.01
 
 
-def test_a_pool_smaller_than_the_samples_is_refused(style_prior):
+def test_a_pool_smaller_than_the_samples_is_refused(attack):
     with pytest.raises(UserError, match="latents"):
-        attack(style_prior, latents=2)
+        attack(latents=2)

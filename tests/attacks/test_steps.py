@@ -9,9 +9,9 @@ from live_bytes import LiveBytes
 
 from mibench.attacks.base import Attack, ClassSearch
 from mibench.attacks.mi_face import MiFace
-from mibench.catalogue import entries
-from mibench.composition import build
 from mibench.knowledge import Knowledge
+from mibench.planning.catalogue import entries
+from mibench.planning.composition import build
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassGoal
 

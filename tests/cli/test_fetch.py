@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from hydra.utils import get_class
 
-from mibench.catalogue import entries
 from mibench.cli.fetch_command import downloads
 from mibench.cli.main import main
+from mibench.planning.catalogue import entries
 
 ROOT = Path(__file__).parent.parent.parent
 DATASETS = list(entries("dataset"))

@@ -11,12 +11,12 @@ import yaml
 from hydra._internal.hydra import Hydra
 from hydra.types import RunMode
 
-from mibench.catalogue import AXES, entries
-from mibench.cell import Cell
 from mibench.cli import explaining
 from mibench.cli.explaining import dotted, keys_there
 from mibench.cli.main import SUBCOMMANDS, main
-from mibench.composition import compose
+from mibench.planning.catalogue import AXES, entries
+from mibench.planning.composition import compose
+from mibench.running.cell import Cell
 
 LISTS, PER_TEST = 500, 50
 WORDS = ["null", "true", "false", "none", "gmi", "cpu", "a", "''", '""', "-", "nan", "inf", "é", "人", "🦊", "x" * 300]

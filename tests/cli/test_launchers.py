@@ -15,8 +15,9 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from mibench.composition import compose, plan_cell
 from mibench.leaderboard.shards import read_shard
+from mibench.planning.composition import compose
+from mibench.planning.plan import plan_cell
 
 pytest.importorskip("hydra_plugins.hydra_submitit_launcher", reason="pip install hydra-submitit-launcher")
 

@@ -7,7 +7,8 @@ import pytest
 
 from mibench.cli.main import main
 from mibench.cli.reproduction import Commands, written
-from mibench.composition import compose, plan_cell
+from mibench.planning.composition import compose
+from mibench.planning.plan import plan_cell
 
 TINY = ["attack=mi_face", "budget=smoke", "device=cpu", "attack.iterations=3", "target.recipe.epochs=1"]
 

@@ -13,8 +13,8 @@ from torch import nn
 
 from mibench.cli.main import main
 from mibench.cli.words import checked
-from mibench.composition import compose
 from mibench.errors import UserError
+from mibench.planning.composition import compose
 
 ROOT = Path(__file__).parent.parent.parent
 #: A folder of images as the private data, and an attack that needs nothing else.

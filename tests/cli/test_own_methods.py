@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from mibench import catalogue
 from mibench.cli.main import main
-from mibench.composition import compose, plan_cell
+from mibench.planning import catalogue
+from mibench.planning.composition import compose
+from mibench.planning.plan import plan_cell
 
 ROOT = Path(__file__).parent.parent.parent
 FILE = re.compile(r"^`(my_methods/\S+)`\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -55,7 +56,7 @@ def test_a_run_measures_it_and_another_text_of_it_is_another_cell(outside, capsy
     assert before == shard.stem
     file = outside.parent / "best_match.py"
     file.write_text(file.read_text() + "\n# another text\n")
-    from mibench.composition import source_digest
+    from mibench.planning.identity import source_digest
 
     source_digest.cache_clear()  # a process reads a file once
     assert plan_cell(compose(words)).cell_id != before

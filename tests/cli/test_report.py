@@ -2,8 +2,8 @@ import pytest
 
 from mibench.cli.main import main
 from mibench.leaderboard.rows import CellFacts, make_row
+from mibench.leaderboard.scoring import Score
 from mibench.leaderboard.shards import write_shard
-from mibench.scoring import Score
 
 LEAK = Score(
     metric="attack_accuracy", variant="top1", evaluator="vote", value=0.6, control=0.1, lift=0.5, lift_low=0.4,

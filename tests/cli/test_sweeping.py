@@ -87,8 +87,8 @@ def test_a_sweep_runs_the_cells_of_its_plan(capsys, tmp_path):
 
     from mibench.cli.main import main
     from mibench.cli.sweeping import gather
-    from mibench.composition import compose
-    from mibench.plan import products_of
+    from mibench.planning.composition import compose
+    from mibench.planning.grid import products_of
 
     words = ["grid=first", "dataset=digits", "seed=0", "attack=dlg,fredrikson_map", "defense=glob(*)"]
     words.append(f"paths.results='{tmp_path}'")
@@ -141,9 +141,10 @@ def test_failed_cells_run_again_only_when_asked(tmp_path):
 
 
 def test_a_killed_cell_keeps_the_rows_that_it_had_and_one_that_runs_elsewhere_is_left_to_that(tmp_path):
-    from mibench.cli.run_command import claim_of, leave_row
     from mibench.cli.sweeping import left_by, written_at
-    from mibench.composition import compose, plan_cell
+    from mibench.planning.composition import compose
+    from mibench.planning.plan import plan_cell
+    from mibench.running.standing import claim_of, leave_row
 
     plan = plan_cell(compose([f"paths.results={tmp_path}"]))
     with claim_of(plan):

@@ -2,10 +2,10 @@ import numpy as np
 import pytest
 import torch
 
-from mibench.catalogue import entry
-from mibench.composition import compose
 from mibench.datasets.bank_marketing import BankMarketing
 from mibench.errors import DatasetNotFoundError, UserError
+from mibench.planning.catalogue import entry
+from mibench.planning.composition import compose
 
 SIZES = {"private_train": 300, "private_test": 100, "public": 200, "held_out_train": 60, "held_out_test": 40}
 HEADER = '"age";"job";"marital";"balance";"y"'

@@ -3,9 +3,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from mibench.composition import compose, plan_cell
 from mibench.errors import UserError
-from mibench.stage import Stage
+from mibench.planning.composition import compose
+from mibench.planning.plan import plan_cell
+from mibench.running.stage import Stage
 
 CLASSES, SIZE = 4, 8
 MEAN, STD = 0.5, 0.25

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mibench.catalogue import entry
 from mibench.cli.fetch_command import state
 from mibench.datasets.celeba import Celeba
 from mibench.errors import DatasetNotFoundError, FetchError, UserError
-from mibench.fetching import fetch
+from mibench.planning.catalogue import entry
+from mibench.storage.fetching import fetch
 
 COUNTS = {2880: 6, 7: 5, 10177: 4, 41: 3, 5: 2, 1: 1}
 

@@ -17,7 +17,7 @@ from mibench.datasets.cifar10 import Cifar10
 from mibench.datasets.cifar100 import Cifar100
 from mibench.datasets.families.cifar import read_pickle
 from mibench.errors import DatasetNotFoundError, FetchError, UserError
-from mibench.fetching import fetch
+from mibench.storage.fetching import fetch
 
 NAMES = {
     Cifar10: ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],

@@ -7,9 +7,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mibench.catalogue import entries
-from mibench.composition import build, compose, plain
 from mibench.errors import DatasetNotFoundError, UserError
+from mibench.planning.catalogue import entries
+from mibench.planning.composition import build, compose, plain
 
 ENTRIES = {one.name: one for one in entries("dataset")}
 NEEDS_FOLDER = [name for name, one in ENTRIES.items() if "root" in one.node]

@@ -2,11 +2,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from mibench.catalogue import entry
 from mibench.cli.fetch_command import state
 from mibench.datasets.facescrub import FaceScrub
 from mibench.errors import DatasetNotFoundError
-from mibench.fetching import fetch
+from mibench.planning.catalogue import entry
+from mibench.storage.fetching import fetch
 
 
 def write_faces(root, actors=4, actresses=4, count=5):

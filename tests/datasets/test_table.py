@@ -3,9 +3,10 @@ import pytest
 import torch
 
 from mibench.cli.main import main
-from mibench.composition import compose, plan_cell
 from mibench.datasets.table import Table
 from mibench.errors import UserError
+from mibench.planning.composition import compose
+from mibench.planning.plan import plan_cell
 
 OPTIONS = {"response": "bought", "sensitive": "marital"}
 

@@ -1,7 +1,12 @@
 """What tests of several defenses share: a client and what DLG makes of its update, and a decoder of split features."""
 
+import copy
+import math
+
 import pytest
 import torch
+from scipy.optimize import brentq
+from scipy.stats import norm
 
 from mibench.access import FeaturesView, GradientsView, Ledger
 from mibench.attacks.dlg import Dlg
@@ -11,8 +16,9 @@ from mibench.knowledge import Knowledge
 from mibench.metrics.mse import squared_errors
 from mibench.seeding import seeded
 from mibench.targets.lenet import LeNet
+from mibench.targets.mlp import Mlp
 from mibench.tasks.instance import InstanceGoal
-from mibench.training import Batch
+from mibench.training import Batch, Recipe, Training
 
 MESSAGES = 4
 
@@ -86,3 +92,51 @@ def decoder_error(digits8):
         return float(squared_errors(result.reconstruction.values, x).mean())
 
     return measure
+
+
+@pytest.fixture(scope="session")
+def small_mlp(digits8):
+    """An untrained perceptron of sixteen hidden units; copied before it is trained."""
+    torch.manual_seed(0)
+    return Mlp(spec=digits8.spec, hidden=(16,))
+
+
+@pytest.fixture(scope="session")
+def fitted():
+    """A copy of a model after full-batch SGD under a defense: ``fitted(defense, model, train)``.
+
+    Every step takes every example, whoever samples.
+    """
+
+    def fit(defense, model, train, epochs=1, lr=1.0):
+        recipe = Recipe(epochs=epochs, batch_size=len(train), lr=lr, optimizer="sgd", momentum=0.0, schedule="constant")
+        return defense.fit(Training(copy.deepcopy(model), train, recipe, 0, torch.device("cpu")))
+
+    return fit
+
+
+@pytest.fixture(scope="session")
+def step(fitted):
+    """What one step of size 1 takes off the weights, as one vector: ``step(defense, model, train)``."""
+
+    def measure(defense, model, train):
+        moved = zip(model.parameters(), fitted(defense, model, train).parameters(), strict=True)
+        return torch.cat([(before - after).detach().flatten() for before, after in moved])
+
+    return measure
+
+
+@pytest.fixture(scope="session")
+def gaussian_epsilon():
+    """The exact epsilon of a Gaussian mechanism (Balle and Wang, 2018): ``gaussian_epsilon(mu, delta)``.
+
+    Here mu is the sensitivity over the deviation, times the square root of the number of steps.
+    """
+
+    def find(mu, delta):
+        def excess(epsilon):
+            return norm.cdf(mu / 2 - epsilon / mu) - math.exp(epsilon) * norm.cdf(-mu / 2 - epsilon / mu) - delta
+
+        return brentq(excess, 0, 100)
+
+    return find

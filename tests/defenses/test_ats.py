@@ -8,10 +8,11 @@ from mibench.access import LocalTraining
 from mibench.clients import client_update
 from mibench.data import Examples
 from mibench.datasets.digits import Digits
-from mibench.defenses.ats import LIBRARY, Ats, few_of_each, parsed, privacy_scores, transformed
+from mibench.defenses.ats import LIBRARY, Ats, few_of_each, privacy_scores, read_policies, transform
 from mibench.defenses.base import DefenderData, Defense, DefenseContext
 from mibench.errors import UserError
 from mibench.seeding import seeded
+from mibench.settings.clients import client_update
 from mibench.targets.mlp import Mlp
 from mibench.training import Recipe, Training
 
@@ -64,7 +65,7 @@ def test_a_search_finds_policies_below_the_median(digits16, few):
     def searched():
         defense = Ats(candidates=20, keep=1, images=2)
         defense.architecture(untrained, context)
-        return defense.searched()
+        return defense.search()
 
     (best,) = searched()
     assert searched() == [best]
@@ -113,10 +114,10 @@ def test_every_operation_keeps_images_images(channels):
     x = torch.rand(4, channels, 16, 16, generator=torch.Generator().manual_seed(0))
     assert len(LIBRARY) == 50 and LIBRARY[3] == ("translateX", 9) and LIBRARY[43] == ("translateY", 3)
     for number, (name, _) in enumerate(LIBRARY):
-        changed = transformed(x, (number,))
+        changed = transform(x, (number,))
         assert changed.shape == x.shape and changed.min() >= 0 and changed.max() <= 1, name
-    assert torch.allclose(transformed(x, (0,)), 1 - x)
-    moved = transformed(x, (3,))
+    assert torch.allclose(transform(x, (0,)), 1 - x)
+    moved = transform(x, (3,))
     far = round(150 / 331 * 16)
     assert all(
         torch.allclose(one[..., far:], old[..., :-far]) or torch.allclose(one[..., :-far], old[..., far:])
@@ -127,7 +128,7 @@ def test_every_operation_keeps_images_images(channels):
 @pytest.mark.parametrize("policy", ["", "3-x", "50", "3--1"])
 def test_what_is_no_policy_is_refused(policy):
     with pytest.raises(UserError, match=r"defense\.policy"):
-        parsed(policy)
+        read_policies(policy)
 
 
 def test_examples_of_each_class(digits16):

@@ -9,9 +9,9 @@ from mibench.defenses.base import DefenderData, DefenseContext
 from mibench.errors import UserError
 from mibench.optim.trees import Question
 from mibench.seeding import generator
+from mibench.settings.victim import Blueprint, train_central
 from mibench.targets.mlp import Mlp
 from mibench.training import Recipe, Training, is_correct
-from mibench.victim import Blueprint, train_central
 
 CPU = torch.device("cpu")
 COLUMNS = (Column("sex", ("f", "m")), Column("ward", ("x", "y", "z")), Column("age"))
@@ -63,8 +63,8 @@ def test_counts_have_laplace_noise_of_the_stated_scale(tables):
 
     def noise(epsilon):
         defense = AugmentedDp(epsilon=epsilon, depth=1)
-        trees = [defense.grown(private, asked, generator(seed)) for seed in range(400)]
-        exact = AugmentedDp(epsilon=None, depth=1).grown(private, asked, generator(0)).counts[1:]
+        trees = [defense.grow_tree(private, asked, generator(seed)) for seed in range(400)]
+        exact = AugmentedDp(epsilon=None, depth=1).grow_tree(private, asked, generator(0)).counts[1:]
         return torch.stack([tree.counts[1:] - exact for tree in trees])
 
     found = noise(1.0)
@@ -82,7 +82,7 @@ def test_one_record_moves_the_utility_by_at_most_its_sensitivity_and_choices_fol
 
     def share(data, epsilon):
         defense = AugmentedDp(epsilon=epsilon, depth=1)
-        chosen = [int(defense.grown(data, asked, generator(seed)).column[0]) for seed in range(500)]
+        chosen = [int(defense.grow_tree(data, asked, generator(seed)).column[0]) for seed in range(500)]
         return sum(chosen) / len(chosen)
 
     epsilon = 2.0

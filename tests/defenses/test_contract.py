@@ -4,14 +4,15 @@ import pytest
 import torch
 
 from mibench.card import HOOKS, HOOKS_ON_PATH
-from mibench.catalogue import entries
-from mibench.cell import Cell
-from mibench.composition import build, compose, plain, plan_cell, with_parts
 from mibench.defenses.base import Defense
-from mibench.plan import cells_of, plan_cells, read_grid
+from mibench.planning.catalogue import entries
+from mibench.planning.composition import build, compose, plain, with_parts
+from mibench.planning.grid import cells_of, plan_cells, read_grid
+from mibench.planning.plan import plan_cell
+from mibench.running.cell import Cell
+from mibench.settings.victim import Blueprint, train_central
 from mibench.targets.cnn import Cnn
 from mibench.training import Recipe, is_correct
-from mibench.victim import Blueprint, train_central
 
 ENTRIES = {entry.name: entry for entry in entries("defense")}
 TRAINED = [name for name, entry in ENTRIES.items() if "image" in entry.card.modalities and entry.card.trains]

@@ -7,12 +7,12 @@ import torch
 from torch import nn
 
 from mibench.defenses.base import DefenderData, Defense, DefenseContext
-from mibench.defenses.crafter import INVERSION_WEIGHT, Crafter, hypergradient, inverted
+from mibench.defenses.crafter import INVERSION_WEIGHT, Crafter, hypergradient, invert
 from mibench.errors import UserError
 from mibench.seeding import seeded
+from mibench.settings.victim import Blueprint, train_central
 from mibench.targets.mlp import Mlp
 from mibench.training import Recipe
-from mibench.victim import Blueprint, train_central
 
 SMALL = {"latent_dim": 16, "width": 8, "prior_iterations": 20, "amortiser_iterations": 150, "critic_steps": 2}
 SHORT = {**SMALL, "steps": 25, "lr": 0.1, "terms": 20, "inner_steps": 4}
@@ -152,8 +152,8 @@ def test_a_larger_beta_stays_nearer(craft):
 @pytest.fixture(scope="module")
 def trained(digits8, tmp_path_factory):
     """A trained Mlp cut after stage 0 behind a crafter: ``trained(beta=1.0) -> victim``; one training serves all."""
-    from mibench.store import Store
-    from mibench.victim import Workshop
+    from mibench.storage.store import Store
+    from mibench.storage.workshop import Workshop
 
     workshop = Workshop(Store(tmp_path_factory.mktemp("crafter")), torch.device("cpu"))
 
@@ -208,7 +208,7 @@ def test_a_latent_search_sends_the_features_of_a_generated_image(trained, digits
     def distance(features, z):
         return (encoder(prior.generate(z)) - features).square().mean(1)
 
-    z = {name: inverted(distance, one, victim.defense.amortiser(one), 200, 0.05)
+    z = {name: invert(distance, one, victim.defense.amortiser(one), 200, 0.05)
          for name, one in (("true", encoder(x).detach()), ("sent", sent(victim, x)))}  # fmt: skip
     left = {"true": distance(encoder(x), z["true"]).mean(), "sent": distance(sent(victim, x), z["sent"]).mean()}
     assert left["sent"] < 0.2 * left["true"], left

@@ -3,13 +3,9 @@ import math
 
 import pytest
 import torch
-from scipy.optimize import brentq
-from scipy.stats import norm
 from torch import nn
 
-from mibench.access import LocalTraining
-from mibench.clients import client_update
-from mibench.defenses.base import Client, Defense
+from mibench.defenses.base import Defense
 from mibench.defenses.dp_sgd import DpSgd
 from mibench.errors import UserError
 from mibench.model import Classifier
@@ -21,33 +17,26 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def model(digits8):
-    torch.manual_seed(0)
-    return Mlp(spec=digits8.spec, hidden=(16,))
-
-
-@pytest.fixture(scope="module")
 def train(digits8):
     return digits8.private.train[torch.arange(60)]
 
 
-def fitted(defense, model, train, epochs=1, lr=1.0):
-    """Full-batch SGD: every step takes every example, whoever samples."""
-    recipe = Recipe(epochs=epochs, batch_size=len(train), lr=lr, optimizer="sgd", momentum=0.0, schedule="constant")
-    return defense.fit(Training(copy.deepcopy(model), train, recipe, 0, CPU))
+@pytest.fixture
+def shared(share):
+    """The sum over examples behind what a client shares, as one vector: ``shared(defense, model, batch)``."""
+
+    def measure(defense, model, batch, seed=0):
+        return len(batch) * torch.cat([value.flatten() for value in share(defense, model, batch, seed).values()])
+
+    return measure
 
 
-def step(defense, model, train):
-    """The sum over examples behind one step of size 1, as one vector."""
-    moved = zip(model.parameters(), fitted(defense, model, train).parameters(), strict=True)
-    return len(train) * torch.cat([(before - after).detach().flatten() for before, after in moved])
-
-
-def shared(defense, model, batch, seed=0):
-    """The sum over examples behind what a client shares, as one vector."""
-    gradient = client_update(model, batch, defense, LocalTraining(), False)[0]
-    update = defense.update(gradient, Client(0, 0, 2, model, batch, seed))
-    return len(batch) * torch.cat([value.flatten() for value in update.values()])
+@pytest.fixture(params=["step", "shared"])
+def summed(request, step, shared):
+    """The sum over examples behind one step of size 1, or behind what a client shares, as one vector."""
+    if request.param == "shared":
+        return shared
+    return lambda defense, model, train: len(train) * step(defense, model, train)
 
 
 class PerTensor(DpSgd):
@@ -64,13 +53,13 @@ class Unclipped(DpSgd):
         return training.run()
 
 
-def test_without_noise_and_with_a_huge_norm_it_is_plain_sgd(model, train):
+def test_without_noise_and_with_a_huge_norm_it_is_plain_sgd(fitted, small_mlp, train):
     """Measured: 4e-7; with the norm at 1 the weights are 0.1 away."""
 
     def distance(defense):
         pairs = zip(
-            fitted(defense, model, train, 5, 0.2).parameters(),
-            fitted(Defense(), model, train, 5, 0.2).parameters(),
+            fitted(defense, small_mlp, train, 5, 0.2).parameters(),
+            fitted(Defense(), small_mlp, train, 5, 0.2).parameters(),
             strict=True,
         )
         return max(float((one - other).detach().abs().max()) for one, other in pairs)
@@ -79,20 +68,17 @@ def test_without_noise_and_with_a_huge_norm_it_is_plain_sgd(model, train):
     assert distance(DpSgd(noise_multiplier=0.0, max_grad_norm=1.0)) > 0.01
 
 
-@pytest.mark.parametrize("summed", [step, shared])
-def test_one_record_moves_the_sum_by_at_most_the_norm(summed, model, train):
+def test_one_record_moves_the_sum_by_at_most_the_norm(summed, shared, small_mlp, train):
     def influence(defense):
-        return max(
-            float((summed(defense, model, train) - summed(defense, model, train[torch.arange(60) != i])).norm())
-            for i in range(5)
-        )
+        whole = summed(defense, small_mlp, train)
+        others = [summed(defense, small_mlp, train[torch.arange(60) != i]) for i in range(5)]
+        return max(float((whole - other).norm()) for other in others)
 
     assert influence(DpSgd(noise_multiplier=0.0, max_grad_norm=0.5)) <= 0.5 * 1.001
-    stub = Unclipped if summed is step else PerTensor
+    stub = PerTensor if summed is shared else Unclipped
     assert influence(stub(noise_multiplier=0.0, max_grad_norm=0.5)) > 0.5 * 1.001
 
 
-@pytest.mark.parametrize("summed", [step, shared])
 def test_the_noise_has_the_stated_deviation(summed, digits8):
     """More than 1e5 coordinates, so that the sample deviation is within 1 % of the true one."""
     torch.manual_seed(0)
@@ -105,50 +91,40 @@ def test_the_noise_has_the_stated_deviation(summed, digits8):
     assert abs(float(noise.mean())) < 0.02
 
 
-def gaussian_epsilon(steps, noise, delta):
-    """The exact epsilon of ``steps`` Gaussian mechanisms on all data (Balle and Wang, 2018)."""
-    mu = math.sqrt(steps) / noise
-
-    def excess(epsilon):
-        return norm.cdf(mu / 2 - epsilon / mu) - math.exp(epsilon) * norm.cdf(-mu / 2 - epsilon / mu) - delta
-
-    return brentq(excess, 0, 100)
-
-
-def test_epsilon_is_that_of_the_gaussian_mechanism(model, train):
+def test_epsilon_is_that_of_the_gaussian_mechanism(fitted, gaussian_epsilon, small_mlp, train):
     """Every step takes all examples, so there is a closed form; forgetting 19 of 20 steps gives less than half."""
     defense = DpSgd(noise_multiplier=8.0, delta=1e-5)
-    fitted(defense, model, train, epochs=20)
+    fitted(defense, small_mlp, train, epochs=20)
     facts = defense.facts()
-    assert facts["epsilon"] == pytest.approx(gaussian_epsilon(20, 8.0, 1e-5), abs=0.03)
-    assert facts["epsilon"] > 2 * gaussian_epsilon(1, 8.0, 1e-5)
+    assert facts["epsilon"] == pytest.approx(gaussian_epsilon(math.sqrt(20) / 8.0, 1e-5), abs=0.03)
+    assert facts["epsilon"] > 2 * gaussian_epsilon(1 / 8.0, 1e-5)
     assert (facts["delta"], facts["noise_multiplier"], facts["accountant"]) == (1e-5, 8.0, "prv")
 
 
-def test_delta_is_one_over_the_number_of_examples(model, train):
+def test_delta_is_one_over_the_number_of_examples(fitted, small_mlp, train):
     defense = DpSgd()
-    fitted(defense, model, train)
+    fitted(defense, small_mlp, train)
     assert defense.facts()["delta"] == pytest.approx(1 / 60)
 
 
-def test_without_noise_there_is_no_guarantee(model, train):
+def test_without_noise_there_is_no_guarantee(fitted, small_mlp, train):
     defense = DpSgd(noise_multiplier=0.0)
     assert "epsilon" not in defense.facts()
-    fitted(defense, model, train)
+    fitted(defense, small_mlp, train)
     assert defense.facts()["epsilon"] == math.inf
 
 
-def test_weak_noise_is_accounted_by_rdp(model, train):
+def test_weak_noise_is_accounted_by_rdp(fitted, small_mlp, train):
     defense = DpSgd(noise_multiplier=0.1)
-    fitted(defense, model, train)
+    fitted(defense, small_mlp, train)
     assert defense.facts()["accountant"] == "rdp"
     assert 10 < defense.facts()["epsilon"] < 1000
 
 
-def test_a_target_epsilon_chooses_the_noise(model, train):
+def test_a_target_epsilon_chooses_the_noise(small_mlp, train):
     def epsilon(**options):
         defense = DpSgd(accountant="rdp", **options)
-        defense.fit(Training(copy.deepcopy(model), train, Recipe(epochs=3, batch_size=16), 0, CPU))
+        defense.fit(Training(copy.deepcopy(small_mlp), train, Recipe(epochs=3, batch_size=16), 0, CPU))
         return defense.facts()["epsilon"]
 
     assert epsilon(target_epsilon=2.0) == pytest.approx(2.0, abs=0.02)
@@ -186,38 +162,37 @@ def test_what_is_returned_is_the_plain_module(digits8):
     assert second is not None and second.isfinite().all()
 
 
-def test_the_same_seed_gives_the_same_victim(model, train):
+def test_the_same_seed_gives_the_same_victim(small_mlp, train):
     def weights(seed):
         recipe = Recipe(epochs=2, batch_size=16)
-        trained = DpSgd(accountant="rdp").fit(Training(copy.deepcopy(model), train, recipe, seed, CPU))
+        trained = DpSgd(accountant="rdp").fit(Training(copy.deepcopy(small_mlp), train, recipe, seed, CPU))
         return trained.head.weight
 
     assert torch.equal(weights(0), weights(0))
     assert not torch.equal(weights(0), weights(1))
 
 
-def test_empty_batches_are_survived(model, train):
+def test_empty_batches_are_survived(small_mlp, train):
     """With two examples and two steps per epoch, a quarter of the Poisson batches is empty."""
     recipe = Recipe(epochs=20, batch_size=1)
-    trained = DpSgd().fit(Training(copy.deepcopy(model), train[torch.arange(2)], recipe, 0, CPU))
+    trained = DpSgd().fit(Training(copy.deepcopy(small_mlp), train[torch.arange(2)], recipe, 0, CPU))
     assert all(bool(p.isfinite().all()) for p in trained.parameters())
 
 
-def test_an_update_without_noise_and_with_a_huge_norm_is_the_gradient(model, train):
-    gradient = client_update(model, train, Defense(), LocalTraining(), False)[0]
-    plain = len(train) * torch.cat([value.flatten() for value in gradient.values()])
-    assert torch.allclose(shared(DpSgd(noise_multiplier=0.0, max_grad_norm=1e6), model, train), plain, atol=1e-4)
-    assert not torch.allclose(shared(DpSgd(noise_multiplier=0.0), model, train), plain, atol=1e-2)
+def test_an_update_without_noise_and_with_a_huge_norm_is_the_gradient(shared, small_mlp, train):
+    plain = shared(Defense(), small_mlp, train)
+    assert torch.allclose(shared(DpSgd(noise_multiplier=0.0, max_grad_norm=1e6), small_mlp, train), plain, atol=1e-4)
+    assert not torch.allclose(shared(DpSgd(noise_multiplier=0.0), small_mlp, train), plain, atol=1e-2)
 
 
-def test_clients_draw_noise_of_their_own(model, train):
-    assert not torch.equal(shared(DpSgd(), model, train, seed=1), shared(DpSgd(), model, train, seed=2))
-    assert torch.equal(shared(DpSgd(), model, train, seed=1), shared(DpSgd(), model, train, seed=1))
+def test_clients_draw_noise_of_their_own(shared, small_mlp, train):
+    assert not torch.equal(shared(DpSgd(), small_mlp, train, seed=1), shared(DpSgd(), small_mlp, train, seed=2))
+    assert torch.equal(shared(DpSgd(), small_mlp, train, seed=1), shared(DpSgd(), small_mlp, train, seed=1))
 
 
-def test_an_update_cannot_have_a_target_epsilon(model, train):
+def test_an_update_cannot_have_a_target_epsilon(shared, small_mlp, train):
     with pytest.raises(UserError, match=r"defense\.target_epsilon"):
-        shared(DpSgd(target_epsilon=1.0), model, train)
+        shared(DpSgd(target_epsilon=1.0), small_mlp, train)
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,6 @@ import torch
 from mibench.defenses.base import Client, Defense
 from mibench.defenses.gradient_pruning import GradientPruning
 from mibench.errors import UserError
-from mibench.options import check_types
 
 
 @pytest.fixture
@@ -103,4 +102,4 @@ def test_dlg_sees_less(dlg_psnr):
 @pytest.mark.parametrize(("option", "value"), [("keep", 0), ("keep", 1.5), ("scope", "layer")])
 def test_impossible_options_are_refused(option, value):
     with pytest.raises(UserError, match=rf"defense\.{option}"):
-        check_types("defense", GradientPruning, {option: value})
+        GradientPruning(**{option: value})

@@ -8,6 +8,7 @@ from mibench.defenses.base import Defense
 from mibench.defenses.neg_ls import NegLs
 from mibench.errors import UserError
 from mibench.options import check_types
+from mibench.settings.clients import client_update
 from mibench.targets.mlp import Mlp
 from mibench.training import Batch, Recipe, Training, cross_entropy, is_correct
 

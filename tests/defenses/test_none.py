@@ -5,9 +5,9 @@ from mibench.data import InputSpec
 from mibench.defenses.base import Client, DefenderData, DefenseContext
 from mibench.defenses.none import NoDefense
 from mibench.seeding import derive
+from mibench.settings.victim import Blueprint, train_central
 from mibench.targets.cnn import Cnn
 from mibench.training import Batch, Recipe, Training, cross_entropy
-from mibench.victim import Blueprint, train_central
 
 RECIPE = Recipe(epochs=2, batch_size=64)
 

@@ -5,9 +5,9 @@ from scipy.fft import dctn
 from mibench.defenses.base import Defense
 from mibench.defenses.perceptual_hash import PerceptualHash, middle, tiles
 from mibench.errors import UserError
+from mibench.settings.victim import Blueprint, train_central
 from mibench.targets.cnn import Cnn
 from mibench.training import Recipe
-from mibench.victim import Blueprint, train_central
 
 
 def photos(n, size, seed=0):

@@ -10,10 +10,10 @@ from mibench.defenses.base import DefenderData, DefenseContext
 from mibench.defenses.privacy_guided_trees import PrivacyGuidedTrees
 from mibench.errors import UserError
 from mibench.knowledge import Knowledge
+from mibench.settings.victim import Blueprint, train_central
 from mibench.targets.mlp import Mlp
 from mibench.tasks.attribute import AttributeGoal
 from mibench.training import Recipe, Training
-from mibench.victim import Blueprint, train_central
 
 CPU = torch.device("cpu")
 COLUMNS = (Column("gene", ("a", "b", "c")), Column("twin", ("a", "b", "c")), Column("age"))
@@ -100,7 +100,7 @@ def test_the_victim_is_stored_as_tensors_and_answers_alike(workshop):
     first, second = victim(), victim()
     assert first.model is None and second.model is None
     assert torch.equal(first.predict_proba(records.x), second.predict_proba(records.x))
-    assert len(second.defense.trees) == 3
+    assert len(second.defense.grown) == 3
     assert torch.allclose(first.predict_proba(records.x).sum(1), torch.ones(300))
     assert second.reported["model"] == "decision tree"
 

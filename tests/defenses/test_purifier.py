@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from mibench.composition import build, compose, plain
 from mibench.defenses.base import DefenderData, DefenseContext
 from mibench.defenses.purifier import Purifier
 from mibench.defenses.temperature import Temperature
 from mibench.errors import UserError
 from mibench.nn.scores import ScoreInverse, Standard
+from mibench.planning.composition import build, compose, plain
 from mibench.seeding import seeded
 
 CPU = torch.device("cpu")

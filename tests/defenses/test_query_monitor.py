@@ -3,10 +3,10 @@ import math
 import pytest
 import torch
 
-from mibench.composition import build, compose, plain
 from mibench.defenses.base import Customer, DefenderData, DefenseContext
 from mibench.defenses.query_monitor import QueryMonitor
 from mibench.errors import QueryRefused, UserError
+from mibench.planning.composition import build, compose, plain
 from mibench.seeding import seeded
 
 CPU = torch.device("cpu")

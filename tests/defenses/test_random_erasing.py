@@ -6,6 +6,7 @@ from mibench.clients import client_update
 from mibench.defenses.base import Defense
 from mibench.defenses.random_erasing import MEANS, RandomErasing
 from mibench.errors import UserError
+from mibench.settings.clients import client_update
 from mibench.targets.mlp import Mlp
 from mibench.training import Batch, Recipe, Training, cross_entropy, is_correct
 

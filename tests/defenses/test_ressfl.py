@@ -38,7 +38,7 @@ def started(digits8, defense, recipe=RECIPE, cut=None, target=Cnn, **size):
 def figures(digits8, decoder_error):
     """Trains a network under a defense: ``figures(name) -> (error of a fresh decoder, test accuracy)``."""
     made = {}
-    options = {"alpha": 5.0, "loss": "mse", "channels": 4, **SMALL}
+    options = {"alpha": 5.0, "loss_": "mse", "channels": 4, **SMALL}
     defenses = {
         "none": lambda: ResSfl(**{**options, "alpha": 0.0, "transfer": False}),
         "private": lambda: ResSfl(**options, transfer=False),
@@ -77,7 +77,7 @@ def test_similarity_is_not_punished_up_to_the_threshold():
     assert punished.tolist() == [0, 0, 0, 0.25, 0.5]
     (gradient,) = torch.autograd.grad(punished.sum(), error)
     assert gradient.tolist() == [0, 0, 0, -1, -1]
-    assert ResSfl(loss="mse").success(error).tolist() == (-error).tolist()
+    assert ResSfl(loss_="mse").success(error).tolist() == (-error).tolist()
 
 
 def test_it_is_plain_training_to_the_bit_without_bottleneck_weight_and_transfer(digits8):

@@ -3,7 +3,7 @@ import torch
 
 from mibench.defenses.rounding import Rounding
 from mibench.errors import UserError
-from mibench.victim import Victim
+from mibench.settings.victim import Victim
 
 STEPS = [0.001, 0.01, 0.05, 0.1]
 

@@ -15,11 +15,11 @@ from mibench.knowledge import Knowledge
 from mibench.metrics.mse import squared_errors
 from mibench.settings.base import Scene
 from mibench.settings.federated import Federated
+from mibench.settings.victim import Blueprint
 from mibench.targets.lenet import LeNet
 from mibench.targets.mlp import Mlp
 from mibench.tasks.instance import InstanceGoal
 from mibench.training import Batch, Recipe, is_correct
-from mibench.victim import Blueprint
 
 ROUNDS = {"rounds": 2, "clients": 2, "batch_size": 8}
 

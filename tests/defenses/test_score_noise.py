@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from mibench.composition import build, compose, plain
 from mibench.defenses.base import DefenderData, DefenseContext
 from mibench.defenses.score_noise import ScoreNoise
 from mibench.errors import UserError
+from mibench.planning.composition import build, compose, plain
 from mibench.seeding import seeded
 
 CPU = torch.device("cpu")

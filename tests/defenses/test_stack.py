@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from mibench.card import HOOKS
-from mibench.composition import build, compose, plan_cell
 from mibench.defenses.base import Client, Customer, Defense
 from mibench.defenses.bido import Bido
 from mibench.defenses.dgc import Dgc
@@ -11,10 +10,12 @@ from mibench.defenses.precode import Precode
 from mibench.defenses.rounding import Rounding
 from mibench.defenses.stack import Stack
 from mibench.errors import IncompatibleCellError, QueryRefused, UserError
-from mibench.plan import plan_cells
+from mibench.planning.composition import build, compose
+from mibench.planning.grid import plan_cells
+from mibench.planning.plan import plan_cell
+from mibench.settings.victim import Blueprint, train_central
 from mibench.targets.cnn import Cnn
 from mibench.training import Batch, Recipe, cross_entropy
-from mibench.victim import Blueprint, train_central
 
 
 def victim_of(defense, split, workshop, key):

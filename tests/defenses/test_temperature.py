@@ -3,9 +3,9 @@ from itertools import pairwise
 import pytest
 import torch
 
-from mibench.composition import build, compose, plain
 from mibench.defenses.temperature import Temperature
 from mibench.errors import UserError
+from mibench.planning.composition import build, compose, plain
 
 TEMPERATURES = [0.1, 0.5, 2.0, 5.0, 10.0, 100.0]
 

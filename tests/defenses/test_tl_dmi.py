@@ -9,9 +9,9 @@ from mibench.defenses.base import Defense
 from mibench.defenses.tl_dmi import TlDmi, first_layers, labelled
 from mibench.errors import UserError
 from mibench.nn.pretraining import learn_public
+from mibench.settings.victim import Blueprint, train_central
 from mibench.targets.cnn import Cnn
 from mibench.training import Recipe, Training, cross_entropy
-from mibench.victim import Blueprint, train_central
 
 CPU = torch.device("cpu")
 RECIPE = Recipe(epochs=2, batch_size=32, optimizer="sgd", lr=0.05, weight_decay=0.1)

@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from mibench.composition import build, compose, plain
 from mibench.defenses.top_k import TopK
 from mibench.errors import UserError
-from mibench.victim import Victim
+from mibench.planning.composition import build, compose, plain
+from mibench.settings.victim import Victim
 
 
 @pytest.fixture

@@ -7,11 +7,11 @@ import shutil
 
 import pytest
 
-from mibench.cell import plan_facts
-from mibench.composition import compose, plan_cell
-from mibench.leaderboard.rows import CellFacts, make_row
+from mibench.leaderboard.rows import CellFacts, make_row, plan_facts
+from mibench.leaderboard.scoring import Score
 from mibench.leaderboard.shards import write_shard
-from mibench.scoring import Score
+from mibench.planning.composition import compose
+from mibench.planning.plan import plan_cell
 
 FLAGS = (
     "--headless=new", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",

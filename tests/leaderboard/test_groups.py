@@ -6,7 +6,7 @@ from scipy import stats
 
 from mibench.leaderboard.collect import collect_shards
 from mibench.leaderboard.groups import groups_of, spread, student
-from mibench.scoring import Score
+from mibench.leaderboard.scoring import Score
 
 
 @pytest.mark.parametrize("seeds", [2, 3, 5, 11, 12, 20, 100])

@@ -3,10 +3,10 @@ from pathlib import Path
 
 import pytest
 
-from mibench.catalogue import entries
 from mibench.leaderboard.build import build
 from mibench.leaderboard.page import Reproduction
 from mibench.leaderboard.reference import COLUMNS, collect_reference, read_reference
+from mibench.planning.catalogue import entries
 
 ROOT = Path(__file__).parent.parent.parent
 COMMITTED = sorted((ROOT / "results" / "reference").glob("*.csv"))

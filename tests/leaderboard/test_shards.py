@@ -4,8 +4,8 @@ import pytest
 from mibench.errors import UserError
 from mibench.leaderboard.collect import collect_shards
 from mibench.leaderboard.rows import ADDED, COLUMNS, CellFacts, make_row
+from mibench.leaderboard.scoring import Score
 from mibench.leaderboard.shards import read_shard, schema, write_shard
-from mibench.scoring import Score
 
 FACTS = CellFacts(
     cell_id="c0ffee", group_id="g", dataset="digits", modality="image", setting="central", target="cnn", attack="gmi",

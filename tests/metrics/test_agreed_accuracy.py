@@ -5,11 +5,11 @@ import torch
 
 from mibench.data import Examples, Population
 from mibench.errors import NotMeasurableError
+from mibench.leaderboard.scoring import score
 from mibench.metrics.agreed_accuracy import AgreedAccuracy
 from mibench.metrics.attack_accuracy import AttackAccuracy
 from mibench.metrics.transfer_floor import towards
 from mibench.nn.verification import calibrated
-from mibench.scoring import score
 from mibench.tasks.base import Reconstruction
 
 

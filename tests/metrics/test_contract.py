@@ -6,11 +6,11 @@ import math
 import pytest
 import torch
 
-from mibench.catalogue import entries
-from mibench.composition import build
 from mibench.data import Examples, Population
+from mibench.leaderboard.scoring import score
 from mibench.metrics.mse import Mse
-from mibench.scoring import score
+from mibench.planning.catalogue import entries
+from mibench.planning.composition import build
 from mibench.tasks import get_task
 from mibench.tasks.attribute import AttributeTruth
 from mibench.tasks.base import Reconstruction

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from mibench.errors import NotMeasurableError
+from mibench.leaderboard.scoring import score
 from mibench.metrics.diversity import Diversity
-from mibench.scoring import score
 from mibench.tasks.base import Evaluator, Reconstruction
 
 

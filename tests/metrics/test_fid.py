@@ -7,10 +7,10 @@ from pytorch_fid.fid_score import calculate_frechet_distance
 from torch import nn
 
 from mibench.errors import NotMeasurableError, WeightsMissingError
-from mibench.fetching import checked_weights
+from mibench.leaderboard.scoring import score
 from mibench.metrics import fid as module
 from mibench.metrics.fid import Fid, frechet_distance, inception_features, untrained_inception
-from mibench.scoring import score
+from mibench.storage.fetching import checked_weights
 from mibench.tasks.base import Reconstruction
 
 

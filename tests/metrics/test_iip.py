@@ -5,10 +5,10 @@ import torch
 from sklearn.neighbors import NearestNeighbors
 
 from mibench.data import Examples, Population
+from mibench.leaderboard.scoring import score
 from mibench.metrics.iip import Iip
 from mibench.metrics.lpips import Lpips
 from mibench.nn.neighbourhoods import distances
-from mibench.scoring import score
 from mibench.tasks.base import Reconstruction
 
 

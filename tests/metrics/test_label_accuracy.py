@@ -3,8 +3,8 @@ from collections import Counter
 import pytest
 import torch
 
+from mibench.leaderboard.scoring import score
 from mibench.metrics.label_accuracy import LabelAccuracy
-from mibench.scoring import score
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import torchvision
 from torch.nn.functional import interpolate
 
 from mibench.errors import WeightsMissingError
+from mibench.leaderboard.scoring import score
 from mibench.metrics import lpips as module
 from mibench.metrics.lpips import BACKBONES, Lpips
-from mibench.scoring import score
 
 
 @pytest.fixture

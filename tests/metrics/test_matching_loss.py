@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from mibench.errors import NotMeasurableError
+from mibench.leaderboard.scoring import score
 from mibench.metrics.matching_loss import MatchingLoss
-from mibench.scoring import score
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.instance import InstanceTruth
 

@@ -6,9 +6,9 @@ import torch
 from skimage.metrics import structural_similarity
 
 from mibench.data import Examples
+from mibench.leaderboard.scoring import score
 from mibench.metrics.rdlv import Rdlv, relative_gain
 from mibench.metrics.ssim import similarities
-from mibench.scoring import score
 
 FORMS = ("matched_window11", "max_window11", "difference_window11")
 

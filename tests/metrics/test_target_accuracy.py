@@ -1,8 +1,8 @@
 import pytest
 import torch
 
+from mibench.leaderboard.scoring import score
 from mibench.metrics.target_accuracy import TargetAccuracy
-from mibench.scoring import score
 from mibench.tasks.base import Evaluator, Reconstruction, Truth
 
 

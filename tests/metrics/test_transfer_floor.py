@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from mibench.errors import NotMeasurableError
+from mibench.leaderboard.scoring import score
 from mibench.metrics.transfer_floor import TransferFloor, towards
-from mibench.scoring import score
 from mibench.tasks.base import Reconstruction
 
 

@@ -11,10 +11,11 @@ from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional
 
-from mibench.catalogue import entry
-from mibench.composition import compose, own_files, plan_cell
 from mibench.data import InputSpec
 from mibench.errors import IncompatibleCellError, UserError
+from mibench.planning.catalogue import entry
+from mibench.planning.composition import compose
+from mibench.planning.plan import own_files, plan_cell
 from mibench.priors.stylegan2_ada import StyleGan2Ada, StyleGan2AdaNetworks
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "export_stylegan2.py"

@@ -4,12 +4,12 @@ import typing
 import pytest
 import torch
 
-from mibench.checkpoints import Checkpoints
 from mibench.data import Examples, InputSpec, Population
 from mibench.errors import UserError
 from mibench.priors.base import Prior, PriorData
 from mibench.priors.wgan_gp import WganGp
 from mibench.seeding import seeded
+from mibench.storage.checkpoints import Checkpoints
 
 SPEC = InputSpec("image", (1, 8, 8), classes=2)
 

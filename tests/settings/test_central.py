@@ -9,9 +9,9 @@ from mibench.defenses.base import Defense
 from mibench.errors import BudgetExhausted, QueryRefused, UserError
 from mibench.settings.base import Scene
 from mibench.settings.central import Central
+from mibench.settings.victim import Blueprint
 from mibench.targets.mlp import Mlp
 from mibench.training import Recipe
-from mibench.victim import Blueprint
 
 
 class Rounding(Defense):

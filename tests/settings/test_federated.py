@@ -16,13 +16,13 @@ from mibench.defenses.precode import Precode
 from mibench.errors import NotGrantedError, UserError
 from mibench.settings.base import Scene
 from mibench.settings.federated import Federated
+from mibench.settings.victim import Blueprint
 from mibench.targets.base import Target
 from mibench.targets.lenet import LeNet
 from mibench.targets.mlp import Mlp
 from mibench.tasks.base import Budget, Case, Reconstruction
 from mibench.tasks.instance import InstanceGoal, InstanceTask
 from mibench.training import Recipe
-from mibench.victim import Blueprint
 
 
 class Counting(Defense):

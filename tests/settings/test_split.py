@@ -11,10 +11,10 @@ from mibench.errors import BudgetExhausted, IncompatibleCellError, NotGrantedErr
 from mibench.settings.base import Scene
 from mibench.settings.central import Central
 from mibench.settings.split import SplitLearning
+from mibench.settings.victim import Blueprint
 from mibench.targets.cnn import Cnn
 from mibench.targets.mlp import Mlp
 from mibench.training import Recipe, is_correct
-from mibench.victim import Blueprint
 
 
 class Hook(Defense):
@@ -103,7 +103,7 @@ def test_the_view_gives_of_the_encoder_what_is_granted_and_what_is_weaker(make_s
         else:
             with pytest.raises(NotGrantedError, match=rf"knowledge\.encoder={level} \(now: {known}\)"):
                 ask()
-    assert view.narrow("weights").known == known  # and never widens
+    assert view.narrow("weights").held == known  # and never widens
     if known != "weights":
         fields = [getattr(view, field.name) for field in dataclasses.fields(view)]
         assert not any(isinstance(field, nn.Module) for field in fields)
@@ -170,7 +170,7 @@ def test_a_row_says_what_of_the_encoder_the_attack_had(make_cell, digits8):
     tiny = ["dataset.size=8", "target.recipe.epochs=0", "attack.aux_size=4", "attack.epochs=1"]
     cell = make_cell("attack=split_decoder", *tiny)
     assert "encoder:query" in cell.knowledge.names() and cell.config["knowledge"]["encoder"] == "weights"
-    assert cell.observation.view.known == "query"
+    assert cell.observation.view.held == "query"
     refused = make_cell("attack=split_decoder", "knowledge.encoder=architecture", *tiny)
     assert refused.plan.cell_id != cell.plan.cell_id
     with pytest.raises(NotGrantedError, match=r"knowledge\.encoder=query"):

@@ -13,12 +13,13 @@ from torch import nn
 
 import mibench
 from mibench.access import Ledger, WhiteBoxView
-from mibench.composition import compose, plan_cell
 from mibench.data import Column, InputSpec
 from mibench.defenses.rounding import Rounding
 from mibench.errors import IncompatibleCellError, UserError
+from mibench.leaderboard.scoring import evidence
 from mibench.nn.foreign import register
-from mibench.scoring import evidence
+from mibench.planning.composition import compose
+from mibench.planning.plan import plan_cell
 from mibench.targets.checkpoint import Checkpoint
 from mibench.training import Recipe, Training
 
@@ -324,7 +325,7 @@ def test_a_cell_is_its_factorys_source(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     (tmp_path / "own_model_a.py").write_text("x = 1")
     (tmp_path / "own_model_b.py").write_text("x = 2")
-    from mibench.composition import source_digest
+    from mibench.planning.identity import source_digest
 
     assert source_digest("own_model_a") != source_digest("own_model_b")
     assert "own_model_a" not in sys.modules and source_digest("nowhere.at.all") == ""

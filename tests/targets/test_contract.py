@@ -5,9 +5,9 @@ import torch
 from omegaconf import OmegaConf
 
 from mibench.access import Ledger, WhiteBoxView
-from mibench.catalogue import entries
-from mibench.composition import build
 from mibench.data import Column, InputSpec
+from mibench.planning.catalogue import entries
+from mibench.planning.composition import build
 from mibench.targets.base import centred
 from mibench.targets.lenet import LeNet
 from mibench.targets.mlp import Mlp, RecordEncoder

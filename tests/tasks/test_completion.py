@@ -5,8 +5,8 @@ import torch
 
 from mibench.data import Examples, Population
 from mibench.knowledge import Knowledge
+from mibench.leaderboard.scoring import score
 from mibench.metrics.label_accuracy import LabelAccuracy
-from mibench.scoring import score
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.completion import CompletionTask, hole_mask
 

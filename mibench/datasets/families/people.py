@@ -3,7 +3,7 @@
 People with enough pictures are put in an order; the first of them are the target's, the next ones the control
 victim's, and everybody else is public, with no person in two roles. Instead of these others the attacker may own a
 folder of unlike people: that is how sets without identities come in, which can be public only; FFHQ and MetFaces in
-their official layouts by name (:mod:`mibench.public_sets`).
+their official layouts by name (:mod:`mibench.storage.public_sets`).
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from mibench.datasets.base import Dataset, holdout, resize, without
 from mibench.datasets.image_folder import ENDINGS, read_image
 from mibench.errors import DatasetNotFoundError, UserError
 from mibench.options import Channels, Count, CountOrNone, Several, Share
-from mibench.progress import progress
-from mibench.public_sets import PUBLIC_SETS
 from mibench.seeding import derive, generator
+from mibench.storage.progress import progress
+from mibench.storage.public_sets import PUBLIC_SETS
 
 Parting = Literal["most", "seeded"]
 

@@ -1,0 +1,36 @@
+"""Views: all of a victim that an attacker ever sees, one frozen class per access level, every query counted.
+
+Stronger views narrow to weaker ones (``white_box -> scores -> labels``) and never widen.
+"""
+
+from __future__ import annotations
+
+from mibench.access.base import NoView, View
+from mibench.access.double_backward import has_large_convolutions, lean_convolutions
+from mibench.access.features import ENCODERS, FeaturesView
+from mibench.access.gradients import GradientsView, LocalTraining, Transcript, mean_update, server_step
+from mibench.access.ledger import PHASES, Ledger, uncounted
+from mibench.access.services import ExplanationsView, LabelsView, ScoresView, ServiceView
+from mibench.access.white_box import WhiteBoxView
+
+__all__ = [
+    "ENCODERS",
+    "PHASES",
+    "ExplanationsView",
+    "FeaturesView",
+    "GradientsView",
+    "LabelsView",
+    "Ledger",
+    "LocalTraining",
+    "NoView",
+    "ScoresView",
+    "ServiceView",
+    "Transcript",
+    "View",
+    "WhiteBoxView",
+    "has_large_convolutions",
+    "lean_convolutions",
+    "mean_update",
+    "server_step",
+    "uncounted",
+]

@@ -1,0 +1,98 @@
+"""A service that answers: scores, labels or explanations, and nothing of the model."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from mibench.access.base import View
+from mibench.model import named
+from mibench.seeding import derive, generator
+
+if TYPE_CHECKING:
+    from mibench.card import AttackCard
+
+#: How far apart near-duplicates of an image lie: a quarter of a grey level, enough to be another input.
+NEAR = 1e-3
+
+
+@dataclass(frozen=True)
+class ServiceView(View):
+    """What views of a service share.
+
+    Attributes:
+        repeats: How often the attacker asks about each input; the answers are averaged, which takes random defenses in
+            expectation. Images are asked as so many near-duplicates, so that a service which answers the very same
+            input the same way does not help itself. Every one counts as a query.
+    """
+
+    _ask: Callable[[Tensor], Tensor]
+    repeats: int = 1
+
+    def limited(self, grants: Mapping[str, Any], card: AttackCard) -> Self:
+        """Return the view with every input asked as often as the cell says."""
+        return dataclasses.replace(self, repeats=grants["repeats"])
+
+    def known(self) -> tuple[str, ...]:
+        """Return how often each input is asked, where that is more than once."""
+        return (f"repeats:{self.repeats}",) if self.repeats > 1 else ()
+
+    def _answers(self, x: Tensor) -> Iterator[Tensor]:
+        """Yield the answers ``(N, classes)`` to every repetition of inputs ``(N, ...)``."""
+        x = x.detach().to(self.device)
+        for number in range(self.repeats):
+            with self.ledger.answered(len(x)), torch.no_grad():
+                answer = self._ask(self._near(x, number) if number else x)
+            yield answer
+
+    def _near(self, x: Tensor, number: int) -> Tensor:
+        """Return the near-duplicate of that number of every image; records, which have no such thing, as they are."""
+        if self.spec.modality != "image":
+            return x
+        pattern = torch.rand(self.spec.shape, generator=generator(derive(number, "near-duplicate"))).to(x.device)
+        return (x + NEAR * (2 * pattern - 1)).clamp(0, 1)
+
+
+@dataclass(frozen=True)
+class LabelsView(ServiceView):
+    """Access ``labels``: the most probable class of each example, -1 where the service abstains."""
+
+    def query(self, x: Tensor) -> Tensor:
+        """Return class ids of shape ``(N,)`` for inputs of shape ``(N, ...)``; of several, the one said most often."""
+        said = [named(answer) for answer in self._answers(x)]
+        if len(said) == 1:
+            return said[0]
+        votes = nn.functional.one_hot(torch.stack(said) + 1, self.spec.classes + 1)[..., 1:].sum(0)
+        return torch.where(votes.sum(1) > 0, votes.argmax(1), -1)
+
+
+@dataclass(frozen=True)
+class ScoresView(ServiceView):
+    """Access ``scores``: the probabilities that the victim's service returns, after its output defenses."""
+
+    def query(self, x: Tensor) -> Tensor:
+        """Return probabilities of shape ``(N, classes)``; they carry no gradient."""
+        answers = list(self._answers(x))
+        return answers[0] if len(answers) == 1 else torch.stack(answers).mean(0)
+
+    def narrow(self) -> LabelsView:
+        """Return the label-only view of the same victim, on the same account."""
+        return LabelsView(self.spec, self.ledger, self.device, self._ask, self.repeats)
+
+
+@dataclass(frozen=True)
+class ExplanationsView(View):
+    """Access ``explanations``: probabilities and a saliency map of the input's shape."""
+
+    _explain: Callable[[Tensor], tuple[Tensor, Tensor]]
+
+    def query(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Return probabilities ``(N, classes)`` and saliency maps of the shape of ``x``, both without gradient."""
+        with self.ledger.answered(len(x)):
+            scores, saliency = self._explain(x.detach().to(self.device))
+        return scores.detach(), saliency.detach()

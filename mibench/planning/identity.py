@@ -1,0 +1,157 @@
+"""What a cell is: which parts of a configuration identify it, and what may be added without moving an id."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import re
+from collections.abc import Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from mibench.card import AttackCard
+from mibench.knowledge import GRANTS
+from mibench.planning.catalogue import card_of, later_options
+from mibench.storage.public_sets import PUBLIC_SETS
+
+#: Keys of the configuration that change neither what a cell is nor what it measures.
+MACHINE_KEYS = ("metric", "paths", "device", "threads", "overwrite", "verbose", "logger", "grid", "pack", "time_limit")
+
+#: Keys that were added after the first cells had been measured, with the value that was the only behaviour before. At
+#: that value a key is left out of identity, description and reproduction. A component says the same of an option that
+#: it gains in its field: ``option(False, since=2)``.
+LATER: Mapping[str, Any] = {
+    "knowledge.defense_loss": False,
+    "knowledge.repeats": 1,
+    "evaluation.min_steps": None,
+}
+
+#: Counts the recipe of the evaluation models; part of what a cell is and of their keys from 2 on.
+EVALUATION_REVISION = 1
+
+#: Keys of seeds that a cell may let follow its own (``prior.seed=${seed}``), so that its seeds stay one group.
+SEEDS = ("prior.seed", "evaluation.seed", "dataset.seed")
+
+#: Options that name the user's own folders, files and modules.
+OWN = re.compile(r"(?!data_root)(\w+_)?(root|file)|weights|factory|truth")
+
+
+def without_later(block: str, node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a block without the keys of :data:`LATER`, and a component's later options, that stand at their default.
+
+    Args:
+        block: The key below which the block stands.
+        node: The block; those within it, as of a wrapped attack and of a stack's parts, are treated alike.
+    """
+    target = node.get("_target_")
+    later = {**_later_of(block), **(later_options(target) if isinstance(target, str) else {})}
+    kept = {}
+    for key, value in node.items():
+        if key in later and value == later[key]:
+            continue
+        if key == "base" and isinstance(value, Mapping):
+            value = without_later(f"{block}.{key}", value)
+        if key == "parts" and isinstance(value, Sequence):
+            value = [without_later(block, one) if isinstance(one, Mapping) else one for one in value]
+        kept[key] = value
+    return kept
+
+
+def later_keys(config: Mapping[str, Any]) -> set[str]:
+    """Return the dotted keys that a stored configuration holds only where they differ from what was before.
+
+    These are those of :data:`LATER` and the later options of its components.
+    """
+    blocks = {key: node for key, node in config.items() if isinstance(node, Mapping)}
+    blocks |= {f"{key}.base": node["base"] for key, node in blocks.items() if isinstance(node.get("base"), Mapping)}
+    own = {
+        f"{key}.{name}"
+        for key, node in blocks.items()
+        if "_target_" in node
+        for name in later_options(node["_target_"])
+    }
+    return {*LATER, *own}
+
+
+def _later_of(block: str) -> dict[str, Any]:
+    return {key.rpartition(".")[2]: value for key, value in LATER.items() if key.rpartition(".")[0] == block}
+
+
+def essential(config: Mapping[str, Any], attack: AttackCard) -> dict[str, Any]:
+    """Return a cell's configuration without what makes no difference to it.
+
+    These are the keys of the machine, the grants that only some attacks use where the cell's does not, and what was
+    added later (:data:`LATER`) and stands at the value of before.
+    """
+    kept = without_later("", {key: value for key, value in config.items() if key not in MACHINE_KEYS})
+    for block, node in kept.items():
+        kept[block] = without_later(block, node) if isinstance(node, Mapping) else node
+    used = {grant for grant, one in GRANTS.items() if one.part_of(grant, attack)}
+    kept["knowledge"] = {grant: value for grant, value in kept["knowledge"].items() if grant in used}
+    return kept
+
+
+def grouped(identity: Mapping[str, Any], follows: Sequence[str]) -> dict[str, Any]:
+    """Return an identity without its seed; the seeds that follow it (``evaluation.seed``) are the word ``seed``."""
+    kept = {key: value for key, value in identity.items() if key != "seed"}
+    for key in follows:
+        block, _, name = key.partition(".")
+        kept[block] = {**kept[block], name: "seed"}
+    return kept
+
+
+def content_of(node: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a component's block with the content of the user's own folders and files instead of their paths."""
+    return {option: _content(option, value) for option, value in node.items()}
+
+
+def _content(option: str, value: Any) -> Any:
+    """Return a digest for what ``root``, ``file``, ``weights`` and ``factory`` name, any other value as is."""
+    if not value or not isinstance(value, str | Path) or not OWN.fullmatch(option) or str(value) in PUBLIC_SETS:
+        return value
+    if option == "factory":
+        return [str(value), source_digest(str(value).partition(":")[0])]
+    path = Path(value).expanduser()
+    if option.endswith("root"):
+        return folder_digest(path) if path.is_dir() else value
+    return file_digest(path, path.stat().st_mtime_ns) if path.is_file() else value
+
+
+@cache
+def file_digest(path: Path, changed: int) -> str:
+    """Return the SHA-256 of a file, read once for every time at which it was ``changed``."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@cache
+def source_digest(module: str) -> str:
+    """Return the SHA-256 of a module's source file, empty where there is none; the module is not imported."""
+    try:
+        found = importlib.util.find_spec(module)
+        return hashlib.sha256(Path(str(found and found.origin)).read_bytes()).hexdigest()
+    except (ImportError, OSError, ValueError):
+        return ""
+
+
+@cache
+def folder_digest(root: Path) -> str:
+    """Return the SHA-256 of the names and contents of all files below a folder."""
+    sha = hashlib.sha256()
+    for file in sorted(path for path in root.rglob("*") if path.is_file()):
+        sha.update(str(file.relative_to(root)).encode())
+        sha.update(hashlib.sha256(file.read_bytes()).digest())
+    return sha.hexdigest()
+
+
+def version_of(node: Mapping[str, Any]) -> int | list[Any]:
+    """Return the revision of a component, and of one outside mibench the digest of its file beside it.
+
+    Whoever writes a method of their own changes it often, and would not raise ``revision`` each time.
+    """
+    revision = card_of(node).revision
+    if "parts" in node:
+        return [revision, *(version_of(part) for part in node["parts"])]
+    module = node["_target_"].rpartition(".")[0]
+    return revision if module.startswith("mibench.") else [revision, source_digest(module)]

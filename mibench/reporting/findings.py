@@ -1,0 +1,193 @@
+"""What a report says: the verdict on each cell and on all of them, in words for a reader outside the field."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from mibench.leaderboard.groups import HEADLINES
+from mibench.leaderboard.scoring import LEAST_TARGETS, Score, evidence, near_chance
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+#: Who an attacker with an access level is, in a reader's words.
+WHO = {
+    "white_box": "someone who holds the model's file: a customer, a partner, a thief",
+    "scores": "someone who may ask the model and sees how sure it is of every answer",
+    "labels": "someone who may ask the model and sees its answer alone",
+    "explanations": "someone who may ask the model and sees an explanation with its answer",
+    "gradients": "the server of a federated training, or someone who listens to it",
+    "features": "someone who sees what the first half of the model passes to the second",
+    "none": "someone who never meets the model",
+}
+
+#: What an attacker owns or knows beside the model, by the words of the column ``knowledge``.
+OWNS = {
+    "public": "{data} of others",
+    "prior": "a generator trained on them",
+    "labels": "the true labels",
+    "masked_image": "the private pictures but for a part that was hidden",
+    "marginals": "how frequent each value of a column is",
+    "confusion": "how often the model takes one class for another",
+    "companions": "further models of the same people",
+}
+
+#: What the headline number of a task is, with its value and its control.
+SAYS = {
+    "class": (
+        "Of the pictures that the attack made of the private classes, independent judges recognised {value} as the "
+        "class they were made for.",
+        "Of what the same attack made of a comparison model that never saw these classes, they recognised {control}.",
+    ),
+    "instance": (
+        "The inputs rebuilt from a client's update come within {value} of the true ones (PSNR: higher is closer).",
+        "What was rebuilt from another client's update comes within {control}.",
+    ),
+    "completion": (
+        "What the attack put into the hidden part of private pictures comes within {value} of the true one (PSNR: "
+        "higher is closer).",
+        "What it put there with a comparison model that never saw these pictures comes within {control}.",
+    ),
+    "attribute": (
+        "The attack filled in the hidden column rightly in {value} of the records.",
+        "Without the model the best guess is right in {control}.",
+    ),
+}
+
+#: A verdict as a heading and as the sentence that explains it.
+VERDICTS = {
+    "leak": ("It leaks", "The difference is larger than chance explains: this is a leak."),
+    "signs": ("Signs of a leak", "This number shows no leak, but others in the table below do."),
+    "no evidence": (
+        "No leak shown",
+        "The difference is no larger than chance explains: this attack, with this budget, showed no leak.",
+    ),
+    "too few targets": (
+        "Too little was attacked",
+        f"Fewer than {LEAST_TARGETS} targets were attacked, too few to tell a leak from chance.",
+    ),
+    "no control": (
+        "Nothing to compare with",
+        "There is no comparison model, so it cannot be said how much of this is a leak.",
+    ),
+    "not measured": ("Not measured", ""),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One cell, read from its rows.
+
+    Attributes:
+        facts: The columns that all of its rows share.
+        scores: Its numbers.
+    """
+
+    facts: dict[str, Any]
+    scores: Sequence[Score]
+
+    @cached_property
+    def headline(self) -> Score | None:
+        """The number its task is read by; another of the same metric where that one could not be measured."""
+        metric, variant, evaluator = HEADLINES.get(self.facts["task"], ("", "", ""))
+        there = [one for one in self.scores if one.status == "ok" and one.metric == metric and one.variant == variant]
+        return next((one for one in there if one.evaluator == evaluator), there[0] if there else None)
+
+    @cached_property
+    def verdict(self) -> str:
+        """A key of ``VERDICTS``."""
+        if self.headline is None:
+            return "not measured"
+        said = evidence(self.headline)
+        if said == "no evidence" and any(evidence(one) == "leak" for one in self.scores):
+            return "signs"
+        return said or "no control"
+
+    def accuracy(self, variant: str = "victim") -> float:
+        """Accuracy of the defended model, or with ``chance`` that of naming one class always; NaN without a row."""
+        found = [one.value for one in self.scores if (one.metric, one.variant) == ("target_accuracy", variant)]
+        return found[0] if found else math.nan
+
+    @property
+    def blind(self) -> bool:
+        """Whether the model hardly knows the data, so that nothing can be concluded; gradients tell at any age."""
+        return self.facts["access"] != "gradients" and near_chance(self.accuracy(), self.accuracy("chance"))
+
+
+def findings_of(rows: pd.DataFrame) -> list[Finding]:
+    """Return the cells of stored rows, in their order."""
+    names = [field.name for field in dataclasses.fields(Score)]
+    found = []
+    for _, part in rows.groupby("cell_id", sort=False):
+        scores = [Score(**{str(k): v for k, v in row.items()}) for row in part[names].to_dict("records")]
+        facts = {str(k): v for k, v in part.iloc[0].to_dict().items() if k not in names}
+        found.append(Finding(facts, scores))
+    return found
+
+
+def conclusion(found: Sequence[Finding]) -> tuple[str, str, str]:
+    """Return the heading of the page, its tone (``bad``, ``unsure``, ``calm``) and one sentence of explanation.
+
+    They are about the model as it is: cells without defense, or where there are none, those with one.
+    """
+    plain = [one for one in found if one.facts["defense"] == "none" and one.verdict != "not measured"]
+    judged = plain or [one for one in found if one.verdict != "not measured"]
+    if any(one.blind for one in judged):
+        return (
+            "This audit says nothing yet",
+            "unsure",
+            "The model is hardly better than guessing on the data it was tested on, so it was probably read wrongly "
+            "(normalisation, input size or the order of the classes); nothing can leak from a model that is misread.",
+        )
+    verdicts = {one.verdict for one in judged}
+    to_whom = list(dict.fromkeys(WHO[one.facts["access"]] for one in judged if one.verdict in ("leak", "signs")))
+    if "leak" in verdicts:
+        return "This model gives away private data", "bad", f"To {'; and to '.join(to_whom)}."
+    if "signs" in verdicts:
+        return "There are signs that this model gives away private data", "unsure", f"To {'; and to '.join(to_whom)}."
+    if "too few targets" in verdicts:
+        return (
+            "Too little was attacked for a verdict",
+            "unsure",
+            "Run it with budget=standard and at least five classes.",
+        )
+    if "no evidence" in verdicts:
+        return (
+            "No leak was shown",
+            "calm",
+            "The attacks that were tried brought out no more than they bring out of a model that never saw these data. "
+            "That is no proof of safety: see what was not tested.",
+        )
+    if "no control" in verdicts:
+        return "There is nothing to compare with", "unsure", VERDICTS["no control"][1]
+    return "Nothing was measured", "unsure", "Every cell was skipped or failed; the reasons stand below."
+
+
+def sentences(one: Finding) -> list[str]:
+    """Return what the attacker owned, what was brought out, by comparison, and how good the model is."""
+    assert one.headline is not None
+    value, control = SAYS[one.facts["task"]]
+    knowledge = [OWNS[word] for part in one.facts["knowledge"].split(",") if (word := part.partition(":")[0]) in OWNS]
+    data = "pictures" if one.facts["modality"] == "image" else "records"
+    said = [f"The attacker also had {' and '.join(knowledge).format(data=data)}."] if knowledge else []
+    said += [value.format(value=amount(one.headline, one.headline.value))]
+    if not math.isnan(one.headline.control):
+        said.append(control.format(control=amount(one.headline, one.headline.control)))
+    if not math.isnan(one.accuracy()):
+        said.append(f"The model itself is right on {one.accuracy():.0%} of the test data.")
+    return said
+
+
+def amount(score: Score, value: float) -> str:
+    """Return a value of a headline number in its unit, or as per cent."""
+    return f"{value:.3g} {score.unit}" if score.unit else f"{value:.0%}"
+
+
+def reasons(one: Finding) -> str:
+    """Return why a cell was not measured."""
+    return " ".join(dict.fromkeys(score.reason for score in one.scores if score.reason)) or "Nothing was measured."

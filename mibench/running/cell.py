@@ -1,0 +1,147 @@
+"""The story of one cell, in the order in which data flow.
+
+Dataset -> setting and target under the defense (:mod:`mibench.running.stage`) -> view at the attack's access ->
+reconstruction, stored (:mod:`mibench.running.adversary`) -> metrics beside a control -> rows.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from mibench.leaderboard.rows import CellFacts, make_row, plan_facts
+from mibench.leaderboard.scoring import NAN, Score, facts_as_scores, score
+from mibench.leaderboard.shards import write_shard
+from mibench.metrics.base import Metric
+from mibench.planning.plan import Plan, folder
+from mibench.running.adversary import Adversary
+from mibench.running.notes import notes_of
+from mibench.running.stage import chance_of
+from mibench.settings.victim import TRAINING_SECONDS
+from mibench.tasks.base import Case, Reconstruction, Truth
+from mibench.training import is_correct
+
+log = logging.getLogger("mibench")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a finished cell leaves.
+
+    Attributes:
+        scores: All numbers.
+        shard: Path of the rows.
+        picture: Path of the picture sheet; None where there is nothing to draw.
+        notes: Sentences a reader of the numbers must know.
+        curve: The victim's training loss as pairs (step, loss); empty where none was recorded.
+    """
+
+    scores: Sequence[Score]
+    shard: Path
+    picture: Path | None
+    notes: Sequence[str]
+    curve: Sequence[tuple[int, float]] = ()
+
+
+class Cell(Adversary):
+    """One cell, each step done once and when it is needed.
+
+    Args:
+        plan: The planned cell, found compatible.
+        rebuild: Whether the attack is run again although its reconstruction is stored.
+        stored_only: Whether a reconstruction that is not stored is an error instead of a reason to attack.
+
+    Raises:
+        UserError: If an option of a component is wrong.
+    """
+
+    def __init__(self, plan: Plan, rebuild: bool = False, stored_only: bool = False) -> None:
+        super().__init__(plan, rebuild, stored_only)
+        self.metrics: list[Metric[Any]] = [part.make() for part in plan.metrics()]
+
+    def run(self) -> Outcome:
+        """Run the cell to its rows, and write them and the picture sheet."""
+        scores = self.scores()
+        shard = write_shard(folder(self.plan, "results"), self.plan.cell_id, self.rows(scores))
+        return Outcome(scores, shard, self.draw(), self.notes, self.victim.facts.get("curve", ()))
+
+    # Truth, control and metrics
+
+    @cached_property
+    def full_case(self) -> Case:
+        """The case with the secret and the victim's utility."""
+        test = self.split.private.test
+        correct, chance = torch.zeros(0, dtype=torch.bool), NAN
+        if len(test):
+            correct = is_correct(self.victim.predict_proba, test.to(self.workshop.device))
+            chance = chance_of(test)
+        utility = {"correct": correct, "chance": chance, "facts": self.victim.reported}
+        return self.case(self.observation.secret, utility)
+
+    @cached_property
+    def truth(self) -> Truth:
+        """What the metrics compare with."""
+        truth: Truth = self.task.truth(self.full_case, self.goal)
+        return truth
+
+    @cached_property
+    def control(self) -> Reconstruction | None:
+        """What comes out without the leak."""
+        return self.task.control(self.full_case, self.goal, self.knowledge, self.result.reconstruction)
+
+    def scores(self) -> list[Score]:
+        """Return the numbers of the stored reconstruction."""
+        result = self.task.align(self.result.reconstruction, self.truth)
+        control = None if self.control is None else self.task.align(self.control, self.truth)
+        numbers = []
+        for metric in self.metrics:
+            numbers += score(metric, result, control, self.truth, self.seed)
+        met = [Score(metric=name, value=value, n=1) for name, value in sorted(self.result.customer.items())]
+        return numbers + facts_as_scores(self.truth) + met
+
+    # Rows and pictures
+
+    @cached_property
+    def notes(self) -> Sequence[str]:
+        """What a reader of the numbers must know."""
+        return notes_of(self, self.truth)
+
+    def facts(self) -> CellFacts:
+        """Return what all rows of the cell share."""
+        cards, result = self.plan.cards, self.result
+        return CellFacts(
+            cell_id=self.plan.cell_id,
+            group_id=self.plan.group_id,
+            knowledge=",".join(self.knowledge.names()),
+            queries=sum(result.ledger["queries"].values()),
+            gradient_evals=sum(result.ledger["gradients"].values()),
+            seconds=result.seconds,
+            training_seconds=self.victim.facts.get(TRAINING_SECONDS, NAN),
+            peak_memory_mb=result.peak_memory_mb,
+            device=str(self.workshop.device),
+            notes="\n".join(self.notes),
+            **plan_facts(self.plan),
+            modality=cards.dataset.modalities[0],
+        )
+
+    def rows(self, scores: Sequence[Score]) -> list[dict[str, Any]]:
+        """Return one row per number."""
+        facts = self.facts()
+        return [make_row(facts, one) for one in scores]
+
+    def draw(self) -> Path | None:
+        """Draw the sheet nearest private image | reconstruction | control; None for data that are no images."""
+        if self.split.spec.modality != "image":
+            return None
+        from mibench.running.sheet import draw_cell
+
+        path = folder(self.plan, "results") / "pictures" / f"{self.plan.cell_id}.png"
+        result = self.task.align(self.result.reconstruction, self.truth)
+        control = None if self.control is None else self.task.align(self.control, self.truth)
+        return draw_cell(path, self.plan, self.split, self.truth, result, control)

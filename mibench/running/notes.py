@@ -1,0 +1,79 @@
+"""What a reader of a cell's numbers must know, in sentences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from mibench.card import family_of
+from mibench.leaderboard.scoring import near_chance
+from mibench.running.adversary import Adversary
+from mibench.running.stage import MISFIT, evaluator_family
+from mibench.tasks.base import Truth
+
+NO_CONTROL = "There is no control (control=none): a value alone does not say how much of it is a leak."
+
+#: What is said of a defense that takes part in training and serves a model that came trained.
+UNTRAINED = (
+    "The model came trained, so defense '{name}' acts on its {serves} alone: it was not trained with the defense "
+    "({hooks}), and may lose more utility, and hide less or more, than one that was."
+)
+
+#: An evaluation model whose accuracy is this much below the victim's is said to be weak.
+WEAKER = 0.05
+
+
+def notes_of(cell: Adversary, truth: Truth) -> list[str]:
+    """Return what a reader of the numbers must know of split, setting, victim and evaluation models."""
+    return [*_of_control(cell), *_of_attack(cell), *_of_victim(cell, truth), *_of_evaluators(cell, truth)]
+
+
+def _of_control(cell: Adversary) -> Iterator[str]:
+    if cell.task.name in ("class", "completion"):
+        yield from cell.split.notes
+        if cell.config["control"] == "none":
+            yield NO_CONTROL
+    yield from cell.remarks
+
+
+def _of_attack(cell: Adversary) -> Iterator[str]:
+    if cell.result.stopped:
+        yield f"The attack ended early: {cell.result.stopped}"
+    if cell.split.captured is None:
+        yield from cell.setting.described()
+
+
+def _of_victim(cell: Adversary, truth: Truth) -> Iterator[str]:
+    accuracy, chance, defense = _accuracy(truth), truth.chance, cell.plan.cards.defense
+    finished = bool(cell.config["target"].get("weights"))
+    if finished and defense.trains:
+        hooks, serves = ", ".join(defense.trains), ", ".join(defense.finished)
+        yield UNTRAINED.format(name=defense.name, hooks=hooks, serves=serves)
+    if near_chance(accuracy, chance) and (finished or cell.plan.access != "gradients"):  # which tell at any age
+        yield (
+            MISFIT
+            if finished
+            else f"The defended victim is right on {accuracy:.0%} of its test data, near the {chance:.0%} of "
+            "naming one class always: it has learned little, so a small leak would be no merit of a defense."
+        )
+
+
+def _of_evaluators(cell: Adversary, truth: Truth) -> Iterator[str]:
+    accuracy, family = _accuracy(truth), family_of(cell.plan.cards.target, cell.config["target"])
+    for one in truth.evaluators:
+        if one.accuracy < accuracy - WEAKER:
+            yield (
+                f"Evaluation model '{one.name}' is right on {one.accuracy:.0%} of the test data, less than the "
+                f"victim's {accuracy:.0%}: its verdicts are weak; train it longer (evaluation.min_steps=1000) or take "
+                "another (evaluation.models)."
+            )
+    for one in truth.evaluators:
+        if family and family == evaluator_family(cell.plan, one.name):
+            yield (
+                f"Evaluation model '{one.name}' is of the victim's family ({family}): it accepts texture made against "
+                "the victim more easily; choose others with evaluation.models."
+            )
+
+
+def _accuracy(truth: Truth) -> float:
+    """Return the defended victim's accuracy on private test data."""
+    return float(truth.correct.double().mean())

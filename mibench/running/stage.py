@@ -1,0 +1,288 @@
+"""What stands before an attacker comes: the dataset and every model that mibench trains on its own account.
+
+These are the victim, further victims of the same people (companions) and the evaluation models.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from mibench.card import HOOKS_OF_TRAINING, Card, TargetCard, family_of
+from mibench.data import Examples, Population, Split, shared_rows
+from mibench.datasets.base import COINCIDE, Dataset
+from mibench.defenses.base import Defense
+from mibench.errors import UserError
+from mibench.leaderboard.scoring import near_chance
+from mibench.options import check_types
+from mibench.planning.catalogue import entry
+from mibench.planning.composition import build, part_of
+from mibench.planning.identity import EVALUATION_REVISION, content_of, version_of, without_later
+from mibench.planning.plan import Plan, folder, target_block
+from mibench.priors.base import Prior
+from mibench.seeding import derive
+from mibench.settings.base import Scene, Setting
+from mibench.settings.victim import Blueprint, Victim, train_evaluator
+from mibench.storage.store import Store
+from mibench.storage.workshop import Workshop
+from mibench.tasks.base import Evaluator
+from mibench.training import Recipe, is_correct
+
+log = logging.getLogger("mibench")
+
+#: What a user is told of a model that hardly knows the data.
+MISFIT = (
+    "The model is near chance on the private test data, as with a wrong target.mean, target.std or target.size, or "
+    "with class folders in another order than its labels; a misread model looks safe, so set this right first."
+)
+
+
+class Stage:
+    """Dataset and models of one cell, each made once and when it is needed.
+
+    Args:
+        plan: The planned cell, found compatible.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.config = plan.config
+        self.seed = int(self.config["seed"])
+        self.workshop = Workshop(
+            Store(folder(plan, "store")), choose_device(self.config["device"]), self.config["precision"]
+        )
+        self.dataset: Dataset = plan.part("dataset").make()
+        self.setting: Setting = plan.part("setting").make()
+        self.prior: Prior = plan.part("prior").make()
+        self._defense: Defense | None = plan.part("defense").make()
+        blueprint(self.config["target"])
+        for name in (*self.config["evaluation"]["models"], *self.config["knowledge"]["companions"]):
+            entry("target", name)
+        _ = self.judges
+
+    @cached_property
+    def split(self) -> Split:
+        """The dataset, parted."""
+        split = self.dataset.load()
+        if self.config["control"] == "none":
+            split = without_control(split)
+        refuse_private_images(split)
+        name, count, classes = self.plan.cards.dataset.name, len(split.private.train), split.spec.classes
+        if split.captured is not None:
+            shape = "x".join(map(str, split.spec.shape))
+            log.info(
+                "dataset   %s: an update of %d images of %s, %d classes",
+                name,
+                split.captured.batch_size,
+                shape,
+                classes,
+            )
+            return split
+        log.info("dataset   %s: %d private training examples of %d classes", name, count, classes)
+        return split
+
+    def fresh_defense(self) -> Defense:
+        """Return a defense whose state no other victim shares; the first one is that which was made to be checked."""
+        made, self._defense = self._defense, None
+        return made if made is not None else self.plan.part("defense").make()
+
+    def scene(self, control: bool = False) -> Scene:
+        """The parts of one victim, with a defense of its own, whose state is not shared with another victim's.
+
+        Args:
+            control: Whether it is for the control victim, which takes no weights from a file.
+        """
+        block, target = self.config["defense"], self.config["target"]
+        if control and "weights" in target:
+            target = {**target, "weights": None}
+        target = {**target, **normalisation(self.split, target)}
+        takes_part = {*HOOKS_OF_TRAINING, *self.setting.card.training_hooks}
+        trains = bool(takes_part & set(self.plan.cards.defense.hooks))
+        identity = {"config": without_later("defense", block), "revision": self.plan.version("defense")}
+        return Scene(
+            split=self.split,
+            blueprint=blueprint(target),
+            defense=self.fresh_defense(),
+            defense_key=identity if trains else {},
+            workshop=self.workshop,
+            seed=self.seed,
+            learner=identity,
+        )
+
+    def scene_of(self, victim: Victim) -> Scene:
+        """Return the scene that ``victim`` belongs to."""
+        return dataclasses.replace(self.scene(), defense=victim.defense)
+
+    @cached_property
+    def victim(self) -> Victim:
+        """The defended target, trained on private data; of a user's own model, its accuracy is said at once."""
+        scene = self.scene()
+        victim = self.setting.train(scene, self.split.private, "victim")
+        if scene.blueprint.pretrained and self.split.captured is None:
+            test = self.split.private.test
+            accuracy, chance = accuracy_of(victim, test), chance_of(test)
+            log.info(
+                "model     right on %.0f %% of the private test data (chance %.0f %%)", 100 * accuracy, 100 * chance
+            )
+            if near_chance(accuracy, chance):
+                log.warning("%s", MISFIT)
+        return victim
+
+    @property
+    def companions(self) -> Sequence[str]:
+        """The architectures of the further models that the attacker holds; none where its attack takes none."""
+        named: Sequence[str] = self.config["knowledge"]["companions"]
+        return named if "companions" in self.plan.cards.attack.uses else ()
+
+    def trained_companions(self, population: Population) -> list[Victim]:
+        """Return the further models, trained on ``population`` as the victim is, each with a seed of its own."""
+        return [
+            self.setting.train(
+                dataclasses.replace(
+                    self.scene(),
+                    blueprint=blueprint(target_block(self.plan, name)),
+                    seed=derive(self.seed, "companion", position),
+                ),
+                population,
+                f"companion {name}",
+            )
+            for position, name in enumerate(self.companions)
+        ]
+
+    def federated_answers(self, options: Mapping[str, Any], defended: bool) -> Tensor:
+        """Return whether a global model is right on each private test example, trained as the setting would do it.
+
+        Args:
+            options: Options of the setting to be used instead of the cell's.
+            defended: Whether the cell's defense takes part.
+        """
+        block = self.config["setting"]
+        shared = block["batch_norm"] == "train"  # or the server could not test what it trains
+        setting: Setting = build({**block, "pooled_epochs": 0, "share_buffers": shared, **options})
+        scene = self.scene()
+        if not defended:
+            scene = dataclasses.replace(scene, defense=Defense(), defense_key={})
+        victim = setting.train(scene, self.split.private, "federated training")
+        return is_correct(victim.predict_proba, self.split.private.test.to(self.workshop.device))
+
+    @property
+    def judges(self) -> list[Card]:
+        """The architectures of the evaluation models: neither the victim's nor a companion's.
+
+        Raises:
+            UserError: If companions leave none.
+        """
+        options, modality = self.config["evaluation"], self.plan.cards.dataset.modalities[0]
+        holds = {self.config["target"]["name"], *(architecture(name) for name in self.companions)}
+        cards = [entry("target", name).card for name in options["models"] if not holds & {name, architecture(name)}]
+        suited = [card for card in cards if modality in card.modalities]
+        if options["count"] and self.companions and not suited:
+            raise UserError(
+                f"evaluation.models=[{', '.join(options['models'])}] names no architecture that the attacker does not "
+                f"hold (the victim's, and knowledge.companions=[{', '.join(self.companions)}]); add another one to "
+                "evaluation.models or leave one out of knowledge.companions."
+            )
+        return suited[: options["count"]]
+
+    def evaluators(self) -> Sequence[Evaluator]:
+        """Return the evaluation models: other architectures and seeds than the victim's, on raw private data."""
+        ready = []
+        for card in self.judges:
+            name, plans = card.name, blueprint(self.evaluator_block(card.name))
+            model, accuracy = train_evaluator(
+                plans, self.split, self.workshop, self.config["evaluation"]["seed"], EVALUATION_REVISION
+            )
+            ready.append(Evaluator(name, model, accuracy))
+        return ready
+
+    def evaluator_block(self, name: str) -> dict[str, Any]:
+        """Return the target block of an evaluation model, trained at least as long as the cell says."""
+        block, least = target_block(self.plan, name), self.config["evaluation"]["min_steps"]
+        if least is not None:
+            block["recipe"] = {**block["recipe"], "min_steps": max(least, block["recipe"].get("min_steps", 0))}
+        return block
+
+
+def blueprint(block: dict[str, Any]) -> Blueprint:
+    """Return how the classifier of a resolved target block is made."""
+    part_of(block)
+    check_types("target.recipe", Recipe, block.get("recipe"))
+    recipe = Recipe(**block["recipe"])
+    key = {"config": content_of(without_later("target", block)), "revision": version_of(block)}
+    return Blueprint(block["name"], lambda spec: build(block, spec=spec), recipe, key, bool(block.get("weights")))
+
+
+def normalisation(split: Split, target: Mapping[str, Any]) -> dict[str, Any]:
+    """Return mean and standard deviation of the inputs where a captured update came with them.
+
+    Raises:
+        UserError: If the target takes none.
+    """
+    said = {} if split.captured is None else {"mean": split.captured.mean, "std": split.captured.std}
+    given = {key: list(value) for key, value in said.items() if value is not None}
+    if given and "mean" not in target:
+        raise UserError(
+            "dataset.mean and dataset.std are those of a model of your own; set target=checkpoint with target.factory "
+            f"and target.weights (target={target['name']} normalises by itself)."
+        )
+    return given
+
+
+def architecture(name: str) -> str:
+    """Return the name of a target's architecture: its own, or that of the entry it is a variant of."""
+    return entry("target", name).card.variant_of or name
+
+
+def evaluator_family(plan: Plan, name: str) -> str:
+    """Return the family of an evaluation model's architecture."""
+    card = entry("target", name).card
+    assert isinstance(card, TargetCard)
+    return family_of(card, target_block(plan, name))
+
+
+def refuse_private_images(split: Split) -> None:
+    """Refuse a split whose public images, of which priors are made, hold a private one.
+
+    Raises:
+        UserError: Saying how many there are.
+    """
+    if split.spec.modality != "image" or split.public is None:
+        return
+    if rows := shared_rows(split.public.x, split.private.train.x, split.private.test.x):
+        raise UserError(
+            f"{len(rows)} of the {len(split.public)} public images (the first is number {rows[0]}) are private ones "
+            "too, so the attacker would own what is to be protected; take them out of the public data."
+        )
+
+
+def without_control(split: Split) -> Split:
+    """Return the split without data for a control victim."""
+    notes = tuple(note for note in split.notes if note != COINCIDE)
+    return dataclasses.replace(split, held_out=None, held_out_is_public=False, notes=notes)
+
+
+def accuracy_of(victim: Victim, data: Examples) -> float:
+    """Return the share of examples that the defended victim is right on."""
+    return float(is_correct(victim.predict_proba, data).double().mean())
+
+
+def chance_of(data: Examples) -> float:
+    """Return the accuracy of always naming the most frequent class."""
+    return float(data.y.bincount().max()) / len(data)
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device for ``auto``, ``cpu`` or ``cuda``.
+
+    Raises:
+        UserError: If CUDA is asked for and absent.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError("device=cuda was asked for, but torch sees no CUDA device here; use device=auto or device=cpu.")
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
