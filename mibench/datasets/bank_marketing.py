@@ -23,8 +23,6 @@ from mibench.storage.fetching import Download
 #: The parts of the shuffled table, in its order.
 PARTS = ("private_train", "private_test", "public", "held_out_train", "held_out_test")
 
-#: The parts of the shuffled table, in its order.
-PARTS = ("private_train", "private_test", "public", "held_out_train", "held_out_test")
 
 @dataclass(kw_only=True, eq=False)
 class BankMarketing(Dataset):

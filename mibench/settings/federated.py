@@ -27,7 +27,6 @@ import torch
 
 from mibench.access import GradientsView, Ledger, LocalTraining, Transcript, mean_update, server_step
 from mibench.card import SettingCard
-from mibench.clients import Clients, PersonalVictim, is_buffer, named_as_the_model, personal_names
 from mibench.data import Captured, Examples, Population
 from mibench.errors import IncompatibleCellError, UserError
 from mibench.model import Classifier

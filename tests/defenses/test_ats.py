@@ -5,7 +5,6 @@ import torch
 from torch import nn
 
 from mibench.access import LocalTraining
-from mibench.clients import client_update
 from mibench.data import Examples
 from mibench.datasets.digits import Digits
 from mibench.defenses.ats import LIBRARY, Ats, few_of_each, privacy_scores, read_policies, transform

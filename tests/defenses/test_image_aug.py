@@ -4,7 +4,6 @@ import pytest
 import torch
 
 from mibench.access import LocalTraining
-from mibench.clients import client_update
 from mibench.data import Examples
 from mibench.defenses.base import DefenderData, Defense, DefenseContext
 from mibench.defenses.image_aug import ImageAug, ridge_accuracy

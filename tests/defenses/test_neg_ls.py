@@ -3,7 +3,6 @@ import torch
 from torch import nn
 
 from mibench.access import LocalTraining
-from mibench.clients import client_update
 from mibench.defenses.base import Defense
 from mibench.defenses.neg_ls import NegLs
 from mibench.errors import UserError

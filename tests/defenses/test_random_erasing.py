@@ -2,7 +2,6 @@ import pytest
 import torch
 
 from mibench.access import LocalTraining
-from mibench.clients import client_update
 from mibench.defenses.base import Defense
 from mibench.defenses.random_erasing import MEANS, RandomErasing
 from mibench.errors import UserError

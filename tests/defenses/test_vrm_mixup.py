@@ -3,7 +3,6 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from mibench.access import LocalTraining
-from mibench.clients import client_update
 from mibench.data import Column, Examples, InputSpec
 from mibench.defenses.base import DefenderData, Defense, DefenseContext
 from mibench.defenses.vrm_mixup import VrmMixup
