@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from types import MappingProxyType
 from typing import ClassVar
 
 import torch
@@ -152,6 +154,22 @@ def sensitive_columns(columns: Sequence[Column], sensitive: str | Sequence[str] 
     return [names.index(name) for name in wanted]
 
 
+def seed_of(secret: int, example: Tensor) -> int:
+    """Return the seed of the noise on one input, which depends on its bits and on a secret number."""
+    bits = example.detach().cpu().contiguous().numpy().tobytes()
+    return derive(secret, hashlib.sha256(bits).hexdigest())
+
+
+def named_below(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of a part under their names in the whole: ``weight`` becomes ``part.weight``."""
+    return {f"{name}.{key}": value for key, value in state.items()}
+
+
+def part_named(name: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the tensors of one part of a whole under their own names, the reverse of :func:`named_below`."""
+    return {key.removeprefix(f"{name}."): value for key, value in state.items() if key.startswith(f"{name}.")}
+
+
 class Defense(Options):
     """A defense; this class itself, undisturbed, is the identity.
 
@@ -163,6 +181,7 @@ class Defense(Options):
         reserve_share: Share of the training data, of every class alike, that is kept back from the target for
             :meth:`learn`.
         remembers: Whether what it answers depends on what a client has asked before.
+        found: What :meth:`facts` returns unless it is overridden.
     """
 
     card: ClassVar[DefenseCard]
@@ -170,6 +189,7 @@ class Defense(Options):
     learns_from_public: bool = False
     reserve_share: float = 0.0
     remembers: bool = False
+    found: Mapping[str, float | str] = MappingProxyType({})
 
     @classmethod
     def overridden(cls) -> tuple[str, ...]:
@@ -280,4 +300,4 @@ class Defense(Options):
 
     def facts(self) -> dict[str, float | str]:
         """Return what the defense says of itself after training (epsilon, delta, accountant), for the rows."""
-        return {}
+        return dict(self.found)

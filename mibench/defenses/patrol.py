@@ -38,18 +38,17 @@ within any recipe.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from mibench.defenses.base import Batch, Classifier, Defense, DefenseCard, DefenseContext, Training
+from mibench.defenses.base import Batch, Classifier, DefenseCard, DefenseContext, Training
+from mibench.defenses.families.against_decoder import AgainstDecoder
 from mibench.nn.bottleneck import client_shapes, put_behind, replace_module
-from mibench.nn.feature_decoder import Body
-from mibench.nn.simulated_attacker import SimulatedAttacker
-from mibench.options import Count, Decay, NonNegative, Positive
+from mibench.options import Decay, NonNegative, Positive
 from mibench.seeding import seeded
 
 #: Steps of Adam at the recipe's full rate, all through the training, add up to this for a mask.
@@ -60,7 +59,7 @@ REMOVAL = 0.5
 
 
 @dataclass(kw_only=True, eq=False)
-class Patrol(Defense):
+class Patrol(AgainstDecoder):
     """Training against a decoder under a Lipschitz penalty, with masks by which units are removed."""
 
     card = DefenseCard(
@@ -89,15 +88,6 @@ class Patrol(Defense):
     """Deviation of the noise that the constants are taken at, for pixels in [0, 1]."""
     bound: Literal["mean", "max"] = "mean"
     """Whether a constant is the ``mean`` or the ``max`` of the batch."""
-    decoder: Body = "custom"
-    """``custom``, ``conv_norm`` or ``res_norm``."""
-    decoder_blocks: Count = 1
-    """Blocks before the decoder's doublings."""
-    decoder_channels: Count = 32
-    """Channels of each."""
-    decoder_lr: Positive = 1e-3
-    """Adam's learning rate of the decoder."""
-    _facts: dict[str, float | str] = field(init=False, default_factory=dict)
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
         """Return the module with a mask behind every stage of the client's part.
@@ -114,7 +104,7 @@ class Patrol(Defense):
         """Train the network in turn with a decoder of its features, and remove the units that it needs least."""
         model = training.model
         masks = [part for part in model.modules() if isinstance(part, SoftMask)]
-        attacker = self._attacker(training) if self.beta else None
+        attacker = self.attacker(training, root_mean_square) if self.beta else None
 
         def loss(batch: Batch) -> Tensor:
             if batch.progress >= REMOVAL:
@@ -135,18 +125,8 @@ class Patrol(Defense):
         rate = TRAVEL / (steps * training.recipe.lr)
         training.run(loss, rates=dict.fromkeys(masks, rate))
         shape = tuple(training.data.x.shape[1:])
-        self._facts = removed(model, shape) if masks else {}
+        self.found = removed(model, shape) if masks else {}
         return model
-
-    def _attacker(self, training: Training) -> SimulatedAttacker:
-        return SimulatedAttacker(
-            training,
-            lambda made, truth: (mse_loss(made, truth) + 1e-12).sqrt(),
-            lr=self.decoder_lr,
-            body=self.decoder,
-            blocks=self.decoder_blocks,
-            channels=self.decoder_channels,
-        )
 
     def sent(self, model: Classifier, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return the features that a client sends, and its blocks' local Lipschitz constants where they are asked for.
@@ -172,10 +152,6 @@ class Patrol(Defense):
             constants.append(ratio.mean() if self.bound == "mean" else ratio.max())
             before = after
         return h[: len(x)], torch.stack(constants)
-
-    def facts(self) -> dict[str, float | str]:
-        """Return which share of the weights, and which of the client's units, was removed."""
-        return dict(self._facts)
 
 
 class SoftMask(nn.Module):
@@ -207,6 +183,11 @@ class SoftMask(nn.Module):
             size = self.weight.abs()
             self.kept.copy_(size >= threshold * size.max())
         self._whole = False
+
+
+def root_mean_square(made: Tensor, truth: Tensor) -> Tensor:
+    """Return the root of the mean squared difference of two batches of images, a scalar."""
+    return (mse_loss(made, truth) + 1e-12).sqrt()
 
 
 def distances(both: Tensor) -> Tensor:

@@ -24,11 +24,14 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from mibench.card import DefenseCard
 from mibench.data import Column
-from mibench.defenses.base import Classifier, Defense, DefenseCard, DefenseContext, Training, sensitive_columns
+from mibench.defenses.base import Defense, DefenseContext, named_below, part_named, sensitive_columns
+from mibench.model import Classifier
 from mibench.optim.trees import Question, Tree, best_questions, grow
 from mibench.options import Count, Fraction
 from mibench.seeding import derive, generator
+from mibench.training import Training
 
 
 @dataclass(kw_only=True, eq=False)
@@ -104,14 +107,13 @@ class PrivacyGuidedTrees(Defense):
 
     def state(self) -> dict[str, Tensor]:
         """Return the trees."""
-        return {f"{i}.{name}": value for i, tree in enumerate(self.grown) for name, value in tree.tensors().items()}
+        parts = [named_below(f"{number}", tree.tensors()) for number, tree in enumerate(self.grown)]
+        return {name: value for part in parts for name, value in part.items()}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take back the trees."""
         numbers = sorted({int(name.partition(".")[0]) for name in state})
-        self.grown = [
-            Tree.of({k.partition(".")[2]: v for k, v in state.items() if k.startswith(f"{i}.")}) for i in numbers
-        ]
+        self.grown = [Tree.of(part_named(f"{number}", state)) for number in numbers]
 
     def importance(self) -> Tensor:
         """Return the share of the decrease of impurity that is each column's, a mean over trees."""

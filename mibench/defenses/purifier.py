@@ -73,7 +73,6 @@ class Purifier(Defense):
     least_units: Count = 32
     """Units of a hidden layer at the least."""
     network: nn.Sequential | None = field(init=False, default=None)
-    said: dict[str, float | str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Derive what follows from the options."""
@@ -85,7 +84,7 @@ class Purifier(Defense):
         data = context.data.spare
         order = torch.randperm(len(data)).to(data.y.device)
         held_out, seen = data[order[: len(data) // HELD_OUT]], data[order[len(data) // HELD_OUT :]]
-        scores, standard = model.predict_proba(seen.x), Standard(seen.x)
+        scores, standard = model.predict_proba(seen.x), Standard.of(seen.x)
         wanted, labels = standard(seen.x), scores.argmax(1)
         network = autoencoder(scores.shape[1], max(2 * scores.shape[1], self.least_units)).to(context.device)
         inverse = ScoreInverse(scores.shape[1], wanted.shape[1]).to(context.device)
@@ -97,7 +96,7 @@ class Purifier(Defense):
             for step, part, loss in zip(steps, (network, inverse), losses, strict=True):
                 step_along(step, loss, part)
         self.network = network.eval().requires_grad_(False)
-        self.said = self.measured(model, inverse, standard, held_out)
+        self.found = self.measured(model, inverse, standard, held_out)
 
     def losses(
         self, purified: Tensor, scores: Tensor, labels: Tensor, inverse: ScoreInverse, wanted: Tensor
@@ -141,10 +140,6 @@ class Purifier(Defense):
             network = autoencoder(first.shape[1], first.shape[0]).to(first.device)
             network.load_state_dict(dict(state))
             self.network = network.eval().requires_grad_(False)
-
-    def facts(self) -> dict[str, float | str]:
-        """Return what :meth:`measured` found."""
-        return self.said
 
 
 def autoencoder(classes: int, units: int) -> nn.Sequential:

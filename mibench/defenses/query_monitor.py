@@ -97,7 +97,6 @@ class QueryMonitor(Defense):
     calibration: Count = 2000
     """Most honest queries that are looked at."""
     learned: dict[str, Tensor] = field(init=False, default_factory=dict)
-    said: dict[str, float | str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Check the options together."""
@@ -122,7 +121,7 @@ class QueryMonitor(Defense):
                 f"Calibrating defense 'query_monitor' takes three windows of honest queries, and there are "
                 f"{len(data)}; lower defense.window={self.window} and defense.neighbours, or set defense.detector=none."
             )
-        standard, labels = Standard(data.x), model.predict_proba(data.x).argmax(1)
+        standard, labels = Standard.of(data.x), model.predict_proba(data.x).argmax(1)
         points = standard(data.x)
         honest, half = points[: self.window], (len(points) - self.window) // 2
         self.learned = {"mean": standard.mean, "deviation": standard.deviation, "honest": honest}
@@ -131,7 +130,7 @@ class QueryMonitor(Defense):
         known, other = (self.honest_windows(points[part], labels[part]) for part in (slice(half), slice(half, None)))
         usual = known.median()
         self.learned["threshold"] = usual - SLACK * (usual - torch.quantile(known, self.false_alarms))
-        self.said = {"false_alarms": float((other < self.learned["threshold"]).double().mean())}
+        self.found = {"false_alarms": float((other < self.learned["threshold"]).double().mean())}
 
     def honest_windows(self, points: Tensor, labels: Tensor) -> Tensor:
         """Return the numbers of all windows of ``STREAMS`` clients who ask all of ``points`` in random order."""
@@ -152,8 +151,8 @@ class QueryMonitor(Defense):
             said.setdefault("flagged_at", -1.0)
         reason = self.refusal(memory, len(x))
         if watching and not reason:
-            points = (x.to(probabilities.device).flatten(1) - self.learned["mean"]) / self.learned["deviation"]
-            ends, numbers = self.watched(memory, points, probabilities.argmax(1))
+            standard = Standard(self.learned["mean"], self.learned["deviation"])
+            ends, numbers = self.watched(memory, standard(x.to(probabilities.device)), probabilities.argmax(1))
             alarms = ends[numbers < self.learned["threshold"]]
             if said["flagged_at"] < 0 and len(alarms):
                 said["flagged_at"] = float(alarms[0])
@@ -239,10 +238,6 @@ class QueryMonitor(Defense):
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take the calibration back."""
         self.learned = dict(state)
-
-    def facts(self) -> dict[str, float | str]:
-        """Return the share of honest windows that are flagged."""
-        return self.said
 
 
 def discrepancy(first: Tensor, second: Tensor, width: Tensor) -> Tensor:

@@ -25,14 +25,15 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
 from mibench.defenses.base import Batch, Defense, DefenseCard, cross_entropy
 from mibench.errors import UserError
-from mibench.options import Fraction
+from mibench.nn.rectangles import rectangles
+from mibench.options import Fraction, Range
 
 #: ImageNet's channel means, in [0, 1]; a grey image takes their mean.
 MEANS = (0.485, 0.456, 0.406)
@@ -56,12 +57,12 @@ class RandomErasing(Defense):
     )
 
     probability: Fraction = 1.0
-    """Share of the images that are erased, in [0, 1]; 0 leaves training as it is."""
-    area_low: float = 0.1
-    """Least erased share of the area (a_l), in [0, 1]."""
-    area_high: float = 0.8
-    """Largest erased share of the area (a_h), in [0, 1], at least ``area_low``."""
-    aspect: float = 1.0
+    """Share of the images that are erased; 0 leaves training as it is."""
+    area_low: Fraction = 0.1
+    """Least erased share of the area (a_l)."""
+    area_high: Fraction = 0.8
+    """Largest erased share of the area (a_h), at least ``area_low``."""
+    aspect: Annotated[float, Range("of at least 1", lambda value: 1 <= value < float("inf"))] = 1.0
     """Largest ratio of a rectangle's sides, at least 1; 1 erases squares."""
     fill: Literal["mean", "noise"] = "mean"
     """What is painted: ImageNet's ``mean``, or uniform ``noise``."""
@@ -69,13 +70,10 @@ class RandomErasing(Defense):
     def __post_init__(self) -> None:
         """Check the options together."""
         super().__post_init__()
-        if not 0 <= self.area_low <= self.area_high <= 1:
+        if self.area_low > self.area_high:
             raise UserError(
-                "Expected 0 <= defense.area_low <= defense.area_high <= 1, but got "
-                f"area_low={self.area_low}, area_high={self.area_high}."
+                f"Expected defense.area_low to be at most defense.area_high={self.area_high}, but got {self.area_low}."
             )
-        if self.aspect < 1:
-            raise UserError(f"Expected defense.aspect to be at least 1, but got {self.aspect}.")
 
     def loss(self, batch: Batch) -> Tensor:
         """Return the cross-entropy of the erased images."""
@@ -104,14 +102,6 @@ class RandomErasing(Defense):
         bound = math.log(self.aspect)
         lowest, highest = least.clamp_min(-bound).minimum(most), most.clamp_max(bound).maximum(least)
         ratio = (lowest + (highest - lowest) * draw[1]).exp()
-        rows = _span((area * height * width * ratio).sqrt(), draw[2], height)
-        columns = _span((area * height * width / ratio).sqrt(), draw[3], width)
-        return (rows[:, :, None] & columns[:, None, :])[:, None]
-
-
-def _span(length: Tensor, place: Tensor, size: int) -> Tensor:
-    """Return which of ``size`` pixels lie in an interval of about ``length`` at ``place`` in [0, 1): ``(N, size)``."""
-    whole = length.round().clamp(1, size)
-    start = (place * (size - whole + 1)).floor()
-    pixels = torch.arange(size, device=length.device)
-    return (pixels >= start[:, None]) & (pixels < (start + whole)[:, None])
+        heights = (area * height * width * ratio).sqrt().round().clamp(1, height)
+        widths = (area * height * width / ratio).sqrt().round().clamp(1, width)
+        return rectangles(heights, widths, draw[2:], (height, width))

@@ -35,22 +35,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from mibench.defenses.base import Batch, Classifier, Defense, DefenseCard, DefenseContext, Training
+from mibench.defenses.base import Batch, Classifier, DefenseCard, DefenseContext, Training
+from mibench.defenses.families.against_decoder import AgainstDecoder
 from mibench.nn.bottleneck import client_shapes, put_behind
-from mibench.nn.feature_decoder import Body, dissimilarity
+from mibench.nn.feature_decoder import dissimilarity
 from mibench.nn.pretraining import learn_public, with_known_classes
-from mibench.nn.simulated_attacker import SimulatedAttacker
-from mibench.options import Count, Decay, NonNegative, Positive
+from mibench.options import Count, Decay, NonNegative
 
 
 @dataclass(kw_only=True, eq=False)
-class ResSfl(Defense):
+class ResSfl(AgainstDecoder):
     """A bottleneck at the cut and training against a decoder, transferred from public data where they have classes."""
 
     card = DefenseCard(
@@ -85,15 +85,6 @@ class ResSfl(Defense):
     """Learning rate of the client's part in the tuning, as a share of the recipe's."""
     steps: Count = 1
     """Steps of the decoder per step of the model."""
-    decoder: Body = "custom"
-    """``custom``, ``conv_norm`` or ``res_norm``."""
-    decoder_blocks: Count = 1
-    """Blocks before the decoder's doublings."""
-    decoder_channels: Count = 32
-    """Channels of each."""
-    decoder_lr: Positive = 1e-3
-    """Adam's learning rate of the decoder."""
-    _facts: dict[str, float | str] = field(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         """Derive what follows from the options."""
@@ -112,14 +103,14 @@ class ResSfl(Defense):
         narrow, wide = bottleneck(whole, self.channels, self.stride, self.relu)
         put_behind(model, cut, narrow, self.card.name)
         model.stages.insert(cut + 1, wide)
-        self._facts["sent_share"] = math.prod(client_shapes(model, context.spec.shape)[-1]) / math.prod(whole)
+        self.found = {"sent_share": math.prod(client_shapes(model, context.spec.shape)[-1]) / math.prod(whole)}
         return model
 
     def fit(self, training: Training) -> Classifier:
         """Train the expert on the public data and tune it on the private ones, or train the expert on these."""
         loss = self.attacked(training)
         public = with_known_classes(training.public) if self.learns_from_public else None
-        self._facts["expert"] = "private" if public is None else "public"
+        self.found = {**self.found, "expert": "private" if public is None else "public"}
         if public is None:
             return training.run(loss)
         learn_public(training, public, self.card.name, loss)
@@ -129,14 +120,7 @@ class ResSfl(Defense):
         """Return the loss against a decoder, which learns whenever the loss is asked for."""
         if not self.alpha:
             return self.loss
-        attacker = SimulatedAttacker(
-            training,
-            dissimilarity if self.loss_ == "ssim" else mse_loss,
-            lr=self.decoder_lr,
-            body=self.decoder,
-            blocks=self.decoder_blocks,
-            channels=self.decoder_channels,
-        )
+        attacker = self.attacker(training, dissimilarity if self.loss_ == "ssim" else mse_loss)
 
         def loss(batch: Batch) -> Tensor:
             features = batch.model.client(batch.x)
@@ -150,10 +134,6 @@ class ResSfl(Defense):
     def success(self, error: Tensor) -> Tensor:
         """Return what is punished of a decoder with an error, 1 - SSIM or MSE: SSIM above the threshold, or - MSE."""
         return (1 - error - self.threshold).relu() if self.loss_ == "ssim" else -error
-
-    def facts(self) -> dict[str, float | str]:
-        """Return the share of the stage's output that is still sent, and whose data trained the expert."""
-        return dict(self._facts)
 
 
 def bottleneck(whole: tuple[int, ...], channels: int, stride: int, relu: bool) -> tuple[nn.Module, nn.Module]:

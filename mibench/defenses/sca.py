@@ -38,7 +38,7 @@ from torch.nn.grad import conv2d_weight
 
 from mibench.defenses.base import Classifier, Defense, DefenseCard, DefenseContext
 from mibench.errors import UserError
-from mibench.nn.bottleneck import replace_module
+from mibench.nn.bottleneck import plain_convolutions, replace_module
 from mibench.options import Count, CountOrNone, Decay, NonNegative, Positive
 
 
@@ -82,7 +82,7 @@ class Sca(Defense):
         Raises:
             UserError: If it has fewer plain ones.
         """
-        plain = [one for one in model.stages.modules() if isinstance(one, nn.Conv2d) and _is_plain(one)]
+        plain = [one for one in plain_convolutions(model) if _is_square(one)]
         if len(plain) < self.layers:
             raise UserError(
                 f"defense=sca replaces the first {self.layers} convolutions, but this target has {len(plain)}; lower "
@@ -198,8 +198,6 @@ def _normalised(kernels: Tensor) -> Tensor:
     return kernels / lengths.reshape(-1, 1, 1, 1)
 
 
-def _is_plain(layer: nn.Conv2d) -> bool:
-    """Whether a convolution is square, of one group, without dilation, and padded with zeros, alike on both axes."""
-    axes = (layer.kernel_size, layer.stride, layer.padding)
-    square = all(isinstance(axis, tuple) and axis[0] == axis[1] for axis in axes)
-    return square and layer.groups == 1 and layer.dilation == (1, 1) and layer.padding_mode == "zeros"
+def _is_square(layer: nn.Conv2d) -> bool:
+    """Whether kernel, stride and padding of a convolution are alike on both axes."""
+    return all(axis[0] == axis[1] for axis in (layer.kernel_size, layer.stride, layer.padding))

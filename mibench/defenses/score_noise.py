@@ -24,7 +24,6 @@ nothing but the idea could be taken. Inferred: the surrogate and its training, a
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Literal
@@ -32,11 +31,13 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mibench.defenses.base import Classifier, Customer, Defense, DefenseCard, DefenseContext
+from mibench.card import DefenseCard
+from mibench.defenses.base import Customer, Defense, DefenseContext, named_below, part_named, seed_of
+from mibench.model import Classifier
 from mibench.nn.adversarial import step_along
 from mibench.nn.scores import LEAST, ScoreInverse, Standard, label_kept
 from mibench.options import Count, NonNegative, Positive
-from mibench.seeding import derive, generator
+from mibench.seeding import generator
 
 
 @dataclass(kw_only=True, eq=False)
@@ -79,7 +80,7 @@ class ScoreNoise(Defense):
         if self.rule != "adversarial" or not self.epsilon:
             return
         data = context.data.spare
-        standard, scores = Standard(data.x), model.predict_proba(data.x)
+        standard, scores = Standard.of(data.x), model.predict_proba(data.x)
         wanted = standard(data.x)
         surrogate = ScoreInverse(scores.shape[1], wanted.shape[1]).to(context.device)
         optimizer = torch.optim.Adam(surrogate.parameters(), 1e-3)
@@ -124,26 +125,23 @@ class ScoreNoise(Defense):
 
     def normal(self, x: Tensor, probabilities: Tensor) -> Tensor:
         """Return standard-normal noise of the shape of ``probabilities``, that of an input always the same."""
-        rows = [
-            torch.randn(probabilities.shape[1], generator=generator(derive(self.secret, _digest(one)))) for one in x
-        ]
+        rows = [torch.randn(probabilities.shape[1], generator=generator(seed_of(self.secret, one))) for one in x]
         return torch.stack(rows).to(probabilities)
 
     def state(self) -> dict[str, Tensor]:
         """Return the surrogate with what its inputs are standardised by."""
         if self.surrogate is None or self.standard is None:
             return {}
-        parts = {"surrogate": self.surrogate, "standard": self.standard}
-        return {f"{part}.{name}": value for part, of in parts.items() for name, value in of.state_dict().items()}
+        surrogate, standard = self.surrogate.state_dict(), self.standard.state_dict()
+        return named_below("surrogate", surrogate) | named_below("standard", standard)
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Take the surrogate back."""
         if state:
             mean = state["standard.mean"]
-            self.standard = Standard(torch.zeros(2, len(mean))).to(mean.device)
+            self.standard = Standard(mean, state["standard.deviation"])
             self.surrogate = ScoreInverse(state["surrogate.0.weight"].shape[1], len(mean)).to(mean.device)
-            for part, of in (("surrogate.", self.surrogate), ("standard.", self.standard)):
-                of.load_state_dict({k.removeprefix(part): v for k, v in state.items() if k.startswith(part)})
+            self.surrogate.load_state_dict(part_named("surrogate", state))
             self.surrogate.requires_grad_(False)
 
 
@@ -151,7 +149,3 @@ def on_simplex(scores: Tensor) -> Tensor:
     """Return scores clipped at 0 and divided by their sum."""
     clipped = scores.clamp_min(0)
     return clipped / clipped.sum(1, keepdim=True).clamp_min(LEAST)
-
-
-def _digest(example: Tensor) -> str:
-    return hashlib.sha256(example.detach().contiguous().cpu().numpy().tobytes()).hexdigest()

@@ -25,7 +25,7 @@ at any factor from 2 on. There is no official code.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Literal, cast
 
 import torch
@@ -33,7 +33,7 @@ from torch import nn
 
 from mibench.defenses.base import Classifier, Defense, DefenseCard, DefenseContext
 from mibench.errors import UserError
-from mibench.nn.bottleneck import replace_module
+from mibench.nn.bottleneck import plain_convolutions, replace_module
 from mibench.options import Count
 
 #: The largest factor that is tried.
@@ -57,13 +57,11 @@ class SecCnn(Defense):
     )
 
     factor: Count | None = None
-    """By how much the convolution's input is enlarged; 1 leaves the target as it is, None takes the smallest factor
-    with more unknowns than equations."""
+    """Enlargement of the convolution's input; 1 for none, None for the least with more unknowns than equations."""
     mode: Literal["nearest", "bilinear"] = "nearest"
     """``nearest`` or ``bilinear``."""
     position: Count = 1
     """Which convolution it stands before, from 1."""
-    _facts: dict[str, float | str] = field(init=False, default_factory=dict)
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
         """Return the module with an up-sampling before the chosen convolution.
@@ -71,7 +69,7 @@ class SecCnn(Defense):
         Raises:
             UserError: If it has no such convolution, or no factor up to 16 does what is asked.
         """
-        plain = [one for one in model.stages.modules() if isinstance(one, nn.Conv2d) and _is_plain(one)]
+        plain = plain_convolutions(model)
         if len(plain) < self.position:
             raise UserError(
                 f"defense.position={self.position} asks for that convolution, but this target has {len(plain)} plain "
@@ -80,7 +78,7 @@ class SecCnn(Defense):
         conv = plain[self.position - 1]
         shape = input_shape(model, conv, context.spec.shape)
         factor = self.factor or smallest_factor(conv, shape)
-        self._facts = {"factor": factor, "rank_index": surplus(conv, shape, factor)}
+        self.found = {"factor": factor, "rank_index": surplus(conv, shape, factor)}
         if factor > 1:
             stretch(conv, shape, factor)
             smooth = None if self.mode == "nearest" else False
@@ -88,10 +86,6 @@ class SecCnn(Defense):
                 model, conv, nn.Sequential(nn.Upsample(scale_factor=factor, mode=self.mode, align_corners=smooth), conv)
             )
         return model
-
-    def facts(self) -> dict[str, float | str]:
-        """Return the factor, and by how much the unknowns outnumber the equations (negative: they do not)."""
-        return dict(self._facts)
 
 
 def input_shape(model: Classifier, conv: nn.Conv2d, shape: tuple[int, ...]) -> tuple[int, int, int]:
@@ -153,9 +147,3 @@ def _sizes(conv: nn.Conv2d, shape: tuple[int, int, int], factor: int, padding: o
         (factor * shape[1 + axis] + 2 * added[axis] - conv.kernel_size[axis]) // (factor * conv.stride[axis]) + 1
         for axis in range(2)
     ]
-
-
-def _is_plain(layer: nn.Conv2d) -> bool:
-    """Whether a convolution is one of R-GAP's systems: of one group, without dilation, padded with zeros."""
-    zeros = layer.padding_mode == "zeros" and isinstance(layer.padding, tuple)
-    return layer.groups == 1 and layer.dilation == (1, 1) and zeros

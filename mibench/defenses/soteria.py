@@ -21,13 +21,14 @@ where fewer are, they are counted as pruned although their columns are zero anyw
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
 from mibench.defenses.base import Classifier, Client, Defense, DefenseCard, Update
-from mibench.errors import UserError
 from mibench.nn.bottleneck import linear_head
+from mibench.options import Range
 
 #: What is added to an entry before its sensitivity is divided by it.
 OFFSET = 0.1
@@ -53,14 +54,8 @@ class Soteria(Defense):
         adaptive=("setting=federated attack=inverting_gradients attack.skip_last=2",),
     )
 
-    percentile: float = 1.0
-    """Percent of the head's columns that are pruned, from 0 (none) to below 100."""
-
-    def __post_init__(self) -> None:
-        """Check the options together."""
-        super().__post_init__()
-        if not 0 <= self.percentile < 100:
-            raise UserError(f"Expected defense.percentile to be from 0 to below 100, but got {self.percentile}.")
+    percentile: Annotated[float, Range("from 0 to below 100", lambda value: 0 <= value < 100)] = 1.0
+    """Percent of the head's columns that are pruned; 0 for none."""
 
     def update(self, gradient: Update, client: Client) -> Update:
         """Return the gradient with the chosen columns of the head's weight set to zero.

@@ -23,18 +23,17 @@ before the cross-entropy, which is not done here.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from mibench.defenses.base import Batch, Classifier, Defense, DefenseCard, DefenseContext
+from mibench.defenses.base import Batch, Classifier, Defense, DefenseCard, DefenseContext, seed_of
 from mibench.errors import UserError
 from mibench.optim.differential_privacy import laplace_like
 from mibench.options import NonNegative
-from mibench.seeding import derive, generator
+from mibench.seeding import generator
 
 
 @dataclass(kw_only=True, eq=False)
@@ -64,10 +63,10 @@ class SplitNoise(Defense):
     """Whether the same features always get the same noise."""
     _secret: int = field(init=False, default=0)
 
-    def __post_init__(self) -> None:
-        """Derive what follows from the options."""
-        super().__post_init__()
-        self.trained = self.scale if self.trained is None else self.trained
+    @property
+    def training_scale(self) -> float:
+        """The scale of the noise in training."""
+        return self.scale if self.trained is None else self.trained
 
     def architecture(self, model: Classifier, context: DefenseContext) -> Classifier:
         """Return the module with a tanh behind the client's part.
@@ -75,7 +74,7 @@ class SplitNoise(Defense):
         Raises:
             UserError: If the target runs as one piece, so that nothing can be put behind a stage.
         """
-        if self.scale or self.trained:
+        if self.scale or self.training_scale:
             model.stages[model.cut or 0].register_forward_hook(bounded)
             if not model.divides(torch.rand(2, *context.spec.shape, generator=generator(0))):
                 raise UserError("defense=split_noise acts behind a stage of the target, which this target runs in one "
@@ -89,8 +88,8 @@ class SplitNoise(Defense):
     def loss(self, batch: Batch) -> Tensor:
         """Return the cross-entropy of the server's part on noisy features."""
         features = batch.model.client(batch.x)
-        if self.trained:
-            features = features + self.trained * laplace_like(features)
+        if self.training_scale:
+            features = features + self.training_scale * laplace_like(features)
         return cross_entropy(batch.model.server(features), batch.y)
 
     def features(self, features: Tensor) -> Tensor:
@@ -99,12 +98,8 @@ class SplitNoise(Defense):
             return features
         if not self.fixed:
             return features + self.scale * laplace_like(features)
-        noise = [laplace_like(one, generator(self._seed_of(one), one.device)) for one in features]
+        noise = [laplace_like(one, generator(seed_of(self._secret, one), one.device)) for one in features]
         return features + self.scale * torch.stack(noise)
-
-    def _seed_of(self, features: Tensor) -> int:
-        bits = features.detach().cpu().contiguous().numpy().tobytes()
-        return derive(self._secret, hashlib.sha256(bits).hexdigest())
 
 
 def bounded(_stage: nn.Module, _inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:

@@ -22,7 +22,7 @@ from torch import Tensor
 
 from mibench.card import HOOKS, DefenseCard
 from mibench.data import Examples
-from mibench.defenses.base import Client, Customer, Defense, DefenseContext, Update
+from mibench.defenses.base import Client, Customer, Defense, DefenseContext, Update, named_below, part_named
 from mibench.errors import IncompatibleCellError
 from mibench.model import Classifier
 from mibench.training import Batch, Training, cross_entropy
@@ -132,13 +132,13 @@ class Stack(Defense):
                 probabilities = part.answer(x, probabilities, own)
             finally:
                 if customer is not None and own is not None:
-                    customer.memory.update(_above(f"{number}", own.memory))
+                    customer.memory.update(named_below(f"{number}", own.memory))
                     customer.facts.update(own.facts)
         return probabilities
 
     @staticmethod
     def _known(customer: Customer, number: int) -> Customer:
-        return Customer(_under(f"{number}", customer.memory), dict(customer.facts))
+        return Customer(part_named(f"{number}", customer.memory), dict(customer.facts))
 
     def features(self, features: Tensor) -> Tensor:
         """Return what a split client sends after all parts."""
@@ -149,9 +149,9 @@ class Stack(Defense):
     def update(self, gradient: Update, client: Client) -> Update:
         """Return what a client shares after all parts; each keeps its own state of the client."""
         for number, part in enumerate(self.parts):
-            own = dataclasses.replace(client, state=_under(f"{number}", client.state))
+            own = dataclasses.replace(client, state=part_named(f"{number}", client.state))
             gradient = part.update(gradient, own)
-            client.state.update(_above(f"{number}", own.state))
+            client.state.update(named_below(f"{number}", own.state))
         return gradient
 
     def protocol(self, updates: Sequence[Update]) -> Sequence[Update]:
@@ -169,13 +169,13 @@ class Stack(Defense):
         return {
             key: value
             for number, part in enumerate(self.parts)
-            for key, value in _above(f"{number}", part.state()).items()
+            for key, value in named_below(f"{number}", part.state()).items()
         }
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
         """Give every part back what it learned."""
         for number, part in enumerate(self.parts):
-            part.restore(_under(f"{number}", state))
+            part.restore(part_named(f"{number}", state))
 
     def facts(self) -> dict[str, float | str]:
         """Return what the parts say of themselves; of two that say the same, the later one bears its part's name."""
@@ -183,11 +183,3 @@ class Stack(Defense):
         for part in self.parts:
             said |= {f"{part.card.name}.{key}" if key in said else key: value for key, value in part.facts().items()}
         return said
-
-
-def _above(name: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {f"{name}.{key}": value for key, value in values.items()}
-
-
-def _under(name: str, values: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    return {key.removeprefix(f"{name}."): value for key, value in values.items() if key.startswith(f"{name}.")}

@@ -22,14 +22,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Literal
 
 import torch
 from torch import Tensor
 
 from mibench.data import Column
 from mibench.defenses.base import Defense, DefenseCard, DefenseContext, Examples, sensitive_columns
-from mibench.options import Count, Range
+from mibench.options import Count, Fraction
 from mibench.seeding import derive, generator
 
 
@@ -51,7 +51,7 @@ class SynthPpt(Defense):
 
     technique: Literal["swap", "conditional_swap", "pram"] = "pram"
     """``swap``, ``conditional_swap`` or ``pram``."""
-    share: Annotated[float, Range("from 0 to 1", lambda value: 0 <= value <= 1)] = 0.5
+    share: Fraction = 0.5
     """Share of the rows that are swapped, or probability that PRAM draws a value anew (p)."""
     sensitive: str | Sequence[str] | None = None
     """The columns that are perturbed."""

@@ -53,8 +53,7 @@ class TlDmi(Defense):
     learns_from_public = True
 
     frozen: Decay = 0.6
-    """Share of the layers below the head that stay as the public data left them, from 0 to below 1; 0 tunes them
-    all."""
+    """Share of the layers below the head that stay as the public data left them; 0 tunes all."""
     _trainable: float = field(init=False, default=1.0)
 
     def fit(self, training: Training) -> Classifier:

@@ -39,6 +39,7 @@ from torch.nn.functional import cross_entropy
 from mibench import training
 from mibench.defenses.base import Batch, Defense, DefenseCard, DefenseContext, Examples
 from mibench.errors import UserError
+from mibench.nn.rectangles import rectangles
 from mibench.options import NonNegative
 
 
@@ -67,10 +68,10 @@ class VrmMixup(Defense):
     """``mixup``, ``cutmix`` (images) or ``gaussian`` (noise alone)."""
     _owned: Examples | None = field(init=False, default=None)
 
-    def __post_init__(self) -> None:
-        """Derive what follows from the options."""
-        super().__post_init__()
-        self.alpha = 0.0 if self.mode == "gaussian" else self.alpha
+    @property
+    def mixes(self) -> bool:
+        """Whether examples have partners, and not noise alone."""
+        return self.mode != "gaussian" and self.alpha > 0
 
     def data(self, train: Examples, context: DefenseContext) -> Examples:
         """Return the examples as they are, and remembers what their owner has, for the partners of single ones."""
@@ -83,9 +84,9 @@ class VrmMixup(Defense):
         Raises:
             UserError: If there is no partner for a single example, or records are to be cut.
         """
-        if not self.alpha and not self.sigma:
+        if not self.mixes and not self.sigma:
             return training.cross_entropy(batch)
-        partner = self.partners(Examples(batch.x, batch.y)) if self.alpha else Examples(batch.x, batch.y)
+        partner = self.partners(Examples(batch.x, batch.y)) if self.mixes else Examples(batch.x, batch.y)
         image = batch.x.dim() == 4
         if self.mode == "cutmix" and not image:
             raise UserError("defense.mode=cutmix pastes boxes of images; set defense.mode=mixup for records.")
@@ -101,20 +102,15 @@ class VrmMixup(Defense):
 
     def kept(self, x: Tensor) -> Tensor:
         """Return the share of an example that stays in its mix, a scalar; ``(1, 1, H, W)``, 0 or 1, for ``cutmix``."""
-        if not self.alpha:
+        if not self.mixes:
             return torch.ones((), device=x.device)
         share = torch.distributions.Beta(self.alpha, self.alpha).sample().to(x.device)
         if self.mode != "cutmix":
             return share
-        inside = torch.ones(1, 1, *x.shape[2:], dtype=torch.bool, device=x.device)
-        for axis, place in zip((2, 3), torch.rand(2, device=x.device), strict=True):
-            size = x.shape[axis]
-            length = ((1 - share).sqrt() * size).round()
-            start = (place * (size - length + 1)).floor()
-            pixels = torch.arange(size, device=x.device)
-            within = (pixels >= start) & (pixels < start + length)
-            inside = inside & within.reshape([-1 if one == axis else 1 for one in range(4)])
-        return (~inside).to(x.dtype)
+        height, width = x.shape[2:]
+        heights, widths = (((1 - share).sqrt() * side).round()[None] for side in (height, width))
+        pasted = rectangles(heights, widths, torch.rand(2, 1, device=x.device), (height, width))
+        return (~pasted).to(x.dtype)
 
     def mixed(self, one: Tensor, other: Tensor, kept: Tensor) -> Tensor:
         """Return the mix of two batches of the same shape, with noise."""

@@ -20,6 +20,17 @@ def linear_head(model: Classifier, defense: str) -> nn.Linear:
     return model.head
 
 
+def plain_convolutions(model: Classifier) -> list[nn.Conv2d]:
+    """Return a target's convolutions of one group, without dilation, padded with zeros, in the model's order."""
+    return [
+        layer
+        for layer in model.stages.modules()
+        if isinstance(layer, nn.Conv2d)
+        and (layer.groups, layer.dilation, layer.padding_mode) == (1, (1, 1), "zeros")
+        and isinstance(layer.padding, tuple)
+    ]
+
+
 def replace_module(model: nn.Module, old: nn.Module, new: nn.Module) -> None:
     """Put ``new`` wherever ``old`` stands in ``model``: a foreign module holds its last layer itself, too."""
     for parent in list(model.modules()):

@@ -56,17 +56,27 @@ class ScoreInverse(nn.Sequential):
 
 
 class Standard(nn.Module):
-    """Flat inputs with the mean 0 and the deviation 1 that they have in ``x``; constant ones only lose their mean."""
+    """Flat inputs less a mean, over a deviation.
+
+    Args:
+        mean: Shape ``(values,)``.
+        deviation: Shape ``(values,)``.
+    """
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(self, x: Tensor) -> None:
+    def __init__(self, mean: Tensor, deviation: Tensor) -> None:
         super().__init__()
+        self.register_buffer("mean", mean)
+        self.register_buffer("deviation", deviation)
+
+    @classmethod
+    def of(cls, x: Tensor) -> Standard:
+        """Return the one in which ``x`` has mean 0 and deviation 1; constant values of it only lose their mean."""
         flat = x.flatten(1).float()
         deviation = flat.std(0, correction=0)
-        self.register_buffer("mean", flat.mean(0))
-        self.register_buffer("deviation", torch.where(deviation > 0, deviation, 1.0))
+        return cls(flat.mean(0), torch.where(deviation > 0, deviation, 1.0))
 
     def forward(self, x: Tensor) -> Tensor:
         """Return ``(N, values)`` for inputs ``(N, ...)``."""
