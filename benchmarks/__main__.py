@@ -1,4 +1,7 @@
-"""All benchmarks, each in a process of its own: ``python benchmarks`` or ``make bench``; figures come one by one."""
+"""All benchmarks, each in a process of its own: ``python benchmarks`` or ``make bench``; figures come one by one.
+
+``python benchmarks --quick`` runs each at its smallest size, to see that it still runs: no limit is judged.
+"""
 
 from __future__ import annotations
 

@@ -373,7 +373,7 @@ def ifgmi(g: Given) -> Iterator[Tensor]:
     for stage, radius in enumerate((1000.0, 2000.0)):
         centres = [one.detach().clone() for one in moving]
         adam = torch.optim.Adam(moving, lr=0.005, betas=(0.1, 0.1))
-        for _ in range(g.attack.lengths[stage]):
+        for _ in range(g.attack.later_steps if stage else g.attack.first_steps):
             ws = moving[0][:, None].expand(-1, g.prior.num_ws, -1)
             entered = StyleState(moving[1], image) if stage else None
             images = moved(0.5 + synthesis(ws, entered, stage, g.prior.num_blocks).image / 2, draws, 0.9)

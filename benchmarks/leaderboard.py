@@ -8,16 +8,16 @@ and a full build of the same shards, whose files must have the same bytes.
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import random
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
 
-from figures import Figure, cpu_seconds, report
+from figures import ARGUMENTS, Figure, cpu_seconds, report, sized
 
 from mibench.leaderboard.rows import CellFacts, make_row, plan_facts
 from mibench.leaderboard.scoring import Score
@@ -37,12 +37,9 @@ LIMITS = {"first build": 20.0, "rebuild after one new shard": 2.0}
 def write_shards(results: Path, count: int) -> None:
     """Write the shards: every choice, with ``attack.iterations`` varied until there are enough."""
     rng = random.Random(0)
+    needed = itertools.islice(itertools.product(ATTACKS, DEFENSES, DATASETS, BUDGETS), -(-count // SEEDS))
     choices = [
-        plan_cell(compose([f"attack={a}", f"defense={d}", f"dataset={s}", f"budget={b}"]))
-        for a in ATTACKS
-        for d in DEFENSES
-        for s in DATASETS
-        for b in BUDGETS
+        plan_cell(compose([f"attack={a}", f"defense={d}", f"dataset={s}", f"budget={b}"])) for a, d, s, b in needed
     ]
     for number in range(count):
         plan = choices[number // SEEDS % len(choices)]
@@ -90,7 +87,7 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-def measure(count: int = 10_000) -> list[Figure]:
+def measure(count: int = sized(10_000, 5)) -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="mibench-leaderboard-") as name:
         root = Path(name)
         results = root / "results"
@@ -115,4 +112,4 @@ def measure(count: int = 10_000) -> list[Figure]:
 
 
 if __name__ == "__main__":
-    raise SystemExit(report(measure(*map(int, sys.argv[1:2]))))
+    raise SystemExit(report(measure(*map(int, ARGUMENTS[:1]))))

@@ -15,10 +15,25 @@ import sys
 import tempfile
 from pathlib import Path
 
-from figures import Figure, cpu_seconds, report
+from figures import Figure, cpu_seconds, report, sized
 
 LIMIT = 1.0
-RUNS = 7
+RUNS = sized(7, 1)
+
+#: What makes the cell small in a quick run.
+SMALLEST = sized(
+    [],
+    [
+        "dataset.size=8",
+        "target.recipe.epochs=1",
+        "prior.iterations=1",
+        "prior.width=4",
+        "attack.iterations=1",
+        "control=none",
+        "evaluation.models=[mlp]",
+        "evaluation.min_steps=1",
+    ],
+)
 
 #: A run of the command line that notes the CPU seconds inside metrics and the modules it imported.
 RUN = """
@@ -69,7 +84,7 @@ def third_party(modules: list[str]) -> list[str]:
 def measure() -> list[Figure]:
     root = Path(tempfile.mkdtemp(prefix="mibench-overhead-"))
     notes, names = root / "notes.json", root / "names.json"
-    words = ["budget=smoke", "device=cpu", f"paths.store={root}/store", f"paths.results={root}/results"]
+    words = ["budget=smoke", "device=cpu", f"paths.store={root}/store", f"paths.results={root}/results", *SMALLEST]
     cold = cpu_seconds(["-c", RUN, str(notes), *words])
     stored = {file: file.stat().st_mtime_ns for file in (root / "store").rglob("manifest.json")}
     warm, imports, metrics = [], [], []
