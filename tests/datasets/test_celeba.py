@@ -114,11 +114,7 @@ def test_fetching_says_what_is_done_by_hand_and_checks_what_is_there(tmp_path):
         fetch(pictures, tmp_path)
 
 
-def test_the_real_celebrities(data_root):
-    dataset = Celeba(data_root=data_root, max_per_class=2, public_limit=100)
-    try:
-        people = dataset.people()
-    except DatasetNotFoundError as missing:
-        pytest.skip(str(missing))
+def test_the_real_celebrities(real_people):
+    dataset, people = real_people(Celeba, max_per_class=2, public_limit=100)
     assert len(people) == 10177 and sum(map(len, people.values())) == 202599
     assert dataset.load().spec.classes == 1000

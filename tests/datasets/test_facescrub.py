@@ -57,11 +57,7 @@ def test_missing_faces_are_said_where_they_belong(tmp_path):
     assert "not checked" in fetch(FaceScrub.downloads[0], tmp_path)
 
 
-def test_the_real_faces(data_root):
-    dataset = FaceScrub(data_root=data_root, max_per_class=2, public_limit=100)
-    try:
-        people = dataset.people()
-    except DatasetNotFoundError as missing:
-        pytest.skip(str(missing))
+def test_the_real_faces(real_people):
+    dataset, people = real_people(FaceScrub, max_per_class=2, public_limit=100)
     assert 400 < len(people) <= 530
     assert dataset.load().spec.classes == 200

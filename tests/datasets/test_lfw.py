@@ -189,12 +189,8 @@ def test_a_picture_of_two_people_is_refused(eight_people, monkeypatch):
         load(eight_people)
 
 
-def test_the_real_people(data_root):
-    dataset = Lfw(data_root=data_root, public_limit=200)
-    try:
-        people = dataset.people()
-    except DatasetNotFoundError as missing:
-        pytest.skip(str(missing))
+def test_the_real_people(real_people):
+    dataset, people = real_people(Lfw, public_limit=200)
     assert len(people) == 5749 and sum(map(len, people.values())) == 13233
     assert sum(len(files) >= 20 for files in people.values()) == 62
     split = dataset.load()
