@@ -20,7 +20,7 @@ from typing import Any
 import by_hand
 import torch
 from by_hand import Given, Loop
-from figures import Figure, report
+from figures import Figure, report, sized
 from live_bytes import LiveBytes
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
@@ -54,11 +54,11 @@ from mibench.tasks.class_ import ClassGoal
 from mibench.tasks.completion import CompletionGoal, hole_mask
 
 SPEC = InputSpec("image", (3, 64, 64), classes=16, mirrored=True)
-IMAGES = 8
-WARM = 2  # steps before the first that is measured
-PAIRS = 9
+IMAGES = sized(8, 2)
+WARM = sized(2, 0)  # steps before the first that is measured
+PAIRS = sized(9, 1)
 LIMIT = 1.05
-EARLY, LATE = 3, 12  # steps between which the memory must not grow
+EARLY, LATE = sized((3, 12), (2, 3))  # steps between which the memory must not grow
 
 STYLES = {"latents": 64}
 PRIORS = {

@@ -17,7 +17,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from figures import Figure, cpu_seconds, report
+from figures import Figure, cpu_seconds, report, sized
 
 from mibench.leaderboard.rows import CellFacts, make_row, plan_facts
 from mibench.leaderboard.scoring import Score
@@ -90,7 +90,7 @@ def digests(folder: Path) -> dict[str, str]:
     }
 
 
-def measure(count: int = 10_000) -> list[Figure]:
+def measure(count: int = sized(10_000, 20)) -> list[Figure]:
     with tempfile.TemporaryDirectory(prefix="mibench-leaderboard-") as name:
         root = Path(name)
         results = root / "results"

@@ -15,10 +15,10 @@ import sys
 import tempfile
 from pathlib import Path
 
-from figures import Figure, cpu_seconds, report
+from figures import Figure, cpu_seconds, report, sized
 
 LIMIT = 1.0
-RUNS = 7
+RUNS = sized(7, 1)
 
 #: A run of the command line that notes the CPU seconds inside metrics and the modules it imported.
 RUN = """

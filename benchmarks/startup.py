@@ -6,10 +6,10 @@ import statistics
 import tempfile
 from pathlib import Path
 
-from figures import Figure, cpu_seconds, report
+from figures import Figure, cpu_seconds, report, sized
 
 LIMIT = 1.5
-RUNS = 11
+RUNS = sized(11, 1)
 COMMANDS = ("--help", "list", "plan grid=first")
 
 HELLO = """

@@ -14,10 +14,11 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing.synchronize import Barrier
 from pathlib import Path
 
-from figures import Figure, report
+from figures import Figure, report, sized
 
-PROCESSES = 8
-ROUNDS = 3
+PROCESSES = sized(8, 2)
+ROUNDS = sized(3, 1)
+EPOCHS = sized(10, 1)
 LIMIT = 1.0
 
 barrier: Barrier
@@ -35,7 +36,7 @@ def need_victim(store: str) -> tuple[float, float, float]:
 
     from mibench.datasets.digits import Digits
     from mibench.defenses.base import Defense
-    from mibench.settings.victim import Blueprint, train_central
+    from mibench.settings.victim import TRAINING_SECONDS, Blueprint, train_central
     from mibench.storage.store import Store
     from mibench.storage.workshop import Workshop
     from mibench.targets.cnn import Cnn
@@ -51,12 +52,12 @@ def need_victim(store: str) -> tuple[float, float, float]:
 
     torch.set_num_threads(1)
     split = Digits(size=16).load()
-    recipe = Recipe(epochs=10, batch_size=64, lr=5e-3)
+    recipe = Recipe(epochs=EPOCHS, batch_size=64, lr=5e-3)
     blueprint = Blueprint("cnn", lambda spec: Cnn(spec=spec, width=16), recipe, {"name": "cnn"})
     workshop = Workshop(Store(store), torch.device("cpu"))
     barrier.wait(120)
     victim = train_central(blueprint, split.private, split, Noting(), workshop, {"role": "victim"}, 0, "victim")
-    return time.time(), float(victim.reported["ended"]), victim.facts["seconds"]
+    return time.time(), float(victim.reported["ended"]), victim.facts[TRAINING_SECONDS]
 
 
 def measure() -> list[Figure]:
@@ -73,9 +74,9 @@ def measure() -> list[Figure]:
         waits.append(max(end for end, _, _ in told) - told[0][1])
         seconds.append(told[0][2])
     return [
-        Figure("one victim for eight processes: times it was trained, at most", max(trained), "", 1),
-        Figure("one victim for eight processes: its training", max(seconds), "s"),
-        Figure("one victim for eight processes: the slowest waits beyond it, at most", max(waits), "s", LIMIT),
+        Figure(f"one victim for {PROCESSES} processes: times it was trained, at most", max(trained), "", 1),
+        Figure(f"one victim for {PROCESSES} processes: its training", max(seconds), "s"),
+        Figure(f"one victim for {PROCESSES} processes: the slowest waits beyond it, at most", max(waits), "s", LIMIT),
     ]
 
 

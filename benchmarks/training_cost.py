@@ -12,7 +12,7 @@ import statistics
 import sys
 
 import torch
-from figures import Figure, report
+from figures import Figure, report, sized
 
 from mibench.card import DefenseCard
 from mibench.data import Examples, InputSpec
@@ -27,11 +27,11 @@ from mibench.targets.resnet18 import ResNet18
 from mibench.training import Recipe, Training
 
 SPEC = InputSpec("image", (3, 32, 32), classes=16, mirrored=True)
-STEPS: dict[type[Target], int] = {Cnn: 12, ResNet18: 2}
+STEPS: dict[type[Target], int] = {Cnn: sized(12, 1), ResNet18: sized(2, 1)}
 REGULARISERS = ("bido", "bido_coco", "mid", "neg_ls", "nopeek")
 LIMIT = 3.0
-BATCH = 64
-PAIRS = 5
+BATCH = sized(64, 16)
+PAIRS = sized(5, 1)
 
 
 def data(seed: int, steps: int) -> Examples:
@@ -69,7 +69,7 @@ def measure() -> list[Figure]:
             block = plain(compose([f"defense={name}", "budget=smoke"]).defense)
             pairs = [
                 (seconds(target, build(block), train, public), seconds(target, Defense(), train, public))
-                for _ in range(PAIRS if name in REGULARISERS else 2)
+                for _ in range(PAIRS if name in REGULARISERS else sized(2, 1))
             ]
             ratio = statistics.median(defended / plain for defended, plain in pairs)
             limit = LIMIT if name in REGULARISERS else None

@@ -157,4 +157,4 @@ def test_the_published_network_is_the_one_to_fetch():
     assert (file.path, file.url) == (module.NETWORK, module.SOURCE + module.NETWORK)
     assert module.NETWORK.removesuffix(".pth").endswith(file.sha256)
     with pytest.raises(WeightsMissingError, match=file.path):
-        checked_weights("FID", Fid().weights / "no folder" / module.NETWORK, module.SOURCE)
+        checked_weights("FID", Fid().folder / "no folder" / module.NETWORK, module.SOURCE)

@@ -131,7 +131,7 @@ def test_the_published_networks_agree_with_torchmetrics(net, two):
 
     result, truth = two
     metric = Lpips(net=net)
-    if not (metric.weights / module.BACKBONES[net]).is_file():
+    if not (metric.folder / module.BACKBONES[net]).is_file():
         pytest.skip(f"{module.BACKBONES[net]} is not in {metric.weights}")
     (one,) = metric.measure(result, truth)
     expected = learned_perceptual_image_patch_similarity(result.values, truth.x, net_type=net, normalize=True)
