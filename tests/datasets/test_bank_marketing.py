@@ -90,7 +90,7 @@ def test_more_records_than_there_are(table):
 
 
 def test_options_are_checked(table):
-    with pytest.raises(UserError, match=r"dataset\.public to be at least 1, but got 0"):
+    with pytest.raises(UserError, match=r"dataset\.public to be a whole number of at least 1, but got '0'"):
         load(table, public=0)
 
 

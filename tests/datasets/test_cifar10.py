@@ -13,8 +13,9 @@ import pytest
 import torch
 from PIL import Image
 
-from mibench.datasets.cifar10 import Cifar10, read_pickle
+from mibench.datasets.cifar10 import Cifar10
 from mibench.datasets.cifar100 import Cifar100
+from mibench.datasets.families.cifar import read_pickle
 from mibench.errors import DatasetNotFoundError, FetchError, UserError
 from mibench.storage.fetching import fetch
 

@@ -132,7 +132,7 @@ def test_the_published_networks_agree_with_torchmetrics(net, two):
     result, truth = two
     metric = Lpips(net=net)
     if not (metric.folder / module.BACKBONES[net]).is_file():
-        pytest.skip(f"{module.BACKBONES[net]} is not in {metric.weights}")
+        pytest.skip(f"{module.BACKBONES[net]} is not in {metric.folder}")
     (one,) = metric.measure(result, truth)
     expected = learned_perceptual_image_patch_similarity(result.values, truth.x, net_type=net, normalize=True)
     assert float(one.values.mean()) == pytest.approx(float(expected), rel=1e-4)

@@ -350,7 +350,7 @@ def test_impossible_numbers_are_refused(make_scene):
         observe(Federated(), make_scene(), 9)
     with pytest.raises(UserError, match=r"attacks 9 clients, but setting\.clients is 8"):
         observe(Federated(clients_per_message=3), make_scene())
-    with pytest.raises(UserError, match=r"setting\.clients >= 2"):
+    with pytest.raises(UserError, match=r"setting\.clients to be a whole number of at least 2, but got '1'"):
         Federated(clients=1)
     with pytest.raises(UserError, match=r"share_buffers=true needs setting\.batch_norm=train"):
         Federated(share_buffers=True, batch_norm="eval")
