@@ -13,6 +13,7 @@ import resource
 import statistics
 import time
 from collections.abc import Callable
+from unittest.mock import patch
 
 import torch
 from figures import Figure, report
@@ -24,7 +25,8 @@ from mibench.attacks.inverting_gradients import InvertingGradients
 from mibench.data import InputSpec
 from mibench.knowledge import Knowledge
 from mibench.model import Classifier
-from mibench.optim.gradient_matching import Pixels
+from mibench.optim.input_space import Pixels
+from mibench.optim.row_adam import Adam
 from mibench.targets.convnet import ConvNet
 from mibench.targets.lenet import LeNet
 from mibench.targets.resnet18 import ResNet18
@@ -58,11 +60,11 @@ def observed(target: type[Classifier]) -> tuple[GradientsView, Tensor]:
 def by_mibench(view: GradientsView, y: Tensor, restarts: int, iterations: int, starts: list[Tensor]) -> Tensor:
     """Return the images of all restarts after the last step; fills ``starts`` with where they began."""
     attack = InvertingGradients(iterations=iterations, tv=TV, restarts=restarts, tolerance=0.0)
-    noise, minimise = attack.noise, attack.descent.minimise
+    noise, minimise = attack.noise, Adam.minimise
     last: list[Tensor] = []
     attack.noise = lambda *given: starts.append(noise(*given)) or starts[-1]  # type: ignore[method-assign,func-returns-value]
-    object.__setattr__(attack.descent, "minimise", lambda *a, **k: last.extend(minimise(*a, **k)))
-    attack(view, Knowledge(facts={"labels": y}), InstanceGoal(1, 1), seed=0)
+    with patch.object(Adam, "minimise", lambda *given, **more: last.extend(minimise(*given, **more))):
+        attack(view, Knowledge(facts={"labels": y}), InstanceGoal(1, 1), seed=0)
     return Pixels.of(view).images(last[0]).flatten(0, 1)
 
 

@@ -19,7 +19,8 @@ from mibench.data import Examples, InputSpec
 from mibench.defenses.base import DefenderData, Defense, DefenseContext
 from mibench.planning.catalogue import entries
 from mibench.planning.composition import build, compose, plain
-from mibench.settings.victim import Blueprint, clock, initial_model
+from mibench.settings.victim import Blueprint, initial_model
+from mibench.storage.workshop import clock
 from mibench.targets.base import Target
 from mibench.targets.cnn import Cnn
 from mibench.targets.resnet18 import ResNet18

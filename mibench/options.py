@@ -50,6 +50,12 @@ Fraction = Annotated[float, Range("from 0 to 1", lambda value: 0 <= value <= 1)]
 #: A factor by which something decays.
 Decay = Annotated[float, Range("from 0 to below 1", lambda value: 0 <= value < 1)]
 
+#: A number of things there must be two of, one to train on and one to test on.
+Several = Annotated[int, Range("of at least 2", lambda value: value >= 2)]
+
+#: Channels of an image: grey or colour.
+Channels = Annotated[int, Range("that is 1 or 3", lambda value: value in (1, 3))]
+
 Digit = Annotated[int, Range("from 0 to 9", lambda value: 0 <= value <= 9)]
 
 NAMES: Mapping[Any, tuple[str, str]] = {

@@ -30,6 +30,9 @@ PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 #: Keys of a yaml that are no options: the catalogue's own, and what the card says already.
 NO_OPTIONS = ("name", "_target_", "variant_of", "access")
 
+#: Of options that no class has as a field.
+USUAL = {"recipe": "How the target is trained."}
+
 
 # Components
 
@@ -46,7 +49,7 @@ def options_of(one: Entry) -> list[tuple[str, str, str]]:
     lines = one.file.read_text(encoding="utf-8").splitlines()
     comments = {found[1]: found[2] for line in lines if (found := re.match(r" *(\w+):.*? # ?(.*)", line))}
     return [
-        (code(name), default_of(value), plain(sentences.get(name) or comments.get(name, "")))
+        (code(name), default_of(value), plain(sentences.get(name) or comments.get(name) or USUAL.get(name, "")))
         for name, value in one.node.items()
         if name not in NO_OPTIONS
     ]

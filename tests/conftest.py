@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 os.environ.setdefault("MIBENCH_PROGRESS", "0")
 
 import pytest
 import torch
+from torch import Tensor
 
-from mibench.access import Ledger, WhiteBoxView
-from mibench.data import Split
+from mibench.access import GradientsView, Ledger, WhiteBoxView
+from mibench.data import Examples, InputSpec, Split
 from mibench.datasets.digits import Digits
 from mibench.model import Classifier
 from mibench.planning.composition import compose
@@ -53,6 +55,54 @@ def white_box() -> Callable[[Classifier, Split], WhiteBoxView]:
 
     def make(model: Classifier, split: Split) -> WhiteBoxView:
         return WhiteBoxView.of(model, split.spec, Ledger(), torch.device("cpu"))
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def client_view() -> Callable[..., GradientsView]:
+    """Makes what a server sees of clients, one message per batch: ``client_view(model, examples, batch=2)``.
+
+    ``change`` makes of a message what is seen of it, ``kind`` is the view's class, and further arguments are its
+    attributes.
+    """
+
+    def make(
+        model: Classifier,
+        examples: Examples,
+        batch: int = 1,
+        change: Callable[[Mapping[str, Tensor]], Mapping[str, Tensor]] = dict,
+        kind: type[GradientsView] = GradientsView,
+        **more: Any,
+    ) -> GradientsView:
+        spec = InputSpec("image", tuple(examples.x.shape[1:]), model.head.out_features)
+        client = GradientsView.of(model, [], batch, spec, Ledger(), torch.device("cpu"), **more)
+        batches = zip(examples.x.split(batch), examples.y.split(batch), strict=True)
+        updates = [client.updates(x[None], y[None]) for x, y in batches]
+        messages = [change({name: value[0].detach() for name, value in update.items()}) for update in updates]
+        return kind.of(model, messages, batch, spec, Ledger(), torch.device("cpu"), **more)
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def digits_view(
+    client_view: Callable[..., GradientsView], digits8: Split
+) -> Callable[..., tuple[GradientsView, Examples]]:
+    """Makes the view of clients of an untrained network, with the digits they hold: ``digits_view(Mlp, 3, batch=2)``.
+
+    It takes the class of the network, the number of messages, the ``seed`` by which digits are chosen, and what
+    ``client_view`` takes.
+    """
+
+    def make(
+        target: Callable[..., Classifier], count: int, batch: int = 1, seed: int = 1, **more: Any
+    ) -> tuple[GradientsView, Examples]:
+        torch.manual_seed(0)
+        model, train = target(spec=digits8.spec), digits8.private.train
+        rows = torch.randperm(len(train), generator=torch.Generator().manual_seed(seed))[: count * batch]
+        examples = Examples(train.x[rows].to(next(model.parameters()).dtype), train.y[rows])
+        return client_view(model, examples, batch, **more), examples
 
     return make
 

@@ -12,13 +12,13 @@ def images(digits8, n=4):
     return digits8.private.test.x[:n].clone()
 
 
-def test_a_head_of_two_names_is_batched_like_any_other(digits8):
+def test_a_head_of_two_names_is_batched_like_any_other(digits8, client_view):
     class Twice(LeNet):
         def __init__(self, *, spec):
             super().__init__(spec=spec, channels=4)
             self.again = self.head
 
-    view = GradientsView.of(Twice(spec=digits8.spec), [], 2, digits8.spec, Ledger(), torch.device("cpu"))
+    view = client_view(Twice(spec=digits8.spec), digits8.private.test[torch.arange(2)], 2)
     x, y = torch.rand(3, 2, *digits8.spec.shape), torch.tensor([[0, 1], [2, 3], [4, 0]])
     together = view.gradients(x, y)
     for row in range(3):  # and the model is as it was
@@ -136,8 +136,8 @@ def test_a_replayed_ledger_costs_what_the_cold_one_did():
     assert warm.state() == cold.state()
 
 
-def test_the_gradients_view_gives_the_clients_gradient(trained_cnn, digits8):
-    view = GradientsView.of(trained_cnn, [], 2, digits8.spec, Ledger(), torch.device("cpu"))
+def test_the_gradients_view_gives_the_clients_gradient(trained_cnn, digits8, client_view):
+    view = client_view(trained_cnn, digits8.private.test[torch.arange(2)], 2)
     x, y = images(digits8, 2), digits8.private.test.y[:2]
     loss = torch.nn.functional.cross_entropy(trained_cnn(x), y)
     expected = torch.autograd.grad(loss, list(trained_cnn.parameters()))
@@ -150,8 +150,8 @@ def test_the_gradients_view_gives_the_clients_gradient(trained_cnn, digits8):
     assert all(p.grad is None for p in view.model.parameters())
 
 
-def test_what_hooks_read_comes_with_the_gradients_of_every_client_in_one_pass(trained_cnn, digits8):
-    view = GradientsView.of(trained_cnn, [], 2, digits8.spec, Ledger(), torch.device("cpu"))
+def test_what_hooks_read_comes_with_the_gradients_of_every_client_in_one_pass(trained_cnn, digits8, client_view):
+    view = client_view(trained_cnn, digits8.private.test[torch.arange(2)], 2)
     x = images(digits8, 6).reshape(3, 2, 1, 8, 8).requires_grad_(True)
     y = digits8.private.test.y[:6].reshape(3, 2)
     seen = []

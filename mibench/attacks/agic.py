@@ -25,8 +25,8 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mibench.access import GradientsView
+from mibench.attacks.base import AttackCard
 from mibench.attacks.families.signed_search import SignedSearch
-from mibench.card import AttackCard
 from mibench.optim.gradient_distance import cosine
 from mibench.options import NonNegative, Positive
 

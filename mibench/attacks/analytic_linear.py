@@ -30,15 +30,12 @@ import torch
 from torch import Tensor, nn
 
 from mibench.access import GradientsView
-from mibench.attacks.base import GradientSearch
-from mibench.card import AttackCard
+from mibench.attacks.base import AttackCard, InstanceGoal, Knowledge, Reconstruction
+from mibench.attacks.families.gradient_search import GradientSearch
 from mibench.errors import IncompatibleCellError
-from mibench.knowledge import Knowledge
 from mibench.optim import bias_trick
 from mibench.optim.label_recovery import LabelRule
 from mibench.options import Decay, Share
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.instance import InstanceGoal
 
 #: How far outside [0, 1] a ratio's pixels may lie for it to be an image.
 ROUNDING = 1e-3
@@ -61,9 +58,7 @@ class AnalyticLinear(GradientSearch):
     )
 
     combine: Literal["pinv", "max_row", "rows"] = "pinv"
-    """How the rows of one example's gradient are combined: ``pinv`` (least squares, the most stable), ``max_row``
-    (the row of the largest bias gradient) or ``rows`` (the one most others agree with). Larger batches always go by
-    ``rows``."""
+    """Of one example: ``pinv`` (least squares), ``max_row`` (largest bias gradient) or ``rows`` (as of a batch)."""
     eps_rel: Decay = 1e-12
     """Share of the largest bias gradient from which a row counts (``rows``)."""
     dedup_cos: Share = 0.99999
@@ -80,7 +75,6 @@ class AnalyticLinear(GradientSearch):
             IncompatibleCellError: If the first layer is not linear, has no bias, or is not in the messages.
         """
         labels = self.labels(view, knowledge)
-        assert labels is not None
         layer, pixels = first_layer(view)
         weight, bias = (torch.stack([one[f"{layer}.{kind}"] for one in view.messages]) for kind in ("weight", "bias"))
         if view.batch_size > 1 or self.combine == "rows":

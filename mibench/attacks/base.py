@@ -12,20 +12,38 @@ from typing import Any, ClassVar, Generic, TypeVar, final
 import torch
 from torch import Tensor, nn
 
-from mibench.access import GradientsView, View, WhiteBoxView
+from mibench.access import View, WhiteBoxView
 from mibench.card import AttackCard
 from mibench.errors import QueryRefused
 from mibench.knowledge import Knowledge
-from mibench.optim.gradient_matching import Found, InputSpace, Problems, at_once
 from mibench.optim.identity import IdentityLoss, identity_loss
-from mibench.optim.label_recovery import LABEL_RULES
 from mibench.options import Options
 from mibench.seeding import derive, generator, seeded
 from mibench.storage.progress import progress
 from mibench.tasks import get_task
+from mibench.tasks.attribute import AttributeGoal
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassGoal
+from mibench.tasks.completion import CompletionGoal
 from mibench.tasks.instance import InstanceGoal
+
+#: What a method file imports from here: the contract, and the types that it is written in.
+__all__ = [
+    "Attack",
+    "AttackCard",
+    "AttackResult",
+    "AttributeGoal",
+    "ClassGoal",
+    "ClassSearch",
+    "CompletionGoal",
+    "GoalT",
+    "Identity",
+    "InstanceGoal",
+    "Knowledge",
+    "Reconstruction",
+    "ViewT",
+    "failures_blanked",
+]
 
 log = logging.getLogger("mibench")
 
@@ -186,71 +204,6 @@ class ClassSearch(Attack[WhiteBoxView, ClassGoal]):
         if self.replaced is not None:
             return self.replaced(view, images, labels)
         return identity_loss(self.identity)(view.logits(images) if logits is None else logits, labels)
-
-
-class GradientSearch(Attack[GradientsView, InstanceGoal]):
-    """An instance attack that searches inputs whose update is the one that was sent, from several starts per message.
-
-    Inputs are searched in the space of the model's own inputs (:class:`mibench.optim.gradient_matching.Pixels`), or in
-    a space of a generator.
-
-    Attributes:
-        restarts: Starts per message; the one of the lowest score is returned.
-        label_rule: How labels are read off a message where they are not granted; empty where they are searched.
-    """
-
-    restarts: int = 1
-    label_rule: str = ""
-
-    def labels(self, view: GradientsView, knowledge: Knowledge) -> Tensor | None:
-        """Return the class ids behind the messages, shape ``(messages, batch)``; None where they are searched."""
-        return message_labels(view, knowledge, self.label_rule)
-
-    def problems(self, view: GradientsView) -> Problems:
-        """Return the rows of the search."""
-        return Problems(len(view.messages), self.restarts, at_once(view))
-
-    def noise(self, view: GradientsView, problems: Problems, what: str, *shape: int) -> Tensor:
-        """Return a standard-normal start for every problem, each from a draw of its own, shape ``(problems, ...)``."""
-        return torch.stack([
-            torch.randn(shape, generator=self.draws(view.device, what, message, restart), device=view.device)
-            for message in range(problems.messages)
-            for restart in range(problems.restarts)
-        ])  # fmt: skip
-
-    def answer(
-        self,
-        view: GradientsView,
-        goal: InstanceGoal,
-        found: Found,
-        labels: Tensor | None,
-        space: InputSpace | None = None,
-    ) -> Reconstruction:
-        """Return the best start of every message; those for which no finite score was met are missing.
-
-        The first variable found is the points of ``space``, or the images where it is None; where ``labels`` is None
-        the second is the labels' logits.
-        """
-        if not found.values:
-            return get_task(self.card.task).blank(goal, view.spec)
-        values, scores = found.of_messages()
-        images = (values[0] if space is None else space.images(values[0])).clamp(0, 1).flatten(0, 1)
-        chosen = values[1].argmax(-1) if labels is None else labels
-        loss = scores.repeat_interleave(view.batch_size)
-        return Reconstruction(images, goal.target.to(view.device), chosen.flatten(), loss.isfinite(), loss)
-
-
-def message_labels(view: GradientsView, knowledge: Knowledge, rule: str) -> Tensor | None:
-    """Return the class ids behind the messages, granted or read off by ``rule``, shape ``(messages, batch)``.
-
-    None where they are neither: where they are not granted and ``rule`` is empty.
-    """
-    if knowledge.granted("labels"):
-        granted: Tensor = knowledge.fact("labels")
-        return granted.reshape(-1, view.batch_size).to(view.device)
-    if not rule:
-        return None
-    return torch.stack([LABEL_RULES[rule](message, view.batch_size) for message in view.as_gradients()])
 
 
 def failures_blanked(answer: Reconstruction, blank: Reconstruction) -> Reconstruction:

@@ -31,14 +31,10 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from mibench.access import LabelsView
-from mibench.attacks.base import Attack
-from mibench.card import AttackCard
-from mibench.knowledge import Knowledge
+from mibench.attacks.base import Attack, AttackCard, ClassGoal, Knowledge, Reconstruction
 from mibench.model import LatentPrior
 from mibench.optim.descent import in_chunks
 from mibench.options import Count, Positive, Share
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
 
 #: The longest step, whatever the radius.
 LONGEST = 3.0

@@ -23,20 +23,17 @@ import torch
 from torch import nn
 
 from mibench.access import GradientsView
-from mibench.attacks.families.network_search import NetworkSearch
-from mibench.card import AttackCard
-from mibench.knowledge import Knowledge
+from mibench.attacks.base import AttackCard, InstanceGoal, Knowledge, Reconstruction
+from mibench.attacks.families.weight_search import WeightSearch
 from mibench.nn.stacked import StackedNetworks
 from mibench.nn.upsampling_generator import UpsamplingGenerator, overparameterised_width
-from mibench.optim.gradient_matching import Found, Problems, Sent
+from mibench.optim.problems import Found, Problems, Sent
 from mibench.options import Count, Positive
 from mibench.seeding import seeded
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.instance import InstanceGoal
 
 
 @dataclass(kw_only=True, eq=False)
-class CiNet(NetworkSearch):
+class CiNet(WeightSearch):
     """Cosine distance of gradients over the weights of an untrained generator, signed Adam."""
 
     card = AttackCard(
@@ -75,10 +72,9 @@ class CiNet(NetworkSearch):
     ) -> Reconstruction:
         """Return the inputs and labels behind every message."""
         labels, problems = self.labels(view, knowledge), self.problems(view)
-        assert labels is not None
         found = Found(problems)
         self.keep(lambda: self.answer(view, goal, found, labels))
         u = self.noise(view, problems, "noise", view.batch_size, self.noise_dim)
-        generators = self.generators(view, problems)
-        self.descend(view, labels, Sent(view.messages, problems), generators, u, found, self.steps(self.iterations))
+        sent, generators = Sent(view.messages, problems), self.generators(view, problems)
+        self.descend(view, labels, sent, generators, u, found, self.steps(self.iterations))
         return self.answer(view, goal, found, labels)

@@ -34,16 +34,12 @@ import torch
 from torch import Tensor, nn
 
 from mibench.access import WhiteBoxView
-from mibench.attacks.base import ClassSearch
-from mibench.card import AttackCard
+from mibench.attacks.base import AttackCard, ClassGoal, ClassSearch, Knowledge, Reconstruction
 from mibench.errors import IncompatibleCellError
-from mibench.knowledge import Knowledge
 from mibench.optim.descent import adam_descent
 from mibench.optim.regularisers import BatchNormStatistics, differences, l2_norm
 from mibench.optim.selection import Best
 from mibench.options import Count, CountOrNone, NonNegative, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
 
 #: Mean and standard deviation that make a pixel the variable of the descent; natural images have about these.
 MEAN, SPREAD = 0.5, 0.25

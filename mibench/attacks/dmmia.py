@@ -35,13 +35,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mibench.access import WhiteBoxView
+from mibench.attacks.base import AttackCard, ClassGoal, Knowledge, Reconstruction
 from mibench.attacks.families.style_start import SelectedStyles
-from mibench.card import AttackCard
-from mibench.knowledge import Knowledge
 from mibench.optim.identity import cross_entropy
 from mibench.options import Count, Decay, NonNegative, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
 
 #: Standard deviation of prototypes at their start.
 SPREAD = 0.01

@@ -37,16 +37,13 @@ import torch
 from torch import Tensor, nn
 
 from mibench.access import GradientsView, server_step
+from mibench.attacks.base import AttackCard, InstanceGoal, Knowledge, Reconstruction
 from mibench.attacks.families.signed_search import SignedSearch
-from mibench.card import AttackCard
 from mibench.errors import IncompatibleCellError, NotGrantedError
-from mibench.knowledge import Knowledge
 from mibench.optim import bias_trick
-from mibench.optim.gradient_distance import DISTANCES, DistanceName
+from mibench.optim.gradient_distance import DistanceName
 from mibench.options import NonNegative, Positive
 from mibench.seeding import seeded
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.instance import InstanceGoal
 
 
 @dataclass(kw_only=True, eq=False)
@@ -76,13 +73,9 @@ class Egia(SignedSearch):
     std: Positive = 0.5
     """What they divide it by (``black_box``)."""
     boxed: bool = True
-    """Whether inputs are clamped to the pixels' box after every step."""
+    """Whether inputs are clamped to the pixels' box after every step of the search."""
     distance: DistanceName = "cosine"
     """``cosine``, ``layer_cosine`` or ``squared``."""
-
-    def apart(self, view: GradientsView, x: Tensor, y: Tensor, sent: dict[str, Tensor]) -> Tensor:
-        """Return the distance of every problem from its message, shape ``(n,)``, for images and class ids."""
-        return DISTANCES[self.distance](view.updates(x, y), sent)
 
     def reconstruct(
         self, view: GradientsView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict
@@ -91,7 +84,6 @@ class Egia(SignedSearch):
         if self.mode == "grey_box":
             return super().reconstruct(self.rebuilt(view), knowledge, goal, networks)
         labels = self.labels(view, knowledge)
-        assert labels is not None
         inputs = bias_trick.least_squares(*first_layer(view)).repeat_interleave(view.batch_size, 0)
         images = (inputs * self.std + self.mean).clamp(0, 1).reshape(-1, *view.spec.shape)
         return Reconstruction(images, goal.target.to(view.device), labels.flatten(), inputs.isfinite().all(1))

@@ -35,18 +35,14 @@ import torch
 from torch import Tensor, nn
 
 from mibench.access import WhiteBoxView
-from mibench.attacks.base import Attack
-from mibench.card import AttackCard
+from mibench.attacks.base import Attack, AttackCard, ClassGoal, Knowledge, Reconstruction
 from mibench.errors import IncompatibleCellError
-from mibench.knowledge import Knowledge
 from mibench.nn.adversarial import gradient_penalty, random_images, step_along
 from mibench.nn.dcgan import DcganPrior, critic_layers
 from mibench.optim.descent import in_chunks
 from mibench.optim.identity import cross_entropy
 from mibench.optim.selection import best_candidates
 from mibench.options import Count, NonNegative, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
 
 #: Images that are generated and scored at once where no gradient is needed.
 CHUNK = 256

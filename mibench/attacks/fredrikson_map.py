@@ -27,13 +27,9 @@ import torch
 from torch import Tensor, nn
 
 from mibench.access import ScoresView
-from mibench.attacks.base import Attack
-from mibench.card import AttackCard
+from mibench.attacks.base import Attack, AttackCard, AttributeGoal, Knowledge, Reconstruction
 from mibench.data import InputSpec
-from mibench.knowledge import Knowledge
 from mibench.options import Count
-from mibench.tasks.attribute import AttributeGoal
-from mibench.tasks.base import Reconstruction
 
 #: Log scores this near are equal: probabilities come in single precision.
 TIE = 1e-6

@@ -24,17 +24,13 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from mibench.access import GradientsView
-from mibench.attacks.base import GradientSearch
-from mibench.card import AttackCard
-from mibench.knowledge import Knowledge
+from mibench.attacks.base import AttackCard, InstanceGoal, Knowledge, Reconstruction
+from mibench.attacks.families.generator_search import GeneratorSearch
 from mibench.model import LatentPrior
 from mibench.optim.constraints import box
-from mibench.optim.gradient_distance import DISTANCES, DistanceName
-from mibench.optim.gradient_matching import Adam, Found, Sent
-from mibench.optim.label_recovery import LabelRule
+from mibench.optim.gradient_distance import DistanceName
+from mibench.optim.problems import Found, Sent
 from mibench.options import Count, NonNegative, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.instance import InstanceGoal
 
 
 @dataclass(frozen=True)
@@ -54,7 +50,7 @@ class Latents:
 
 
 @dataclass(kw_only=True, eq=False)
-class Ggi(GradientSearch):
+class Ggi(GeneratorSearch):
     """Search of a generator's latents under the cosine distance of gradients."""
 
     card = AttackCard(
@@ -80,10 +76,6 @@ class Ggi(GradientSearch):
     """Largest size of a latent's entry; None for no bound."""
     distance: DistanceName = "cosine"
     """``cosine``, ``layer_cosine`` or ``squared``."""
-    label_rule: LabelRule = "bias_corrected"
-    """How labels are read off where they are not granted."""
-    restarts: Count = 4
-    """Starts per message."""
 
     def bounded(self, z: Tensor) -> Tensor:
         """Return latents inside the box."""
@@ -94,22 +86,13 @@ class Ggi(GradientSearch):
     ) -> Reconstruction:
         """Return the generator's images whose gradient is closest to every message, and their labels."""
         labels, space, problems = self.labels(view, knowledge), Latents(knowledge.prior), self.problems(view)
-        assert labels is not None
         sent, found = Sent(view.messages, problems), Found(problems)
         self.keep(lambda: self.answer(view, goal, found, labels, space))
 
         def objective(rows: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-            apart = DISTANCES[self.distance](
-                view.updates(space.images(z), labels[problems.message(rows)]), sent.of(rows)
-            )
+            apart = self.apart(view, space.images(z), labels[problems.message(rows)], sent.of(rows))
             return apart + self.z_reg * z.square().flatten(1).mean(1), apart
 
         start = self.noise(view, problems, "latents", view.batch_size, knowledge.prior.latent_dim)
-        Adam(self.iterations, self.lr, rise=0.05, fall=0.75).minimise(
-            objective,
-            [self.bounded(start)],
-            found,
-            self.steps(self.iterations),
-            project=lambda rows, moving: [self.bounded(moving[0])],
-        )
+        self.descend(objective, [self.bounded(start)], found, lambda rows, moving: [self.bounded(moving[0])])
         return self.answer(view, goal, found, labels, space)

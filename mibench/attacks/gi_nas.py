@@ -24,22 +24,19 @@ import torch
 from torch import Tensor, nn
 
 from mibench.access import GradientsView
-from mibench.attacks.families.network_search import NetworkSearch
-from mibench.card import AttackCard
+from mibench.attacks.base import AttackCard, InstanceGoal, Knowledge, Reconstruction
+from mibench.attacks.families.weight_search import WeightSearch
 from mibench.errors import UserError
-from mibench.knowledge import Knowledge
 from mibench.nn.hourglass import Architecture, Hourglass, depth, noise_shape
 from mibench.nn.stacked import StackedNetworks
-from mibench.optim.gradient_matching import Found, Problems, Sent
+from mibench.optim.problems import Found, Problems, Sent
 from mibench.options import Count
 from mibench.seeding import derive, seeded
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.instance import InstanceGoal
 
 
 @dataclass(kw_only=True, eq=False)
-class GiNas(NetworkSearch):
-    """A search of architectures by the gradient of their untrained images, then CI-Net with the best."""
+class GiNas(WeightSearch):
+    """A search of architectures by the gradient of their untrained images, then CI-Net's search with the best."""
 
     card = AttackCard(
         name="gi_nas",
@@ -64,7 +61,6 @@ class GiNas(NetworkSearch):
     """Steps in the winner's weights."""
 
     def __post_init__(self) -> None:
-        """Check the options together."""
         super().__post_init__()
         if self.channels % 16:
             raise UserError(f"Expected attack.channels to be a multiple of 16, but got {self.channels}.")
@@ -107,7 +103,6 @@ class GiNas(NetworkSearch):
     ) -> Reconstruction:
         """Return the inputs and labels behind every message."""
         labels, problems = self.labels(view, knowledge), self.problems(view)
-        assert labels is not None
         found, alone = Found(problems), Problems(1, 1, 1)
         self.keep(lambda: self.answer(view, goal, found, labels))
         u = self.noise(view, problems, "noise", view.batch_size, *noise_shape(view.spec.shape, self.depth(view)))

@@ -32,19 +32,15 @@ import torch
 from torch import Tensor, nn
 
 from mibench.access import GradientsView
-from mibench.attacks.base import GradientSearch
-from mibench.card import AttackCard
+from mibench.attacks.base import AttackCard, InstanceGoal, Knowledge, Reconstruction
+from mibench.attacks.families.generator_search import GeneratorSearch
 from mibench.errors import IncompatibleCellError, UserError
-from mibench.knowledge import Knowledge
 from mibench.model import StylePrior, StyleState
 from mibench.optim.constraints import l1_ball, sphere
-from mibench.optim.gradient_distance import cosine, on_sent
-from mibench.optim.gradient_matching import Adam, Found, Pixels, Sent
-from mibench.optim.label_recovery import LabelRule
+from mibench.optim.input_space import Pixels
+from mibench.optim.problems import Found, Sent
 from mibench.optim.regularisers import batch_variation, l2_norm
-from mibench.options import Count, NonNegative, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.instance import InstanceGoal
+from mibench.options import Count, NonNegative
 
 
 @dataclass(frozen=True)
@@ -97,7 +93,7 @@ def _grouped(flat: Tensor, like: Tensor) -> Tensor:
 
 
 @dataclass(kw_only=True, eq=False)
-class Gifd(GradientSearch):
+class Gifd(GeneratorSearch):
     """Search of latents, then of styles and features inside l1 balls, one block after another."""
 
     card = AttackCard(
@@ -117,10 +113,6 @@ class Gifd(GradientSearch):
 
     stages: Count | None = None
     """Number of stages, at most the generator's number of blocks; None for as many."""
-    iterations: Count = 1000
-    """Steps of every stage."""
-    lr: Positive = 0.1
-    """Adam's largest step size."""
     feature_radii: Sequence[NonNegative] = (0.24, 0.09, 0.03, 0.0095, 0.0029, 0.0019, 0.00095)
     """Radius of every later stage's ball of features, per feature; the last holds for all further."""
     style_radii: Sequence[NonNegative] = (0.22, 0.33, 0.43, 0.54, 0.65, 0.87, 0.87)
@@ -131,13 +123,8 @@ class Gifd(GradientSearch):
     """Weight of the images' norm over their number of pixels, likewise."""
     mask_sent: bool = False
     """Whether only entries that were sent as other than zero are compared."""
-    label_rule: LabelRule = "bias_corrected"
-    """How labels are read off where they are not granted."""
-    restarts: Count = 4
-    """Starts per message."""
 
     def __post_init__(self) -> None:
-        """Check the options together."""
         super().__post_init__()
         if not (self.style_radii and self.feature_radii):
             raise UserError(
@@ -169,12 +156,10 @@ class Gifd(GradientSearch):
                 "blocks; set attack.stages to at most that."
             )
         labels, pixels, problems = self.labels(view, knowledge), Pixels.of(view), self.problems(view)
-        assert labels is not None
         sent, chosen = Sent(view.messages, problems), Found(problems)
-        distance_of = on_sent(cosine) if self.mask_sent else cosine
 
         def apart(rows: Tensor, images: Tensor) -> Tensor:
-            return distance_of(view.updates(images, labels[problems.message(rows)]), sent.of(rows))
+            return self.apart(view, images, labels[problems.message(rows)], sent.of(rows))
 
         def objective(stage: Stage, rows: Tensor, *variables: Tensor) -> tuple[Tensor, Tensor]:
             images = stage.images(rows, *variables)
@@ -202,13 +187,7 @@ class Gifd(GradientSearch):
         for number in range(count):
             found = Found(problems)
             self.keep(partial(answer, stage, found))
-            Adam(self.iterations, self.lr, rise=0.05, fall=0.75).minimise(
-                partial(objective, stage),
-                stage.start,
-                found,
-                self.steps(self.iterations, f"stage {number}"),
-                project=partial(self.allowed, stage),
-            )
+            self.descend(partial(objective, stage), stage.start, found, partial(self.allowed, stage), f"stage {number}")
             chosen.offer(problems.rows, *judged(stage, found))
             if number < count - 1:
                 stage = stage.next(problems.rows, *found.values)

@@ -36,16 +36,11 @@ import torch
 from torch import Tensor, nn
 
 from mibench.access import WhiteBoxView
-from mibench.attacks.base import ClassSearch, GoalT
+from mibench.attacks.base import AttackCard, ClassGoal, ClassSearch, CompletionGoal, GoalT, Knowledge, Reconstruction
 from mibench.attacks.families.latent_descent import BoxedDescent, CriticWeights, surest
-from mibench.card import AttackCard
-from mibench.knowledge import Knowledge
 from mibench.model import InpaintingPrior, LatentPrior
 from mibench.optim.identity import cross_entropy
 from mibench.options import Count
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
-from mibench.tasks.completion import CompletionGoal
 
 
 @dataclass(kw_only=True, eq=False)

@@ -44,18 +44,17 @@ import torch
 from torch import Tensor, nn
 
 from mibench.access import GradientsView
-from mibench.attacks.base import GradientSearch
-from mibench.card import AttackCard
+from mibench.attacks.base import AttackCard, InstanceGoal, Knowledge, Reconstruction
+from mibench.attacks.families.gradient_search import GradientSearch
 from mibench.errors import IncompatibleCellError
-from mibench.knowledge import Knowledge
 from mibench.optim.batch_norm_prior import known_statistics, of_messages
 from mibench.optim.gradient_distance import squared
-from mibench.optim.gradient_matching import Adam, Found, Pixels, Sent, evaluate
+from mibench.optim.input_space import Pixels
 from mibench.optim.label_recovery import LabelRule
+from mibench.optim.problems import Found, Sent, evaluate
 from mibench.optim.regularisers import BatchNormStatistics, batch_variation, statistics_mismatch
+from mibench.optim.row_adam import Adam
 from mibench.options import Count, CountOrNone, NonNegative, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.instance import InstanceGoal
 
 
 @dataclass(kw_only=True, eq=False)
@@ -110,7 +109,6 @@ class GradInversion(GradientSearch):
             IncompatibleCellError: If the batch-norm prior is asked for and the attacker knows no statistics.
         """
         labels, pixels, problems = self.labels(view, knowledge), Pixels.of(view), self.problems(view)
-        assert labels is not None
         sent, found = Sent(as_one_gradient(view), problems), Found(problems)
         known = known_statistics(view) if self.bn else []
         if self.bn and not known:

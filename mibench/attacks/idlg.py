@@ -16,8 +16,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mibench.attacks.base import AttackCard
 from mibench.attacks.families.lbfgs_search import LbfgsSearch
-from mibench.card import AttackCard
 from mibench.optim.label_recovery import LabelRule
 
 

@@ -28,16 +28,13 @@ import torch
 from torch import Tensor, nn
 
 from mibench.access import WhiteBoxView
+from mibench.attacks.base import AttackCard, ClassGoal, Knowledge, Reconstruction
 from mibench.attacks.families.style_start import CroppedStyles
-from mibench.card import AttackCard
 from mibench.errors import IncompatibleCellError, UserError
-from mibench.knowledge import Knowledge
 from mibench.model import StylePrior, StyleState
 from mibench.optim.constraints import l1_ball
 from mibench.optim.style_search import best_styles, broadcast, style_descent
 from mibench.options import Count, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
 
 #: Channels of the authors' features and dimension of their styles.
 OFFICIAL_WIDTH = 512

@@ -36,16 +36,12 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss, one_hot
 
 from mibench.access import ScoresView
-from mibench.attacks.base import Attack
-from mibench.card import AttackCard
+from mibench.attacks.base import Attack, AttackCard, ClassGoal, Knowledge, Reconstruction
 from mibench.data import InputSpec
 from mibench.errors import QueryRefused, UserError
-from mibench.knowledge import Knowledge
 from mibench.nn.adversarial import fitted, step_along
 from mibench.optim.selection import Best
 from mibench.options import Count, NonNegative, Positive, Share
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
 
 log = logging.getLogger("mibench")
 

@@ -26,9 +26,9 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mibench.access import GradientsView
+from mibench.attacks.base import AttackCard
 from mibench.attacks.families.signed_search import SignedSearch
-from mibench.card import AttackCard
-from mibench.optim.gradient_distance import DISTANCES, DistanceName, on_sent
+from mibench.optim.gradient_distance import DistanceName
 from mibench.options import CountOrNone
 
 
@@ -59,6 +59,5 @@ class InvertingGradients(SignedSearch):
     """Parameter tensors at the model's end that are not compared."""
 
     def apart(self, view: GradientsView, x: Tensor, y: Tensor, sent: dict[str, Tensor]) -> Tensor:
-        """Return the distance of every problem from its message, shape ``(n,)``, for images and class ids."""
-        distance = on_sent(DISTANCES[self.distance]) if self.mask_sent else DISTANCES[self.distance]
-        return distance(view.updates(x, y), dict(list(sent.items())[: max(1, len(sent) - self.skip_last)]))
+        """Return the distance of every problem from its message, without the last tensors."""
+        return super().apart(view, x, y, dict(list(sent.items())[: max(1, len(sent) - self.skip_last)]))

@@ -27,15 +27,11 @@ import torch
 from torch import Tensor, nn
 
 from mibench.access import WhiteBoxView
-from mibench.attacks.base import ClassSearch
+from mibench.attacks.base import AttackCard, ClassGoal, ClassSearch, Knowledge, Reconstruction
 from mibench.attacks.families.latent_descent import CriticWeights
-from mibench.card import AttackCard
-from mibench.knowledge import Knowledge
 from mibench.model import LatentPrior
 from mibench.optim.descent import adam_descent
 from mibench.options import Count, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
 
 
 @dataclass(kw_only=True, eq=False)

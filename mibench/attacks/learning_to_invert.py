@@ -38,18 +38,15 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from mibench.access import GradientsView
-from mibench.attacks.base import Attack, message_labels
-from mibench.card import AttackCard
+from mibench.attacks.base import Attack, AttackCard, InstanceGoal, Knowledge, Reconstruction
+from mibench.attacks.families.gradient_search import message_labels
 from mibench.errors import IncompatibleCellError, UserError
-from mibench.knowledge import Knowledge
 from mibench.nn.batch_norm import uses_batch_statistics
 from mibench.optim.compression import largest
-from mibench.optim.gradient_matching import at_once
 from mibench.optim.label_recovery import LabelRule
+from mibench.optim.problems import at_once
 from mibench.optim.selection import Best
 from mibench.options import Count, NonNegative, Portion, Positive, Share
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.instance import InstanceGoal
 
 #: Gradients by which entries are standardised, at the most.
 SAMPLE = 1024
@@ -161,7 +158,6 @@ class LearningToInvert(Attack[GradientsView, InstanceGoal]):
     ) -> Reconstruction:
         """Return what the perceptron makes of every message."""
         labels = message_labels(view, knowledge, self.label_rule)
-        assert labels is not None
         reader, inverter = networks["reader"], networks["inverter"]
         assert isinstance(reader, Reader)
         sent = torch.stack([torch.cat([value.flatten() for value in one.values()]) for one in view.messages])

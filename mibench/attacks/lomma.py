@@ -27,16 +27,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mibench.access import WhiteBoxView
-from mibench.attacks.base import Attack, ClassSearch
-from mibench.card import AttackCard
+from mibench.attacks.base import Attack, AttackCard, ClassGoal, ClassSearch, Knowledge, Reconstruction
 from mibench.errors import UserError
-from mibench.knowledge import Knowledge
 from mibench.nn.adversarial import step_along
 from mibench.nn.student import Student
 from mibench.optim.identity import identity_loss
 from mibench.options import Count, CountOrNone, NonNegative, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
 
 #: Channels of the students' first layers; more students repeat them with other weights.
 WIDTHS = (16, 24, 32)

@@ -40,15 +40,11 @@ import torch
 from torch import Tensor, nn
 
 from mibench.access import WhiteBoxView
-from mibench.attacks.base import Attack
-from mibench.card import AttackCard
-from mibench.knowledge import Knowledge
+from mibench.attacks.base import Attack, AttackCard, ClassGoal, Knowledge, Reconstruction
 from mibench.nn.adversarial import step_along
 from mibench.optim.denoising import nl_means, sharpen
 from mibench.optim.selection import take_best
 from mibench.options import Count, Fraction, NonNegative, Positive, Share
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
 
 #: Public images per training step of the autoencoder, and Adam's learning rate.
 BATCH, LR = 64, 3e-3

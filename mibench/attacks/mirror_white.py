@@ -28,17 +28,14 @@ from torch import Tensor, nn
 from torch.nn.functional import leaky_relu
 
 from mibench.access import WhiteBoxView
+from mibench.attacks.base import AttackCard, ClassGoal, Knowledge, Reconstruction
 from mibench.attacks.families.style_start import StyleStart
-from mibench.card import AttackCard
-from mibench.knowledge import Knowledge
 from mibench.model import StylePrior
 from mibench.optim.augmentation import Views
 from mibench.optim.constraints import box
 from mibench.optim.selection import take_best
 from mibench.optim.style_search import best_styles, painted, style_descent
 from mibench.options import Count, NonNegative, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
 
 
 @dataclass(kw_only=True, eq=False)

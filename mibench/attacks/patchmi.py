@@ -30,15 +30,11 @@ from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from mibench.access import WhiteBoxView
-from mibench.attacks.base import ClassSearch
-from mibench.card import AttackCard
+from mibench.attacks.base import AttackCard, ClassGoal, ClassSearch, Knowledge, Reconstruction
 from mibench.errors import UserError
-from mibench.knowledge import Knowledge
 from mibench.nn.adversarial import fitted, random_images, step_along
 from mibench.optim.augmentation import Views
 from mibench.options import Count, CountOrNone, Decay, NonNegative, Portion, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
 
 
 class PatchGenerator(nn.Module):

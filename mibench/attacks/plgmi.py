@@ -23,16 +23,12 @@ import torch
 from torch import Tensor, nn
 
 from mibench.access import WhiteBoxView
-from mibench.attacks.base import ClassSearch
-from mibench.card import AttackCard
-from mibench.knowledge import Knowledge
+from mibench.attacks.base import AttackCard, ClassGoal, ClassSearch, Knowledge, Reconstruction
 from mibench.model import ClassPrior
 from mibench.optim.augmentation import gentle
 from mibench.optim.descent import adam_descent
 from mibench.optim.identity import IdentityLoss
 from mibench.options import Count, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
 
 
 @dataclass(kw_only=True, eq=False)

@@ -21,8 +21,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from mibench.attacks.base import AttackCard
 from mibench.attacks.families.style_start import SelectedStyles
-from mibench.card import AttackCard
 
 
 @dataclass(kw_only=True, eq=False)

@@ -12,11 +12,7 @@ import torch
 from torch import nn
 
 from mibench.access import NoView
-from mibench.attacks.base import Attack
-from mibench.card import AttackCard
-from mibench.knowledge import Knowledge
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
+from mibench.attacks.base import Attack, AttackCard, ClassGoal, Knowledge, Reconstruction
 
 
 class RandomPrior(Attack[NoView, ClassGoal]):

@@ -36,16 +36,12 @@ import torch
 from torch import Tensor, nn
 
 from mibench.access import GradientsView
-from mibench.attacks.base import Attack
-from mibench.card import AttackCard
+from mibench.attacks.base import Attack, AttackCard, InstanceGoal, Knowledge, Reconstruction
 from mibench.errors import IncompatibleCellError
-from mibench.knowledge import Knowledge
 from mibench.model import Classifier, Normalise
 from mibench.optim.gradient_distance import squared
-from mibench.optim.gradient_matching import Pixels
+from mibench.optim.input_space import Pixels
 from mibench.options import Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.instance import InstanceGoal
 
 log = logging.getLogger("mibench")
 

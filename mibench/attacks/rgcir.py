@@ -22,11 +22,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mibench.access import GradientsView
+from mibench.attacks.base import AttackCard
 from mibench.attacks.families.signed_search import SignedSearch
-from mibench.card import AttackCard
-from mibench.optim.gradient_distance import DISTANCES, DistanceName
-from mibench.optim.gradient_matching import Pixels
+from mibench.optim.gradient_distance import DistanceName
+from mibench.optim.input_space import Pixels
 from mibench.options import Count, NonNegative
 
 
@@ -58,12 +57,6 @@ class Rgcir(SignedSearch):
     """``layer_cosine``, ``cosine`` or ``squared``."""
     restarts: Count = 2
     """Starts per message."""
-
-    boxed = False  # which the input regularisation takes the place of
-
-    def apart(self, view: GradientsView, x: Tensor, y: Tensor, sent: dict[str, Tensor]) -> Tensor:
-        """Return the distance of every problem from its message, shape ``(n,)``, for images and class ids."""
-        return DISTANCES[self.distance](view.updates(x, y), sent)
 
     def penalty(self, u: Tensor, pixels: Pixels) -> Tensor:
         """Return the weighted priors of every problem, shape ``(n,)``, for inputs ``(n, batch, C, H, W)``."""

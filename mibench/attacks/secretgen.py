@@ -34,16 +34,13 @@ import torch
 from torch import Tensor, nn
 
 from mibench.access import ScoresView, WhiteBoxView
+from mibench.attacks.base import AttackCard, CompletionGoal, Knowledge, Reconstruction
 from mibench.attacks.families.latent_descent import BoxedDescent, surest
-from mibench.card import AttackCard
 from mibench.errors import UserError
-from mibench.knowledge import Knowledge
 from mibench.model import InpaintingPrior
 from mibench.optim.identity import cross_entropy
 from mibench.optim.selection import best_of_each
 from mibench.options import Count, CountOrNone, NonNegative, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.completion import CompletionGoal
 
 
 @dataclass(kw_only=True, eq=False)

@@ -36,23 +36,19 @@ import torch
 from torch import Tensor, nn
 
 from mibench.access import GradientsView
-from mibench.attacks.base import GradientSearch
-from mibench.card import AttackCard
-from mibench.knowledge import Knowledge
+from mibench.attacks.base import AttackCard, InstanceGoal, Knowledge, Reconstruction
+from mibench.attacks.families.gradient_search import GradientSearch
 from mibench.optim.batch_norm_prior import known_statistics, of_messages
 from mibench.optim.gradient_distance import Gradients, cosine
-from mibench.optim.gradient_matching import Adam, Found, Pixels, Sent
+from mibench.optim.input_space import Pixels
 from mibench.optim.label_recovery import LabelRule, evolved_counts, steadiest_ranks
+from mibench.optim.problems import Found, Sent
 from mibench.optim.regularisers import BatchNormStatistics, batch_variation, statistics_mismatch
+from mibench.optim.row_adam import Adam
 from mibench.options import Count, CountOrNone, Decay, NonNegative, Portion, Positive, Share
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.instance import InstanceGoal
 
 #: Factors of the first batch-norm layers' mismatch.
 FIRST_LAYERS = (1.3, 3.0)
-
-#: The label rule that is this method's own.
-EVOLUTION = "evolution"
 
 
 @dataclass(kw_only=True, eq=False)
@@ -112,9 +108,9 @@ class Sgi(GradientSearch):
     restarts: Count = 1
     """Starts per message."""
 
-    def labels(self, view: GradientsView, knowledge: Knowledge) -> Tensor | None:
+    def labels(self, view: GradientsView, knowledge: Knowledge) -> Tensor:
         """Return the class ids behind the messages, shape ``(messages, batch)``."""
-        if self.label_rule != EVOLUTION or knowledge.granted("labels"):
+        if self.label_rule != "evolution" or knowledge.granted("labels"):
             return super().labels(view, knowledge)
         cpu, public = torch.device("cpu"), knowledge.public.x
         chosen = torch.randperm(len(public), generator=self.draws(cpu, "proxies"))[: self.proxies]
@@ -145,7 +141,6 @@ class Sgi(GradientSearch):
     ) -> Reconstruction:
         """Return the inputs and labels behind every message."""
         labels, pixels, problems = self.labels(view, knowledge), Pixels.of(view), self.problems(view)
-        assert labels is not None
         sent, found = Sent(view.messages, problems), Found(problems)
         self.keep(lambda: self.answer(view, goal, found, labels, pixels))
         known = known_statistics(view) if self.bn and not view.deltas else []

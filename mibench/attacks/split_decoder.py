@@ -31,14 +31,10 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
 from mibench.access import FeaturesView
-from mibench.attacks.base import Attack
-from mibench.card import AttackCard
-from mibench.knowledge import Knowledge
+from mibench.attacks.base import Attack, AttackCard, InstanceGoal, Knowledge, Reconstruction
 from mibench.nn.adversarial import step_along
 from mibench.nn.feature_decoder import Body, FeatureDecoder, dissimilarity
 from mibench.options import Count, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.instance import InstanceGoal
 
 #: Images per query.
 AT_ONCE = 256

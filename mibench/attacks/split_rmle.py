@@ -25,16 +25,12 @@ import torch
 from torch import Tensor, nn
 
 from mibench.access import FeaturesView
-from mibench.attacks.base import Attack
-from mibench.card import AttackCard
-from mibench.knowledge import Knowledge
+from mibench.attacks.base import Attack, AttackCard, InstanceGoal, Knowledge, Reconstruction
 from mibench.optim.constraints import box
 from mibench.optim.descent import adam_descent
 from mibench.optim.regularisers import total_variation
 from mibench.optim.selection import take_best
 from mibench.options import Count, NonNegative, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.instance import InstanceGoal
 
 #: Deviation of the noise that tells one start from another.
 SPREAD = 0.01

@@ -28,14 +28,10 @@ import torch
 from torch import Tensor, nn
 
 from mibench.access import FeaturesView
-from mibench.attacks.base import Attack
-from mibench.card import AttackCard
-from mibench.knowledge import Knowledge
+from mibench.attacks.base import Attack, AttackCard, InstanceGoal, Knowledge, Reconstruction
 from mibench.optim.regularisers import total_variation
 from mibench.optim.selection import Best
 from mibench.options import Count, NonNegative, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.instance import InstanceGoal
 
 
 @dataclass(kw_only=True, eq=False)

@@ -30,15 +30,11 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from mibench.access import WhiteBoxView
-from mibench.attacks.base import ClassSearch
-from mibench.card import AttackCard
-from mibench.knowledge import Knowledge
+from mibench.attacks.base import AttackCard, ClassGoal, ClassSearch, Knowledge, Reconstruction
 from mibench.model import LatentPrior
 from mibench.nn.distributions import Flow, Gaussian, Mixture
 from mibench.optim.descent import adam_descent
 from mibench.options import Count, NonNegative, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
 
 
 @dataclass(kw_only=True, eq=False)

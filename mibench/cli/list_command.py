@@ -41,11 +41,11 @@ def run(words: Sequence[str]) -> int:
     """Print one axis (``attacks``, ``defenses`` ...) or all: a line per component, with ``--long`` all facts."""
     long = "--long" in words
     axes: Sequence[str] = [word for word in words if word != "--long"]
-    if len(axes) > 1:
+    if len(axes) > 1 or any(word.startswith("-") for word in axes):
         known = ", ".join(f"{axis}s" for axis in AXES)
         raise UserError(f"list takes one axis at most ({known}) and --long, but got {' '.join(axes)}.")
     if axes and axes[0].removesuffix("s") not in AXES:
-        raise UnknownNameError("axis", axes[0], [*(f"{axis}s" for axis in AXES), "--long"])
+        raise UnknownNameError("axis", axes[0], [f"{axis}s" for axis in AXES])
     width = shutil.get_terminal_size((100, 24)).columns
     for axis in [word.removesuffix("s") for word in axes] or AXES:
         print(f"\n{axis}s")

@@ -78,7 +78,7 @@ class Commands:
             if key not in (*then, "dataset.data_root", "seed")
         ]
         changed += revised(config)
-        later = later_keys(config)
+        later = {key for key in later_keys(config) if not key.startswith("knowledge.")}  # the page words grants itself
         for key, value in then.items():
             if key in ("seed", "revisions") or now.get(key, _ABSENT) == value:
                 continue

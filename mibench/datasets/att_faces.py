@@ -9,6 +9,7 @@ out for the control, public.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,23 +19,14 @@ from PIL import Image
 from mibench.card import DatasetCard
 from mibench.data import Split
 from mibench.datasets.base import Dataset, class_split, resize
-from mibench.errors import DatasetNotFoundError, UserError
-from mibench.options import Count, Share
+from mibench.errors import UserError
+from mibench.options import Count, CountOrNone, Several, Share
 from mibench.storage.fetching import Download
 
 
+@dataclass(kw_only=True, eq=False)
 class AttFaces(Dataset):
-    """The AT&T faces.
-
-    Args:
-        data_root: Folder with ``att_faces`` or ``orl_faces``.
-        seed: Seed of the train-test parting.
-        size: Pixels per side after cropping (bilinear); None keeps the crop as it is.
-        crop: Pixels per side of the square cut from the centre, at most 92; None keeps the whole picture.
-        private_people: People of the target: the first ones.
-        held_out_people: People of the control victim: the next ones; the rest is public.
-        test_fraction: Share of each person's pictures that the target is tested on.
-    """
+    """The AT&T faces."""
 
     card = DatasetCard(
         name="att_faces",
@@ -53,30 +45,22 @@ class AttFaces(Dataset):
         ),
     )
 
-    def __init__(
-        self,
-        *,
-        data_root: Path | str,
-        seed: int = 0,
-        size: Count | None = 32,
-        crop: int | None = 92,
-        private_people: int = 14,
-        held_out_people: int = 14,
-        test_fraction: Share = 0.2,
-    ) -> None:
-        super().__init__(data_root=data_root, seed=seed)
-        if crop is not None and not 1 <= crop <= 92:
-            raise UserError(f"Expected dataset.crop to lie between 1 and 92 (or null), but got {crop}.")
-        if private_people < 2 or held_out_people < 0:
-            raise UserError(
-                "Expected dataset.private_people >= 2 and dataset.held_out_people >= 0, but got "
-                f"{private_people} and {held_out_people}."
-            )
-        self.size = size
-        self.crop = crop
-        self.private_people = private_people
-        self.held_out_people = held_out_people
-        self.test_fraction = test_fraction
+    size: Count | None = 32
+    """Pixels per side after cropping (bilinear); null keeps the crop as it is."""
+    crop: Count | None = 92
+    """Pixels per side of the square cut from the centre, at most 92; null keeps the whole picture."""
+    private_people: Several = 14
+    """People of the target: the first ones."""
+    held_out_people: CountOrNone = 14
+    """People of the control victim: the next ones; the rest is public."""
+    test_fraction: Share = 0.2
+    """Share of each person's pictures that the target is tested on."""
+
+    def __post_init__(self) -> None:
+        """Refuse a crop that the pictures do not hold."""
+        super().__post_init__()
+        if self.crop is not None and self.crop > 92:
+            raise UserError(f"Expected dataset.crop to lie between 1 and 92 (or null), but got {self.crop}.")
 
     def load(self) -> Split:
         """Return the split.
@@ -109,11 +93,11 @@ class AttFaces(Dataset):
         )
 
     def _people(self) -> list[Path]:
-        looked = [Path(self.data_root) / "att_faces", Path(self.data_root) / "orl_faces"]
+        looked = self.places("att_faces", "orl_faces")
         for folder in looked:
             if people := _numbered(folder, "", prefix="s"):
                 return people
-        raise DatasetNotFoundError("att_faces", looked, self.downloads[0].by_hand)
+        raise self.not_found(looked)
 
     def _cropped(self, x: torch.Tensor) -> torch.Tensor:
         if self.crop is None:

@@ -8,31 +8,25 @@ random, and none is in two parts. Layout: ``bank-full.csv`` or ``bank/bank-full.
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 
 from mibench.card import DatasetCard
 from mibench.data import Column, Examples, InputSpec, Population, Split
 from mibench.datasets.base import Dataset, coded_table
-from mibench.errors import DatasetNotFoundError, UserError
+from mibench.errors import UserError
+from mibench.options import Count
 from mibench.seeding import derive, generator
 from mibench.storage.fetching import Download
 
+#: The parts of the shuffled table, in its order.
+PARTS = ("private_train", "private_test", "public", "held_out_train", "held_out_test")
 
+
+@dataclass(kw_only=True, eq=False)
 class BankMarketing(Dataset):
-    """The full table.
-
-    Args:
-        data_root: Folder with ``bank-full.csv`` or ``bank/bank-full.csv``.
-        seed: Seed of the parting.
-        sensitive: The categorical column that attribute inference is about.
-        private_train: Records the target is trained on.
-        private_test: Records it is tested on.
-        public: The attacker's records.
-        held_out_train: Records a control victim is trained on.
-        held_out_test: Records it is tested on.
-    """
+    """The full table."""
 
     card = DatasetCard(
         name="bank_marketing",
@@ -53,29 +47,23 @@ class BankMarketing(Dataset):
         ),
     )
 
-    def __init__(
-        self,
-        *,
-        data_root: Path | str,
-        seed: int = 0,
-        sensitive: str = "marital",
-        private_train: int = 10000,
-        private_test: int = 4000,
-        public: int = 10000,
-        held_out_train: int = 10000,
-        held_out_test: int = 4000,
-    ) -> None:
-        super().__init__(data_root=data_root, seed=seed)
-        self.sensitive = sensitive
-        self.sizes = {
-            "private_train": private_train,
-            "private_test": private_test,
-            "public": public,
-            "held_out_train": held_out_train,
-            "held_out_test": held_out_test,
-        }
-        if empty := [name for name, size in self.sizes.items() if size < 1]:
-            raise UserError(f"Expected dataset.{empty[0]} to be at least 1, but got {self.sizes[empty[0]]}.")
+    sensitive: str = "marital"
+    """The categorical column that attribute inference is about."""
+    private_train: Count = 10000
+    """Records the target is trained on."""
+    private_test: Count = 4000
+    """Records it is tested on."""
+    public: Count = 10000
+    """The attacker's records."""
+    held_out_train: Count = 10000
+    """Records a control victim is trained on."""
+    held_out_test: Count = 4000
+    """Records it is tested on."""
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The number of records of every part."""
+        return {part: getattr(self, part) for part in PARTS}
 
     def load(self) -> Split:
         """Return the split; the order of the parts in the shuffled table is that of the options.
@@ -106,20 +94,9 @@ class BankMarketing(Dataset):
         """Return the schema, the names of the response and all records, categories coded in sorted order."""
         import pandas as pd
 
-        table = pd.read_csv(self._file(), sep=";")
+        file = self.first_file("bank-full.csv", "bank/bank-full.csv")
+        table = pd.read_csv(file, sep=";")
         if "y" not in table:
-            raise UserError(f"{self._file()} has no column 'y' between semicolons; it is not UCI's bank-full.csv.")
+            raise UserError(f"{file} has no column 'y' between semicolons; it is not UCI's bank-full.csv.")
         coded = coded_table({"data_root": table}, "y")
         return coded.columns, coded.classes, coded.examples["data_root"]
-
-    def _file(self) -> Path:
-        looked = [Path(self.data_root) / "bank-full.csv", Path(self.data_root) / "bank" / "bank-full.csv"]
-        for file in looked:
-            if file.is_file():
-                return file
-        raise DatasetNotFoundError(
-            "bank_marketing",
-            looked,
-            "get it with python -m mibench fetch bank_marketing (from "
-            "https://archive.ics.uci.edu/dataset/222/bank+marketing)",
-        )

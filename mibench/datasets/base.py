@@ -13,7 +13,7 @@ from torch import Tensor
 
 from mibench.card import DatasetCard
 from mibench.data import Column, Examples, InputSpec, Population, Split
-from mibench.errors import UserError
+from mibench.errors import DatasetNotFoundError, UserError
 from mibench.options import Options
 from mibench.seeding import derive, generator
 from mibench.storage.fetching import Download
@@ -50,6 +50,26 @@ class Dataset(Options, ABC):
             DatasetNotFoundError: If the files are not there.
         """
 
+    def places(self, *paths: str) -> list[Path]:
+        """Return paths below the folder of datasets."""
+        return [Path(self.data_root) / path for path in paths]
+
+    def first_file(self, *paths: str) -> Path:
+        """Return the first of several files below the folder of datasets that is there.
+
+        Raises:
+            DatasetNotFoundError: If none is.
+        """
+        looked = self.places(*paths)
+        if found := [path for path in looked if path.is_file()]:
+            return found[0]
+        raise self.not_found(looked)
+
+    def not_found(self, looked: Sequence[Path]) -> DatasetNotFoundError:
+        """Return the error that says where was looked and what to do, as the first of ``downloads`` has it."""
+        how = self.downloads[0].by_hand or f"get it with python -m mibench fetch {self.card.name}"
+        return DatasetNotFoundError(self.card.name, looked, how)
+
 
 def relabel(x: Tensor, y: Tensor, classes: Sequence[int]) -> Examples:
     """Return the examples of ``classes`` only, with ids 0..len(classes)-1 in the order given."""
@@ -63,10 +83,8 @@ def holdout(examples: Examples, test_fraction: float, seed: int) -> Population:
     """Part examples per class into train and test; each class keeps at least one of both.
 
     Raises:
-        UserError: If a class has fewer than two examples, or the fraction is not between 0 and 1.
+        UserError: If a class has fewer than two examples.
     """
-    if not 0 < test_fraction < 1:
-        raise UserError(f"Expected dataset.test_fraction to lie between 0 and 1, but got {test_fraction}.")
     shuffle = generator(derive(seed, "holdout"))
     train, test = [], []
     for label in examples.y.unique():
@@ -81,6 +99,22 @@ def holdout(examples: Examples, test_fraction: float, seed: int) -> Population:
         test.append(rows[:count])
         train.append(rows[count:])
     return Population(examples[torch.cat(train)], examples[torch.cat(test)])
+
+
+def few_of_each(y: Tensor, labels: Sequence[int], limit: int, seed: int) -> Tensor:
+    """Return rows of at most ``limit`` examples of each label, chosen by seed; the labels follow one another."""
+    order = torch.randperm(len(y), generator=generator(derive(seed, "limit")))
+    return torch.cat([order[y[order] == label][:limit] for label in labels])
+
+
+def without(public: Examples, copies: Sequence[int], notes: list[str]) -> Examples:
+    """Return public images without the ``copies`` of private ones; where there are any, ``notes`` tell how many."""
+    if not copies:
+        return public
+    notes.append(f"Public pictures left out as private ones under another name: {len(copies)}.")
+    kept = torch.ones(len(public), dtype=torch.bool)
+    kept[list(copies)] = False
+    return public[kept]
 
 
 def class_split(

@@ -12,6 +12,7 @@ There are no private data here, so there is no utility and no control: those row
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -25,25 +26,9 @@ from mibench.errors import UserError
 from mibench.options import Count, Positive
 
 
+@dataclass(kw_only=True, eq=False)
 class CapturedUpdate(Dataset):
-    """One client update from a file.
-
-    Args:
-        data_root: Unused; the files are named by their own paths.
-        seed: Unused.
-        file: The update, a safetensors file.
-        kind: ``gradient``, or ``delta`` of the parameters.
-        batch_size: Examples behind the update.
-        labels: Their class ids, where they are known; None leaves them to the attack.
-        lr: Of a delta: the client's step size; None where it is not known.
-        steps: Of a delta: the client's full-batch steps; None where their number is not known.
-        mean: What the model's training subtracted from pixels in [0, 1], per channel; None leaves ``target.mean``.
-        std: What it then divided by, likewise.
-        shape: Shape of one image, ``[C, H, W]``; None takes the truth's, or 32 pixels per side and the channels of
-            the first convolution.
-        classes: Number of classes; None takes those of the last linear layer, where it can be told.
-        truth: Safetensors file with the images behind the update; None where they are not known.
-    """
+    """One client update from a file."""
 
     card = DatasetCard(
         name="captured_update",
@@ -54,56 +39,54 @@ class CapturedUpdate(Dataset):
         tasks=("instance",),
     )
 
-    def __init__(
-        self,
-        *,
-        data_root: Path | str,
-        seed: int = 0,
-        file: Path | str | None = None,
-        kind: Literal["gradient", "delta"] = "gradient",
-        batch_size: Count = 1,
-        labels: Sequence[int] | None = None,
-        lr: Positive | None = None,
-        steps: Count | None = None,
-        mean: Sequence[float] | None = None,
-        std: Sequence[float] | None = None,
-        shape: Sequence[int] | None = None,
-        classes: Count | None = None,
-        truth: Path | str | None = None,
-    ) -> None:
-        super().__init__(data_root=data_root, seed=seed)
-        if file is None:
+    file: Path | str | None = None
+    """The update, a safetensors file."""
+    kind: Literal["gradient", "delta"] = "gradient"
+    """``gradient``, or ``delta`` of the parameters."""
+    batch_size: Count = 1
+    """Examples behind the update."""
+    labels: Sequence[int] | None = None
+    """Their class ids, where they are known; null leaves them to the attack."""
+    lr: Positive | None = None
+    """Of a delta: the client's step size; null where it is not known."""
+    steps: Count | None = None
+    """Of a delta: the client's full-batch steps; null where their number is not known."""
+    mean: Sequence[float] | None = None
+    """What the model's training subtracted from pixels in [0, 1], per channel; null leaves ``target.mean``."""
+    std: Sequence[float] | None = None
+    """What it then divided by, likewise."""
+    shape: Sequence[int] | None = None
+    """Shape of one image, ``[C, H, W]``; null takes the truth's, or 32x32 and the first convolution's channels."""
+    classes: Count | None = None
+    """Number of classes; null takes those of the last linear layer, where it can be told."""
+    truth: Path | str | None = None
+    """Safetensors file with the images behind the update; null where they are not known."""
+
+    def __post_init__(self) -> None:
+        """Refuse options that contradict each other."""
+        super().__post_init__()
+        if self.file is None:
             raise UserError("dataset=captured_update needs the client's update; set dataset.file=FILE.safetensors.")
-        if labels is not None and len(labels) != batch_size:
+        if self.labels is not None and len(self.labels) != self.batch_size:
             raise UserError(
-                f"Expected dataset.labels to name the {batch_size} examples of dataset.batch_size, but it holds "
-                f"{len(labels)}."
+                f"Expected dataset.labels to name the {self.batch_size} examples of dataset.batch_size, but it holds "
+                f"{len(self.labels)}."
             )
-        if kind == "gradient" and (lr is not None or steps is not None):
+        if self.kind == "gradient" and (self.lr is not None or self.steps is not None):
             raise UserError("dataset.lr and dataset.steps say how a delta came about; set dataset.kind=delta.")
-        if shape is not None and (len(shape) != 3 or min(shape) < 1):
-            raise UserError(f"Expected dataset.shape to be [channels,height,width], but got {list(shape)}.")
-        self.file = Path(file)
-        self.kind = kind
-        self.batch_size = batch_size
-        self.labels = labels
-        self.lr = lr
-        self.steps = steps
-        self.mean = mean
-        self.std = std
-        self.shape = shape
-        self.classes = classes
-        self.truth = None if truth is None else Path(truth)
+        if self.shape is not None and (len(self.shape) != 3 or min(self.shape) < 1):
+            raise UserError(f"Expected dataset.shape to be [channels,height,width], but got {list(self.shape)}.")
 
     def load(self) -> Split:
         """Read the update, and the truth where there is one."""
-        update = read_tensors(self.file, "dataset.file")
+        assert self.file is not None
+        update = read_tensors(Path(self.file), "dataset.file")
         if bad := [name for name, value in update.items() if not bool(value.isfinite().all())]:
             raise UserError(
                 f"The update in dataset.file={self.file} holds NaN or infinite values, first in '{bad[0]}', so nothing "
                 "can be matched with it; save it again before it is scaled or cast."
             )
-        classes = self.classes or classes_of(update, self.file)
+        classes = self.classes or classes_of(update, Path(self.file))
         images, labels = self._truth(classes)
         shape = tuple(self.shape or (images.shape[1:] if images is not None else (_channels(update), 32, 32)))
         known = torch.tensor(list(self.labels)) if self.labels is not None else None
@@ -135,7 +118,7 @@ class CapturedUpdate(Dataset):
     def _truth(self, classes: int) -> tuple[Tensor | None, Tensor | None]:
         if self.truth is None:
             return None, None
-        held = read_tensors(self.truth, "dataset.truth")
+        held = read_tensors(Path(self.truth), "dataset.truth")
         if "images" not in held:
             raise UserError(f"dataset.truth={self.truth} holds no tensor 'images' of shape (N, C, H, W) in [0, 1].")
         images = held["images"].float()

@@ -17,25 +17,22 @@ take the central 178x178 (``crop=null``).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from mibench.card import DatasetCard
-from mibench.datasets.people import Parting, People
+from mibench.datasets.families.people import Parting, People
 from mibench.errors import DatasetNotFoundError, UserError
-from mibench.options import Count, CountOrNone, Share
+from mibench.options import Count, CountOrNone, Several
 from mibench.storage.fetching import Download
 
 PARTS = {"train": "0", "valid": "1", "test": "2"}
 
 
+@dataclass(kw_only=True, eq=False)
 class Celeba(People):
-    """CelebA.
-
-    Args:
-        part: Which official part's celebrities are used at all: ``all``, ``train``, ``valid`` or ``test``. The rest is
-            explained in :class:`mibench.datasets.people.People`.
-    """
+    """CelebA."""
 
     card = DatasetCard(
         name="celeba",
@@ -68,42 +65,18 @@ class Celeba(People):
     )
     frame: ClassVar[tuple[int, int] | None] = (178, 218)
 
-    def __init__(
-        self,
-        *,
-        part: Literal["all", "train", "valid", "test"] = "all",
-        data_root: Path | str,
-        seed: int = 0,
-        size: Count = 64,
-        crop: Count | None = 108,
-        channels: int = 3,
-        private_people: Count = 1000,
-        held_out_people: CountOrNone = 1000,
-        min_images: Count = 2,
-        max_per_class: Count | None = None,
-        parting: Parting = "most",
-        test_fraction: Share = 0.1,
-        public_root: Path | str | None = None,
-        public_crop: Count | None = None,
-        public_limit: Count | None = 30000,
-    ) -> None:
-        super().__init__(
-            data_root=data_root,
-            seed=seed,
-            size=size,
-            crop=crop,
-            channels=channels,
-            private_people=private_people,
-            held_out_people=held_out_people,
-            min_images=min_images,
-            max_per_class=max_per_class,
-            parting=parting,
-            test_fraction=test_fraction,
-            public_root=public_root,
-            public_crop=public_crop,
-            public_limit=public_limit,
-        )
-        self.part = part
+    part: Literal["all", "train", "valid", "test"] = "all"
+    """Which official part's celebrities are used at all."""
+    crop: Count | None = 108
+    """Pixels per side of the square cut from the centre of an official picture; null takes the largest."""
+    private_people: Several = 1000
+    """People of the target."""
+    held_out_people: CountOrNone = 1000
+    """People of the control victim; 0 for none."""
+    parting: Parting = "most"
+    """Order in which the roles are given: ``most`` (pictures first, equal ones by name) or ``seeded``."""
+    public_limit: Count | None = 30000
+    """Most public images, chosen by seed; null takes all."""
 
     def people(self) -> Mapping[str, Sequence[Path]]:
         """Return the pictures of every celebrity of the part, in the order of the file of identities.

@@ -1,62 +1,26 @@
 """CIFAR-10: colour photographs of ten kinds of things, 32x32 pixels, 50,000 to train on and 10,000 to test on.
 
-A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, University of Toronto, 2009. Parted by class: the
-target knows airplane to deer, the attacker owns the training pictures of dog to truck, which the control victim learns
-too. With ``public_classes=0`` all ten classes are private, as gradient inversion is reported: then there are neither
-public data nor a control victim, which attacks on client updates do not need. Training and test data are the official
-ones.
-
-Layout: the archive's ``cifar-10-batches-py``, or ``cifar10/{train,test}/<class>/<NNNNN>.png``; where these are fewer
-than the official pictures, a note says how many. The archive's files are pickles, which could hold any code: they are
-read by an unpickler that makes arrays and plain containers and nothing else.
+A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, University of Toronto, 2009. Parted by class, as
+:mod:`mibench.datasets.families.cifar` says: the target knows airplane to deer, dog to truck are public. Layout: the
+archive's ``cifar-10-batches-py``, or ``cifar10/{train,test}/<class>/<NNNNN>.png``; where these are fewer than the
+official pictures, a note says how many.
 """
 
 from __future__ import annotations
 
-import pickle
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, ClassVar
-
-import numpy as np
-import torch
-from torch import Tensor
+from typing import ClassVar
 
 from mibench.card import DatasetCard
-from mibench.data import Examples, InputSpec, Population, Split, shared_rows
-from mibench.datasets.base import COINCIDE, Dataset, relabel, resize
-from mibench.datasets.image_folder import class_folders, read_image
-from mibench.errors import DatasetNotFoundError, UserError
-from mibench.options import Count, CountOrNone
-from mibench.seeding import derive, generator
+from mibench.datasets.families.cifar import Cifar
+from mibench.options import CountOrNone
 from mibench.storage.fetching import Download
 
 
-@dataclass(frozen=True)
-class Pictures:
-    """Pictures that are read when they are asked for.
-
-    Attributes:
-        y: Class ids of shape ``(N,)``.
-        read: From rows ``(n,)`` to images of shape ``(n, 3, 32, 32)`` in [0, 1].
-    """
-
-    y: Tensor
-    read: Callable[[Tensor], Tensor]
-
-
-class Cifar10(Dataset):
-    """CIFAR-10.
-
-    Args:
-        data_root: Folder with ``cifar-10-batches-py`` or ``cifar10``; the first counts where both are there.
-        seed: Seed of the choice that ``limit`` makes; without a limit nothing is drawn.
-        size: Pixels per side; other than 32 resizes (bilinear, antialiased).
-        public_classes: How many of the last classes, by name, are the attacker's and the control victim's; 0 for none.
-        limit: Most training pictures per class; None takes all.
-    """
+@dataclass(kw_only=True, eq=False)
+class Cifar10(Cifar):
+    """CIFAR-10."""
 
     card = DatasetCard(
         name="cifar10",
@@ -76,8 +40,6 @@ class Cifar10(Dataset):
             instead=("cifar10/train",),
         ),
     )
-
-    #: The archive's folder, its files by part, and the keys of the labels and of their names.
     folder: ClassVar[str] = "cifar-10-batches-py"
     train_files: ClassVar[Sequence[str]] = tuple(f"data_batch_{number}" for number in range(1, 6))
     test_files: ClassVar[Sequence[str]] = ("test_batch",)
@@ -86,168 +48,5 @@ class Cifar10(Dataset):
     names_key: ClassVar[str] = "label_names"
     classes: ClassVar[int] = 10
 
-    def __init__(
-        self,
-        *,
-        data_root: Path | str,
-        seed: int = 0,
-        size: Count = 32,
-        public_classes: CountOrNone = 5,
-        limit: Count | None = None,
-    ) -> None:
-        super().__init__(data_root=data_root, seed=seed)
-        if public_classes > self.classes - 2:
-            raise UserError(
-                f"Expected dataset.public_classes to leave at least 2 of {self.classes} classes private, but got "
-                f"{public_classes}."
-            )
-        self.size = size
-        self.public_classes = public_classes
-        self.limit = limit
-
-    def load(self) -> Split:
-        """Return the split.
-
-        Raises:
-            DatasetNotFoundError: If neither layout is there.
-            UserError: If a file cannot be read.
-        """
-        names, train, test = self._archive() or self._folders()
-        ids = list(range(self.classes))
-        private, others = ids[: self.classes - self.public_classes], ids[self.classes - self.public_classes :]
-        own = Population(self._examples(train, private, self.limit), self._examples(test, private))
-        notes = []
-        if (there := len(train.y) + len(test.y)) < 60_000:
-            notes.append(f"Of the 60,000 official pictures {there:,} are there.")
-        public = held_out = None
-        if others:
-            public = self._examples(train, others, self.limit)
-            if copies := shared_rows(public.x, own.train.x, own.test.x):
-                notes.append(f"Public pictures left out as private ones under another name: {len(copies)}.")
-                kept = torch.ones(len(public), dtype=torch.bool)
-                kept[copies] = False
-                public = public[kept]
-        if public is not None and len(others) > 1:
-            held_out = Population(public, self._examples(test, others))
-            notes.append(COINCIDE)
-        else:
-            notes.append("There are no control classes: see dataset.public_classes.")
-        return Split(
-            spec=InputSpec("image", (3, self.size, self.size), len(private), mirrored=True),
-            private=own,
-            public=public,
-            held_out=held_out,
-            held_out_is_public=held_out is not None,
-            class_names=tuple(names[: len(private)]),
-            notes=tuple(notes),
-        )
-
-    def _examples(self, pictures: Pictures, classes: Sequence[int], limit: int | None = None) -> Examples:
-        """Return the pictures of some classes, of each at most ``limit``."""
-        rows = torch.arange(len(pictures.y))
-        if limit is not None:
-            order = torch.randperm(len(rows), generator=generator(derive(self.seed, "limit")))
-            rows = torch.cat([order[pictures.y[order] == label][:limit] for label in classes])
-        chosen = relabel(rows, pictures.y[rows], classes)
-        return Examples(resize(pictures.read(chosen.x), self.size), chosen.y)
-
-    def _archive(self) -> tuple[Sequence[str], Pictures, Pictures] | None:
-        """Return the class names, the training and the test pictures of the archive; None where it is not there."""
-        folder = Path(self.data_root) / self.folder
-        if not folder.is_dir():
-            return None
-        files = [folder / name for name in (self.names_file, *self.train_files, *self.test_files)]
-        if missing := [file for file in files if not file.is_file()]:
-            raise DatasetNotFoundError(self.card.name, missing, self._how())
-        names = read_pickle(files[0]).get(self.names_key)
-        if not isinstance(names, list) or len(names) != self.classes:
-            raise UserError(f"{files[0]} does not name {self.classes} classes; unpack the archive again.")
-        count = len(self.train_files)
-        return names, self._batches(files[1 : 1 + count]), self._batches(files[1 + count :])
-
-    def _batches(self, files: Sequence[Path]) -> Pictures:
-        levels, labels = [], []
-        for file in files:
-            batch = read_pickle(file)
-            data, ids = batch.get("data"), batch.get(self.labels_key)
-            if not (
-                isinstance(data, np.ndarray)
-                and data.dtype == np.uint8
-                and data.shape[1:] == (3072,)
-                and isinstance(ids, list)
-                and len(ids) == len(data)
-                and all(isinstance(one, int) and 0 <= one < self.classes for one in ids)
-            ):
-                raise UserError(f"{file} holds no batch of {self.card.title}; unpack the archive again.")
-            levels.append(torch.from_numpy(data).reshape(-1, 3, 32, 32))
-            labels.append(torch.tensor(ids))
-        joined = torch.cat(levels)
-        return Pictures(torch.cat(labels), lambda rows: joined[rows].float() / 255)
-
-    def _folders(self) -> tuple[Sequence[str], Pictures, Pictures]:
-        """Return the class names, the training and the test pictures of the class folders."""
-        parts = [Path(self.data_root) / self.card.name / part for part in ("train", "test")]
-        if not all(part.is_dir() for part in parts):
-            raise DatasetNotFoundError(self.card.name, [Path(self.data_root) / self.folder, *parts], self._how())
-        train, test = (class_folders("data_root", part) for part in parts)
-        names = [folder.name for folder in train]
-        if len(names) != self.classes or names != [folder.name for folder in test]:
-            raise UserError(f"{parts[0]} and {parts[1]} do not both hold the same {self.classes} class folders.")
-        return names, _listed(train), _listed(test)
-
-    def _how(self) -> str:
-        return f"get it with python -m mibench fetch {self.card.name}"
-
-
-def _listed(folders: Sequence[Path]) -> Pictures:
-    """Return the PNG files of class folders, in the order of classes and names."""
-    files = [(label, file) for label, folder in enumerate(folders) for file in sorted(folder.glob("[!.]*.png"))]
-    if empty := {*folders} - {file.parent for _, file in files}:
-        raise UserError(f"{min(empty)} holds no PNG files; each class needs some.")
-
-    def one(row: int) -> Tensor:
-        image = read_image(files[row][1], 3)
-        if image.shape != (3, 32, 32):
-            raise UserError(f"{files[row][1]} has {image.shape[2]}x{image.shape[1]} pixels instead of 32x32.")
-        return image
-
-    def read(rows: Tensor) -> Tensor:
-        with ThreadPoolExecutor(torch.get_num_threads()) as pool:
-            return torch.stack(list(pool.map(one, rows.tolist())))
-
-    return Pictures(torch.tensor([label for label, _ in files]), read)
-
-
-class _ArraysOnly(pickle.Unpickler):
-    """Reads pickles of plain containers and arrays; nothing that they name besides is imported."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        rebuild = np.empty(0).__reduce__()[0]  # numpy's own, wherever its versions keep it
-        allowed = {
-            ("numpy.core.multiarray", "_reconstruct"): rebuild,
-            ("numpy._core.multiarray", "_reconstruct"): rebuild,
-            ("numpy", "ndarray"): np.ndarray,
-            ("numpy", "dtype"): np.dtype,
-        }
-        if (module, name) not in allowed:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which is no part of a table of numbers")
-        return allowed[module, name]
-
-
-def read_pickle(file: Path) -> dict[str, Any]:
-    """Return the mapping that a pickle of arrays and plain containers holds; text of Python 2 becomes strings.
-
-    Raises:
-        UserError: If the file is no complete pickle of a mapping, or names anything but arrays.
-    """
-    try:
-        with file.open("rb") as source:
-            content = _ArraysOnly(source, encoding="latin1").load()
-        if not isinstance(content, dict):
-            raise ValueError("it holds no mapping")
-    except (pickle.UnpicklingError, OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError,
-            OverflowError, MemoryError) as error:  # fmt: skip
-        raise UserError(
-            f"{file} cannot be read ({error or type(error).__name__}); unpack the archive again."
-        ) from error
-    return content
+    public_classes: CountOrNone = 5
+    """How many of the last classes, by name, are the attacker's and the control victim's; 0 for none."""

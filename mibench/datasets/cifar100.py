@@ -1,28 +1,25 @@
-"""CIFAR-100: as :mod:`mibench.datasets.cifar10`, of a hundred kinds of things with 500 pictures each to train on.
+"""CIFAR-100: colour photographs of a hundred kinds of things, 32x32 pixels, 500 of each to train on and 100 to test on.
 
-A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, University of Toronto, 2009. Classes are the fine
-ones. Layout: the archive's ``cifar-100-python``, or ``cifar100/{train,test}/<class>/<NNNNN>.png``.
+A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, University of Toronto, 2009. Parted by class, as
+:mod:`mibench.datasets.families.cifar` says; classes are the fine ones. Layout: the archive's ``cifar-100-python``, or
+``cifar100/{train,test}/<class>/<NNNNN>.png``.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 from typing import ClassVar
 
 from mibench.card import DatasetCard
-from mibench.datasets.cifar10 import Cifar10
-from mibench.options import Count, CountOrNone
+from mibench.datasets.families.cifar import Cifar
+from mibench.options import CountOrNone
 from mibench.storage.fetching import Download
 
 
-class Cifar100(Cifar10):
-    """CIFAR-100.
-
-    Args:
-        data_root: Folder with ``cifar-100-python`` or ``cifar100``. The rest is explained in
-            :class:`mibench.datasets.cifar10.Cifar10`.
-    """
+@dataclass(kw_only=True, eq=False)
+class Cifar100(Cifar):
+    """CIFAR-100."""
 
     card = DatasetCard(
         name="cifar100",
@@ -51,13 +48,5 @@ class Cifar100(Cifar10):
     names_key: ClassVar[str] = "fine_label_names"
     classes: ClassVar[int] = 100
 
-    def __init__(
-        self,
-        *,
-        data_root: Path | str,
-        seed: int = 0,
-        size: Count = 32,
-        public_classes: CountOrNone = 50,
-        limit: Count | None = None,
-    ) -> None:
-        super().__init__(data_root=data_root, seed=seed, size=size, public_classes=public_classes, limit=limit)
+    public_classes: CountOrNone = 50
+    """How many of the last classes, by name, are the attacker's and the control victim's; 0 for none."""

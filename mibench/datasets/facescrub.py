@@ -14,20 +14,21 @@ nobody for a control: ``private_people=530 held_out_people=0 public_root=...``. 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from mibench.card import DatasetCard
+from mibench.datasets.families.people import People
 from mibench.datasets.image_folder import ENDINGS
-from mibench.datasets.people import Parting, People
-from mibench.errors import DatasetNotFoundError
-from mibench.options import Count, CountOrNone, Share
+from mibench.options import CountOrNone, Several
 from mibench.storage.fetching import Download
 
 GROUPS = ("actors", "actresses")
 
 
+@dataclass(kw_only=True, eq=False)
 class FaceScrub(People):
-    """FaceScrub; the options are explained in :class:`mibench.datasets.people.People`."""
+    """FaceScrub."""
 
     card = DatasetCard(
         name="facescrub",
@@ -46,44 +47,14 @@ class FaceScrub(People):
         ),
     )
 
-    def __init__(
-        self,
-        *,
-        data_root: Path | str,
-        seed: int = 0,
-        size: Count = 64,
-        crop: Count | None = None,
-        channels: int = 3,
-        private_people: Count = 200,
-        held_out_people: CountOrNone = 200,
-        min_images: Count = 2,
-        max_per_class: Count | None = None,
-        parting: Parting = "seeded",
-        test_fraction: Share = 0.1,
-        public_root: Path | str | None = None,
-        public_crop: Count | None = None,
-        public_limit: Count | None = None,
-    ) -> None:
-        super().__init__(
-            data_root=data_root,
-            seed=seed,
-            size=size,
-            crop=crop,
-            channels=channels,
-            private_people=private_people,
-            held_out_people=held_out_people,
-            min_images=min_images,
-            max_per_class=max_per_class,
-            parting=parting,
-            test_fraction=test_fraction,
-            public_root=public_root,
-            public_crop=public_crop,
-            public_limit=public_limit,
-        )
+    private_people: Several = 200
+    """People of the target."""
+    held_out_people: CountOrNone = 200
+    """People of the control victim; 0 for none."""
 
     def people(self) -> Mapping[str, Sequence[Path]]:
         """Return the faces of every person, by name."""
-        folders = [Path(self.data_root) / "facescrub" / group / "faces" for group in GROUPS]
+        folders = self.places(*(f"facescrub/{group}/faces" for group in GROUPS))
         found = {
             person.name: files
             for folder in folders
@@ -91,5 +62,5 @@ class FaceScrub(People):
             if (files := [file for file in sorted(person.glob("[!.]*")) if file.suffix.lower() in ENDINGS])
         }
         if not found:
-            raise DatasetNotFoundError("facescrub", folders, self.downloads[0].by_hand)
+            raise self.not_found(folders)
         return found

@@ -10,6 +10,7 @@ same name in two of these roles is refused.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -22,27 +23,14 @@ from mibench.card import DatasetCard
 from mibench.data import Split, shared_rows
 from mibench.datasets.base import Dataset, class_split, resize
 from mibench.errors import UserError
-from mibench.options import Share
+from mibench.options import Channels, Count, CountOrNone, Several, Share
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".webp", ".gif", ".tif", ".tiff")
 
 
+@dataclass(kw_only=True, eq=False)
 class ImageFolder(Dataset):
-    """A folder of class folders.
-
-    Args:
-        root: The private folder.
-        public_root: The attacker's folder; None where there is none.
-        public_classes: How many of the last private classes, by name, become the attacker's instead.
-        held_out_root: The control victim's folder; None takes the public classes.
-        channels: 1 (grey) or 3 (colour); None keeps those of the files.
-        size: Pixels per side of the square that every image is resized to, not cropped; None keeps that of the files.
-        max_per_class: Most images per class, the first by name; None takes all.
-        mirrored: Whether a mirrored image shows the same class, as of a face.
-        test_fraction: Share of each class that the target is tested on.
-        data_root: Not used: the folders are named one by one.
-        seed: Seed of the train-test parting.
-    """
+    """A folder of class folders."""
 
     card = DatasetCard(
         name="image_folder",
@@ -52,42 +40,34 @@ class ImageFolder(Dataset):
         may_show=False,
     )
 
-    def __init__(
-        self,
-        *,
-        root: Path | str | None = None,
-        public_root: Path | str | None = None,
-        public_classes: int = 0,
-        held_out_root: Path | str | None = None,
-        channels: int | None = None,
-        size: int | None = None,
-        max_per_class: int | None = None,
-        mirrored: bool = False,
-        test_fraction: Share = 0.25,
-        data_root: Path | str = ".",
-        seed: int = 0,
-    ) -> None:
-        super().__init__(data_root=data_root, seed=seed)
-        if root is None:
+    root: Path | str | None = None
+    """The private folder."""
+    public_root: Path | str | None = None
+    """The attacker's folder; null where there is none."""
+    public_classes: CountOrNone = 0
+    """How many of the last private classes, by name, become the attacker's instead."""
+    held_out_root: Path | str | None = None
+    """The control victim's folder; null takes the public classes."""
+    channels: Channels | None = None
+    """1 (grey) or 3 (colour); null keeps those of the files."""
+    size: Count | None = None
+    """Pixels per side of the square that every image is resized to, not cropped; null keeps that of the files."""
+    max_per_class: Several | None = None
+    """Most images per class, the first by name; null takes all."""
+    mirrored: bool = False
+    """Whether a mirrored image shows the same class, as of a face."""
+    test_fraction: Share = 0.25
+    """Share of each class that the target is tested on."""
+
+    def __post_init__(self) -> None:
+        """Refuse a missing folder, and two sources of public images."""
+        super().__post_init__()
+        if self.root is None:
             raise UserError("Dataset 'image_folder' needs the folder of the private images; set dataset.root=FOLDER.")
-        if channels not in (None, 1, 3):
-            raise UserError(f"Expected dataset.channels to be 1, 3 or null, but got {channels}.")
-        if size is not None and size < 1:
-            raise UserError(f"Expected dataset.size to be at least 1 (or null), but got {size}.")
-        if max_per_class is not None and max_per_class < 2:
-            raise UserError(f"Expected dataset.max_per_class to be at least 2 (or null), but got {max_per_class}.")
-        if public_classes < 0 or (public_classes and public_root is not None):
+        if self.public_classes and self.public_root is not None:
             raise UserError(
-                "Expected dataset.public_classes to be at least 0, and 0 beside dataset.public_root, but got "
-                f"{public_classes}."
+                f"Expected dataset.public_classes to be 0 beside dataset.public_root, but got {self.public_classes}."
             )
-        self.roots = {"root": root, "public_root": public_root, "held_out_root": held_out_root}
-        self.public_classes = public_classes
-        self.channels = channels
-        self.size = size
-        self.max_per_class = max_per_class
-        self.mirrored = mirrored
-        self.test_fraction = test_fraction
 
     def load(self) -> Split:
         """Return the split.
@@ -95,16 +75,18 @@ class ImageFolder(Dataset):
         Raises:
             UserError: If a folder, a class or an image cannot be used; the message names it.
         """
-        private, public, held_out = (class_folders(key, root) for key, root in self.roots.items())
+        private, public, held_out = (
+            class_folders(key, getattr(self, key)) for key in ("root", "public_root", "held_out_root")
+        )
         if self.public_classes:
             private, public = private[: -self.public_classes], private[-self.public_classes :]
         if len(private) < 2:
             raise UserError(
-                f"dataset.root={self.roots['root']} leaves {len(private)} private class folder(s), with "
+                f"dataset.root={self.root} leaves {len(private)} private class folder(s), with "
                 f"dataset.public_classes={self.public_classes} set aside; a classifier needs at least 2."
             )
         if len(held_out) == 1:
-            raise UserError(f"dataset.held_out_root={self.roots['held_out_root']} holds 1 class folder; 2 are needed.")
+            raise UserError(f"dataset.held_out_root={self.held_out_root} holds 1 class folder; 2 are needed.")
         refuse_shared_names(private, public, held_out)
 
         folders = [*private, *public, *held_out]

@@ -13,25 +13,22 @@ The 112x112 around the face, whose centre lies 5 pixels above the picture's (col
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
 from mibench.card import DatasetCard
-from mibench.datasets.people import Parting, People
+from mibench.datasets.families.people import People
 from mibench.errors import DatasetNotFoundError
-from mibench.options import Count, CountOrNone, Share
+from mibench.options import Count, CountOrNone, Several, Share
 from mibench.storage.fetching import Download
 
 FOLDERS = {"deepfunneled": "lfw-deepfunneled", "funneled": "lfw_funneled", "original": "lfw"}
 
 
+@dataclass(kw_only=True, eq=False)
 class Lfw(People):
-    """LFW.
-
-    Args:
-        images: Which alignment: ``deepfunneled``, ``funneled`` or none (``original``). The rest is explained in
-            :class:`mibench.datasets.people.People`.
-    """
+    """LFW."""
 
     card = DatasetCard(
         name="lfw",
@@ -56,42 +53,22 @@ class Lfw(People):
     frame: ClassVar[tuple[int, int] | None] = (250, 250)
     lift: ClassVar[int] = 5
 
-    def __init__(
-        self,
-        *,
-        images: Literal["deepfunneled", "funneled", "original"] = "deepfunneled",
-        data_root: Path | str,
-        seed: int = 0,
-        size: Count = 32,
-        crop: Count | None = 112,
-        channels: int = 3,
-        private_people: Count = 31,
-        held_out_people: CountOrNone = 31,
-        min_images: Count = 20,
-        max_per_class: Count | None = 50,
-        parting: Parting = "seeded",
-        test_fraction: Share = 0.2,
-        public_root: Path | str | None = None,
-        public_crop: Count | None = None,
-        public_limit: Count | None = None,
-    ) -> None:
-        super().__init__(
-            data_root=data_root,
-            seed=seed,
-            size=size,
-            crop=crop,
-            channels=channels,
-            private_people=private_people,
-            held_out_people=held_out_people,
-            min_images=min_images,
-            max_per_class=max_per_class,
-            parting=parting,
-            test_fraction=test_fraction,
-            public_root=public_root,
-            public_crop=public_crop,
-            public_limit=public_limit,
-        )
-        self.images = images
+    images: Literal["deepfunneled", "funneled", "original"] = "deepfunneled"
+    """Which alignment: ``deepfunneled``, ``funneled`` or none (``original``)."""
+    size: Count = 32
+    """Pixels per side after cropping (bilinear, antialiased)."""
+    crop: Count | None = 112
+    """Pixels per side of the square around the face in an official picture; null takes the largest."""
+    private_people: Several = 31
+    """People of the target."""
+    held_out_people: CountOrNone = 31
+    """People of the control victim; 0 for none."""
+    min_images: Several = 20
+    """Fewest pictures of a person in either role; people with fewer are the attacker's."""
+    max_per_class: Several | None = 50
+    """Most pictures of a person in either role, the first ones; null takes all."""
+    test_fraction: Share = 0.2
+    """Share of each person's pictures that the target is tested on."""
 
     def people(self) -> Mapping[str, Sequence[Path]]:
         """Return the pictures of every person, in the order of their numbers."""

@@ -11,6 +11,7 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,25 +21,15 @@ from torch.nn.functional import pad
 
 from mibench.card import DatasetCard
 from mibench.data import Examples, InputSpec, Population, Split
-from mibench.datasets.base import COINCIDE, Dataset, relabel, resize
-from mibench.errors import DatasetNotFoundError, UserError
+from mibench.datasets.base import COINCIDE, Dataset, few_of_each, relabel, resize
+from mibench.errors import UserError
 from mibench.options import Count, Digit
-from mibench.seeding import derive, generator
 from mibench.storage.fetching import Download
 
 
+@dataclass(kw_only=True, eq=False)
 class Mnist(Dataset):
-    """MNIST.
-
-    Args:
-        data_root: Folder with ``MNIST/raw``.
-        seed: Seed of the choice that ``limit`` makes; without a limit nothing is drawn.
-        size: Pixels per side: 28 keeps the originals, 32 adds a black border of 2 pixels, which changes no pixel; any
-            other size is resized from the bordered picture (bilinear).
-        private: Digits of the target.
-        public: Digits of the attacker and of the control victim.
-        limit: Most training pictures per digit; None takes all.
-    """
+    """MNIST."""
 
     card = DatasetCard(
         name="mnist",
@@ -75,25 +66,20 @@ class Mnist(Dataset):
         ),
     )
 
-    def __init__(
-        self,
-        *,
-        data_root: Path | str,
-        seed: int = 0,
-        size: Count = 32,
-        private: Sequence[Digit] = (0, 1, 2, 3, 4),
-        public: Sequence[Digit] = (5, 6, 7, 8, 9),
-        limit: int | None = None,
-    ) -> None:
-        super().__init__(data_root=data_root, seed=seed)
-        if limit is not None and limit < 1:
-            raise UserError(f"Expected dataset.limit to be at least 1 (or null for all), but got {limit}.")
-        if overlap := set(private) & set(public):
+    size: Count = 32
+    """Pixels per side: 28 keeps the originals, 32 adds a black border, others are resized from the bordered picture."""
+    private: Sequence[Digit] = (0, 1, 2, 3, 4)
+    """Digits of the target."""
+    public: Sequence[Digit] = (5, 6, 7, 8, 9)
+    """Digits of the attacker and of the control victim."""
+    limit: Count | None = None
+    """Most training pictures per digit; null takes all."""
+
+    def __post_init__(self) -> None:
+        """Refuse digits that are private and public."""
+        super().__post_init__()
+        if overlap := set(self.private) & set(self.public):
             raise UserError(f"Digits {sorted(overlap)} stand in dataset.private and in dataset.public; part them.")
-        self.size = size
-        self.private = list(private)
-        self.public = list(public)
-        self.limit = limit
 
     def load(self) -> Split:
         """Return the split.
@@ -114,26 +100,15 @@ class Mnist(Dataset):
         )
 
     def _examples(self, part: str) -> Examples:
-        images = read_idx(self._file(f"{part}-images-idx3-ubyte"))
-        return Examples(images, read_idx(self._file(f"{part}-labels-idx1-ubyte")).long())
-
-    def _file(self, name: str) -> Path:
-        looked = [Path(self.data_root) / "MNIST" / "raw" / file for file in (name, f"{name}.gz")]
-        for file in looked:
-            if file.is_file():
-                return file
-        raise DatasetNotFoundError("mnist", looked, "get it with python -m mibench fetch mnist")
+        names = (f"MNIST/raw/{part}-{what}-ubyte" for what in ("images-idx3", "labels-idx1"))
+        images, labels = (read_idx(self.first_file(name, f"{name}.gz")) for name in names)
+        return Examples(images, labels.long())
 
     def _population(self, train: Examples, test: Examples, digits: Sequence[int]) -> Population:
-        chosen = self._limited(relabel(train.x, train.y, digits))
+        chosen = relabel(train.x, train.y, digits)
+        if self.limit is not None:
+            chosen = chosen[few_of_each(chosen.y, range(len(digits)), self.limit, self.seed)]
         return Population(self._scaled(chosen), self._scaled(relabel(test.x, test.y, digits)))
-
-    def _limited(self, examples: Examples) -> Examples:
-        if self.limit is None:
-            return examples
-        order = torch.randperm(len(examples), generator=generator(derive(self.seed, "limit")))
-        rows = [order[examples.y[order] == label][: self.limit] for label in examples.y.unique()]
-        return examples[torch.cat(rows)]
 
     def _scaled(self, examples: Examples) -> Examples:
         x = examples.x[:, None].float() / 255

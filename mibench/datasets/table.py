@@ -9,6 +9,7 @@ of ``file``, which then is not private; without any the control is the most freq
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,28 +19,16 @@ from mibench.card import DatasetCard
 from mibench.data import Examples, InputSpec, Population, Split
 from mibench.datasets.base import Dataset, coded_table
 from mibench.errors import UserError
+from mibench.options import Decay, Share
 from mibench.seeding import derive, generator
 
 if TYPE_CHECKING:
     import pandas as pd
 
 
+@dataclass(kw_only=True, eq=False)
 class Table(Dataset):
-    """A table of one's own.
-
-    Args:
-        file: The private records.
-        response: The column that the model predicts.
-        sensitive: The categorical column that attribute inference is about.
-        categorical: Columns of numbers that are codes of categories.
-        separator: What parts the columns of a CSV file.
-        test_file: Records that the model is tested on; None takes a share of ``file``.
-        test_fraction: That share.
-        public_file: The attacker's records; None takes a share of ``file``.
-        public_fraction: That share; 0 leaves the attacker none.
-        data_root: Not used: the files are named one by one.
-        seed: Seed of the parting.
-    """
+    """A table of one's own."""
 
     card = DatasetCard(
         name="table",
@@ -50,40 +39,38 @@ class Table(Dataset):
         tasks=("attribute",),
     )
 
-    def __init__(
-        self,
-        *,
-        file: Path | str | None = None,
-        response: str | None = None,
-        sensitive: str | None = None,
-        categorical: Sequence[str] = (),
-        separator: str = ",",
-        test_file: Path | str | None = None,
-        test_fraction: float = 0.25,
-        public_file: Path | str | None = None,
-        public_fraction: float = 0.0,
-        data_root: Path | str = ".",
-        seed: int = 0,
-    ) -> None:
-        super().__init__(data_root=data_root, seed=seed)
-        for key, value in (("file", file), ("response", response), ("sensitive", sensitive)):
-            if not value:
+    file: Path | str | None = None
+    """The private records."""
+    response: str | None = None
+    """The column that the model predicts."""
+    sensitive: str | None = None
+    """The categorical column that attribute inference is about."""
+    categorical: Sequence[str] = ()
+    """Columns of numbers that are codes of categories."""
+    separator: str = ","
+    """What parts the columns of a CSV file."""
+    test_file: Path | str | None = None
+    """Records that the model is tested on; null takes a share of ``file``."""
+    test_fraction: Share = 0.25
+    """That share."""
+    public_file: Path | str | None = None
+    """The attacker's records; null takes a share of ``file``."""
+    public_fraction: Decay = 0.0
+    """That share; 0 leaves the attacker none."""
+
+    def __post_init__(self) -> None:
+        """Refuse a missing file or column, and two sources of public records."""
+        super().__post_init__()
+        for key in ("file", "response", "sensitive"):
+            if not getattr(self, key):
                 raise UserError(
                     f"Dataset 'table' needs dataset.{key}: set dataset.file=FILE dataset.response=COLUMN "
                     "dataset.sensitive=COLUMN."
                 )
-        if not 0 < test_fraction < 1:
-            raise UserError(f"Expected dataset.test_fraction to lie between 0 and 1, but got {test_fraction}.")
-        if not 0 <= public_fraction < 1 or (public_fraction and public_file is not None):
+        if self.public_fraction and self.public_file is not None:
             raise UserError(
-                "Expected dataset.public_fraction to lie in [0, 1), and to be 0 beside dataset.public_file, but got "
-                f"{public_fraction}."
+                f"Expected dataset.public_fraction to be 0 beside dataset.public_file, but got {self.public_fraction}."
             )
-        self.files = {"file": file, "test_file": test_file, "public_file": public_file}
-        self.response, self.sensitive = str(response), str(sensitive)
-        self.categorical = tuple(categorical)
-        self.separator = separator
-        self.test_fraction, self.public_fraction = test_fraction, public_fraction
 
     def load(self) -> Split:
         """Return the split; the control needs no records of its own.
@@ -91,7 +78,9 @@ class Table(Dataset):
         Raises:
             UserError: If a file, a column or a value cannot be used; the message names it.
         """
-        tables = {key: self._read(key, file) for key, file in self.files.items() if file is not None}
+        assert self.response is not None and self.sensitive is not None
+        files = {"file": self.file, "test_file": self.test_file, "public_file": self.public_file}
+        tables = {key: self._read(key, file) for key, file in files.items() if file is not None}
         coded = coded_table(tables, self.response, self.categorical)
         if self.sensitive not in (names := [column.name for column in coded.columns]):
             raise UserError(
@@ -107,7 +96,7 @@ class Table(Dataset):
             test, rest = parted(rest, self.test_fraction)
         if not len(test) or not len(rest) or len(rest.y.unique()) < len(coded.classes):
             raise UserError(
-                f"dataset.file={self.files['file']} holds too few records to part: after setting aside those of the "
+                f"dataset.file={self.file} holds too few records to part: after setting aside those of the "
                 "test and of the attacker not every class is left to train on."
             )
         return Split(

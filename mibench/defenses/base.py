@@ -19,6 +19,23 @@ from mibench.options import Options
 from mibench.seeding import derive, generator
 from mibench.training import Batch, Training, cross_entropy
 
+#: What a method file imports from here: the contract, and the types that it is written in.
+__all__ = [
+    "Batch",
+    "Classifier",
+    "Client",
+    "Customer",
+    "DefenderData",
+    "Defense",
+    "DefenseCard",
+    "DefenseContext",
+    "Examples",
+    "Training",
+    "Update",
+    "cross_entropy",
+    "sensitive_columns",
+]
+
 Update = Mapping[str, Tensor]
 
 

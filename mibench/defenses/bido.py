@@ -40,12 +40,9 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy, one_hot
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense
+from mibench.defenses.base import Batch, Classifier, Defense, DefenseCard
 from mibench.errors import UserError
-from mibench.model import Classifier
 from mibench.options import CountOrNone, NonNegative, Positive
-from mibench.training import Batch
 
 #: Ridge of the normalised HSIC, per example of the batch.
 EPSILON = 1e-5

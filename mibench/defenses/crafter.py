@@ -42,10 +42,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import mse_loss
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense, DefenseContext
+from mibench.defenses.base import Classifier, Defense, DefenseCard, DefenseContext
 from mibench.errors import UserError
-from mibench.model import Classifier
 from mibench.nn.adversarial import gradient_penalty, refuse_oblong, step_along
 from mibench.nn.wgan import WganGpNetworks
 from mibench.options import Count, CountOrNone, NonNegative, Positive

@@ -28,8 +28,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Client, Defense, Update
+from mibench.defenses.base import Client, Defense, DefenseCard, Update
 from mibench.optim.differential_privacy import clipped
 from mibench.options import CountOrNone, Decay, Portion, Positive
 from mibench.seeding import derive, generator

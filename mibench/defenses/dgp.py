@@ -26,8 +26,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Client, Defense, Update
+from mibench.defenses.base import Client, Defense, DefenseCard, Update
 from mibench.errors import UserError
 from mibench.optim.compression import by_group
 from mibench.options import Decay

@@ -32,16 +32,13 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, linear
 
-from mibench.card import DefenseCard
 from mibench.data import Column
-from mibench.defenses.base import Defense, DefenseContext, sensitive_columns
+from mibench.defenses.base import Classifier, Defense, DefenseCard, DefenseContext, Training, sensitive_columns
 from mibench.errors import UserError
-from mibench.model import Classifier
 from mibench.optim.differential_privacy import pure_guarantee
 from mibench.options import Count, NonNegative, Positive
 from mibench.seeding import derive, generator
 from mibench.storage.progress import progress
-from mibench.training import Training
 
 
 @dataclass(kw_only=True, eq=False)

@@ -31,11 +31,8 @@ import torch
 from torch import nn
 from torch.utils.data import DataLoader, TensorDataset
 
-from mibench.card import DefenseCard
-from mibench.data import Examples
-from mibench.defenses.base import Client, Defense, DefenseContext, Update
+from mibench.defenses.base import Classifier, Client, Defense, DefenseCard, DefenseContext, Examples, Training, Update
 from mibench.errors import UserError
-from mibench.model import Classifier
 from mibench.optim.differential_privacy import (
     LEAST_PRV_NOISE,
     clipped_sum,
@@ -46,7 +43,6 @@ from mibench.optim.differential_privacy import (
 )
 from mibench.options import NonNegative, Positive, Share
 from mibench.seeding import derive, generator
-from mibench.training import Training
 
 #: Above this budget PRV's grid takes minutes or does not fit the memory; RDP accounts instead.
 LARGEST_PRV_EPSILON = 100.0

@@ -22,8 +22,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Client, Defense, Update
+from mibench.defenses.base import Client, Defense, DefenseCard, Update
 from mibench.optim.differential_privacy import clipped_mean, local_guarantee, with_gaussian
 from mibench.options import NonNegative, Positive, Share
 

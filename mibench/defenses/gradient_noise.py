@@ -20,8 +20,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Client, Defense, Update
+from mibench.defenses.base import Client, Defense, DefenseCard, Update
 from mibench.optim.differential_privacy import clipped_mean, laplace_like, local_guarantee, with_gaussian
 from mibench.options import NonNegative, Positive, Share
 

@@ -18,8 +18,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Client, Defense, Update
+from mibench.defenses.base import Client, Defense, DefenseCard, Update
 from mibench.optim.compression import by_group, largest
 from mibench.options import Portion
 

@@ -31,9 +31,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import one_hot
 
-from mibench.card import DefenseCard
-from mibench.data import Examples
-from mibench.defenses.base import Defense, DefenseContext
+from mibench.defenses.base import Defense, DefenseCard, DefenseContext, Examples
 from mibench.errors import UnknownNameError, UserError
 from mibench.nn.image_operations import OPERATIONS, operate
 from mibench.options import Digit, NonNegative

@@ -33,13 +33,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, softplus
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense, DefenseContext
-from mibench.model import Classifier
+from mibench.defenses.base import Batch, Classifier, Defense, DefenseCard, DefenseContext
 from mibench.nn.bottleneck import divergence, linear_head, replace_module
 from mibench.options import Count, NonNegative
 from mibench.seeding import derive, generator
-from mibench.training import Batch
 
 #: What is taken off before the softplus: a fresh code has a deviation of 0.0067.
 SHIFT = 5.0

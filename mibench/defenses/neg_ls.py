@@ -28,11 +28,9 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense
+from mibench.defenses.base import Batch, Defense, DefenseCard, cross_entropy
 from mibench.errors import UserError
 from mibench.options import Decay, Fraction
-from mibench.training import Batch, cross_entropy
 
 
 @dataclass(kw_only=True, eq=False)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense
+from mibench.defenses.base import Defense, DefenseCard
 
 
 class NoDefense(Defense):

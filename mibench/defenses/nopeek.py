@@ -28,10 +28,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense
+from mibench.defenses.base import Batch, Defense, DefenseCard
 from mibench.options import NonNegative
-from mibench.training import Batch
 
 #: Floor under what roots are taken of, whose gradients would otherwise be infinite.
 FLOOR = 1e-12

@@ -45,14 +45,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import DefenseContext
+from mibench.defenses.base import Batch, Classifier, DefenseCard, DefenseContext, Training
 from mibench.defenses.families.against_decoder import AgainstDecoder
-from mibench.model import Classifier
 from mibench.nn.bottleneck import client_shapes, put_behind, replace_module
 from mibench.options import Decay, NonNegative, Positive
 from mibench.seeding import seeded
-from mibench.training import Batch, Training
 
 #: Steps of Adam at the recipe's full rate, all through the training, add up to this for a mask.
 TRAVEL = 4.0

@@ -25,8 +25,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import interpolate
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense
+from mibench.defenses.base import Defense, DefenseCard
 from mibench.errors import UserError
 from mibench.options import Count, Fraction
 

@@ -34,13 +34,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, softplus
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense, DefenseContext
-from mibench.model import Classifier
+from mibench.defenses.base import Batch, Classifier, Defense, DefenseCard, DefenseContext
 from mibench.nn import bottleneck
 from mibench.nn.bottleneck import linear_head, replace_module
 from mibench.options import Count, NonNegative
-from mibench.training import Batch
 
 
 @dataclass(kw_only=True, eq=False)

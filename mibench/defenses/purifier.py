@@ -32,10 +32,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from mibench.card import DefenseCard
-from mibench.data import Examples
-from mibench.defenses.base import Defense, DefenseContext
-from mibench.model import Classifier
+from mibench.defenses.base import Classifier, Defense, DefenseCard, DefenseContext, Examples
 from mibench.nn.adversarial import step_along
 from mibench.nn.scores import ScoreInverse, Standard
 from mibench.options import Count, NonNegative, Positive, Share

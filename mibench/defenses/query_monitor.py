@@ -44,10 +44,8 @@ import torch
 from scipy.stats import shapiro
 from torch import Tensor
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Customer, Defense, DefenseContext
+from mibench.defenses.base import Classifier, Customer, Defense, DefenseCard, DefenseContext
 from mibench.errors import QueryRefused, UserError
-from mibench.model import Classifier
 from mibench.nn.scores import Standard
 from mibench.options import Count, Positive, Share
 

@@ -30,12 +30,10 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense
+from mibench.defenses.base import Batch, Defense, DefenseCard, cross_entropy
 from mibench.errors import UserError
 from mibench.nn.rectangles import rectangles
 from mibench.options import Fraction, Range
-from mibench.training import Batch, cross_entropy
 
 #: ImageNet's channel means, in [0, 1]; a grey image takes their mean.
 MEANS = (0.485, 0.456, 0.406)

@@ -41,15 +41,12 @@ from typing import Literal
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import DefenseContext
+from mibench.defenses.base import Batch, Classifier, DefenseCard, DefenseContext, Training
 from mibench.defenses.families.against_decoder import AgainstDecoder
-from mibench.model import Classifier
 from mibench.nn.bottleneck import client_shapes, put_behind
 from mibench.nn.feature_decoder import dissimilarity
 from mibench.nn.pretraining import learn_public, with_known_classes
 from mibench.options import Count, Decay, NonNegative
-from mibench.training import Batch, Training
 
 
 @dataclass(kw_only=True, eq=False)

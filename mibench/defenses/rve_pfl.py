@@ -39,13 +39,10 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense, DefenseContext
+from mibench.defenses.base import Batch, Classifier, Defense, DefenseCard, DefenseContext, cross_entropy
 from mibench.errors import UserError
-from mibench.model import Classifier
 from mibench.nn.bottleneck import divergence
 from mibench.options import Count, Decay, NonNegative
-from mibench.training import Batch, cross_entropy
 
 #: Channels of the encoder's convolutions.
 CHANNELS = (32, 64)

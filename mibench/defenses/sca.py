@@ -36,10 +36,8 @@ from torch import Tensor, nn
 from torch.nn.functional import conv2d, conv_transpose2d
 from torch.nn.grad import conv2d_weight
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense, DefenseContext
+from mibench.defenses.base import Classifier, Defense, DefenseCard, DefenseContext
 from mibench.errors import UserError
-from mibench.model import Classifier
 from mibench.nn.bottleneck import plain_convolutions, replace_module
 from mibench.options import Count, CountOrNone, Decay, NonNegative, Positive
 

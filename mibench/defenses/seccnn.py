@@ -31,10 +31,8 @@ from typing import Literal, cast
 import torch
 from torch import nn
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense, DefenseContext
+from mibench.defenses.base import Classifier, Defense, DefenseCard, DefenseContext
 from mibench.errors import UserError
-from mibench.model import Classifier
 from mibench.nn.bottleneck import plain_convolutions, replace_module
 from mibench.options import Count
 

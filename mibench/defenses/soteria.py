@@ -26,9 +26,7 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Client, Defense, Update
-from mibench.model import Classifier
+from mibench.defenses.base import Classifier, Client, Defense, DefenseCard, Update
 from mibench.nn.bottleneck import linear_head
 from mibench.options import Range
 

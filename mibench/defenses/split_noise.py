@@ -29,14 +29,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense, DefenseContext, seed_of
+from mibench.defenses.base import Batch, Classifier, Defense, DefenseCard, DefenseContext, seed_of
 from mibench.errors import UserError
-from mibench.model import Classifier
 from mibench.optim.differential_privacy import laplace_like
 from mibench.options import NonNegative
 from mibench.seeding import generator
-from mibench.training import Batch
 
 
 @dataclass(kw_only=True, eq=False)

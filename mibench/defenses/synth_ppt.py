@@ -27,9 +27,8 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mibench.card import DefenseCard
-from mibench.data import Column, Examples
-from mibench.defenses.base import Defense, DefenseContext, sensitive_columns
+from mibench.data import Column
+from mibench.defenses.base import Defense, DefenseCard, DefenseContext, Examples, sensitive_columns
 from mibench.options import Count, Fraction
 from mibench.seeding import derive, generator
 

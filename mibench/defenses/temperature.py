@@ -23,8 +23,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mibench.card import DefenseCard
-from mibench.defenses.base import Defense
+from mibench.defenses.base import Defense, DefenseCard
 from mibench.nn.scores import label_kept
 from mibench.options import Positive
 

@@ -28,14 +28,10 @@ from dataclasses import dataclass, field
 
 from torch import Tensor, nn
 
-from mibench.card import DefenseCard
-from mibench.data import Examples
-from mibench.defenses.base import Defense
+from mibench.defenses.base import Batch, Classifier, Defense, DefenseCard, Examples, Training
 from mibench.errors import UserError
-from mibench.model import Classifier
 from mibench.nn.pretraining import learn_public, with_known_classes
 from mibench.options import Decay
-from mibench.training import Batch, Training
 
 
 @dataclass(kw_only=True, eq=False)

@@ -37,13 +37,10 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from mibench import training
-from mibench.card import DefenseCard
-from mibench.data import Examples
-from mibench.defenses.base import Defense, DefenseContext
+from mibench.defenses.base import Batch, Defense, DefenseCard, DefenseContext, Examples
 from mibench.errors import UserError
 from mibench.nn.rectangles import rectangles
 from mibench.options import NonNegative
-from mibench.training import Batch
 
 
 @dataclass(kw_only=True, eq=False)

@@ -19,26 +19,23 @@ the agreed accuracy itself, that proves nothing. Missing samples count as failur
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from mibench.card import MetricCard
 from mibench.errors import NotMeasurableError
-from mibench.metrics.base import Measurement, Metric, answers
+from mibench.metrics.base import Measurement, Metric, answers, evenly
 from mibench.nn.verification import Judge, calibrated
 from mibench.options import Count, Share
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassTruth
 
 
+@dataclass(kw_only=True, eq=False)
 class AgreedAccuracy(Metric[ClassTruth]):
-    """Share accepted by vote and judge, with the judge's own rates.
-
-    Args:
-        false_accepts: Share of (test image, class it does not show) that the judge lets pass.
-        public_images: The most public images that the false positives are counted on, evenly taken.
-    """
+    """Share accepted by vote and judge, with the judge's own rates."""
 
     card = MetricCard(
         name="agreed_accuracy",
@@ -51,9 +48,10 @@ class AgreedAccuracy(Metric[ClassTruth]):
         higher_is_leakier=True,
     )
 
-    def __init__(self, *, false_accepts: Share = 0.01, public_images: Count = 512) -> None:
-        self.false_accepts = false_accepts
-        self.public_images = public_images
+    false_accepts: Share = 0.01
+    """Share of (test image, class it does not show) that the judge lets pass."""
+    public_images: Count = 512
+    """The most public images that the false positives are counted on, evenly taken."""
 
     def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
         """Return hits of shape ``(N,)``, and the two yardsticks, one value per real image.
@@ -82,8 +80,7 @@ class AgreedAccuracy(Metric[ClassTruth]):
         if truth.public is None:
             reason = "The dataset has no public images, on which false positives are counted."
             return Measurement(values=empty, groups=empty, variant=variant, reason=reason, yardstick=True)
-        step = max(1, -(-len(truth.public) // self.public_images))
-        strangers = truth.public.x[::step].cpu()
+        strangers = evenly(truth.public.x, self.public_images)
         name, named = verdict(truth, strangers)
         passed = judge.accepts(strangers, named)
         groups = torch.arange(len(strangers))

@@ -26,23 +26,20 @@ known, the box around what was hidden is compared too (``hole_code``).
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
 
 from mibench.card import MetricCard
-from mibench.metrics.base import Measurement, Metric, regions
+from mibench.metrics.base import Measurement, Metric, compared
 from mibench.tasks.base import Reconstruction
-from mibench.tasks.completion import CompletionTruth
 from mibench.tasks.instance import InstanceTruth
 
 
+@dataclass(kw_only=True, eq=False)
 class Avd(Metric[InstanceTruth]):
-    """Absolute variation distance per image; 0 for equal images.
-
-    Args:
-        variant: ``code``, what the authors' code computes, or ``paper``, the formula they print.
-    """
+    """Absolute variation distance per image; 0 for equal images."""
 
     card = MetricCard(
         name="avd",
@@ -56,18 +53,13 @@ class Avd(Metric[InstanceTruth]):
         default=False,
     )
 
-    def __init__(self, *, variant: Literal["code", "paper"] = "code") -> None:
-        self.variant = variant
+    variant: Literal["code", "paper"] = "code"
+    """``code``, what the authors' code computes, or ``paper``, the formula they print."""
 
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> Sequence[Measurement]:
         """Return one distance per image, shape ``(N,)``, and one per box around a hole."""
         distance = of_code if self.variant == "code" else of_paper
-        return [
-            Measurement(
-                values=distance(made, true), groups=truth.target, variant=f"{region}_{self.variant}".lstrip("_")
-            )
-            for region, made, true in regions(result, truth, CompletionTruth.cropped)
-        ]
+        return compared(result, truth, distance, lambda _: self.variant)
 
 
 def of_code(x: Tensor, y: Tensor) -> Tensor:

@@ -26,7 +26,8 @@ import torch
 from torch import Tensor
 
 from mibench.card import MetricCard
-from mibench.metrics.base import Measurement, OfFaces, enlarged
+from mibench.metrics.base import Measurement
+from mibench.metrics.families.faces import OfFaces, enlarged
 from mibench.storage.fetching import Download
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassTruth

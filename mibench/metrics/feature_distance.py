@@ -11,17 +11,15 @@ missing sample arrives as a mid-grey image and is measured as such.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from typing import ClassVar
 
 from torch import Tensor
 
 from mibench.card import MetricCard
-from mibench.metrics.base import Measurement, Metric, distances_by_class
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassTruth
+from mibench.metrics.families.to_private import DistanceToPrivate
 
 
-class FeatureDistance(Metric[ClassTruth]):
+class FeatureDistance(DistanceToPrivate):
     """Squared feature distance to the centroid of the class, per evaluation model."""
 
     card = MetricCard(
@@ -34,18 +32,8 @@ class FeatureDistance(Metric[ClassTruth]):
         higher_is_leakier=False,
     )
 
-    def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
-        """Return one distance per sample, shape ``(N,)``, for each evaluation model."""
-        return [
-            Measurement(
-                values=distances_by_class(one.model, result, truth, _to_centroid),
-                groups=result.target,
-                variant="centroid",
-                evaluator=one.name,
-            )
-            for one in truth.evaluators
-        ]
+    variant: ClassVar[str] = "centroid"
 
-
-def _to_centroid(samples: Tensor, private: Tensor) -> Tensor:
-    return (samples - private.mean(0)).square().sum(1)
+    def distance(self, samples: Tensor, private: Tensor) -> Tensor:
+        """Return the squared distance to the mean of the private features."""
+        return (samples - private.mean(0)).square().sum(1)

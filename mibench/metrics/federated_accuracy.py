@@ -9,6 +9,7 @@ catch up through error feedback, or not.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -21,14 +22,9 @@ from mibench.tasks.base import Reconstruction
 from mibench.tasks.instance import InstanceTruth
 
 
+@dataclass(kw_only=True, eq=False)
 class FederatedAccuracy(Metric[InstanceTruth]):
-    """Test accuracy of the global model after federated training under the defense, and without it.
-
-    Args:
-        rounds: Rounds of training.
-        batch_size: Examples of a client in each.
-        lr: The server's step size.
-    """
+    """Test accuracy of the global model after federated training under the defense, and without it."""
 
     card = MetricCard(
         name="federated_accuracy",
@@ -40,10 +36,12 @@ class FederatedAccuracy(Metric[InstanceTruth]):
     )
     of_victim: ClassVar[bool] = True
 
-    def __init__(self, *, rounds: Count = 100, batch_size: Count = 16, lr: Positive = 0.1) -> None:
-        self.rounds = rounds
-        self.batch_size = batch_size
-        self.lr = lr
+    rounds: Count = 100
+    """Rounds of training."""
+    batch_size: Count = 16
+    """Examples of a client in each."""
+    lr: Positive = 0.1
+    """The server's step size."""
 
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> Sequence[Measurement]:
         """Return, per private test example, whether the global model is right, with and without the defense.

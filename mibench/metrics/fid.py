@@ -21,7 +21,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +28,7 @@ from torch.nn.functional import interpolate
 
 from mibench.card import MetricCard
 from mibench.errors import NotMeasurableError
-from mibench.metrics.base import Measurement, Metric
+from mibench.metrics.base import Measurement, WeightsMetric
 from mibench.storage.fetching import Download, checked_weights
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassTruth
@@ -44,12 +43,8 @@ FEATURES = 2048
 BATCH = 32
 
 
-class Fid(Metric[ClassTruth]):
-    """FID of all samples against the private training images of the attacked classes.
-
-    Args:
-        weights: Folder of the network's file; None means torch's own, ``$TORCH_HOME/hub/checkpoints``.
-    """
+class Fid(WeightsMetric[ClassTruth]):
+    """FID of all samples against the private training images of the attacked classes."""
 
     card = MetricCard(
         name="fid",
@@ -69,9 +64,6 @@ class Fid(Metric[ClassTruth]):
             sha256="6726825d",
         ),
     )
-
-    def __init__(self, *, weights: Path | None = None) -> None:
-        self.weights = Path(torch.hub.get_dir()) / "checkpoints" if weights is None else Path(weights)
 
     def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
         """Return one distance for all samples together.
@@ -98,9 +90,9 @@ class Fid(Metric[ClassTruth]):
     @cached_property
     def _network(self) -> tuple[nn.Module, str]:
         """The network with the checked weights, and the SHA-256 of their file."""
-        checksum = checked_weights("FID", self.weights / NETWORK, SOURCE)
+        checksum = checked_weights("FID", self.folder / NETWORK, SOURCE)
         network = untrained_inception()
-        network.load_state_dict(torch.load(self.weights / NETWORK, map_location="cpu", weights_only=True), strict=True)
+        network.load_state_dict(torch.load(self.folder / NETWORK, map_location="cpu", weights_only=True), strict=True)
         network.fc = nn.Identity()
         return network.requires_grad_(False).eval(), checksum
 

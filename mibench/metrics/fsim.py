@@ -28,9 +28,8 @@ import torch
 from torch import Tensor
 
 from mibench.card import MetricCard
-from mibench.metrics.base import Measurement, Metric, regions
+from mibench.metrics.base import Measurement, Metric, compared
 from mibench.tasks.base import Reconstruction
-from mibench.tasks.completion import CompletionTruth
 from mibench.tasks.instance import InstanceTruth
 
 SMALLEST_SIDE = 32
@@ -51,20 +50,18 @@ class Fsim(Metric[InstanceTruth]):
 
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> Sequence[Measurement]:
         """Return one value per image, shape ``(N,)``, and one per box around a hole."""
-        measured = []
-        for region, made, true in regions(result, truth, CompletionTruth.cropped):
-            side, form = min(true.shape[-2:]), "chromatic" if true.shape[1] == 3 else "luminance"
-            small = side < SMALLEST_SIDE
-            measured.append(
-                Measurement(
-                    values=torch.empty(0) if small else feature_similarities(made, true),
-                    groups=truth.target,
-                    variant=f"{region}_{form}".lstrip("_"),
-                    evaluator=f"piq:{version('piq')}",
-                    reason=f"FSIM needs {SMALLEST_SIDE} pixels a side, and there are {side}." if small else "",
-                )
-            )
-        return measured
+        return compared(result, truth, feature_similarities, form_of, f"piq:{version('piq')}", too_small)
+
+
+def form_of(images: Tensor) -> str:
+    """Return which form images get: ``chromatic`` in colour, else ``luminance``."""
+    return "chromatic" if images.shape[1] == 3 else "luminance"
+
+
+def too_small(images: Tensor) -> str:
+    """Return why images have no FSIM, where they are too small."""
+    side = min(images.shape[-2:])
+    return f"FSIM needs {SMALLEST_SIDE} pixels a side, and there are {side}." if side < SMALLEST_SIDE else ""
 
 
 def feature_similarities(x: Tensor, y: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ neither is identified.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -35,7 +35,7 @@ from torch.nn.functional import normalize
 
 from mibench.card import MetricCard
 from mibench.errors import NotMeasurableError, WeightsMissingError
-from mibench.metrics.base import Measurement, Metric
+from mibench.metrics.base import Measurement, WeightsMetric
 from mibench.metrics.lpips import Lpips
 from mibench.nn.features import penultimate
 from mibench.nn.neighbourhoods import distances
@@ -52,12 +52,8 @@ PART = 64
 Embedding = Callable[[Tensor], Tensor]
 
 
-class Iip(Metric[InstanceTruth]):
-    """Share of reconstructions that are nearer to their source than to any other private image of its class.
-
-    Args:
-        weights: Folder of LPIPS's backbone; None means torch's own, ``$TORCH_HOME/hub/checkpoints``.
-    """
+class Iip(WeightsMetric[InstanceTruth]):
+    """Share of reconstructions that are nearer to their source than to any other private image of its class."""
 
     card = MetricCard(
         name="iip",
@@ -78,8 +74,10 @@ class Iip(Metric[InstanceTruth]):
         ),
     )
 
-    def __init__(self, *, weights: Path | None = None) -> None:
-        self.lpips = Lpips(net="alex", weights=weights)
+    @cached_property
+    def lpips(self) -> Lpips:
+        """The metric whose network gives one of the distances."""
+        return Lpips(net="alex", weights=self.weights)
 
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> list[Measurement]:
         """Return whether each reconstruction is a hit, shape ``(N,)``, for every distance, and the yardstick.

@@ -16,6 +16,7 @@ over their number. A missing sample arrives as a mid-grey image and is learned f
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -34,17 +35,9 @@ from mibench.training import Recipe, Training, is_correct
 SMALLEST_SIDE = 8
 
 
+@dataclass(kw_only=True, eq=False)
 class Kes(Metric[ClassTruth]):
-    """Accuracy of a student of the reconstructions on private test and training images of the attacked classes.
-
-    Args:
-        width: Channels of the student's first block.
-        epochs: Passes over the reconstructions.
-        min_steps: Optimiser steps at the least: few reconstructions are passed over more often.
-        batch_size: Reconstructions per step.
-        lr: Learning rate.
-        seed: Seed of the student, the same for result and control.
-    """
+    """Accuracy of a student of the reconstructions on private test and training images of the attacked classes."""
 
     card = MetricCard(
         name="kes",
@@ -58,19 +51,18 @@ class Kes(Metric[ClassTruth]):
         default=False,
     )
 
-    def __init__(
-        self,
-        *,
-        width: Count = 16,
-        epochs: Count = 75,
-        min_steps: Count = 300,
-        batch_size: Count = 32,
-        lr: Positive = 2e-3,
-        seed: int = 0,
-    ) -> None:
-        self.width = width
-        self.recipe = Recipe(epochs=epochs, min_steps=min_steps, batch_size=batch_size, lr=lr)
-        self.seed = seed
+    width: Count = 16
+    """Channels of the student's first block."""
+    epochs: Count = 75
+    """Passes over the reconstructions."""
+    min_steps: Count = 300
+    """Optimiser steps at the least: few reconstructions are passed over more often."""
+    batch_size: Count = 32
+    """Reconstructions per step."""
+    lr: Positive = 2e-3
+    """Learning rate."""
+    seed: int = 0
+    """Seed of the student, the same for result and control."""
 
     def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
         """Return whether the student is right, per private image of an attacked class.
@@ -90,7 +82,8 @@ class Kes(Metric[ClassTruth]):
         with seeded(self.seed):
             student = Cnn(spec=spec, width=self.width).to(device)
         lesson = Examples(result.values.cpu().float()[order], y[order]).to(device)
-        Training(student, lesson, self.recipe, self.seed, device, label="student").run()
+        recipe = Recipe(epochs=self.epochs, min_steps=self.min_steps, batch_size=self.batch_size, lr=self.lr)
+        Training(student, lesson, recipe, self.seed, device, label="student").run()
         measured = []
         for variant, data in (("test", truth.private.test), ("train", truth.private.train)):
             asked = data[torch.isin(data.y, classes.to(data.y.device))]

@@ -10,18 +10,14 @@ image and is measured as such.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import torch
 from torch import Tensor
 
 from mibench.card import MetricCard
-from mibench.metrics.base import Measurement, Metric, distances_by_class
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassTruth
+from mibench.metrics.families.to_private import DistanceToPrivate
 
 
-class KnnDistance(Metric[ClassTruth]):
+class KnnDistance(DistanceToPrivate):
     """Squared feature distance to the nearest private training image of the class, per evaluation model."""
 
     card = MetricCard(
@@ -34,17 +30,6 @@ class KnnDistance(Metric[ClassTruth]):
         higher_is_leakier=False,
     )
 
-    def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
-        """Return one distance per sample, shape ``(N,)``, for each evaluation model."""
-        return [
-            Measurement(
-                values=distances_by_class(one.model, result, truth, _to_nearest),
-                groups=result.target,
-                evaluator=one.name,
-            )
-            for one in truth.evaluators
-        ]
-
-
-def _to_nearest(samples: Tensor, private: Tensor) -> Tensor:
-    return torch.cdist(samples, private, compute_mode="donot_use_mm_for_euclid_dist").square().amin(1)
+    def distance(self, samples: Tensor, private: Tensor) -> Tensor:
+        """Return the squared distance to the nearest of the private features."""
+        return torch.cdist(samples, private, compute_mode="donot_use_mm_for_euclid_dist").square().amin(1)

@@ -20,8 +20,8 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -29,11 +29,10 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from mibench.card import MetricCard
-from mibench.metrics.base import Measurement, Metric, regions
+from mibench.metrics.base import Measurement, WeightsMetric, compared
 from mibench.seeding import seeded
 from mibench.storage.fetching import Download, checked_weights
 from mibench.tasks.base import Reconstruction
-from mibench.tasks.completion import CompletionTruth
 from mibench.tasks.instance import InstanceTruth
 
 #: The published backbones. The last part of a name is the beginning of the file's SHA-256.
@@ -47,13 +46,9 @@ SMALLEST_SIDE = 32
 ENLARGED_SIDE = 64
 
 
-class Lpips(Metric[InstanceTruth]):
-    """LPIPS per image; 0 for equal images.
-
-    Args:
-        net: Backbone: ``alex`` (what the authors recommend to report) or ``vgg``.
-        weights: Folder of the backbone's file; None means torch's own, ``$TORCH_HOME/hub/checkpoints``.
-    """
+@dataclass(kw_only=True, eq=False)
+class Lpips(WeightsMetric[InstanceTruth]):
+    """LPIPS per image; 0 for equal images."""
 
     card = MetricCard(
         name="lpips",
@@ -74,9 +69,8 @@ class Lpips(Metric[InstanceTruth]):
         ),
     )
 
-    def __init__(self, *, net: Literal["alex", "vgg"] = "alex", weights: Path | None = None) -> None:
-        self.net = net
-        self.weights = Path(torch.hub.get_dir()) / "checkpoints" if weights is None else Path(weights)
+    net: Literal["alex", "vgg"] = "alex"
+    """Backbone: ``alex`` (what the authors recommend to report) or ``vgg``."""
 
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> Sequence[Measurement]:
         """Return one distance per image, shape ``(N,)``, and one per box around a hole.
@@ -84,22 +78,14 @@ class Lpips(Metric[InstanceTruth]):
         Raises:
             WeightsMissingError: If the backbone's file is not there, or is another than the published one.
         """
+        return compared(result, truth, self.distances, form_of, self.evaluator)
+
+    @torch.no_grad()
+    def distances(self, made: Tensor, true: Tensor) -> Tensor:
+        """Return LPIPS of every pair of images ``(N, C, H, W)``, shape ``(N,)``."""
         network, _ = self._network
-        measured = []
-        for region, made, true in regions(result, truth, CompletionTruth.cropped):
-            enlarged = f"upsampled{ENLARGED_SIDE}" if min(true.shape[-2:]) < SMALLEST_SIDE else ""
-            pairs = zip(made.split(32), true.split(32), strict=True)
-            with torch.no_grad():
-                values = torch.cat([network(_prepared(x), _prepared(y)).flatten() for x, y in pairs])
-            measured.append(
-                Measurement(
-                    values=values,
-                    groups=truth.target,
-                    variant="_".join(filter(None, (region, enlarged))),
-                    evaluator=self.evaluator,
-                )
-            )
-        return measured
+        pairs = zip(made.split(32), true.split(32), strict=True)
+        return torch.cat([network(_prepared(x), _prepared(y)).flatten() for x, y in pairs])
 
     @torch.no_grad()
     def embeddings(self, images: Tensor) -> Tensor:
@@ -134,7 +120,7 @@ class Lpips(Metric[InstanceTruth]):
         """The network with the checked backbone, and the SHA-256 of the backbone's file."""
         import lpips
 
-        path = self.weights / BACKBONES[self.net]
+        path = self.folder / BACKBONES[self.net]
         checksum = checked_weights("LPIPS", path, SOURCE)
         with seeded(0), warnings.catch_warnings():
             warnings.filterwarnings("ignore", category=UserWarning, module="torchvision")  # lpips uses its old options
@@ -143,6 +129,11 @@ class Lpips(Metric[InstanceTruth]):
         own = network.net.state_dict()
         network.net.load_state_dict({name: published[f"features.{name.split('.', 1)[1]}"] for name in own}, strict=True)
         return network.requires_grad_(False).eval(), checksum
+
+
+def form_of(images: Tensor) -> str:
+    """Return what the variant says of images that are enlarged; empty for others."""
+    return f"upsampled{ENLARGED_SIDE}" if min(images.shape[-2:]) < SMALLEST_SIDE else ""
 
 
 def _prepared(images: Tensor) -> Tensor:

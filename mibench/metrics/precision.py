@@ -15,7 +15,8 @@ them. A missing sample arrives as a mid-grey image and is measured as such.
 from __future__ import annotations
 
 from mibench.card import MetricCard
-from mibench.metrics.base import Overlapping
+from mibench.metrics.families.overlapping import Overlapping
+from mibench.nn.neighbourhoods import Overlap
 
 
 class Precision(Overlapping):
@@ -31,3 +32,7 @@ class Precision(Overlapping):
         higher_is_leakier=True,
         default=False,
     )
+
+    def share(self, found: Overlap) -> float:
+        """Return the precision."""
+        return found.precision

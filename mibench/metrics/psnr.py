@@ -12,22 +12,20 @@ alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from mibench.card import MetricCard
-from mibench.errors import UserError
 from mibench.metrics.base import Measurement, Metric, regions
 from mibench.metrics.mse import squared_errors
+from mibench.options import Positive
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.completion import CompletionTruth
 from mibench.tasks.instance import InstanceTruth
 
 
+@dataclass(kw_only=True, eq=False)
 class Psnr(Metric[InstanceTruth]):
-    """Peak signal-to-noise ratio per image.
-
-    Args:
-        cap: Largest value in decibels, given to exact images.
-    """
+    """Peak signal-to-noise ratio per image."""
 
     card = MetricCard(
         name="psnr",
@@ -37,10 +35,8 @@ class Psnr(Metric[InstanceTruth]):
         higher_is_leakier=True,
     )
 
-    def __init__(self, *, cap: float = 100.0) -> None:
-        if cap <= 0:
-            raise UserError(f"Expected metric.psnr.cap to be a positive number of decibels, but got {cap}.")
-        self.cap = cap
+    cap: Positive = 100.0
+    """Largest value in decibels, given to exact images."""
 
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> Sequence[Measurement]:
         """Return decibels per image and per hole, and whether each image is exact (variant ``exact``)."""

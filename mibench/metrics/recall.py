@@ -15,7 +15,8 @@ beside precision, or take coverage. A missing sample arrives as a mid-grey image
 from __future__ import annotations
 
 from mibench.card import MetricCard
-from mibench.metrics.base import Overlapping
+from mibench.metrics.families.overlapping import Overlapping
+from mibench.nn.neighbourhoods import Overlap
 
 
 class Recall(Overlapping):
@@ -31,3 +32,7 @@ class Recall(Overlapping):
         higher_is_leakier=True,
         default=False,
     )
+
+    def share(self, found: Overlap) -> float:
+        """Return the recall."""
+        return found.recall

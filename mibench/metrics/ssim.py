@@ -22,9 +22,8 @@ import torch
 from torch import Tensor
 
 from mibench.card import MetricCard
-from mibench.metrics.base import Measurement, Metric, regions
+from mibench.metrics.base import Measurement, Metric, compared
 from mibench.tasks.base import Reconstruction
-from mibench.tasks.completion import CompletionTruth
 from mibench.tasks.instance import InstanceTruth
 
 WINDOW = 11
@@ -44,15 +43,7 @@ class Ssim(Metric[InstanceTruth]):
 
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> Sequence[Measurement]:
         """Return one value per image, shape ``(N,)``, and one per box around a hole."""
-        return [
-            Measurement(
-                values=similarities(made, true),
-                groups=truth.target,
-                variant=f"{region}_window{window_of(true)}".lstrip("_"),
-                evaluator=f"piq:{version('piq')}",
-            )
-            for region, made, true in regions(result, truth, CompletionTruth.cropped)
-        ]
+        return compared(result, truth, similarities, lambda true: f"window{window_of(true)}", f"piq:{version('piq')}")
 
 
 def similarities(x: Tensor, y: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ direction.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -35,15 +36,9 @@ from mibench.tasks.class_ import ClassTruth
 CHUNK = 256
 
 
+@dataclass(kw_only=True, eq=False)
 class TransferFloor(Metric[ClassTruth]):
-    """Acceptance of other people's perturbed images, by victim, evaluation models, vote and judge.
-
-    Args:
-        epsilon: How far a pixel may move, on the scale of [0, 1].
-        steps: Steps of the descent.
-        images: Images of other classes per attacked class.
-        false_accepts: The judge's, as in ``agreed_accuracy``.
-    """
+    """Acceptance of other people's perturbed images, by victim, evaluation models, vote and judge."""
 
     card = MetricCard(
         name="transfer_floor",
@@ -58,13 +53,14 @@ class TransferFloor(Metric[ClassTruth]):
     )
     of_victim: ClassVar[bool] = True
 
-    def __init__(
-        self, *, epsilon: Positive = 0.1, steps: Count = 20, images: Count = 20, false_accepts: Share = 0.01
-    ) -> None:
-        self.epsilon = epsilon
-        self.steps = steps
-        self.images = images
-        self.false_accepts = false_accepts
+    epsilon: Positive = 0.1
+    """How far a pixel may move, on the scale of [0, 1]."""
+    steps: Count = 20
+    """Steps of the descent."""
+    images: Count = 20
+    """Images of other classes per attacked class."""
+    false_accepts: Share = 0.01
+    """The judge's, as in ``agreed_accuracy``."""
 
     def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
         """Return, per judge of the images and before and after, acceptances of shape ``(images of all classes,)``.

@@ -21,7 +21,7 @@ Missing samples count as failures. Datasets that do not say that they show faces
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -29,8 +29,8 @@ from torch import Tensor
 from mibench.card import MetricCard
 from mibench.data import Population
 from mibench.errors import NotMeasurableError
-from mibench.metrics.base import Measurement, OfFaces, enlarged
-from mibench.nn.mobilefacenet import LFW_REGION
+from mibench.metrics.base import Measurement, evenly
+from mibench.metrics.families.faces import OfFaces, enlarged
 from mibench.nn.verification import Judge, calibrated
 from mibench.options import Count, Share
 from mibench.storage.fetching import Download
@@ -38,16 +38,9 @@ from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassTruth
 
 
+@dataclass(kw_only=True, eq=False)
 class VerificationRate(OfFaces):
-    """Share of reconstructions accepted as their person, with the threshold and its error rates.
-
-    Args:
-        false_accepts: Share of (training image, person it does not show) that the threshold lets pass.
-        public_images: The most public images that strangers are counted on, evenly taken.
-        weights: As of :class:`mibench.metrics.base.OfFaces`.
-        region: Likewise.
-        assume_faces: Likewise.
-    """
+    """Share of reconstructions accepted as their person, with the threshold and its error rates."""
 
     card = MetricCard(
         name="verification_rate",
@@ -68,18 +61,10 @@ class VerificationRate(OfFaces):
         ),
     )
 
-    def __init__(
-        self,
-        *,
-        false_accepts: Share = 0.01,
-        public_images: Count = 512,
-        weights: Path | None = None,
-        region: Sequence[float] = LFW_REGION,
-        assume_faces: bool = False,
-    ) -> None:
-        super().__init__(weights=weights, region=region, assume_faces=assume_faces)
-        self.false_accepts = false_accepts
-        self.public_images = public_images
+    false_accepts: Share = 0.01
+    """Share of (training image, person it does not show) that the threshold lets pass."""
+    public_images: Count = 512
+    """The most public images that strangers are counted on, evenly taken."""
 
     def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
         """Return hits of shape ``(N,)`` and the yardsticks.
@@ -112,8 +97,7 @@ class VerificationRate(OfFaces):
         if truth.public is None:
             none, reason = torch.empty(0), "The dataset has no public images, on which strangers are counted."
             return self._yardstick("strangers", none, none, reason)
-        step = max(1, -(-len(truth.public) // self.public_images))
-        images = truth.public.x[::step].cpu()
+        images = evenly(truth.public.x, self.public_images)
         passed = (judge.distances(images) < judge.threshold).double().mean(1)
         return self._yardstick("strangers", passed, torch.arange(len(images)))
 

@@ -13,8 +13,9 @@ from typing import Any, cast
 
 import yaml
 
-from mibench.card import AttackCard, Card, DefenseCard, read_card, stacked, vary, wrapped
+from mibench.card import AttackCard, Card, DefenseCard
 from mibench.errors import UnknownNameError, UserError
+from mibench.planning.cards import read_card, stacked, vary, wrapped
 
 AXES = ("dataset", "setting", "target", "prior", "attack", "defense", "metric")
 

@@ -44,12 +44,13 @@ def without_later(block: str, node: Mapping[str, Any]) -> dict[str, Any]:
         block: The key below which the block stands.
         node: The block; those within it, as of a wrapped attack and of a stack's parts, are treated alike.
     """
-    later = {**_later_of(block), **later_options(str(node["_target_"]))} if "_target_" in node else _later_of(block)
+    target = node.get("_target_")
+    later = {**_later_of(block), **(later_options(target) if isinstance(target, str) else {})}
     kept = {}
     for key, value in node.items():
         if key in later and value == later[key]:
             continue
-        if isinstance(value, Mapping) and "_target_" in value:
+        if key == "base" and isinstance(value, Mapping):
             value = without_later(f"{block}.{key}", value)
         if key == "parts" and isinstance(value, Sequence):
             value = [without_later(block, one) if isinstance(one, Mapping) else one for one in value]

@@ -11,13 +11,14 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mibench.access import WhiteBoxView
 from mibench.card import PriorCard
 from mibench.data import Examples, InputSpec
 from mibench.model import ClassPrior, LatentPrior
-from mibench.options import Options
+from mibench.nn.adversarial import random_images
+from mibench.options import Count, Options
 from mibench.pictures import SheetRow, draw_sheet
 from mibench.seeding import derive, generator, seeded
 from mibench.storage.checkpoints import Checkpoints
@@ -63,6 +64,29 @@ class Prior(Options, ABC):
     @abstractmethod
     def train(self, network: LatentPrior, data: PriorData, seed: int, device: torch.device) -> None:
         """Train the networks in place, in a loop over ``data.checkpoints.steps``, so that it may be killed."""
+
+
+@dataclass(kw_only=True, eq=False)
+class ImagePrior(Prior):
+    """A prior that is trained on random batches of the public images."""
+
+    batch_size: Count = 64
+    """Images per step."""
+    flip: bool | None = None
+    """Whether public images are mirrored at random; null: where a mirrored image shows the same class."""
+
+    def mirrors(self, data: PriorData) -> bool:
+        """Return whether images are mirrored at random."""
+        return data.spec.mirrored if self.flip is None else self.flip
+
+    def batch(self, data: PriorData, draws: torch.Generator) -> Tensor:
+        """Return random public images of shape ``(batch_size, C, H, W)``."""
+        return random_images(data.public.x, self.batch_size, self.mirrors(data), draws)
+
+
+def adams(lr: float, betas: tuple[float, float], **parts: nn.Module) -> dict[str, torch.optim.Adam]:
+    """Return an optimiser of each part by the part's name."""
+    return {name: torch.optim.Adam(part.parameters(), lr=lr, betas=betas) for name, part in parts.items()}
 
 
 def trained_prior(

@@ -25,6 +25,7 @@ that they do.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -34,10 +35,10 @@ from torch.nn.functional import conv2d, logsigmoid, pixel_shuffle, pixel_unshuff
 from mibench.card import PriorCard
 from mibench.data import InputSpec
 from mibench.model import LatentPrior
-from mibench.nn.adversarial import fitted, random_images, step_along
+from mibench.nn.adversarial import fitted, step_along
 from mibench.nn.flow import bounded
 from mibench.options import Count, Positive
-from mibench.priors.base import Prior, PriorData
+from mibench.priors.base import ImagePrior, PriorData
 from mibench.seeding import derive, generator
 
 #: Real NVP's distance of the logit's argument from 0 and 1.
@@ -191,19 +192,9 @@ class FlowNetworks(LatentPrior):
             h = h.chunk(2, 1)[1]
 
 
-class Flow(Prior):
-    """A normalising flow on the attacker's public images.
-
-    Args:
-        iterations: Steps.
-        levels: Most levels; each halves the size.
-        depth: Steps of the flow per level (Glow's K).
-        width: Hidden channels of the couplings.
-        batch_size: Images per step.
-        lr: Adam's learning rate.
-        flip: Whether public images are mirrored at random; None mirrors where the dataset says that a mirrored image
-            shows the same class.
-    """
+@dataclass(kw_only=True, eq=False)
+class Flow(ImagePrior):
+    """A normalising flow on the attacker's public images."""
 
     card = PriorCard(
         name="flow",
@@ -213,24 +204,16 @@ class Flow(Prior):
         fidelity="reconstruction",
     )
 
-    def __init__(
-        self,
-        *,
-        iterations: Count = 100_000,
-        levels: Count = 3,
-        depth: Count = 32,
-        width: Count = 512,
-        batch_size: Count = 64,
-        lr: Positive = 1e-3,
-        flip: bool | None = None,
-    ) -> None:
-        self.iterations = iterations
-        self.levels = levels
-        self.depth = depth
-        self.width = width
-        self.batch_size = batch_size
-        self.lr = lr
-        self.flip = flip
+    iterations: Count = 100_000
+    """Steps."""
+    levels: Count = 3
+    """Most levels; each halves the size."""
+    depth: Count = 32
+    """Steps of the flow per level (Glow's K)."""
+    width: Count = 512
+    """Hidden channels of the couplings."""
+    lr: Positive = 1e-3
+    """Adam's learning rate."""
 
     def network(self, spec: InputSpec) -> FlowNetworks:
         """Return the untrained flow."""
@@ -240,11 +223,10 @@ class Flow(Prior):
         """Raise the likelihood of the public images."""
         assert isinstance(network, FlowNetworks)
         draws = generator(derive(seed, "flow"), device)
-        flip = data.spec.mirrored if self.flip is None else self.flip
         adam = torch.optim.Adam(network.parameters(), lr=self.lr)
 
         def batch() -> tuple[Tensor, Tensor]:
-            images = fitted(random_images(data.public.x, self.batch_size, flip, draws), network.native)
+            images = fitted(self.batch(data, draws), network.native)
             return images, torch.rand(images.shape, generator=draws, device=device)
 
         network.train()

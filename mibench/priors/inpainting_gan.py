@@ -22,6 +22,7 @@ beyond the feature map are left out. The hole it learns to fill is the cell's ``
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -30,17 +31,10 @@ from torch import Tensor, nn
 from mibench.card import PriorCard
 from mibench.data import InputSpec
 from mibench.model import InpaintingPrior, LatentPrior
-from mibench.nn.adversarial import (
-    fitted,
-    gradient_penalty,
-    random_images,
-    random_window,
-    refuse_oblong,
-    step_along,
-)
+from mibench.nn.adversarial import fitted, gradient_penalty, random_window, refuse_oblong, step_along
 from mibench.nn.dcgan import critic_layers, doubling, initialise
 from mibench.options import Count, NonNegative, Positive
-from mibench.priors.base import Prior, PriorData
+from mibench.priors.base import ImagePrior, PriorData, adams
 from mibench.seeding import derive, generator
 from mibench.tasks.completion import Hole, hole_mask
 
@@ -135,22 +129,9 @@ class InpaintingGanNetworks(InpaintingPrior):
         return self.patch_critic(self.patch(x, random_window(self.side, self.window, draws)))
 
 
-class InpaintingGan(Prior):
-    """Inpainting under a global and a local critic, on the attacker's public images.
-
-    Args:
-        hole: What is hidden of an image: ``centre`` or ``face_t``; in a cell, what the attacker lacks.
-        iterations: Generator steps; the authors' 100 epochs of 40,000 images make 62,500.
-        diversity: Weight of the difference of two fillings.
-        latent_dim: Dimension of z.
-        width: Channels of the critics next to the image.
-        batch_size: Images per step.
-        lr: Adam's learning rate for all networks.
-        n_critic: Steps of both critics per generator step.
-        penalty: Weight of the gradient penalties.
-        flip: Whether public images are mirrored at random; None mirrors where the dataset says that a mirrored image
-            shows the same class.
-    """
+@dataclass(kw_only=True, eq=False)
+class InpaintingGan(ImagePrior):
+    """Inpainting under a global and a local critic, on the attacker's public images."""
 
     card = PriorCard(
         name="inpainting_gan",
@@ -163,30 +144,22 @@ class InpaintingGan(Prior):
         spaces=("inpainting",),
     )
 
-    def __init__(
-        self,
-        *,
-        hole: Hole = "centre",
-        iterations: Count = 62_500,
-        diversity: NonNegative = 0.5,
-        latent_dim: Count = 100,
-        width: Count = 64,
-        batch_size: Count = 64,
-        lr: Positive = 4e-3,
-        n_critic: Count = 1,
-        penalty: NonNegative = 10.0,
-        flip: bool | None = None,
-    ) -> None:
-        self.hole = hole
-        self.iterations = iterations
-        self.diversity = diversity
-        self.latent_dim = latent_dim
-        self.width = width
-        self.batch_size = batch_size
-        self.lr = lr
-        self.n_critic = n_critic
-        self.penalty = penalty
-        self.flip = flip
+    hole: Hole = "centre"
+    """What is hidden of an image: ``centre`` or ``face_t``; in a cell, what the attacker lacks."""
+    iterations: Count = 62_500
+    """Generator steps; the authors' 100 epochs of 40,000 images make 62,500."""
+    diversity: NonNegative = 0.5
+    """Weight of the difference of two fillings."""
+    latent_dim: Count = 100
+    """Dimension of z."""
+    width: Count = 64
+    """Channels of the critics next to the image."""
+    lr: Positive = 4e-3
+    """Adam's learning rate for all networks."""
+    n_critic: Count = 1
+    """Steps of both critics per generator step."""
+    penalty: NonNegative = 10.0
+    """Weight of the gradient penalties."""
 
     def network(self, spec: InputSpec) -> InpaintingGanNetworks:
         """Return the untrained networks."""
@@ -197,41 +170,36 @@ class InpaintingGan(Prior):
         """Train generator and critics on the public images."""
         assert isinstance(network, InpaintingGanNetworks)
         draws, windows = generator(derive(seed, "inpainting_gan"), device), generator(derive(seed, "windows"))
-        flip = data.spec.mirrored if self.flip is None else self.flip
         hole = hole_mask(self.hole, *data.spec.shape[1:]).to(device)
         network.mean_pixel.copy_(data.public.x.mean((0, 2, 3), keepdim=True))
-        makers = network.makers
-        adam_g, adam_d, adam_l = (
-            torch.optim.Adam(part.parameters(), lr=self.lr, betas=(0.5, 0.999))
-            for part in (makers, network.judge, network.local_judge)
-        )
+        makers, judge, local_judge = network.makers, network.judge, network.local_judge
+        adam = adams(self.lr, (0.5, 0.999), adam_g=makers, adam_d=judge, adam_l=local_judge)
 
         def real_and_fake() -> tuple[Tensor, Tensor]:
-            real = random_images(data.public.x, self.batch_size, flip, draws)
+            real = self.batch(data, draws)
             with torch.no_grad():
                 return real, network.fill(real, hole, network.sample_latent(len(real), draws))
 
         network.train()
-        adams = {"adam_g": adam_g, "adam_d": adam_d, "adam_l": adam_l}
         for _ in data.checkpoints.steps(
-            self.iterations, "prior inpainting_gan", network=network, **adams, draws=draws, windows=windows
+            self.iterations, "prior inpainting_gan", network=network, **adam, draws=draws, windows=windows
         ):
             for _ in range(self.n_critic):
                 real, fake = real_and_fake()
                 loss = network.critic(fake).mean() - network.critic(real).mean()
                 loss = loss + self.penalty * gradient_penalty(network.critic, real, fake, draws)
-                step_along(adam_d, loss, network.judge)
+                step_along(adam["adam_d"], loss, judge)
                 window = random_window(network.side, network.window, windows)
                 real, fake = (network.patch(images, window) for images in real_and_fake())
                 loss = network.patch_critic(fake).mean() - network.patch_critic(real).mean()
                 loss = loss + self.penalty * gradient_penalty(network.patch_critic, real, fake, draws)
-                step_along(adam_l, loss, network.local_judge)
-            real = random_images(data.public.x, self.batch_size, flip, draws)
+                step_along(adam["adam_l"], loss, local_judge)
+            real = self.batch(data, draws)
             first, second = (network.sample_latent(len(real), draws) for _ in range(2))
             filled, other = network.fill(real, hole, first), network.fill(real, hole, second)
             apart = (network.features(filled) - network.features(other)).abs().mean() / (first - second).abs().mean()
             loss = -network.realism(filled, windows).mean() / 2 - self.diversity * apart
-            step_along(adam_g, loss, makers)
+            step_along(adam["adam_g"], loss, makers)
 
 
 def _encoding(before: int, after: int, kernel: int = 3, stride: int = 1, dilation: int = 1) -> nn.Sequential:

@@ -23,6 +23,7 @@ number of halvings follows the size.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -32,10 +33,10 @@ from torch.nn.functional import cross_entropy, logsigmoid, softplus
 from mibench.card import PriorCard
 from mibench.data import InputSpec
 from mibench.model import LatentPrior
-from mibench.nn.adversarial import random_images, refuse_oblong, step_along
+from mibench.nn.adversarial import refuse_oblong, step_along
 from mibench.nn.dcgan import DcganPrior
 from mibench.options import Count, NonNegative, Positive
-from mibench.priors.base import Prior, PriorData
+from mibench.priors.base import ImagePrior, PriorData, adams
 from mibench.seeding import derive, generator
 
 
@@ -116,23 +117,9 @@ class InversionGanNetworks(DcganPrior):
         return logsigmoid(self.logits(x).logsumexp(1))
 
 
-class InversionGan(Prior):
-    """A GAN on the attacker's public images that knows what the target sees in them.
-
-    Args:
-        iterations: Generator steps; the authors' 120 epochs of 30,000 images, one in five steps, make 11,250.
-        latent_dim: Dimension of z.
-        width: Channels next to the image.
-        batch_size: Images per step.
-        lr: Adam's learning rate for both networks.
-        n_critic: Discriminator steps per generator step.
-        label_weight: Weight of the target's soft labels; 1 in the paper, 0 leaves the target out.
-        entropy_weight: Weight of the entropy of generated images' classes, a sum over the batch.
-        kernels: Kernels of the minibatch discrimination.
-        kernel_dim: Their length.
-        flip: Whether public images are mirrored at random; None mirrors where the dataset says that a mirrored image
-            shows the same class.
-    """
+@dataclass(kw_only=True, eq=False)
+class InversionGan(ImagePrior):
+    """A GAN on the attacker's public images that knows what the target sees in them."""
 
     card = PriorCard(
         name="inversion_gan",
@@ -146,32 +133,24 @@ class InversionGan(Prior):
         asks="white_box",
     )
 
-    def __init__(
-        self,
-        *,
-        iterations: Count = 11_250,
-        latent_dim: Count = 100,
-        width: Count = 64,
-        batch_size: Count = 64,
-        lr: Positive = 2e-4,
-        n_critic: Count = 5,
-        label_weight: NonNegative = 1.0,
-        entropy_weight: NonNegative = 1e-4,
-        kernels: Count = 64,
-        kernel_dim: Count = 50,
-        flip: bool | None = None,
-    ) -> None:
-        self.iterations = iterations
-        self.latent_dim = latent_dim
-        self.width = width
-        self.batch_size = batch_size
-        self.lr = lr
-        self.n_critic = n_critic
-        self.label_weight = label_weight
-        self.entropy_weight = entropy_weight
-        self.kernels = kernels
-        self.kernel_dim = kernel_dim
-        self.flip = flip
+    iterations: Count = 11_250
+    """Generator steps; the authors' 120 epochs of 30,000 images, one in five steps, make 11,250."""
+    latent_dim: Count = 100
+    """Dimension of z."""
+    width: Count = 64
+    """Channels next to the image."""
+    lr: Positive = 2e-4
+    """Adam's learning rate for both networks."""
+    n_critic: Count = 5
+    """Discriminator steps per generator step."""
+    label_weight: NonNegative = 1.0
+    """Weight of the target's soft labels; 1 in the paper, 0 leaves the target out."""
+    entropy_weight: NonNegative = 1e-4
+    """Weight of the entropy of generated images' classes, a sum over the batch."""
+    kernels: Count = 64
+    """Kernels of the minibatch discrimination."""
+    kernel_dim: Count = 50
+    """Their length."""
 
     def network(self, spec: InputSpec) -> InversionGanNetworks:
         """Return the untrained networks."""
@@ -184,24 +163,19 @@ class InversionGan(Prior):
         """Train generator and discriminator on the public images and the target's labels of them."""
         assert isinstance(network, InversionGanNetworks) and data.view is not None
         draws = generator(derive(seed, "inversion_gan"), device)
-        flip = data.spec.mirrored if self.flip is None else self.flip
-        adam_g = torch.optim.Adam(network.makers.parameters(), lr=self.lr, betas=(0.5, 0.999))
-        adam_d = torch.optim.Adam(network.judge.parameters(), lr=self.lr, betas=(0.5, 0.999))
+        adam = adams(self.lr, (0.5, 0.999), adam_g=network.makers, adam_d=network.judge)
         network.train()
-        for _ in data.checkpoints.steps(
-            self.iterations, "prior inversion_gan", network=network, adam_g=adam_g, adam_d=adam_d, draws=draws
-        ):
+        for _ in data.checkpoints.steps(self.iterations, "prior inversion_gan", network=network, **adam, draws=draws):
             for _ in range(self.n_critic):
-                labelled, other = (random_images(data.public.x, self.batch_size, flip, draws) for _ in range(2))
+                labelled, other = (self.batch(data, draws) for _ in range(2))
                 with torch.no_grad():
                     fake = network.generate(network.sample_latent(self.batch_size, draws))
                     seen = data.view.logits(labelled).softmax(1)
                 loss = self.label_weight * cross_entropy(network.logits(labelled), seen)
                 loss = loss - network.critic(other).mean() / 2
                 loss = loss + softplus(network.logits(fake).logsumexp(1)).mean() / 2
-                step_along(adam_d, loss, network.judge)
-            real = random_images(data.public.x, self.batch_size, flip, draws)
-            step_along(adam_g, self._maker_loss(network, real, draws), network.makers)
+                step_along(adam["adam_d"], loss, network.judge)
+            step_along(adam["adam_g"], self._maker_loss(network, self.batch(data, draws), draws), network.makers)
 
     def _maker_loss(self, network: InversionGanNetworks, real: Tensor, draws: torch.Generator) -> Tensor:
         """Return the generator's loss: the distance of mean features, and the entropy of generated classes."""

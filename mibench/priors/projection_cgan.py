@@ -24,6 +24,7 @@ mirrored only where the dataset says that a mirrored image shows the same class.
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -42,7 +43,7 @@ from mibench.optim.descent import in_chunks
 from mibench.optim.identity import max_margin
 from mibench.optim.selection import best_candidates
 from mibench.options import Count, NonNegative, Positive
-from mibench.priors.base import Prior, PriorData
+from mibench.priors.base import ImagePrior, PriorData, adams
 from mibench.seeding import derive, generator
 
 #: Public images of which the victim is asked at once.
@@ -163,21 +164,9 @@ class ProjectionCganNetworks(ClassPrior):
         return score
 
 
-class ProjectionCgan(Prior):
-    """Class-conditional SN-ResNet GAN, trained against the discriminator and the victim.
-
-    Args:
-        top: Public images that are labelled with each class (the paper's n).
-        iterations: Generator steps.
-        margin_weight: Weight of the victim's max-margin loss (alpha).
-        latent_dim: Dimension of z.
-        width: Channels next to the image.
-        batch_size: Images per step.
-        lr: Adam's learning rate for both networks.
-        n_critic: Discriminator steps per generator step.
-        flip: Whether half of the views that the victim is asked of are mirrored; None mirrors where the dataset says
-            that a mirrored image shows the same class.
-    """
+@dataclass(kw_only=True, eq=False)
+class ProjectionCgan(ImagePrior):
+    """Class-conditional SN-ResNet GAN, trained against the discriminator and the victim."""
 
     card = PriorCard(
         name="projection_cgan",
@@ -191,28 +180,22 @@ class ProjectionCgan(Prior):
         asks="white_box",
     )
 
-    def __init__(
-        self,
-        *,
-        top: Count = 30,
-        iterations: Count = 30_000,
-        margin_weight: NonNegative = 0.2,
-        latent_dim: Count = 128,
-        width: Count = 64,
-        batch_size: Count = 64,
-        lr: Positive = 2e-4,
-        n_critic: Count = 5,
-        flip: bool | None = None,
-    ) -> None:
-        self.top = top
-        self.iterations = iterations
-        self.margin_weight = margin_weight
-        self.latent_dim = latent_dim
-        self.width = width
-        self.batch_size = batch_size
-        self.lr = lr
-        self.n_critic = n_critic
-        self.flip = flip
+    top: Count = 30
+    """Public images that are labelled with each class (the paper's n)."""
+    iterations: Count = 30_000
+    """Generator steps."""
+    margin_weight: NonNegative = 0.2
+    """Weight of the victim's max-margin loss (alpha)."""
+    latent_dim: Count = 128
+    """Dimension of z."""
+    width: Count = 64
+    """Channels next to the image."""
+    lr: Positive = 2e-4
+    """Adam's learning rate for both networks."""
+    n_critic: Count = 5
+    """Discriminator steps per generator step."""
+    flip: bool | None = None
+    """Whether half of the views that the victim is asked of are mirrored; null: where that shows the same class."""
 
     def network(self, spec: InputSpec) -> ProjectionCganNetworks:
         """Return the untrained networks."""
@@ -223,23 +206,21 @@ class ProjectionCgan(Prior):
         """Label public images with the victim's scores and train generator and discriminator on them."""
         assert isinstance(network, ProjectionCganNetworks) and data.view is not None
         view, draws = data.view, generator(derive(seed, "projection_cgan"), device)
-        views = gentle(data.spec.mirrored if self.flip is None else self.flip)
+        views = gentle(self.mirrors(data))
         labelled = self.labelled(data.public.x, view)
         makers, judges = network.makers, network.judges
-        adam_g = torch.optim.Adam(makers.parameters(), lr=self.lr, betas=(0.0, 0.9))
-        adam_d = torch.optim.Adam(judges.parameters(), lr=self.lr, betas=(0.0, 0.9))
+        adam = adams(self.lr, (0.0, 0.9), adam_g=makers, adam_d=judges)
 
         def made() -> tuple[Tensor, Tensor]:
             labels = torch.randint(network.classes, (self.batch_size,), generator=draws, device=device)
             return network.generate_class(network.sample_latent(len(labels), draws), labels), labels
 
         network.train()
-        for _ in data.checkpoints.steps(
-            self.iterations, "prior projection_cgan", network=network, adam_g=adam_g, adam_d=adam_d, draws=draws
-        ):
+        for _ in data.checkpoints.steps(self.iterations, "prior projection_cgan", network=network, **adam, draws=draws):
             fake, labels = made()
             margin = max_margin(view.logits(views(fake, draws)), labels).mean()
-            step_along(adam_g, self.margin_weight * margin - network.critic_class(fake, labels).mean(), makers)
+            loss = self.margin_weight * margin - network.critic_class(fake, labels).mean()
+            step_along(adam["adam_g"], loss, makers)
             for _ in range(self.n_critic):
                 real = labelled[torch.randint(len(labelled), (self.batch_size,), generator=draws, device=device)]
                 noise = torch.rand(real.x.shape, generator=draws, device=device) / 512  # 1/256 of the range [-1, 1]
@@ -247,7 +228,7 @@ class ProjectionCgan(Prior):
                     fake, labels = made()
                 loss = relu(1 - network.critic_class(real.x + noise, real.y)).mean()
                 loss = loss + relu(1 + network.critic_class(fake, labels)).mean()
-                step_along(adam_d, loss, judges)
+                step_along(adam["adam_d"], loss, judges)
 
     @torch.no_grad()
     def labelled(self, public: Tensor, view: WhiteBoxView) -> Examples:

@@ -18,6 +18,7 @@ mean over 10,000 latents once training is over, not a running one, which a short
 from __future__ import annotations
 
 import copy
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -26,36 +27,19 @@ from torch.nn.functional import softplus
 from mibench.card import PriorCard
 from mibench.data import InputSpec
 from mibench.model import LatentPrior
-from mibench.nn.adversarial import random_images, refuse_oblong, step_along
+from mibench.nn.adversarial import refuse_oblong, step_along
 from mibench.nn.style import StyleNetworks
 from mibench.options import Count, NonNegative, Positive
-from mibench.priors.base import Prior, PriorData
+from mibench.priors.base import ImagePrior, PriorData
 from mibench.seeding import derive, generator
 
 #: Latents over which the mean style is taken.
 MEAN_OVER = 10_000
 
 
-class StyleGan(Prior):
-    """StyleGAN2 on the attacker's public images.
-
-    Args:
-        iterations: Steps of each network; the authors show 25 million images, 64 at a time.
-        latent_dim: Dimension of z.
-        w_dim: Dimension of a style.
-        layers: Layers of the mapping.
-        base: Channels of a block times its pixels per side (16,384 for the authors' 256 pixels).
-        width: Most channels of a block.
-        batch_size: Images per step.
-        lr: Adam's learning rate for both networks.
-        gamma: Weight of the gradient penalty; None for the authors' rule 0.0002 * size^2 / batch_size.
-        penalty_every: Discriminator steps per penalty step.
-        average: Images after which the kept generator has forgotten half of what it was; at most a twentieth of the
-            images shown so far.
-        mixing: Probability that an image takes styles of two latents.
-        flip: Whether public images are mirrored at random; None mirrors where the dataset says that a mirrored image
-            shows the same class.
-    """
+@dataclass(kw_only=True, eq=False)
+class StyleGan(ImagePrior):
+    """StyleGAN2 on the attacker's public images."""
 
     card = PriorCard(
         name="style_gan",
@@ -67,36 +51,28 @@ class StyleGan(Prior):
         spaces=("latent", "style"),
     )
 
-    def __init__(
-        self,
-        *,
-        iterations: Count = 390_625,
-        latent_dim: Count = 512,
-        w_dim: Count = 512,
-        layers: Count = 8,
-        base: Count = 16_384,
-        width: Count = 512,
-        batch_size: Count = 64,
-        lr: Positive = 2.5e-3,
-        gamma: NonNegative | None = None,
-        penalty_every: Count = 16,
-        average: Positive = 20_000,
-        mixing: NonNegative = 0.9,
-        flip: bool | None = None,
-    ) -> None:
-        self.iterations = iterations
-        self.latent_dim = latent_dim
-        self.w_dim = w_dim
-        self.layers = layers
-        self.base = base
-        self.width = width
-        self.batch_size = batch_size
-        self.lr = lr
-        self.gamma = gamma
-        self.penalty_every = penalty_every
-        self.average = average
-        self.mixing = mixing
-        self.flip = flip
+    iterations: Count = 390_625
+    """Steps of each network; the authors show 25 million images, 64 at a time."""
+    latent_dim: Count = 512
+    """Dimension of z."""
+    w_dim: Count = 512
+    """Dimension of a style."""
+    layers: Count = 8
+    """Layers of the mapping."""
+    base: Count = 16_384
+    """Channels of a block times its pixels per side (16,384 for the authors' 256 pixels)."""
+    width: Count = 512
+    """Most channels of a block."""
+    lr: Positive = 2.5e-3
+    """Adam's learning rate for both networks."""
+    gamma: NonNegative | None = None
+    """Weight of the gradient penalty; null for the authors' rule 0.0002 * size^2 / batch_size."""
+    penalty_every: Count = 16
+    """Discriminator steps per penalty step."""
+    average: Positive = 20_000
+    """Images after which the kept generator has forgotten half of itself; at most a twentieth of those shown so far."""
+    mixing: NonNegative = 0.9
+    """Probability that an image takes styles of two latents."""
 
     def network(self, spec: InputSpec) -> StyleNetworks:
         """Return the untrained networks."""
@@ -105,10 +81,9 @@ class StyleGan(Prior):
         return StyleNetworks("style_gan", spec.shape, **sizes, base=self.base, width=self.width)
 
     def train(self, network: LatentPrior, data: PriorData, seed: int, device: torch.device) -> None:
-        """Train generator and discriminator on the public images, then leaves the averaged generator in place."""
+        """Train generator and discriminator on the public images, then leave the averaged generator in place."""
         assert isinstance(network, StyleNetworks)
         draws = generator(derive(seed, "style_gan"), device)
-        flip = data.spec.mirrored if self.flip is None else self.flip
         gamma = 0.0002 * network.native**2 / self.batch_size if self.gamma is None else self.gamma
         lazy = self.penalty_every / (self.penalty_every + 1)
         adam_g = torch.optim.Adam(network.makers.parameters(), lr=self.lr, betas=(0.0, 0.99))
@@ -119,7 +94,7 @@ class StyleGan(Prior):
             self.iterations, "prior style_gan", network=network, kept=kept, adam_g=adam_g, adam_d=adam_d, draws=draws
         ):
             step_along(adam_g, softplus(-network.critic(self._fake(network, draws))).mean(), network.makers)
-            real = random_images(data.public.x, self.batch_size, flip, draws)
+            real = self.batch(data, draws)
             with torch.no_grad():
                 fake = self._fake(network, draws)
             loss = softplus(network.critic(fake)).mean() + softplus(-network.critic(real)).mean()

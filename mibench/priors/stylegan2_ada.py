@@ -19,6 +19,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -113,13 +114,9 @@ class StyleGan2AdaNetworks(StyleGenerator):
         )
 
 
+@dataclass(kw_only=True, eq=False)
 class StyleGan2Ada(Prior):
-    """An official generator that the user has.
-
-    Args:
-        weights: File that ``scripts/export_stylegan2.py`` wrote; there is no default.
-        crop: Pixels per side of the square cut from the centre of what it generates; None takes all.
-    """
+    """An official generator that the user has."""
 
     card = PriorCard(
         name="stylegan2_ada",
@@ -133,15 +130,20 @@ class StyleGan2Ada(Prior):
 
     pretrained = True
 
-    def __init__(self, *, weights: str | None = None, crop: Count | None = None) -> None:
-        if weights is None:
+    weights: str | None = None
+    """File that ``scripts/export_stylegan2.py`` wrote; there is no default."""
+    crop: Count | None = None
+    """Pixels per side of the square cut from the centre of what it generates; null takes all."""
+
+    def __post_init__(self) -> None:
+        """Refuse missing weights."""
+        super().__post_init__()
+        if self.weights is None:
             raise UserError(
                 f"prior=stylegan2_ada needs the weights of a generator: {EXPORT}, and set prior.weights=FILE."
             )
-        self.weights = weights
-        self.crop = crop
-        if not Path(weights).expanduser().is_file():
-            raise UserError(f"prior.weights={weights} is not a file; {EXPORT}.")
+        if not Path(self.weights).expanduser().is_file():
+            raise UserError(f"prior.weights={self.weights} is not a file; {EXPORT}.")
 
     def network(self, spec: InputSpec) -> StyleGan2AdaNetworks:
         """Return the generator, with its weights.
@@ -151,6 +153,7 @@ class StyleGan2Ada(Prior):
         """
         refuse_oblong("prior=stylegan2_ada", spec)
         where = f"prior.weights={self.weights}"
+        assert self.weights is not None
         official, limit = read(self.weights)
         try:
             network = StyleGan2AdaNetworks(official, limit, spec.shape, self.crop)

@@ -23,12 +23,12 @@ from mibench.model import LatentPrior
 from mibench.nn.adversarial import refuse_oblong
 from mibench.nn.wgan import WganGpNetworks
 from mibench.options import Count, NonNegative, Positive
-from mibench.priors.base import Prior, PriorData
+from mibench.priors.base import ImagePrior, PriorData
 from mibench.seeding import derive, generator
 
 
 @dataclass(kw_only=True, eq=False)
-class WganGp(Prior):
+class WganGp(ImagePrior):
     """WGAN-GP on the attacker's public images."""
 
     card = PriorCard(
@@ -46,16 +46,12 @@ class WganGp(Prior):
     """Dimension of z."""
     width: Count = 64
     """Channels next to the image."""
-    batch_size: Count = 64
-    """Images per step."""
     lr: Positive = 2e-4
     """Adam's learning rate for both networks."""
     n_critic: Count = 5
     """Critic steps per generator step."""
     penalty: NonNegative = 10.0
     """Weight of the gradient penalty."""
-    flip: bool | None = None
-    """Whether public images are mirrored at random; null: where a mirrored image shows the same class."""
 
     def network(self, spec: InputSpec) -> WganGpNetworks:
         """Return the untrained networks."""
@@ -66,7 +62,6 @@ class WganGp(Prior):
         """Train generator and critic on the public images."""
         assert isinstance(network, WganGpNetworks)
         draws = generator(derive(seed, "wgan_gp"), device)
-        flip = data.spec.mirrored if self.flip is None else self.flip
         adams = network.optimisers(self.lr)
         network.train()
         for _ in data.checkpoints.steps(self.iterations, "prior wgan_gp", network=network, **adams, draws=draws):
@@ -76,6 +71,6 @@ class WganGp(Prior):
                 batch_size=self.batch_size,
                 n_critic=self.n_critic,
                 penalty=self.penalty,
-                flip=flip,
+                flip=self.mirrors(data),
                 draws=draws,
             )

@@ -16,11 +16,12 @@ import subprocess
 import sys
 import tempfile
 from abc import ABC, abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlparse
 
-from mibench.options import Positive
+from mibench.options import Options, Positive
 from mibench.planning.plan import Plan
 from mibench.running.cell import Outcome
 
@@ -30,8 +31,10 @@ if TYPE_CHECKING:
 log = logging.getLogger("mibench")
 
 
-class Logger(ABC):
-    """A tracker. Subclasses have keyword-only options, checked before the cell is run."""
+class Logger(Options, ABC):
+    """A tracker; its options are checked before the cell is run."""
+
+    block: ClassVar[str] = "logger"
 
     @abstractmethod
     def log(self, plan: Plan, outcome: Outcome) -> None:
@@ -45,44 +48,32 @@ class NoLogger(Logger):
         """Do nothing."""
 
 
+@dataclass(kw_only=True, eq=False)
 class WandbLogger(Logger):
     """Weights & Biases: configuration, numbers, the victim's loss curve and the picture sheet, one run per cell.
 
     W&B first writes the run to disk, which needs no network; where it is to be online, ``wandb sync`` then sends it
     from a process of its own, which is stopped after ``init_timeout``. So no retry, prompt or hook of W&B can hold up
     a cell, and what was not sent is there to be sent later.
-
-    Args:
-        project: The project.
-        entity: User or team; None takes W&B's own default.
-        group: Group of the run; None takes the cell's ``group_id``, which cells share that differ in the seed alone.
-        mode: ``online``, ``offline``, or ``auto``: what ``WANDB_MODE`` says, or else online where there is a key.
-        init_timeout: Most seconds that a cell waits for W&B's server.
-        pictures: ``shareable`` copies the sheets of datasets whose card lets them be shown, ``all`` every sheet.
-        dir: Folder in which W&B makes its folder ``wandb``.
     """
 
     #: Set once sending has failed, so that the other cells of a sweep do not wait for the server again.
     unreachable: ClassVar[bool] = False
 
-    def __init__(
-        self,
-        *,
-        project: str = "mibench",
-        entity: str | None = None,
-        group: str | None = None,
-        mode: Literal["auto", "online", "offline"] = "auto",
-        init_timeout: Positive = 10.0,
-        pictures: Literal["shareable", "all", "none"] = "shareable",
-        dir: Path | str = "results",  # noqa: A002
-    ) -> None:
-        self.project = project
-        self.entity = entity
-        self.group = group
-        self.mode = mode
-        self.init_timeout = init_timeout
-        self.pictures = pictures
-        self.dir = Path(dir).expanduser()
+    project: str = "mibench"
+    """The project."""
+    entity: str | None = None
+    """User or team; null takes W&B's own default."""
+    group: str | None = None
+    """Group of the run; null takes the cell's ``group_id``, which cells share that differ in the seed alone."""
+    mode: Literal["auto", "online", "offline"] = "auto"
+    """``online``, ``offline``, or ``auto``: what ``WANDB_MODE`` says, or else online where there is a key."""
+    init_timeout: Positive = 10.0
+    """Most seconds that a cell waits for W&B's server."""
+    pictures: Literal["shareable", "all", "none"] = "shareable"
+    """``shareable`` copies the sheets of datasets whose card lets them be shown, ``all`` every sheet."""
+    dir: Path | str = "results"
+    """Folder in which W&B makes its folder ``wandb``."""
 
     def log(self, plan: Plan, outcome: Outcome) -> None:
         """Copy a finished cell; every failure of W&B ends as one warning."""
@@ -123,7 +114,8 @@ class WandbLogger(Logger):
             return False
 
     def _started(self, wandb: Any, plan: Plan) -> Any:
-        self.dir.mkdir(parents=True, exist_ok=True)
+        folder = Path(self.dir).expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
         cards = plan.cards
         return wandb.init(
             project=self.project,
@@ -131,7 +123,7 @@ class WandbLogger(Logger):
             group=self.group or plan.group_id,
             name=f"{cards.attack.name} {cards.defense.name} {cards.dataset.name} seed {plan.config['seed']}",
             config={**plan.description, "cell_id": plan.cell_id, "group_id": plan.group_id},
-            dir=str(self.dir),
+            dir=str(folder),
             mode="offline",
             settings=wandb.Settings(
                 silent=True,

@@ -21,6 +21,7 @@ import copy
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -36,14 +37,9 @@ from mibench.settings.base import Observation, Scene, Setting
 from mibench.settings.victim import SENT_AT_ONCE, Victim, initial_model
 
 
+@dataclass(kw_only=True, eq=False)
 class SplitLearning(Setting):
-    """A trained network whose first stages run at the clients.
-
-    Args:
-        cut: The last stage that clients run, counted from 0.
-        batch_size: Inputs of one client.
-        sends: Times that a client sends the features of the same inputs, which a random defense draws anew.
-    """
+    """A trained network whose first stages run at the clients."""
 
     card = SettingCard(
         name="split",
@@ -52,10 +48,12 @@ class SplitLearning(Setting):
         access=("features",),
     )
 
-    def __init__(self, *, cut: CountOrNone = 0, batch_size: Count = 1, sends: Count = 1) -> None:
-        self.cut = cut
-        self.batch_size = batch_size
-        self.sends = sends
+    cut: CountOrNone = 0
+    """The last stage that clients run, counted from 0."""
+    batch_size: Count = 1
+    """Inputs of one client."""
+    sends: Count = 1
+    """Times that a client sends the features of the same inputs, which a random defense draws anew."""
 
     @property
     def message_size(self) -> int:

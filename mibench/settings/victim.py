@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -19,7 +18,7 @@ from mibench.errors import UserError
 from mibench.model import Classifier
 from mibench.seeding import derive, generator, seeded
 from mibench.storage.store import Payload
-from mibench.storage.workshop import Workshop
+from mibench.storage.workshop import Workshop, clock
 from mibench.targets.base import Target
 from mibench.training import Recipe, Training, is_correct
 
@@ -138,14 +137,6 @@ class _Guarded(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         result: Tensor = self.inner(self.hook(x))
         return result
-
-
-def clock(device: torch.device) -> float:
-    """Return seconds spent: the processor's own where it computes, so that nobody else's count, else by the wall."""
-    if device.type == "cpu":
-        return time.process_time()
-    torch.cuda.synchronize(device)
-    return time.perf_counter()
 
 
 def defender_context(

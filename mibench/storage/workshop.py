@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass
 
 import torch
@@ -27,3 +28,11 @@ class Workshop:
     def key(self) -> dict[str, str]:
         """What of it is part of the key of every network that is trained here; nothing at full precision."""
         return {} if self.precision == "float32" else {"precision": self.precision}
+
+
+def clock(device: torch.device) -> float:
+    """Return seconds spent: the processor's own where it computes, so that nobody else's count, else by the wall."""
+    if device.type == "cpu":
+        return time.process_time()
+    torch.cuda.synchronize(device)
+    return time.perf_counter()

@@ -4,9 +4,10 @@ import pytest
 import torch
 from torch import nn
 
-from mibench.access import Ledger, WhiteBoxView
+from mibench.access import GradientsView, Ledger, WhiteBoxView
 from mibench.data import InputSpec
 from mibench.knowledge import Knowledge
+from mibench.metrics.mse import squared_errors
 from mibench.model import Classifier, InpaintingPrior, LatentPrior
 from mibench.priors.style_gan import StyleGan
 from mibench.seeding import seeded
@@ -66,6 +67,58 @@ class LinearClassifier(Classifier):
         self.head = nn.Linear(64, 4)
         nn.init.normal_(self.head.weight, 0, gain, generator=torch.Generator().manual_seed(seed))
         self.head.bias.data = -0.5 * self.head.weight.data.sum(1)
+
+
+class FirstOrderView(GradientsView):
+    """A stub whose gradients cannot be differentiated again."""
+
+    def gradients(self, x, y):
+        return {name: value.detach() + 0 * (x.sum() + y.sum()) for name, value in super().gradients(x, y).items()}
+
+
+@pytest.fixture(scope="session")
+def first_order_view():
+    """A view whose gradients cannot be differentiated again."""
+    return FirstOrderView
+
+
+@pytest.fixture(scope="session")
+def nearest_errors():
+    """Mean squared error of every private image and the nearest that came back: ``nearest_errors(result, secret)``."""
+    return lambda result, secret: (
+        torch.cdist(secret.x.flatten(1), result.values.flatten(1)).square().min(1).values / secret.x[0].numel()
+    )
+
+
+@pytest.fixture(scope="session")
+def exact():
+    """How many examples came back to the pixel and with the right label: ``exact(result, secret)``."""
+    return lambda result, secret: int(
+        ((squared_errors(result.values, secret.x) < 1e-6) & (result.labels == secret.y)).sum()
+    )
+
+
+@pytest.fixture(scope="session")
+def gain(digits8):
+    """By how many dB images are closer to the secret than the mean of all private ones: ``gain(images, secret)``."""
+    mean = digits8.private.train.x.mean(0)
+    return lambda images, secret: (
+        10 * (squared_errors(mean.expand_as(secret.x), secret.x) / squared_errors(images, secret.x)).log10()
+    )
+
+
+@pytest.fixture(scope="session")
+def gradient_distances():
+    """Cosine distance of every message and the gradient of a batch: ``gradient_distances(view, images, labels)``."""
+
+    def measure(view, images, labels):
+        size = view.batch_size
+        sent = [torch.cat([part.flatten() for part in message.values()]) for message in view.messages]
+        batches = zip(images.split(size), labels.split(size), strict=True)
+        ours = [torch.cat([part.flatten() for part in view.gradient(x, y).values()]) for x, y in batches]
+        return 1 - torch.cosine_similarity(torch.stack(sent), torch.stack(ours).detach())
+
+    return measure
 
 
 @pytest.fixture

@@ -1,31 +1,22 @@
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
 
-from mibench.access import GradientsView, Ledger, LocalTraining
+from mibench.access import LocalTraining
 from mibench.attacks.agic import Agic, ramp
 from mibench.attacks.inverting_gradients import InvertingGradients
-from mibench.data import Examples
 from mibench.knowledge import Knowledge
 from mibench.optim.gradient_distance import cosine
 from mibench.targets.mlp import Mlp
 from mibench.tasks.instance import InstanceGoal
 
-CPU = torch.device("cpu")
 
-
-def observe(split, local, batch_size=4):
+def observe(digits_view, local, batch=4):
     """Returns a view of one client of federated averaging, with its batch and the gradient of all of it."""
-    torch.manual_seed(0)
-    model = Mlp(spec=split.spec, hidden=[32])
-    rows = torch.randperm(len(split.private.train), generator=torch.Generator().manual_seed(1))[:batch_size]
-    secret: Examples = split.private.train[rows]
-    deltas = local.steps(batch_size) > 1
-    view = GradientsView.of(model, [], batch_size, split.spec, Ledger(), CPU, local=local, deltas=deltas)
-    sent = {name: value[0].detach() for name, value in view.updates(secret.x[None], secret.y[None]).items()}
-    whole = {name: value.detach() for name, value in view.gradient(secret.x, secret.y).items()}
-    return dataclasses.replace(view, messages=[sent]), secret, whole
+    view, secret = digits_view(partial(Mlp, hidden=[32]), 1, batch, local=local, deltas=local.steps(batch) > 1)
+    return view, secret, {name: value.detach() for name, value in view.gradient(secret.x, secret.y).items()}
 
 
 def attack(view, kind=Agic, **options):
@@ -43,21 +34,21 @@ def steps(lr, epochs=2, batch_size=1):
     return LocalTraining(epochs=epochs, batch_size=batch_size, lr=lr)
 
 
-def test_the_averaged_update_is_nearly_the_gradient_of_the_whole_batch(digits8):
-    distances = [apart(*observe(digits8, steps(lr))[::2]) for lr in (0.3, 0.01, 0.0001)]
+def test_the_averaged_update_is_nearly_the_gradient_of_the_whole_batch(digits_view):
+    distances = [apart(*observe(digits_view, steps(lr))[::2]) for lr in (0.3, 0.01, 0.0001)]
     assert distances[1] < 0.05
     assert distances[2] < 1e-3 < distances[0]
     assert distances[0] > distances[1] > distances[2]
-    view, _, whole = observe(digits8, LocalTraining(1, 0, 0.01))
+    view, _, whole = observe(digits_view, LocalTraining(1, 0, 0.01))
     (one,) = view.as_gradients()
     assert all(torch.allclose(one[name], whole[name], atol=1e-5) for name in whole)
-    view, _, whole = observe(digits8, steps(0.0001))
+    view, _, whole = observe(digits_view, steps(0.0001))
     (one,) = view.as_gradients()  # in size too
     assert all(torch.allclose(one[name], whole[name], atol=1e-3) for name in whole)
     assert not torch.allclose(view.messages[0]["head.bias"], whole["head.bias"], atol=1e-3)
 
 
-def test_a_step_costs_the_same_whatever_the_number_of_local_steps(digits8, monkeypatch):
+def test_a_step_costs_the_same_whatever_the_number_of_local_steps(digits_view, monkeypatch):
     passes = []
     gradient = torch.autograd.grad
     monkeypatch.setattr(
@@ -66,7 +57,7 @@ def test_a_step_costs_the_same_whatever_the_number_of_local_steps(digits8, monke
     )
 
     def cost(kind, **local):
-        view, _, _ = observe(digits8, steps(0.01, **local))
+        view, _, _ = observe(digits_view, steps(0.01, **local))
         passes.clear()
         before = view.ledger.gradient_evals
         attack(view, kind, iterations=10, tolerance=0.0)
@@ -77,24 +68,23 @@ def test_a_step_costs_the_same_whatever_the_number_of_local_steps(digits8, monke
     assert cost(InvertingGradients, epochs=4)[0] == 4 * one[0]  # the simulation pays for every epoch
 
 
-def test_with_one_step_and_equal_weights_it_is_inverting_gradients(digits8):
+def test_with_one_step_and_equal_weights_it_is_inverting_gradients(digits_view):
     class Same(InvertingGradients):
         card = dataclasses.replace(InvertingGradients.card, name="agic")  # the name is part of the seed
 
-    view, _, _ = observe(digits8, LocalTraining(1, 0, 0.1), batch_size=2)
+    view, _, _ = observe(digits_view, LocalTraining(1, 0, 0.1), batch=2)
     theirs = attack(view, Same, iterations=30).reconstruction.values
     torch.testing.assert_close(attack(view, iterations=30, last_layer=1.0).reconstruction.values, theirs)
     assert float((attack(view, iterations=30).reconstruction.values - theirs).abs().max()) > 0.01
 
 
 @pytest.mark.parametrize("last_layer", [1.0, 5.0])
-def test_images_of_federated_averaging_come_back(digits8, last_layer):
-    view, secret, _ = observe(digits8, steps(0.01), batch_size=2)
+def test_images_of_federated_averaging_come_back(digits_view, last_layer, nearest_errors):
+    view, secret, _ = observe(digits_view, steps(0.01), batch=2)
 
     def error(view):
         result = attack(view, iterations=600, last_layer=last_layer).reconstruction
-        distance = torch.cdist(secret.x.flatten(1), result.values.flatten(1)).square() / 64
-        return float(distance.min(1).values.max()), sorted(result.labels.tolist())
+        return float(nearest_errors(result, secret).max()), sorted(result.labels.tolist())
 
     found, labels = error(view)
     assert found < 0.03
@@ -103,8 +93,8 @@ def test_images_of_federated_averaging_come_back(digits8, last_layer):
     assert error(dataclasses.replace(view, messages=[noise]))[0] > 0.05
 
 
-def test_the_cosine_weighs_later_layers_more(digits8):
-    view, secret, whole = observe(digits8, LocalTraining(1, 0, 0.1), batch_size=1)
+def test_the_cosine_weighs_later_layers_more(digits_view):
+    view, secret, whole = observe(digits_view, LocalTraining(1, 0, 0.1), batch=1)
     bent = [{name: value * (-1 if name.startswith(layer) else 1) for name, value in whole.items()}
             for layer in ("stages", "head")]  # fmt: skip
     early, late = (

@@ -1,10 +1,10 @@
 import dataclasses
+from functools import partial
 
 import pytest
 import torch
 from torch import nn
 
-from mibench.access import GradientsView, Ledger
 from mibench.attacks.analytic_linear import AnalyticLinear
 from mibench.errors import IncompatibleCellError
 from mibench.knowledge import Knowledge
@@ -12,26 +12,21 @@ from mibench.targets.lenet import LeNet
 from mibench.targets.mlp import Mlp
 from mibench.tasks.instance import InstanceGoal
 
-CPU = torch.device("cpu")
 
+@pytest.fixture
+def observe(digits_view):
+    """Makes a view of messages of an untrained network with the images behind them."""
 
-def observe(split, batch_size=1, seed=0, dtype=torch.float32, hidden=(32,), count=1, change=lambda model: None):
-    """Returns a view of ``count`` messages of an untrained network with the batches behind them."""
-    torch.manual_seed(seed)
-    model = Mlp(spec=split.spec, hidden=hidden).to(dtype)
-    change(model)
-    return watch(model, split, batch_size, seed, count)
+    def make(batch=1, seed=0, dtype=torch.float32, hidden=(32,), count=1, change=lambda model: None):
+        def target(spec):
+            torch.manual_seed(seed)
+            model = Mlp(spec=spec, hidden=hidden).to(dtype)
+            change(model)
+            return model
 
+        return digits_view(target, count, batch, seed)
 
-def watch(model, split, batch_size=1, seed=0, count=1):
-    dtype = next(model.parameters()).dtype
-    draws = torch.Generator().manual_seed(seed)
-    secret = split.private.train[torch.randperm(len(split.private.train), generator=draws)[: count * batch_size]]
-    secret = dataclasses.replace(secret, x=secret.x.to(dtype))
-    view = GradientsView.of(model, [], batch_size, split.spec, Ledger(), CPU)
-    batches = zip(secret.x.split(batch_size), secret.y.split(batch_size), strict=True)
-    messages = [{name: value.detach() for name, value in view.gradient(x, y).items()} for x, y in batches]
-    return GradientsView.of(model, messages, batch_size, split.spec, Ledger(), CPU), secret
+    return make
 
 
 def attack(view, **options):
@@ -48,10 +43,10 @@ def wrong_layer(view, shape):
 
 @pytest.mark.parametrize(("dtype", "limit"), [(torch.float64, 1e-10), (torch.float32, 1e-5)])
 @pytest.mark.parametrize("combine", ["pinv", "max_row", "rows"])
-def test_one_image_comes_back_to_float_precision(digits8, dtype, limit, combine):
+def test_one_image_comes_back_to_float_precision(dtype, limit, combine, observe):
     worst, stub = 0.0, float("inf")
     for seed in range(20):
-        view, secret = observe(digits8, seed=seed, dtype=dtype)
+        view, secret = observe(seed=seed, dtype=dtype)
         result = attack(view, combine=combine)
         assert torch.equal(result.labels, secret.y)
         worst = max(worst, float((result.values - secret.x).abs().max()))
@@ -60,23 +55,23 @@ def test_one_image_comes_back_to_float_precision(digits8, dtype, limit, combine)
     assert stub > 0.1
 
 
-def test_messages_are_solved_side_by_side(digits8):
-    view, secret = observe(digits8, count=5)
+def test_messages_are_solved_side_by_side(observe):
+    view, secret = observe(count=5)
     torch.testing.assert_close(attack(view).values, secret.x, atol=1e-5, rtol=0)
     assert view.ledger.queries == 2
 
 
-def test_several_local_steps_on_one_image_give_it_away_too(digits8):
-    view, secret = observe(digits8)
+def test_several_local_steps_on_one_image_give_it_away_too(observe):
+    view, secret = observe()
     moved = {name: 0.3 * value for name, value in view.messages[0].items()}
     torch.testing.assert_close(attack(dataclasses.replace(view, messages=[moved])).values, secret.x, atol=1e-5, rtol=0)
 
 
-def test_noise_hurts_a_single_row_more_than_least_squares(digits8):
+def test_noise_hurts_a_single_row_more_than_least_squares(observe):
     def error(combine):
         total = 0.0
         for seed in range(10):
-            view, secret = observe(digits8, seed=seed)
+            view, secret = observe(seed=seed)
             draws = torch.Generator().manual_seed(seed)
             noisy = {
                 name: value + 1e-3 * torch.randn(value.shape, generator=draws)
@@ -89,33 +84,36 @@ def test_noise_hurts_a_single_row_more_than_least_squares(digits8):
     assert error("pinv") < 0.5 * error("max_row")
 
 
-def recovered(split, **options):
-    """Returns how many of five batches of four images come back with a mean squared error below 1e-6."""
-    count = 0
-    for seed in range(5):
-        view, secret = observe(split, batch_size=4, seed=seed, hidden=(512,))
-        result = attack(view, **options)
-        distance = torch.cdist(secret.x.flatten(1), result.values.flatten(1)).square() / 64
-        count += int((distance.min(1).values < 1e-6).sum())
+@pytest.fixture
+def recovered(observe, nearest_errors):
+    """How many of five batches of four images come back with a mean squared error below 1e-6."""
+
+    def count():
+        found = 0
+        for seed in range(5):
+            view, secret = observe(batch=4, seed=seed, hidden=(512,))
+            found += int((nearest_errors(attack(view), secret) < 1e-6).sum())
+        return found
+
     return count
 
 
-def test_rows_that_one_image_alone_activates_give_it_exactly(digits8, monkeypatch):
-    assert recovered(digits8) >= 15
+def test_rows_that_one_image_alone_activates_give_it_exactly(monkeypatch, recovered):
+    assert recovered() >= 15
     first_rows = torch.Tensor.argmax
     monkeypatch.setattr(torch.Tensor, "argmax", lambda x, *a: first_rows((x > 0).float(), *a))  # no vote: any row
-    assert recovered(digits8) <= 8
+    assert recovered() <= 8
 
 
-def test_the_mean_of_a_batch_is_not_an_image_of_it(digits8):
-    view, secret = observe(digits8, batch_size=4, hidden=(512,))
+def test_the_mean_of_a_batch_is_not_an_image_of_it(observe):
+    view, secret = observe(batch=4, hidden=(512,))
     weight, bias = (view.messages[0][f"stages.0.0.{kind}"] for kind in ("weight", "bias"))
     mean = ((bias @ weight) / bias.square().sum() + 1) / 2
     assert float((secret.x.flatten(1) - mean).square().mean(1).min()) > 1e-3
 
 
-def test_no_more_images_are_named_than_rows_give(digits8):
-    view, _ = observe(digits8, batch_size=8, hidden=(2,))
+def test_no_more_images_are_named_than_rows_give(observe):
+    view, _ = observe(batch=8, hidden=(2,))
     assert int(attack(view).missing.sum()) >= 6
 
 
@@ -128,13 +126,13 @@ def frozen(model):
 
 
 @pytest.mark.parametrize("change", [without_bias, frozen])
-def test_a_first_layer_without_a_bias_in_the_message_is_refused(digits8, change):
-    view, _ = observe(digits8, change=change)
+def test_a_first_layer_without_a_bias_in_the_message_is_refused(change, observe):
+    view, _ = observe(change=change)
     with pytest.raises(IncompatibleCellError, match=r"'stages\.0\.0'.*choose target=mlp"):
         attack(view)
 
 
-def test_a_convolution_is_refused(digits8):
-    view, _ = watch(LeNet(spec=digits8.spec, channels=4), digits8)
+def test_a_convolution_is_refused(digits_view):
+    view, _ = digits_view(partial(LeNet, channels=4), 1)
     with pytest.raises(IncompatibleCellError, match="is Conv2d"):
         attack(view)

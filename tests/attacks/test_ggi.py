@@ -1,16 +1,17 @@
+from functools import partial
+
 import pytest
 import torch
 
-from mibench.access import GradientsView, Ledger
 from mibench.attacks.ggi import Ggi
 from mibench.attacks.inverting_gradients import InvertingGradients
+from mibench.data import Examples
 from mibench.knowledge import Knowledge
+from mibench.metrics.mse import squared_errors
 from mibench.model import LatentPrior
-from mibench.optim.gradient_matching import Adam
+from mibench.optim.row_adam import Adam
 from mibench.targets.mlp import Mlp
 from mibench.tasks.instance import InstanceGoal
-
-CPU = torch.device("cpu")
 
 
 class LinearSigmoid(LatentPrior):
@@ -41,30 +42,16 @@ class ItsOwnPixels(LatentPrior):
         return x.mean((1, 2, 3))
 
 
-def observe(split, x, y, batch_size=1):
-    """Returns a view of the messages of an untrained network for images ``x`` and class ids ``y``."""
-    torch.manual_seed(0)
-    model = Mlp(spec=split.spec, hidden=[32])
-    view = GradientsView.of(model, [], batch_size, split.spec, Ledger(), CPU)
-    batches = zip(x.split(batch_size), y.split(batch_size), strict=True)
-    messages = [{name: value.detach() for name, value in view.gradient(*batch).items()} for batch in batches]
-    return GradientsView.of(model, messages, batch_size, split.spec, Ledger(), CPU)
-
-
 def attack(view, prior, method=None, **options):
     method = method or Ggi(**{"iterations": 120, "lr": 0.1, "restarts": 4, **options})
     goal = InstanceGoal(len(view.messages), view.batch_size)
     return method(view, Knowledge(latent_prior=prior), goal, seed=0).reconstruction
 
 
-def errors(result, x):
-    return (result.values - x).square().flatten(1).mean(1)
-
-
 def made(prior, count):
-    """Returns images that the prior can make, with class ids."""
+    """Returns examples of images that the prior can make."""
     z = torch.randn(count, prior.latent_dim, generator=torch.Generator().manual_seed(5)).clamp(-2, 2)
-    return prior.generate(z), torch.arange(count) % 5
+    return Examples(prior.generate(z), torch.arange(count) % 5)
 
 
 def floor(prior, x):
@@ -79,32 +66,38 @@ def floor(prior, x):
 
 
 @pytest.fixture(scope="module")
-def outside(digits8):
+def outside(digits_view):
     """Ten digits, which the prior cannot make."""
-    rows = torch.randperm(len(digits8.private.train), generator=torch.Generator().manual_seed(1))[:10]
-    return digits8.private.train[rows]
+    return digits_view(Mlp, 10)[1]
 
 
-def test_what_the_generator_can_make_comes_back(digits8):
+@pytest.fixture
+def observe(client_view, digits8):
+    """Makes a view of what an untrained network sends for examples: ``observe(examples, batch=1)``."""
+    torch.manual_seed(0)
+    return partial(client_view, Mlp(spec=digits8.spec, hidden=[32]))
+
+
+def test_what_the_generator_can_make_comes_back(observe):
     prior = LinearSigmoid()
-    x, y = made(prior, 10)
-    view = observe(digits8, x, y)
+    secret = made(prior, 10)
+    view = observe(secret)
     result = attack(view, prior)
-    assert int((errors(result, x) < 1e-3).sum()) >= 8
-    assert torch.equal(result.labels, y)
+    assert int((squared_errors(result.values, secret.x) < 1e-3).sum()) >= 8
+    assert torch.equal(result.labels, secret.y)
     unsearched = attack(view, prior, iterations=1)
-    assert int((errors(unsearched, x) < 1e-3).sum()) == 0
+    assert int((squared_errors(unsearched.values, secret.x) < 1e-3).sum()) == 0
 
 
-def test_what_it_cannot_make_comes_no_closer_than_its_range(digits8, outside):
+def test_what_it_cannot_make_comes_no_closer_than_its_range(outside, observe):
     prior = LinearSigmoid()
-    view, least = observe(digits8, outside.x, outside.y), floor(prior, outside.x)
-    assert bool((errors(attack(view, prior), outside.x) > 0.999 * least).all())
+    view, least = observe(outside), floor(prior, outside.x)
+    assert bool((squared_errors(attack(view, prior).values, outside.x) > 0.999 * least).all())
     for stub in (attack(view, ItsOwnPixels()), attack(view, None, InvertingGradients(iterations=100, tv=0.0))):
-        assert bool((errors(stub, outside.x) < 0.1 * least).all())
+        assert bool((squared_errors(stub.values, outside.x) < 0.1 * least).all())
 
 
-def test_as_many_numbers_are_searched_as_the_batch_has_latents(digits8, monkeypatch):
+def test_as_many_numbers_are_searched_as_the_batch_has_latents(monkeypatch, observe):
     prior, searched = LinearSigmoid(), []
     minimise = Adam.minimise
 
@@ -113,25 +106,24 @@ def test_as_many_numbers_are_searched_as_the_batch_has_latents(digits8, monkeypa
         return minimise(self, objective, variables, *more, **options)
 
     monkeypatch.setattr(Adam, "minimise", remember)
-    x, y = made(prior, 6)
-    result = attack(observe(digits8, x, y, batch_size=3), prior, restarts=2, iterations=20)
+    secret = made(prior, 6)
+    result = attack(observe(secret, batch=3), prior, restarts=2, iterations=20)
     assert searched == [(2 * 2, 3, prior.latent_dim)]
-    assert result.values.shape == x.shape
+    assert result.values.shape == secret.x.shape
 
 
-def test_a_batch_comes_back_as_a_set(digits8):
+def test_a_batch_comes_back_as_a_set(observe, nearest_errors):
     prior = LinearSigmoid()
-    x, y = made(prior, 2)
-    result = attack(observe(digits8, x, y, batch_size=2), prior, iterations=300)
-    distance = torch.cdist(x.flatten(1), result.values.flatten(1)).square() / 64
-    assert float(distance.min(1).values.max()) < 1e-3
+    secret = made(prior, 2)
+    result = attack(observe(secret, batch=2), prior, iterations=300)
+    assert float(nearest_errors(result, secret).max()) < 1e-3
 
 
-def test_latents_stay_inside_their_box_and_are_drawn_to_zero(digits8, outside, monkeypatch):
+def test_latents_stay_inside_their_box_and_are_drawn_to_zero(outside, monkeypatch, observe):
     prior, seen = LinearSigmoid(), []
     generate = prior.generate
     monkeypatch.setattr(prior, "generate", lambda z: seen.append(z.detach().clone()) or generate(z))
-    view = observe(digits8, outside.x[:2], outside.y[:2])
+    view = observe(outside[torch.arange(2)])
 
     def largest(**options):
         seen.clear()

@@ -3,15 +3,11 @@ import copy
 import pytest
 import torch
 
-from mibench.access import GradientsView, Ledger
-from mibench.attacks.families.network_search import NetworkSearch
 from mibench.attacks.gi_nas import GiNas
 from mibench.errors import UserError
 from mibench.knowledge import Knowledge
 from mibench.targets.lenet import LeNet
 from mibench.tasks.instance import InstanceGoal
-
-CPU = torch.device("cpu")
 
 
 class ForgetfulSearch(GiNas):
@@ -24,46 +20,17 @@ class ForgetfulSearch(GiNas):
         return super().candidate(view, restart, number + 1000 * self.built)
 
 
-def observe(split, count=2, first=0, batch_size=1):
-    """Returns a view of ``count`` messages of an untrained LeNet with the images behind them."""
-    torch.manual_seed(0)
-    model = LeNet(spec=split.spec)
-    order = torch.randperm(len(split.private.train), generator=torch.Generator().manual_seed(1))
-    secret = split.private.train[order[first : first + count * batch_size]]
-    view = GradientsView.of(model, [], batch_size, split.spec, Ledger(), CPU)
-    batches = zip(secret.x.split(batch_size), secret.y.split(batch_size), strict=True)
-    messages = [{name: value.detach() for name, value in view.gradient(x, y).items()} for x, y in batches]
-    return GradientsView.of(model, messages, batch_size, split.spec, Ledger(), CPU), secret
-
-
 def attack(view, kind=GiNas, seed=0, **options):
     goal = InstanceGoal(len(view.messages), view.batch_size)
     options = {"num_candidates": 5, "channels": 16, "iterations": 60, **options}
     return kind(**options)(view, Knowledge(), goal, seed=seed).reconstruction
 
 
-def gain(images, split, secret):
-    """Returns by how many dB images are closer to the secret than the mean of all private images is."""
-
-    def psnr(x):
-        return -10 * (x - secret.x).square().flatten(1).mean(1).log10()
-
-    return psnr(images) - psnr(split.private.train.x.mean(0))
-
-
-def distances(view, images, labels):
-    """Returns the cosine distance between every message and the gradient of one image."""
-    sent = [torch.cat([part.flatten() for part in message.values()]) for message in view.messages]
-    pairs = zip(images, labels, strict=True)
-    ours = [torch.cat([part.flatten() for part in view.gradient(x[None], y[None]).values()]) for x, y in pairs]
-    return 1 - torch.cosine_similarity(torch.stack(sent), torch.stack(ours).detach())
-
-
 @pytest.fixture
 def watched(monkeypatch):
     """What was met on the way: ``scored`` (a network, its weights before, its noise) and ``scores`` by phase."""
     met = {"scored": [], "initialise": [], "optimise": [], "best": [], "noise": []}
-    apart, candidate, search = NetworkSearch.apart, GiNas.candidate, GiNas.search
+    apart, candidate, search = GiNas.apart, GiNas.candidate, GiNas.search
 
     def watch_apart(self, view, *given):
         value = apart(self, view, *given)
@@ -80,19 +47,19 @@ def watched(monkeypatch):
         met["best"].append(search(self, view, labels, sent, u, found))
         return met["best"][-1]
 
-    monkeypatch.setattr(NetworkSearch, "apart", watch_apart)
+    monkeypatch.setattr(GiNas, "apart", watch_apart)
     monkeypatch.setattr(GiNas, "candidate", watch_candidate)
     monkeypatch.setattr(GiNas, "search", watch_search)
     return met
 
 
-def test_the_best_of_the_untrained_candidates_wins(digits8, watched):
-    view, secret = observe(digits8)
+def test_the_best_of_the_untrained_candidates_wins(watched, digits_view, gradient_distances):
+    view, secret = digits_view(LeNet, 2)
     attack(view, num_candidates=30, iterations=1)
     scores = torch.stack(watched["initialise"])
     candidates = watched["scored"][:30]
     by_hand = torch.stack([
-        distances(view, torch.cat([network(u).detach() for u in watched["noise"][0]]), secret.y)
+        gradient_distances(view, torch.cat([network(u).detach() for u in watched["noise"][0]]), secret.y)
         for network, _ in candidates
     ])  # fmt: skip
     torch.testing.assert_close(scores, by_hand, atol=1e-5, rtol=0)
@@ -104,42 +71,42 @@ def test_the_best_of_the_untrained_candidates_wins(digits8, watched):
         assert all(torch.equal(value, before[name]) for name, value in network.state_dict().items())
 
 
-def test_the_weights_are_searched_from_those_that_were_scored(digits8, watched):
+def test_the_weights_are_searched_from_those_that_were_scored(watched, digits_view):
     def starts(kind):
         for part in watched.values():
             part.clear()
-        attack(observe(digits8)[0], kind, iterations=1)
+        attack(digits_view(LeNet, 2)[0], kind, iterations=1)
         return torch.cat(watched["optimise"][::2]) - watched["best"][0].scores
 
     assert float(starts(GiNas).abs().max()) < 1e-5
     assert float(starts(ForgetfulSearch).abs().max()) > 1e-4
 
 
-def test_a_searched_architecture_ends_lower_than_a_random_one(digits8):
+def test_a_searched_architecture_ends_lower_than_a_random_one(digits_view, gradient_distances):
     def ends(candidates):
         found = []
         for seed in range(5):
-            view, secret = observe(digits8, first=2 * seed)
+            view, secret = digits_view(LeNet, 2, seed=seed)
             result = attack(view, seed=seed, num_candidates=candidates, levels=1, iterations=15)
-            found.append(distances(view, result.values, secret.y))
+            found.append(gradient_distances(view, result.values, secret.y))
         return torch.cat(found)
 
     assert int((ends(30) <= ends(1)).sum()) >= 6
 
 
-def test_the_image_comes_out_of_the_winner(digits8):
-    view, secret = observe(digits8)
+def test_the_image_comes_out_of_the_winner(digits_view, gain, gradient_distances):
+    view, secret = digits_view(LeNet, 2)
     result = attack(view, iterations=120)
     assert torch.equal(result.labels, secret.y)
-    assert float(distances(view, result.values, result.labels).max()) < 1e-4
-    assert float(gain(result.values, digits8, secret).min()) > 4
+    assert float(gradient_distances(view, result.values, result.labels).max()) < 1e-4
+    assert float(gain(result.values, secret).min()) > 4
     still = attack(view, lr=1e-9)
-    assert float(distances(view, still.values, still.labels).min()) > 1e-3
-    assert float(gain(still.values, digits8, secret).max()) < 0
+    assert float(gradient_distances(view, still.values, still.labels).min()) > 1e-3
+    assert float(gain(still.values, secret).max()) < 0
 
 
-def test_a_spent_budget_leaves_the_best_so_far(digits8):
-    view, _ = observe(digits8)
+def test_a_spent_budget_leaves_the_best_so_far(digits_view):
+    view, _ = digits_view(LeNet, 2)
     view.ledger.budget = 30
     result = attack(view)
     assert view.ledger.queries == 30

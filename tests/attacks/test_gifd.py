@@ -1,20 +1,21 @@
 import dataclasses
+from functools import partial
 from itertools import pairwise
 
 import pytest
 import torch
 
-from mibench.access import GradientsView, Ledger
 from mibench.attacks.gifd import Gifd
 from mibench.data import Examples
 from mibench.errors import IncompatibleCellError, UserError
 from mibench.knowledge import Knowledge
+from mibench.metrics.mse import squared_errors
 from mibench.model import StylePrior, StyleState
 from mibench.optim.gradient_distance import cosine
 from mibench.targets.mlp import Mlp
 from mibench.tasks.instance import InstanceGoal
 
-CPU = torch.device("cpu")
+MLP = partial(Mlp, hidden=[32])
 RADII = {"style_radii": [1.0], "feature_radii": [1.0]}
 
 
@@ -73,33 +74,19 @@ class Unbounded(Gifd):
         return values
 
 
-def digits(split, count):
-    """Returns digits, which no toy generator can make."""
-    return split.private.train[
-        torch.randperm(len(split.private.train), generator=torch.Generator().manual_seed(1))[:count]
-    ]
-
-
-def observe(split, secret, batch_size=1, pruned=0.0):
-    """Returns a view of the messages of an untrained network for images, their smallest entries pruned away."""
-    torch.manual_seed(0)
-    model = Mlp(spec=split.spec, hidden=[32])
-    view = GradientsView.of(model, [], batch_size, split.spec, Ledger(), CPU)
-    messages = []
-    for x, y in zip(secret.x.split(batch_size), secret.y.split(batch_size), strict=True):
-        gradient = {name: value.detach() for name, value in view.gradient(x, y).items()}
-        messages.append({name: g * (g.abs() >= g.abs().flatten().quantile(pruned)) for name, g in gradient.items()})
-    return GradientsView.of(model, messages, batch_size, split.spec, Ledger(), CPU)
-
-
 def attack(view, prior, kind=Gifd, **options):
     goal = InstanceGoal(len(view.messages), view.batch_size)
     method = kind(**{"iterations": 80, "restarts": 1, **RADII, **options})
     return method(view, Knowledge(latent_prior=prior), goal, seed=0).reconstruction
 
 
-def errors(result, secret):
-    return (result.values - secret.x).square().flatten(1).mean(1)
+def pruned(message):
+    """Returns a message with a tenth of every tensor's entries."""
+    return {name: value * (value.abs() >= value.abs().flatten().quantile(0.9)) for name, value in message.items()}
+
+
+def error(result, secret):
+    return squared_errors(result.values, secret.x).median()
 
 
 def apart(view, result):
@@ -114,16 +101,15 @@ def strayed(prior, block):
     return [max(float((one[k] - seen[0][k]).abs().flatten(1).sum(1).max()) for one in seen) for k in (1, 2)]
 
 
-def test_every_stage_comes_closer_to_what_the_generator_cannot_make(digits8):
-    secret = digits(digits8, 10)
-    view = observe(digits8, secret)
+def test_every_stage_comes_closer_to_what_the_generator_cannot_make(digits_view):
+    view, secret = digits_view(MLP, 10)
     results = [attack(view, ThreeLayers(), stages=stages) for stages in (1, 2, 3)]
     assert all(torch.equal(result.labels, secret.y) for result in results)
     distances = [apart(view, result) for result in results]
     assert all(bool((later <= earlier + 1e-6).all()) for earlier, later in pairwise(distances))
 
     def share(result):
-        return float(errors(result, secret).median() / errors(results[0], secret).median())
+        return float(error(result, secret) / error(results[0], secret))
 
     assert share(results[2]) < 0.7
     stub = attack(view, ThreeLayers(), style_radii=[0.0], feature_radii=[0.0])
@@ -132,8 +118,8 @@ def test_every_stage_comes_closer_to_what_the_generator_cannot_make(digits8):
 
 
 @pytest.mark.parametrize("kind", [Gifd, AroundZero, Unbounded])
-def test_styles_and_features_stay_in_the_balls_around_where_a_stage_started(digits8, kind):
-    view = observe(digits8, digits(digits8, 3))
+def test_styles_and_features_stay_in_the_balls_around_where_a_stage_started(kind, digits_view):
+    view, _ = digits_view(MLP, 3)
     prior = ThreeLayers()
     attack(view, prior, kind, style_radii=[0.05, 0.1], feature_radii=[0.1, 0.05], iterations=30)
     far = [*strayed(prior, 1), *strayed(prior, 2)]
@@ -142,7 +128,7 @@ def test_styles_and_features_stay_in_the_balls_around_where_a_stage_started(digi
     assert all(moved <= limit + 1e-4 for moved, limit in zip(far, limits, strict=True)) == (kind is Gifd)
 
 
-def test_a_stage_starts_at_the_best_image_of_the_one_before(digits8, style_prior, monkeypatch):
+def test_a_stage_starts_at_the_best_image_of_the_one_before(style_prior, monkeypatch, digits_view):
     """Of a generator with a running image beside its features, which must go along."""
     seen, synthesise = [], style_prior.synthesise
 
@@ -152,7 +138,7 @@ def test_a_stage_starts_at_the_best_image_of_the_one_before(digits8, style_prior
         return images
 
     monkeypatch.setattr(style_prior, "synthesise", remember)
-    view = observe(digits8, digits(digits8, 4), batch_size=2)
+    view, _ = digits_view(MLP, 2, batch=2)
     result = attack(view, style_prior, iterations=10, restarts=1, style_radii=[0.0], feature_radii=[0.0])
     later = [images for block, images in seen if block == 1]
     assert len(later) == 10 + 2  # steps, the last point and what is judged
@@ -168,8 +154,8 @@ def _entered(prior, keep):
     return ws, state if keep else dataclasses.replace(state, image=torch.zeros_like(state.image)), 1
 
 
-def test_latents_stay_on_their_sphere(digits8, monkeypatch):
-    prior, view, seen = ThreeLayers(), observe(digits8, digits(digits8, 2)), []
+def test_latents_stay_on_their_sphere(monkeypatch, digits_view):
+    prior, view, seen = ThreeLayers(), digits_view(MLP, 2)[0], []
     styles = prior.styles
     monkeypatch.setattr(prior, "styles", lambda z: seen.append(z.detach().clone()) or styles(z))
 
@@ -185,18 +171,19 @@ def test_latents_stay_on_their_sphere(digits8, monkeypatch):
     assert float((lengths() - kept).abs().max()) > 0.1
 
 
-def test_against_pruning_the_adaptive_attacker_comes_closer(digits8):
+def test_against_pruning_the_adaptive_attacker_comes_closer(digits8, client_view):
     prior = ThreeLayers()
     x = prior.generate(prior.sample_latent(6, torch.Generator().manual_seed(4)))
     secret = Examples(x, torch.arange(6) % 5)
-    view = observe(digits8, secret, pruned=0.9)
-    plain, masked = (errors(attack(view, prior, restarts=2, mask_sent=on), secret).median() for on in (False, True))
+    torch.manual_seed(0)
+    view = client_view(MLP(spec=digits8.spec), secret, change=pruned)
+    plain, masked = (error(attack(view, prior, restarts=2, mask_sent=on), secret) for on in (False, True))
     assert masked < 0.01 * plain
 
 
-def test_more_stages_than_blocks_are_refused(digits8):
+def test_more_stages_than_blocks_are_refused(digits_view):
     with pytest.raises(IncompatibleCellError, match="only 3 blocks"):
-        attack(observe(digits8, digits(digits8, 2)), ThreeLayers(), stages=4)
+        attack(digits_view(MLP, 2)[0], ThreeLayers(), stages=4)
 
 
 def test_a_ball_needs_a_radius():

@@ -3,8 +3,9 @@ import dataclasses
 import pytest
 import torch
 
-from mibench.access import GradientsView, Ledger, LocalTraining
+from mibench.access import LocalTraining
 from mibench.attacks.gradinversion import GradInversion, registered
+from mibench.data import Examples
 from mibench.errors import IncompatibleCellError
 from mibench.knowledge import Knowledge
 from mibench.nn.batch_norm import norms, running_buffers, use_batch_statistics
@@ -14,31 +15,28 @@ from mibench.targets.cnn import Cnn
 from mibench.targets.mlp import Mlp
 from mibench.tasks.instance import InstanceGoal
 
-CPU = torch.device("cpu")
 
+@pytest.fixture
+def observe(client_view, digits8):
+    """Makes a view of clients of a fresh network who share their buffers, with the images ``(count, batch, ...)``."""
 
-def observe(split, count=1, batch_size=4):
-    """Returns a view of clients of a fresh network who share their buffers, with the batches behind the messages."""
-    torch.manual_seed(0)
-    model = Cnn(spec=split.spec, width=4).eval()
-    train = split.private.train
-    of_class = [train[torch.nonzero(train.y == label).flatten()] for label in range(batch_size)]
-    secret = torch.stack([torch.cat([one.x[client : client + 1] for one in of_class]) for client in range(count)])
-    labels = torch.arange(batch_size).expand(count, -1)
-    buffers = []
-    for x in secret:
-        model.train()(x)
-        buffers.append(running_buffers(model))
-        for layer in norms(model).values():
-            layer.reset_running_stats()
-    use_batch_statistics(model.eval())
-    view = GradientsView.of(model, [], batch_size, split.spec, Ledger(), CPU)
-    messages = [
-        {name: value.detach() for name, value in view.gradient(x, y).items()}
-        for x, y in zip(secret, labels, strict=True)
-    ]
-    view = GradientsView.of(model, messages, batch_size, split.spec, Ledger(), CPU, buffers=buffers)
-    return view, secret, labels
+    def make(count=1, batch=4):
+        torch.manual_seed(0)
+        model = Cnn(spec=digits8.spec, width=4).eval()
+        train = digits8.private.train
+        of_class = [train[torch.nonzero(train.y == label).flatten()] for label in range(batch)]
+        secret = torch.stack([torch.cat([one.x[client : client + 1] for one in of_class]) for client in range(count)])
+        buffers = []
+        for x in secret:
+            model.train()(x)
+            buffers.append(running_buffers(model))
+            for layer in norms(model).values():
+                layer.reset_running_stats()
+        use_batch_statistics(model.eval())
+        examples = Examples(secret.flatten(0, 1), torch.arange(batch).repeat(count))
+        return client_view(model, examples, batch, buffers=buffers), secret
+
+    return make
 
 
 def attack(view, seed=0, knowledge=None, **options):
@@ -56,7 +54,7 @@ def mismatch(view, images, secret):
         return statistics_mismatch(statistics.read(), theirs).item()
 
 
-def test_labels_of_batches_without_a_repeated_class_are_read(digits8):
+def test_labels_of_batches_without_a_repeated_class_are_read(digits8, client_view):
     torch.manual_seed(0)
     spec = dataclasses.replace(digits8.spec, classes=10)
     model = Mlp(spec=spec, hidden=[64])
@@ -65,16 +63,13 @@ def test_labels_of_batches_without_a_repeated_class_are_read(digits8):
         draws = torch.Generator().manual_seed(number)
         x = digits8.private.train.x[torch.randperm(len(digits8.private.train), generator=draws)[:4]]
         y = torch.randperm(10, generator=draws)[:4]
-        view = GradientsView.of(model, [], 4, spec, Ledger(), CPU)
-        message = {name: value.detach() for name, value in view.gradient(x, y).items()}
-        view = dataclasses.replace(view, messages=[message])
-        found = GradInversion().labels(view, Knowledge())
+        found = GradInversion().labels(client_view(model, Examples(x, y), 4), Knowledge())
         right += found[0].tolist() == y.sort().values.tolist()
     assert right >= 19
 
 
-def test_shared_buffers_give_the_statistics_of_the_clients_batch(digits8):
-    view, secret, _ = observe(digits8, count=2)
+def test_shared_buffers_give_the_statistics_of_the_clients_batch(observe):
+    view, secret = observe(count=2)
     known = known_statistics(view)
     with torch.no_grad(), BatchNormStatistics(view.model, unbiased=True) as statistics:
         for number, x in enumerate(secret):
@@ -83,8 +78,8 @@ def test_shared_buffers_give_the_statistics_of_the_clients_batch(digits8):
                 torch.testing.assert_close(layer[number], own, atol=1e-5, rtol=1e-4)
 
 
-def test_buffers_of_several_local_steps_are_solved_with_their_number(digits8):
-    view, _, _ = observe(digits8)
+def test_buffers_of_several_local_steps_are_solved_with_their_number(observe):
+    view, _ = observe()
     for layer in norms(view.model).values():
         layer.running_mean.fill_(5.0)
     value = 2.0
@@ -97,8 +92,8 @@ def test_buffers_of_several_local_steps_are_solved_with_their_number(digits8):
             torch.testing.assert_close(layer[0, 0], torch.full_like(layer[0, 0], value))
 
 
-def test_the_batch_norm_prior_brings_the_statistics_of_the_batch(digits8):
-    view, secret, _ = observe(digits8)
+def test_the_batch_norm_prior_brings_the_statistics_of_the_batch(observe):
+    view, secret = observe()
 
     def apart(view, **options):
         return mismatch(view, attack(view, **options).values, secret[0])
@@ -110,8 +105,8 @@ def test_the_batch_norm_prior_brings_the_statistics_of_the_batch(digits8):
     assert apart(stub) > 0.5 * without
 
 
-def test_the_priors_bring_the_images_nearer(digits8):
-    view, secret, _ = observe(digits8, count=4)
+def test_the_priors_bring_the_images_nearer(observe):
+    view, secret = observe(count=4)
 
     def errors(**options):
         found = attack(view, gradient=1e-2, iterations=200, **options).values.unflatten(0, (4, 4))
@@ -138,8 +133,8 @@ def spread(view, monkeypatch, **options):
 
 
 @pytest.mark.parametrize("register", ["none", "phase"])
-def test_the_group_term_brings_the_searches_together(digits8, monkeypatch, register):
-    view, _, _ = observe(digits8, batch_size=2)
+def test_the_group_term_brings_the_searches_together(monkeypatch, register, observe):
+    view, _ = observe(batch=2)
     found = [spread(view, monkeypatch, register=register, group=group) for group in (0.0, 0.01, 1.0)]
     assert found[2] < found[1] < found[0]  # the first is the stub: published code leaves the term out
     assert found[2] < 0.2 * found[0]
@@ -164,15 +159,15 @@ def test_phase_correlation_undoes_a_shift_and_a_plain_mean_blurs(digits8):
     assert float((consensus("none") - moved[0]).abs().mean()) > 0.05
 
 
-def test_messages_do_not_influence_each_other(digits8):
-    view, _, _ = observe(digits8, count=2, batch_size=2)
+def test_messages_do_not_influence_each_other(observe):
+    view, _ = observe(count=2, batch=2)
     together = attack(view, langevin=0.0, iterations=8).values
     first = dataclasses.replace(view, messages=view.messages[:1], buffers=view.buffers[:1])
     torch.testing.assert_close(attack(first, langevin=0.0, iterations=8).values, together[:2], atol=2e-3, rtol=0)
 
 
-def test_where_no_statistics_are_known_the_cell_is_refused_or_the_prior_left_out(digits8):
-    view, _, _ = observe(digits8)
+def test_where_no_statistics_are_known_the_cell_is_refused_or_the_prior_left_out(observe):
+    view, _ = observe()
     blind = dataclasses.replace(view, buffers=())
     with pytest.raises(IncompatibleCellError, match=r"setting\.share_buffers=true"):
         attack(blind)

@@ -1,9 +1,10 @@
+import dataclasses
 import itertools
 
 import pytest
 import torch
 
-from mibench.access import GradientsView, Ledger, LocalTraining
+from mibench.access import LocalTraining
 from mibench.attacks.learning_to_invert import LearningToInvert, Reader, cosine_gaussian, matched_error
 from mibench.data import Examples
 from mibench.defenses.base import Client
@@ -15,8 +16,6 @@ from mibench.nn.batch_norm import use_batch_statistics
 from mibench.targets.cnn import Cnn
 from mibench.targets.mlp import Mlp
 from mibench.tasks.instance import InstanceGoal
-
-CPU = torch.device("cpu")
 
 
 class Shuffled(LearningToInvert):
@@ -31,19 +30,22 @@ def sign(gradient, client):
     return {name: value.sign() for name, value in gradient.items()}
 
 
-def observe(split, count=100, batch_size=1, defend=None, **more):
-    """Returns a view of messages of an untrained network with the images behind them, shape ``(count, batch, 64)``."""
-    torch.manual_seed(0)
-    model = Mlp(spec=split.spec, hidden=[16])
-    rows = torch.randperm(len(split.private.test), generator=torch.Generator().manual_seed(1))[: count * batch_size]
-    secret = split.private.test[rows]
-    view = GradientsView.of(model, [], batch_size, split.spec, Ledger(), CPU)
-    messages = []
-    for number, (x, y) in enumerate(zip(secret.x.split(batch_size), secret.y.split(batch_size), strict=True)):
-        message = {name: value.detach() for name, value in view.gradient(x, y).items()}
-        messages.append(defend(message, Client(number, 0, 2, model, None, seed=number)) if defend else message)
-    view = GradientsView.of(model, messages, batch_size, split.spec, Ledger(), CPU, **more)
-    return view, secret.x.flatten(1).unflatten(0, (-1, batch_size)), secret.y
+@pytest.fixture
+def observe(client_view, digits8):
+    """Makes a view of messages, with the images ``(count, batch, 64)`` and class ids behind them."""
+
+    def make(count=100, batch=1, defend=None, **more):
+        torch.manual_seed(0)
+        model, test, number = Mlp(spec=digits8.spec, hidden=[16]), digits8.private.test, itertools.count()
+
+        def change(message):
+            return defend(message, Client((one := next(number)), 0, 2, model, None, seed=one)) if defend else message
+
+        secret = test[torch.randperm(len(test), generator=torch.Generator().manual_seed(1))[: count * batch]]
+        view = client_view(model, secret, batch, change, **more)
+        return view, secret.x.flatten(1).unflatten(0, (-1, batch)), secret.y
+
+    return make
 
 
 def relative_error(split, observed, method=LearningToInvert, public=None, **options):
@@ -67,36 +69,36 @@ def relative_error(split, observed, method=LearningToInvert, public=None, **opti
     ],
     ids=["none", "sign", "noise", "pruning"],
 )
-def test_images_come_back_from_defended_gradients(digits8, defend, options, limit):
-    assert relative_error(digits8, observe(digits8, defend=defend), **options) < limit
+def test_images_come_back_from_defended_gradients(digits8, defend, options, limit, observe):
+    assert relative_error(digits8, observe(defend=defend), **options) < limit
 
 
-def test_gradients_of_other_images_teach_nothing(digits8):
-    assert relative_error(digits8, observe(digits8), method=Shuffled) > 0.95
+def test_gradients_of_other_images_teach_nothing(digits8, observe):
+    assert relative_error(digits8, observe(), method=Shuffled) > 0.95
 
 
-def test_an_attacker_who_does_not_know_of_the_defense_does_worse(digits8):
-    signs = observe(digits8, defend=sign)
+def test_an_attacker_who_does_not_know_of_the_defense_does_worse(digits8, observe):
+    signs = observe(defend=sign)
     assert relative_error(digits8, signs) > 1.5 * relative_error(digits8, signs, leak="sign")
-    noisy = observe(digits8, defend=GradientNoise(std=0.1).update)
+    noisy = observe(defend=GradientNoise(std=0.1).update)
     assert relative_error(digits8, noisy) > 1.2 * relative_error(digits8, noisy, leak="gauss")
 
 
-def test_images_of_other_classes_do_and_synthetic_ones_help(digits8):
-    observed = observe(digits8)
+def test_images_of_other_classes_do_and_synthetic_ones_help(digits8, observe):
+    observed = observe()
     helped = relative_error(digits8, observed, public=digits8.public, synthetic=True)
     assert helped < 0.4
     assert helped < 0.7 * relative_error(digits8, observed, public=digits8.public)
 
 
-def test_hashed_gradients_say_almost_as_much(digits8):
-    observed = observe(digits8)
+def test_hashed_gradients_say_almost_as_much(digits8, observe):
+    observed = observe()
     assert relative_error(digits8, observed, hash_dim=400) < 0.5
     assert relative_error(digits8, observed, method=Shuffled, hash_dim=400) > 0.95
 
 
-def test_a_batch_comes_back_as_a_set(digits8):
-    observed = observe(digits8, count=40, batch_size=2)
+def test_a_batch_comes_back_as_a_set(digits8, observe):
+    observed = observe(count=40, batch=2)
     options = {"batch": 64, "epochs": 30}
     assert relative_error(digits8, observed, **options) < 0.75
     assert relative_error(digits8, observed, method=Shuffled, **options) > 0.9
@@ -128,9 +130,9 @@ def test_synthetic_images_have_the_coefficients_moments(digits8):
     assert float((made.mean(0) - digits8.public.x.mean(0)).abs().max()) < 0.2
 
 
-def test_the_answer_depends_on_no_other_message_and_names_the_labels(digits8):
-    view, _, labels = observe(digits8, count=4)
-    alone = GradientsView.of(view.model, view.messages[:1], 1, view.spec, Ledger(), CPU)
+def test_the_answer_depends_on_no_other_message_and_names_the_labels(digits8, observe):
+    view, _, labels = observe(count=4)
+    alone = dataclasses.replace(view, messages=view.messages[:1])
     knowledge, method = Knowledge(public_data=digits8.public), LearningToInvert(hidden=8, epochs=2)
     whole = method(view, knowledge, InstanceGoal(4, 1), seed=0)
     assert torch.equal(whole.reconstruction.labels, labels)
@@ -139,25 +141,24 @@ def test_the_answer_depends_on_no_other_message_and_names_the_labels(digits8):
     torch.testing.assert_close(one.values[0], whole.reconstruction.values[0])
 
 
-def test_what_is_no_mean_of_examples_is_refused(digits8):
+def test_what_is_no_mean_of_examples_is_refused(digits8, observe, client_view):
     def prepared(view, **options):
         LearningToInvert(**options)(view, Knowledge(public_data=digits8.public), InstanceGoal(1, 2), seed=0)
 
-    steps = observe(digits8, count=1, batch_size=2, deltas=True, local=LocalTraining(2))[0]
+    steps = observe(count=1, batch=2, deltas=True, local=LocalTraining(2))[0]
     with pytest.raises(IncompatibleCellError, match=r"setting\.batch_size=1"):
         prepared(steps)
     torch.manual_seed(0)
     model = Cnn(spec=digits8.spec, width=4)
     use_batch_statistics(model)
-    message = {name: value.detach() for name, value in model.named_parameters()}
     with pytest.raises(IncompatibleCellError, match=r"setting\.batch_norm=eval"):
-        prepared(GradientsView.of(model, [message], 2, digits8.spec, Ledger(), CPU))
+        prepared(client_view(model, digits8.private.test[torch.arange(2)], 2))
     with pytest.raises(UserError, match=r"attack\.hash_dim=null"):
-        prepared(observe(digits8, count=1, batch_size=2)[0], leak="sign", hash_dim=10)
+        prepared(observe(count=1, batch=2)[0], leak="sign", hash_dim=10)
 
 
-def test_too_few_public_images_are_refused(digits8):
-    view = observe(digits8, count=1, batch_size=4)[0]
+def test_too_few_public_images_are_refused(digits8, observe):
+    view = observe(count=1, batch=4)[0]
     few = Examples(digits8.public.x[:6], digits8.public.y[:6])
     with pytest.raises(UserError, match="8 public images"):
         LearningToInvert()(view, Knowledge(public_data=few), InstanceGoal(1, 4), seed=0)

@@ -4,19 +4,17 @@ import pytest
 import torch
 from torch import nn
 
-from mibench.access import GradientsView, Ledger
 from mibench.attacks import rgap
 from mibench.attacks.rgap import Rgap, head_solutions, layers, recursion
-from mibench.data import InputSpec
+from mibench.data import Examples
 from mibench.errors import IncompatibleCellError
 from mibench.knowledge import Knowledge
+from mibench.metrics.mse import squared_errors
 from mibench.model import Classifier
 from mibench.targets.cnn import Cnn
 from mibench.targets.lenet import LeNet
 from mibench.targets.mlp import Mlp
 from mibench.tasks.instance import InstanceGoal
-
-CPU = torch.device("cpu")
 
 
 class Chain(Classifier):
@@ -36,24 +34,15 @@ def perceptron(classes=2):
     return Chain([nn.Flatten(), *stages], 8, classes, bias=False)
 
 
-def observe(model, x, y, change=lambda value: value):
-    """Returns a view of one message per example."""
-    spec = InputSpec("image", tuple(x.shape[1:]), model.head.out_features)
-    view = GradientsView.of(model, [], 1, spec, Ledger(), CPU)
-    messages = [
-        {name: change(value.detach()) for name, value in view.gradient(x[i : i + 1], y[i : i + 1]).items()}
-        for i in range(len(x))
-    ]
-    return GradientsView.of(model, messages, 1, spec, Ledger(), CPU)
+@pytest.fixture
+def observe(client_view):
+    """Makes a view of one message per example: ``observe(model, x, y)``."""
+    return lambda model, x, y, **more: client_view(model, Examples(x, y), **more)
 
 
 def attack(view, knowledge=None, **options):
     goal = InstanceGoal(len(view.messages), 1)
     return Rgap(**options)(view, knowledge or Knowledge(), goal, seed=0).reconstruction
-
-
-def errors(result, x):
-    return (result.values - x).square().flatten(1).mean(1)
 
 
 def lenet(split, count=4):
@@ -62,14 +51,14 @@ def lenet(split, count=4):
     return LeNet(spec=split.spec), secret.x, secret.y
 
 
-def test_images_come_back_exactly_from_lenet_with_their_label(digits8):
+def test_images_come_back_exactly_from_lenet_with_their_label(digits8, observe):
     model, x, y = lenet(digits8)
     result = attack(observe(model, x, y))
-    assert float(errors(result, x).max()) < 1e-6
+    assert float(squared_errors(result.values, x).max()) < 1e-6
     assert torch.equal(result.labels, y)
 
 
-def test_without_the_gradients_equations_they_do_not(digits8, monkeypatch):
+def test_without_the_gradients_equations_they_do_not(digits8, monkeypatch, observe):
     """A stub that undoes every layer by its weights alone."""
 
     def weights_alone(module, shape, z, k, gradient, rcond):
@@ -80,11 +69,11 @@ def test_without_the_gradients_equations_they_do_not(digits8, monkeypatch):
 
     model, x, y = lenet(digits8)
     monkeypatch.setattr(rgap, "convolution_input", weights_alone)
-    assert float(errors(attack(observe(model, x, y)), x).min()) > 1e-2
+    assert float(squared_errors(attack(observe(model, x, y)).values, x).min()) > 1e-2
 
 
 @pytest.mark.parametrize("seed", range(8))
-def test_a_head_without_bias_is_solved_to_machine_precision(seed):
+def test_a_head_without_bias_is_solved_to_machine_precision(seed, observe):
     """The card's case: two classes are the logistic loss, of whose solutions one must be the input."""
     torch.manual_seed(seed)
     model, x, y = perceptron().double(), torch.rand(1, 1, 4, 4).double(), torch.tensor([seed % 2])
@@ -97,13 +86,13 @@ def test_a_head_without_bias_is_solved_to_machine_precision(seed):
         assert max(float((one - x).abs().max()) for one in found) > 1e-3
 
 
-def test_the_nearest_gradient_tells_the_label_and_the_branch():
+def test_the_nearest_gradient_tells_the_label_and_the_branch(observe):
     right = 0
     for seed in range(20):
         torch.manual_seed(seed)
         model, x, y = perceptron(2 + seed % 3), torch.rand(1, 1, 4, 4), torch.tensor([seed % 2])
         result = attack(observe(model, x, y))
-        right += int(float(errors(result, x)) < 1e-6 and int(result.labels) == int(y))
+        right += int(float(squared_errors(result.values, x)) < 1e-6 and int(result.labels) == int(y))
     assert right >= 18
 
 
@@ -113,23 +102,23 @@ def convolution(stride):
     return Chain([stage], (8 // stride) ** 2, 5, bias=True)
 
 
-def test_what_nothing_determines_is_said(digits8, caplog):
+def test_what_nothing_determines_is_said(digits8, caplog, observe):
     x, y = digits8.private.test.x[:2], digits8.private.test.y[:2]
     with caplog.at_level(logging.WARNING, logger="mibench"):
         result = attack(observe(convolution(4), x, y))
     # 4 outputs and 4 weights make 8 equations, one of which follows from the others: <k, z> = <dW, W>
     assert "up to 57 of the 64 inputs of stages.0.0" in caplog.text
-    assert float(errors(result, x).min()) > 1e-2
+    assert float(squared_errors(result.values, x).min()) > 1e-2
 
 
-def test_nothing_is_said_where_all_is_determined(digits8, caplog):
+def test_nothing_is_said_where_all_is_determined(digits8, caplog, observe):
     model, x, y = lenet(digits8, 1)
     with caplog.at_level(logging.WARNING, logger="mibench"):
         attack(observe(model, x, y))
     assert "undetermined" not in caplog.text
 
 
-def test_padding_dilation_and_rectangles_are_solved():
+def test_padding_dilation_and_rectangles_are_solved(observe):
     torch.manual_seed(0)
     first = nn.Sequential(nn.Conv2d(3, 8, (3, 2), (1, 2), (2, 1), (2, 1)), nn.LeakyReLU(0.3))
     second = nn.Sequential(nn.Conv2d(8, 12, 3, 1, 0))
@@ -137,34 +126,41 @@ def test_padding_dilation_and_rectangles_are_solved():
     features = second(first(x)).flatten(1).shape[1]
     model, y = Chain([first, second], features, 4, bias=True), torch.tensor([3, 1])
     result = attack(observe(model, x, y))
-    assert float(errors(result, x).max()) < 1e-6
+    assert float(squared_errors(result.values, x).max()) < 1e-6
 
 
-def test_noise_on_the_gradient_ends_it(digits8):
+def test_noise_on_the_gradient_ends_it(digits8, observe):
     model, x, y = lenet(digits8, 2)
     draws = torch.Generator().manual_seed(0)
-    noisy = observe(model, x, y, lambda value: value + 0.03 * torch.randn(value.shape, generator=draws))
+    noisy = observe(
+        model,
+        x,
+        y,
+        change=lambda message: {
+            name: value + 0.03 * torch.randn(value.shape, generator=draws) for name, value in message.items()
+        },
+    )
     result = attack(noisy)
-    assert float(errors(result, x).min()) > 1e-2
+    assert float(squared_errors(result.values, x).min()) > 1e-2
 
 
-def test_a_message_that_is_not_finite_is_a_missing_result(digits8):
+def test_a_message_that_is_not_finite_is_a_missing_result(digits8, observe):
     model, x, y = lenet(digits8, 2)
     view = observe(model, x, y)
     view.messages[0]["head.bias"][0] = torch.nan
     result = attack(view)
     assert result.valid.tolist() == [False, True]
-    assert float(errors(result, x)[1]) < 1e-6
+    assert float(squared_errors(result.values, x)[1]) < 1e-6
 
 
 @pytest.mark.parametrize("target", [Mlp, Cnn])
-def test_a_target_of_other_layers_is_refused(digits8, target):
+def test_a_target_of_other_layers_is_refused(digits8, target, observe):
     view = observe(target(spec=digits8.spec), digits8.private.test.x[:1], digits8.private.test.y[:1])
     with pytest.raises(IncompatibleCellError, match="set target=lenet"):
         attack(view)
 
 
-def test_a_message_without_a_layer_is_refused(digits8):
+def test_a_message_without_a_layer_is_refused(digits8, observe):
     view = observe(*lenet(digits8, 1))
     del view.messages[0]["stages.1.0.weight"]
     with pytest.raises(IncompatibleCellError, match=r"stages\.1\.0\.weight"):

@@ -1,28 +1,15 @@
+from functools import partial
+
 import torch
 
-from mibench.access import GradientsView, Ledger
 from mibench.attacks.rgcir import Rgcir
 from mibench.knowledge import Knowledge
-from mibench.optim.gradient_matching import Pixels
+from mibench.metrics.mse import squared_errors
+from mibench.optim.input_space import Pixels
 from mibench.targets.mlp import Mlp
 from mibench.tasks.instance import InstanceGoal
 
-CPU = torch.device("cpu")
-
-
-def observe(split, count=3, scaled=False):
-    """Returns a view of ``count`` messages, with the images behind them; ``scaled`` changes every tensor's length."""
-    torch.manual_seed(0)
-    model = Mlp(spec=split.spec, hidden=[32])
-    rows = torch.randperm(len(split.private.train), generator=torch.Generator().manual_seed(1))[:count]
-    secret = split.private.train[rows]
-    view = GradientsView.of(model, [], 1, split.spec, Ledger(), CPU)
-    messages = []
-    for x, y in zip(secret.x.split(1), secret.y.split(1), strict=True):
-        sent = view.gradient(x, y)
-        factors = [10.0**-index if scaled else 1.0 for index in range(len(sent))]
-        messages.append({name: f * value.detach() for f, (name, value) in zip(factors, sent.items(), strict=True)})
-    return GradientsView.of(model, messages, 1, split.spec, Ledger(), CPU), secret
+MLP = partial(Mlp, hidden=[32])
 
 
 def attack(view, **options):
@@ -31,23 +18,22 @@ def attack(view, **options):
     return Rgcir(**options)(view, Knowledge(), goal, seed=0).reconstruction
 
 
-def errors(result, secret):
-    return (result.values - secret.x).square().flatten(1).mean(1)
+def uneven(message):
+    """Returns a message of which every tensor is a tenth as long as the one before."""
+    return {name: 10.0**-index * value for index, (name, value) in enumerate(message.items())}
 
 
-def test_images_come_back_with_their_label(digits8):
-    view, secret = observe(digits8)
+def test_images_come_back_with_their_label(digits_view):
+    view, secret = digits_view(MLP, 3)
     result = attack(view)
-    assert float(errors(result, secret).max()) < 1e-4
+    assert float(squared_errors(result.values, secret.x).max()) < 1e-4
     assert torch.equal(result.labels, secret.y)
-    assert (
-        float((result.values.roll(1, 0) - secret.x).square().flatten(1).mean(1).min()) > 0.02
-    )  # other clients' do not
+    assert float(squared_errors(result.values.roll(1, 0), secret.x).min()) > 0.02  # other clients' do not
 
 
-def test_the_length_of_each_layers_gradient_does_not_matter(digits8):
+def test_the_length_of_each_layers_gradient_does_not_matter(digits_view):
     def apart(scaled, **options):
-        view, secret = observe(digits8, scaled=scaled)
+        view, secret = digits_view(MLP, 3, change=uneven if scaled else dict)
         sent = {name: torch.stack([one[name] for one in view.messages]) for name in view.messages[0]}
         x = torch.rand(3, 1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
         return Rgcir(**options).apart(view, x, secret.y[:, None], sent).detach()
@@ -56,8 +42,8 @@ def test_the_length_of_each_layers_gradient_does_not_matter(digits8):
     assert float((apart(True, distance="cosine") - apart(False, distance="cosine")).abs().max()) > 0.05
 
     def found(scaled, **options):
-        view, secret = observe(digits8, scaled=scaled)
-        return float(errors(attack(view, **options), secret).max())
+        view, secret = digits_view(MLP, 3, change=uneven if scaled else dict)
+        return float(squared_errors(attack(view, **options).values, secret.x).max())
 
     assert found(True) < 1e-4 < 1e-2 < found(True, distance="cosine")
 
@@ -78,15 +64,15 @@ def outside(view, monkeypatch, **options):
     return float(seen[-1])
 
 
-def test_the_input_regularisation_keeps_pixels_in_range(digits8, monkeypatch):
-    view, _ = observe(digits8)
+def test_the_input_regularisation_keeps_pixels_in_range(monkeypatch, digits_view):
+    view, _ = digits_view(MLP, 3)
     with_it, without = outside(view, monkeypatch), outside(view, monkeypatch, in_range=0.0)
     assert with_it < 0.01
     assert with_it < 0.5 * without
 
 
-def test_the_penalty_is_of_what_lies_outside(digits8):
-    view, _ = observe(digits8)
+def test_the_penalty_is_of_what_lies_outside(digits_view):
+    view, _ = digits_view(MLP, 3)
     pixels = Pixels.of(view)
     u = torch.zeros(2, 1, 1, 8, 8)
     u[1, 0, 0, 0, 0] = 3.0

@@ -9,7 +9,7 @@ from mibench.defenses.base import DefenderData, Defense, DefenseContext
 from mibench.defenses.image_aug import ImageAug, ridge_accuracy
 from mibench.errors import UserError
 from mibench.nn.image_operations import OPERATIONS, WITHOUT_LEVEL, operate
-from mibench.settings.federated import client_update
+from mibench.settings.clients import client_update
 from mibench.targets.mlp import Mlp
 
 CPU = torch.device("cpu")

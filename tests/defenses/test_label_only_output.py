@@ -4,10 +4,10 @@ import pytest
 import torch
 
 from mibench.access import Ledger, ScoresView
-from mibench.card import vary
 from mibench.defenses.base import Defense
 from mibench.defenses.label_only_output import LabelOnlyOutput
 from mibench.errors import UserError
+from mibench.planning.cards import vary
 from mibench.planning.compatibility import compatible
 from mibench.planning.composition import build, compose, plain
 from mibench.planning.plan import plan_cell

@@ -38,7 +38,10 @@ def test_without_clients_there_is_none():
 def test_a_defense_that_ruins_the_training_costs_accuracy_and_none_costs_nothing(make_cell):
     def accuracy(*words):
         cell = make_cell("attack=idlg", "target=mlp", "dataset.size=8", "setting.clients=4", *words)
-        return [float(cell.trained({"rounds": 60, "batch_size": 16, "lr": 0.2}, one).double().mean()) for one in (1, 0)]
+        return [
+            float(cell.federated_answers({"rounds": 60, "batch_size": 16, "lr": 0.2}, one).double().mean())
+            for one in (1, 0)
+        ]
 
     same = accuracy()
     assert same[0] == same[1] > 0.8

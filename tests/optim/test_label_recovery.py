@@ -1,9 +1,13 @@
+from typing import get_args
+
 import pytest
 import torch
+from hydra.utils import get_class
 
 from mibench.errors import UserError
 from mibench.optim.label_recovery import (
     LABEL_RULES,
+    LabelRule,
     bias_corrected,
     bias_sign,
     evolved_counts,
@@ -12,6 +16,10 @@ from mibench.optim.label_recovery import (
     row_sum,
     steadiest_ranks,
 )
+from mibench.planning.catalogue import entries
+
+#: Attacks that read labels off a message.
+READERS = [one for one in entries("attack") if "label_rule" in one.node]
 
 SINGLE = [bias_sign, row_sum, inner_product]
 
@@ -24,6 +32,15 @@ def message(features, labels, classes=5, seed=0):
     loss = torch.nn.functional.cross_entropy(features @ weight.T + bias, torch.tensor(labels))
     gradients = torch.autograd.grad(loss, (weight, bias))
     return dict(zip(("head.weight", "head.bias"), gradients, strict=True))
+
+
+@pytest.mark.parametrize(
+    "attack", [one for one in entries("attack") if "label_rule" in one.node], ids=lambda one: one.name
+)
+def test_an_unknown_rule_is_refused(attack):
+    assert set(get_args(LabelRule)) == set(LABEL_RULES)
+    with pytest.raises(UserError, match=r"attack\.label_rule"):
+        get_class(attack.node["_target_"])(label_rule="guess")
 
 
 def test_of_a_head_of_several_layers_the_last_one_is_read():

@@ -99,8 +99,8 @@ def test_a_later_option_is_checked_like_any_other(grown):
 def test_a_later_key_is_no_news_to_who_reproduces_an_old_cell(monkeypatch):
     stored = planned("attack=brepmi").description
     assert Commands()(stored).changed == ()
-    asked = {**stored, "knowledge": {**stored["knowledge"], "repeats": 4}}
-    assert Commands()(asked).options == ("knowledge.repeats=4",) and not Commands()(asked).changed
+    longer = {**stored, "evaluation": {**stored["evaluation"], "min_steps": 900}}
+    assert Commands()(longer).options == ("evaluation.min_steps=900",) and not Commands()(longer).changed
 
 
 def test_the_table_of_grants_agrees_with_the_configuration():

@@ -7,18 +7,19 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from mibench.access import GradientsView
-from mibench.attacks.base import GradientSearch
-from mibench.knowledge import Knowledge
-from mibench.optim.gradient_distance import squared
-from mibench.optim.gradient_matching import Dropping, Found, Lbfgs, Pixels, Sent
+from mibench.attacks.base import InstanceGoal, Knowledge, Reconstruction
+from mibench.attacks.families.gradient_search import GradientSearch
+from mibench.optim.input_space import Pixels
+from mibench.optim.problems import Dropping, Found, Sent
+from mibench.optim.row_lbfgs import Lbfgs
 from mibench.options import Count, NonNegative, Positive
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.instance import InstanceGoal
 
 
 @dataclass(kw_only=True, eq=False)
 class LbfgsSearch(GradientSearch):
     """L-BFGS from several starts per message, until one of them has matched it."""
+
+    distance = "squared"
 
     iterations: Count = 300
     """Outer L-BFGS steps."""
@@ -41,26 +42,20 @@ class LbfgsSearch(GradientSearch):
         self, view: GradientsView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
         """Return the inputs and labels behind every message."""
-        labels, pixels, problems = self.labels(view, knowledge), Pixels.of(view), self.problems(view)
+        labels = self.labels(view, knowledge) if self.label_rule or knowledge.granted("labels") else None
+        pixels, problems = Pixels.of(view), self.problems(view)
         sent, found = Sent(view.messages, problems), Found(problems)
         self.keep(lambda: self.answer(view, goal, found, labels, pixels))
 
-        def distance(rows: Tensor, u: Tensor, logits: Tensor | None = None) -> tuple[Tensor, Tensor]:
-            y = labels[problems.message(rows)] if labels is not None else None
-            if logits is not None:
-                y = logits.softmax(-1)
-            assert y is not None
-            apart = squared(view.updates(pixels.images(u), y), sent.of(rows))
+        def objective(rows: Tensor, u: Tensor, *logits: Tensor) -> tuple[Tensor, Tensor]:
+            y = logits[0].softmax(-1) if labels is None else labels[problems.message(rows)]
+            apart = self.apart(view, pixels.images(u), y, sent.of(rows))
             return apart, apart
 
         starts = [self.noise(view, problems, "inputs", view.batch_size, *view.spec.shape)]
         if labels is None:
             starts.append(self.noise(view, problems, "labels", view.batch_size, view.spec.classes))
-        Lbfgs(self.iterations, self.inner, self.lr, self.history, self.line_search).minimise(
-            distance,
-            starts,
-            found,
-            self.steps(self.iterations),
-            dropping=Dropping(tolerance=self.tolerance, settled=self.matched),
-        )
+        dropping = Dropping(tolerance=self.tolerance, settled=self.matched)
+        descent = Lbfgs(self.iterations, self.inner, self.lr, self.history, self.line_search, dropping)
+        descent.minimise(objective, starts, found, self.steps(self.iterations))
         return self.answer(view, goal, found, labels, pixels)

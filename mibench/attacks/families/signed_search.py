@@ -1,4 +1,4 @@
-"""The family of Inverting Gradients: signed Adam with decaying steps on a distance of gradients, under image priors."""
+"""The loop of Inverting Gradients: inputs descend by Adam on the gradient's sign, with an image prior and a box."""
 
 from __future__ import annotations
 
@@ -8,20 +8,26 @@ from dataclasses import dataclass
 from torch import Tensor, nn
 
 from mibench.access import GradientsView
-from mibench.attacks.base import GradientSearch
-from mibench.knowledge import Knowledge
-from mibench.optim.gradient_distance import cosine
-from mibench.optim.gradient_matching import Adam, Dropping, Found, Pixels, Sent
+from mibench.attacks.base import InstanceGoal, Knowledge, Reconstruction
+from mibench.attacks.families.gradient_search import GradientSearch
+from mibench.optim.input_space import Pixels
 from mibench.optim.label_recovery import LabelRule
+from mibench.optim.problems import Dropping, Found, Sent
 from mibench.optim.regularisers import batch_variation
+from mibench.optim.row_adam import Adam
 from mibench.options import Count, NonNegative, Positive, Share
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.instance import InstanceGoal
 
 
 @dataclass(kw_only=True, eq=False)
 class SignedSearch(GradientSearch):
-    """Search of inputs by signed Adam; a paper says what it compares (:meth:`apart`) and adds (:meth:`penalty`)."""
+    """Signed Adam with decaying steps on a distance of gradients and a penalty.
+
+    Attributes:
+        boxed: Whether inputs are clamped to the pixels' box after every step; methods that leave the choice to the user
+            declare it as an option.
+    """
+
+    boxed = False
 
     iterations: Count = 4800
     """Steps."""
@@ -42,15 +48,9 @@ class SignedSearch(GradientSearch):
     tolerance: NonNegative = 1e-7
     """Distance below which a message is done."""
 
-    boxed = True  # whether inputs are clamped to the pixels' box after every step; an option of some
-
     def sent(self, view: GradientsView) -> Sequence[Mapping[str, Tensor]]:
         """Return of every message what :meth:`apart` compares with, by parameter name."""
         return view.messages
-
-    def apart(self, view: GradientsView, x: Tensor, y: Tensor, sent: dict[str, Tensor]) -> Tensor:
-        """Return the distance of every problem from its message, shape ``(n,)``, for images and class ids."""
-        return cosine(view.updates(x, y), sent)
 
     def penalty(self, u: Tensor, pixels: Pixels) -> Tensor:
         """Return what is added to each problem's distance, shape ``(n,)``, for inputs ``(n, batch, C, H, W)``."""
@@ -61,7 +61,6 @@ class SignedSearch(GradientSearch):
     ) -> Reconstruction:
         """Return the inputs and labels behind every message."""
         labels, pixels, problems = self.labels(view, knowledge), Pixels.of(view), self.problems(view)
-        assert labels is not None
         sent, found = Sent(self.sent(view), problems), Found(problems)
         self.keep(lambda: self.answer(view, goal, found, labels, pixels))
 
@@ -69,13 +68,12 @@ class SignedSearch(GradientSearch):
             apart = self.apart(view, pixels.images(u), labels[problems.message(rows)], sent.of(rows))
             return apart + self.penalty(u, pixels), apart
 
-        start = self.noise(view, problems, "inputs", view.batch_size, *view.spec.shape)
-        Adam(self.iterations, self.lr, self.signed, self.decay_at).minimise(
+        dropping = Dropping(tolerance=self.tolerance, halve_at=self.halve_at)
+        Adam(self.iterations, self.lr, self.signed, self.decay_at, dropping=dropping).minimise(
             objective,
-            [start],
+            [self.noise(view, problems, "inputs", view.batch_size, *view.spec.shape)],
             found,
             self.steps(self.iterations),
-            dropping=Dropping(tolerance=self.tolerance, halve_at=self.halve_at),
             project=(lambda rows, moving: [pixels.boxed(moving[0])]) if self.boxed else None,
         )
         return self.answer(view, goal, found, labels, pixels)

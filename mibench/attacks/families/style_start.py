@@ -9,9 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from mibench.access import WhiteBoxView
-from mibench.attacks.base import ClassSearch
+from mibench.attacks.base import ClassGoal, ClassSearch, Knowledge, Reconstruction
 from mibench.errors import UserError
-from mibench.knowledge import Knowledge
 from mibench.model import StylePrior
 from mibench.optim.augmentation import Views
 from mibench.optim.descent import in_chunks
@@ -19,8 +18,6 @@ from mibench.optim.identity import IdentityLoss
 from mibench.optim.selection import best_of_each, robust_score
 from mibench.optim.style_search import best_styles, painted, random_styles, selection_views, style_descent
 from mibench.options import Count, CountOrNone, NonNegative, Positive, Share
-from mibench.tasks.base import Reconstruction
-from mibench.tasks.class_ import ClassGoal
 
 
 @dataclass(kw_only=True, eq=False)

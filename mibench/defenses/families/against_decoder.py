@@ -7,11 +7,10 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from mibench.defenses.base import Defense
+from mibench.defenses.base import Defense, Training
 from mibench.nn.feature_decoder import Body
 from mibench.nn.simulated_attacker import SimulatedAttacker
 from mibench.options import Count, Positive
-from mibench.training import Training
 
 
 @dataclass(kw_only=True, eq=False)

@@ -12,6 +12,7 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -21,9 +22,10 @@ from PIL import Image
 from torch import Tensor
 
 from mibench.data import Examples, InputSpec, Population, Split, shared_rows
-from mibench.datasets.base import Dataset, holdout, resize
+from mibench.datasets.base import Dataset, holdout, resize, without
 from mibench.datasets.image_folder import ENDINGS, read_image
 from mibench.errors import DatasetNotFoundError, UserError
+from mibench.options import Channels, Count, CountOrNone, Several, Share
 from mibench.seeding import derive, generator
 from mibench.storage.progress import progress
 from mibench.storage.public_sets import PUBLIC_SETS
@@ -37,28 +39,11 @@ UNCHECKED = (
 )
 
 
+@dataclass(kw_only=True, eq=False)
 class People(Dataset):
     """Photographs of people, parted by person.
 
     All images are held in memory, as 4 bytes per pixel and channel: 30,000 take 1.5 GB at 64 pixels and 18 GB at 224.
-
-    Args:
-        data_root: Folder with the dataset's own.
-        seed: Seed of the train-test parting, of ``parting=seeded`` and of the choice that ``public_limit`` makes.
-        size: Pixels per side after cropping (bilinear, antialiased).
-        crop: Pixels per side of the square cut from the centre of an official picture; None takes the largest.
-            Square copies of at most that many pixels are taken to be cropped already.
-        channels: 3 (colour) or 1 (grey).
-        private_people: People of the target.
-        held_out_people: People of the control victim; 0 for none.
-        min_images: Fewest pictures of a person in either role; people with fewer are the attacker's.
-        max_per_class: Most pictures of a person in either role, the first ones; None takes all.
-        parting: Order in which the roles are given: ``most`` (pictures first, equal ones by name) or ``seeded``.
-        test_fraction: Share of each person's pictures that the target is tested on.
-        public_root: Folder, of any depth, of the attacker's images of unlike people, or ``ffhq`` or ``metfaces`` below
-            ``data_root``; None takes everybody else's.
-        public_crop: As ``crop``, of the images below ``public_root``, none of which may be smaller.
-        public_limit: Most public images, chosen by seed; None takes all.
     """
 
     #: Width and height of the official pictures; None where they differ.
@@ -67,51 +52,40 @@ class People(Dataset):
     #: Pixels by which crops of the official pictures lie above their centre, as far as there is room.
     lift: ClassVar[int] = 0
 
-    def __init__(
-        self,
-        *,
-        data_root: Path | str,
-        seed: int,
-        size: int,
-        crop: int | None,
-        channels: int,
-        private_people: int,
-        held_out_people: int,
-        min_images: int,
-        max_per_class: int | None,
-        parting: str,
-        test_fraction: float,
-        public_root: Path | str | None,
-        public_crop: int | None,
-        public_limit: int | None,
-    ) -> None:
-        super().__init__(data_root=data_root, seed=seed)
-        if channels not in (1, 3):
-            raise UserError(f"Expected dataset.channels to be 1 or 3, but got {channels}.")
-        if self.frame is not None and crop is not None and crop > min(self.frame):
-            raise UserError(f"Expected dataset.crop to be at most {min(self.frame)} (or null), but got {crop}.")
-        if private_people < 2 or held_out_people == 1:
-            raise UserError(
-                "A classifier needs at least 2 people, but dataset.private_people and dataset.held_out_people (which "
-                f"may be 0) are {private_people} and {held_out_people}."
-            )
-        for key, value in (("min_images", min_images), ("max_per_class", max_per_class)):
-            if value is not None and value < 2:
-                raise UserError(f"Expected dataset.{key} to be at least 2, one to train on and one to test on.")
-        if public_crop is not None and public_root is None:
+    size: Count = 64
+    """Pixels per side after cropping (bilinear, antialiased)."""
+    crop: Count | None = None
+    """Pixels per side of a picture's central square; null: the largest. Smaller square copies are taken as they are."""
+    channels: Channels = 3
+    """3 (colour) or 1 (grey)."""
+    private_people: Several
+    """People of the target."""
+    held_out_people: CountOrNone
+    """People of the control victim; 0 for none."""
+    min_images: Several = 2
+    """Fewest pictures of a person in either role; people with fewer are the attacker's."""
+    max_per_class: Several | None = None
+    """Most pictures of a person in either role, the first ones; null takes all."""
+    parting: Parting = "seeded"
+    """Order in which the roles are given: ``most`` (pictures first, equal ones by name) or ``seeded``."""
+    test_fraction: Share = 0.1
+    """Share of each person's pictures that the target is tested on."""
+    public_root: Path | str | None = None
+    """Folder of the attacker's images of unlike people, or ``ffhq`` or ``metfaces``; null takes everybody else's."""
+    public_crop: Count | None = None
+    """As ``crop``, of the images below ``public_root``, none of which may be smaller."""
+    public_limit: Count | None = None
+    """Most public images, chosen by seed; null takes all."""
+
+    def __post_init__(self) -> None:
+        """Refuse options that contradict each other or the official pictures."""
+        super().__post_init__()
+        if self.frame is not None and self.crop is not None and self.crop > min(self.frame):
+            raise UserError(f"Expected dataset.crop to be at most {min(self.frame)} (or null), but got {self.crop}.")
+        if self.held_out_people == 1:
+            raise UserError("A classifier needs at least 2 people, but dataset.held_out_people (which may be 0) is 1.")
+        if self.public_crop is not None and self.public_root is None:
             raise UserError("dataset.public_crop is for the images below dataset.public_root, which is not set.")
-        self.size = size
-        self.crop = crop
-        self.channels = channels
-        self.private_people = private_people
-        self.held_out_people = held_out_people
-        self.min_images = min_images
-        self.max_per_class = max_per_class
-        self.parting = parting
-        self.test_fraction = test_fraction
-        self.public_root = public_root
-        self.public_crop = public_crop
-        self.public_limit = public_limit
 
     @abstractmethod
     def people(self) -> Mapping[str, Sequence[Path]]:
@@ -152,10 +126,7 @@ class People(Dataset):
                     f"{files[copies[0]][1]} shows, pixel for pixel, a private picture; the images below "
                     "dataset.public_root must show other people: take it out."
                 )
-            notes.append(f"Public pictures left out as private ones under another name: {len(copies)}.")
-            kept = torch.ones(len(public), dtype=torch.bool)
-            kept[copies] = False
-            public = public[kept]
+            public = without(public, copies, notes)
         return Split(
             spec=InputSpec("image", (self.channels, self.size, self.size), len(private), mirrored=True),
             private=own,

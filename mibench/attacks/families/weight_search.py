@@ -1,4 +1,4 @@
-"""The family of CI-Net: the weights of an untrained generator are searched, whose images' gradient is the one sent."""
+"""The search of CI-Net: the weights of untrained generators descend until their images have the client's gradient."""
 
 from __future__ import annotations
 
@@ -8,23 +8,24 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from mibench.access import GradientsView
-from mibench.attacks.base import GradientSearch
+from mibench.attacks.families.gradient_search import GradientSearch
 from mibench.nn.stacked import StackedNetworks
-from mibench.optim.gradient_distance import DISTANCES, DistanceName
-from mibench.optim.gradient_matching import Adam, Dropping, Found, Sent
+from mibench.optim.gradient_distance import DistanceName
 from mibench.optim.label_recovery import LabelRule
+from mibench.optim.problems import Dropping, Found, Sent
 from mibench.optim.regularisers import batch_variation
+from mibench.optim.row_adam import Adam
 from mibench.options import Count, NonNegative, Positive
 
 
 @dataclass(kw_only=True, eq=False)
-class NetworkSearch(GradientSearch):
-    """Search of generators' weights by signed Adam; a paper says which generators."""
+class WeightSearch(GradientSearch):
+    """Distance of gradients over the weights of untrained generators, signed Adam."""
 
     iterations: Count = 5000
-    """Steps in the generator's weights."""
+    """Steps in a generator's weights."""
     lr: Positive = 1e-3
-    """Step size."""
+    """Their size."""
     signed: bool = True
     """Whether Adam sees the gradient's sign."""
     tv: NonNegative = 0.0
@@ -34,13 +35,9 @@ class NetworkSearch(GradientSearch):
     label_rule: LabelRule = "bias_corrected"
     """How labels are read off where they are not granted."""
     restarts: Count = 1
-    """Searches per message, each from noise of its own."""
+    """Searches per message, each with noise and networks of its own."""
     tolerance: NonNegative = 1e-7
-    """Distance below which a message is done."""
-
-    def apart(self, view: GradientsView, images: Tensor, labels: Tensor, sent: dict[str, Tensor]) -> Tensor:
-        """Return the distance of every problem from its message, shape ``(n,)``, for images and class ids."""
-        return DISTANCES[self.distance](view.updates(images, labels), sent)
+    """Distance below which a search is done."""
 
     def descend(
         self,
@@ -57,9 +54,9 @@ class NetworkSearch(GradientSearch):
         def objective(rows: Tensor, *weights: Tensor) -> tuple[Tensor, Tensor, Tensor]:
             images = generators(weights, u[rows])
             apart = self.apart(view, images, labels[found.problems.message(rows)], sent.of(rows))
-            rough = batch_variation(images)
-            return apart + self.tv * rough, apart, images
+            return apart + self.tv * batch_variation(images), apart, images
 
-        Adam(self.iterations, self.lr, self.signed).minimise(
-            objective, generators.weights, found, steps, dropping=Dropping(tolerance=self.tolerance)
+        dropping = Dropping(tolerance=self.tolerance)
+        Adam(self.iterations, self.lr, self.signed, dropping=dropping).minimise(
+            objective, generators.weights, found, steps
         )

@@ -1,13 +1,16 @@
+from functools import partial
+
 import torch
 
-from mibench.access import GradientsView, Ledger
 from mibench.optim.gradient_distance import squared
-from mibench.optim.gradient_matching import Adam, Dropping, Found, Lbfgs, Pixels, Problems, Sent, at_once
+from mibench.optim.input_space import Pixels
+from mibench.optim.problems import Dropping, Found, Problems, Sent, at_once
+from mibench.optim.row_adam import Adam
+from mibench.optim.row_lbfgs import Lbfgs
 from mibench.targets.lenet import LeNet
 from mibench.targets.mlp import Mlp
 from mibench.targets.resnet18 import ResNet18
 
-CPU = torch.device("cpu")
 GOALS = torch.tensor([[3.0, -1.0], [0.5, 2.0], [-2.0, 0.0]])
 
 
@@ -17,11 +20,10 @@ def bowl(rows, x):
     return value, value
 
 
-def minimise(descent, objective=bowl, problems=None, dropping=None, steps=None):
+def minimise(descent, objective=bowl, problems=None):
     problems = problems or Problems(3, 1, 2)
     found = Found(problems)
-    start = torch.zeros(len(problems.rows), 2)
-    descent.minimise(objective, [start], found, range(steps or descent.iterations), dropping=dropping or Dropping())
+    descent.minimise(objective, [torch.zeros(len(problems.rows), 2)], found, range(descent.iterations))
     return found
 
 
@@ -108,7 +110,7 @@ def test_a_matched_message_ends_and_a_settled_one_goes_on_with_one_start():
         asked.clear()
         found = Found(problems)
         start = torch.tensor([[2.0, -1.0], [0.0, 0.0], [1.5, 2.0], [0.0, 0.0]])
-        Adam(200, lr=0.05).minimise(objective, [start], found, range(200), dropping=dropping)
+        Adam(200, lr=0.05, dropping=dropping).minimise(objective, [start], found, range(200))
         assert asked[0] == [0, 1, 2, 3]
         assert asked[-1] == last or (not last and len(asked) < 100)
 
@@ -123,9 +125,8 @@ def test_halving_keeps_the_better_half_of_every_message():
 
     problems = Problems(2, 4, 8)
     found = Found(problems)
-    Adam(40, lr=0.01).minimise(
-        objective, [torch.zeros(8, 1)], found, range(40), dropping=Dropping(halve_at=(0.25, 0.5))
-    )
+    descent = Adam(40, lr=0.01, dropping=Dropping(halve_at=(0.25, 0.5)))
+    descent.minimise(objective, [torch.zeros(8, 1)], found, range(40))
     assert asked[0] == list(range(8))
     assert asked[15] == [0, 1, 4, 5]
     assert asked[-1] == [0, 4]
@@ -141,17 +142,8 @@ def test_schedules():
     assert rates[:4] == [0.0, 0.8, 1.0, 1.0] and rates[4] > 0.5 > rates[5] and 0 < rates[6] < 0.001
 
 
-def observe(model, split, count=2, batch_size=2):
-    secret = split.private.train[torch.arange(count * batch_size)]
-    view = GradientsView.of(model, [], batch_size, split.spec, Ledger(), CPU)
-    batches = zip(secret.x.split(batch_size), secret.y.split(batch_size), strict=True)
-    messages = [{name: value.detach() for name, value in view.gradient(x, y).items()} for x, y in batches]
-    return GradientsView.of(model, messages, batch_size, split.spec, Ledger(), CPU), secret
-
-
-def test_several_problems_at_once_are_those_one_by_one(digits8):
-    torch.manual_seed(0)
-    view, _ = observe(LeNet(spec=digits8.spec, channels=4), digits8)
+def test_several_problems_at_once_are_those_one_by_one(digits8, digits_view):
+    view, _ = digits_view(partial(LeNet, channels=4), 2, batch=2)
     problems = Problems(2, 2, 4)
     sent = Sent(view.messages, problems)
     x = torch.rand(4, 2, *digits8.spec.shape).requires_grad_(True)
@@ -166,24 +158,25 @@ def test_several_problems_at_once_are_those_one_by_one(digits8):
     assert view.ledger.queries == view.ledger.gradient_evals == 16
 
 
-def test_small_models_are_batched_and_large_ones_are_not_and_asking_costs_nothing(digits8):
-    small, _ = observe(LeNet(spec=digits8.spec, channels=4), digits8)
+def test_small_models_are_batched_and_large_ones_are_not_and_asking_costs_nothing(digits_view):
+    small, _ = digits_view(partial(LeNet, channels=4), 2, batch=2)
     assert at_once(small) > 1
     assert small.ledger.queries == 0
-    large = GradientsView.of(ResNet18(spec=digits8.spec), [], 64, digits8.spec, Ledger(budget=1), CPU)
+    large, _ = digits_view(ResNet18, 1, batch=64)
+    large.ledger.budget = 1
     assert at_once(large) == 1
     assert large.ledger.queries == 0 and large.ledger.budget == 1
 
 
-def test_pixels_are_the_models_own_inputs(digits8):
-    view, _ = observe(ResNet18(spec=digits8.spec), digits8)
+def test_pixels_are_the_models_own_inputs(digits8, digits_view):
+    view, _ = digits_view(ResNet18, 1)
     view.model.normalise.mean = torch.full((1, 1, 1, 1), 0.5)
     view.model.normalise.std = torch.full((1, 1, 1, 1), 0.25)
     pixels = Pixels.of(view)
     u = torch.tensor([[-3.0, 0.0, 3.0]]).reshape(1, 1, 1, 3)
     assert pixels.images(pixels.boxed(u)).flatten().tolist() == [0.0, 0.5, 1.0]
     torch.testing.assert_close(pixels.inputs(pixels.images(u)), u)
-    flat = Pixels.of(observe(Mlp(spec=digits8.spec), digits8)[0])
+    flat = Pixels.of(digits_view(Mlp, 1)[0])
     assert flat.images(torch.zeros(1, *digits8.spec.shape)).unique().tolist() == [0.5]
-    plain = Pixels.of(observe(LeNet(spec=digits8.spec), digits8)[0])
+    plain = Pixels.of(digits_view(LeNet, 1)[0])
     assert plain.images(plain.boxed(u)).flatten().tolist() == [0.0, 0.0, 1.0]

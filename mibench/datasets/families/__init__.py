@@ -1,0 +1,1 @@
+"""What several datasets share, one family a file; a dataset's file holds what it adds."""

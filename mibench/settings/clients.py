@@ -1,0 +1,238 @@
+"""The clients of federated learning: the data each owns, the model it begins a round with, and what it sends."""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mibench.access import LocalTraining
+from mibench.data import Examples, InputSpec
+from mibench.defenses.base import Client, Customer, Defense, DefenseContext, Update
+from mibench.errors import UserError
+from mibench.model import Classifier
+from mibench.nn.batch_norm import norms, running_buffers
+from mibench.seeding import derive, generator, seeded
+from mibench.settings.victim import Blueprint, Victim, initial_model
+from mibench.training import Batch
+
+#: The names of running statistics among what a client sends.
+BUFFERS = ("running_mean", "running_var")
+
+#: What a personal parameter is named after among what is kept for a client.
+PERSONAL = "personal."
+
+
+#: A client's state of its defense, and its personal parameters, by client.
+States = dict[int, dict[str, Tensor]]
+
+
+@dataclass
+class PersonalVictim(Victim):
+    """A global model that every client completes with parameters of its own.
+
+    Attributes:
+        clients: The clients' models, in evaluation mode.
+    """
+
+    clients: Sequence[Classifier] = ()
+
+    def answer(self, x: Tensor, customer: Customer | None) -> Tensor:
+        """Return what the clients' models answer, each to its share of the examples, shape ``(N, classes)``."""
+        count = len(self.clients)
+        parts = [model.predict_proba(x[number::count]) for number, model in enumerate(self.clients[: len(x)])]
+        answers = parts[0].new_empty(len(x), parts[0].shape[1])
+        for number, part in enumerate(parts):
+            answers[number::count] = part
+        return self.defense.answer(x, answers, customer)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Clients:
+    """The clients of one global model.
+
+    Attributes:
+        count: How many there are.
+        blueprint: Architecture and recipe of the global model.
+        spec: Facts of the input, with the classes of the training data.
+        defense: The defense.
+        context: What the defense's hooks are given for all training data.
+        train: All training data; each client owns a share.
+        seed: The cell's seed.
+        batch_size: Examples behind one update.
+        local: How a client trains.
+        lr: The step along the mean update that the server takes, and a client with its personal parameters.
+        own_statistics: Whether batch norm uses a batch's own statistics.
+        share_buffers: Whether the running statistics that batches leave are sent too.
+        unique_labels: Whether the classes of one batch all differ.
+    """
+
+    count: int
+    blueprint: Blueprint
+    spec: InputSpec
+    defense: Defense
+    context: DefenseContext
+    train: Examples
+    seed: int
+    batch_size: int
+    local: LocalTraining
+    lr: float
+    own_statistics: bool
+    share_buffers: bool
+    unique_labels: bool
+
+    def fresh(self) -> States:
+        """Return the states before round 0."""
+        return {client: {} for client in range(self.count)}
+
+    def updates(self, model: Classifier, number: int, states: States, progress: float) -> list[Update]:
+        """Return the messages that the server sees in round ``number``; changes ``states``.
+
+        Args:
+            model: The global model.
+            number: The round.
+            states: The clients' states.
+            progress: Share of the training that lies behind the round.
+        """
+        deltas, own = self.local.steps(self.batch_size) > 1, self.own_statistics and bool(norms(model))
+        kept = personal_names(model, self.defense)
+        shared: list[Update] = []
+        for client in range(self.count):
+            batch = self.batch(number, client).to(self.context.device)
+            if type(self.defense).data is not Defense.data:
+                batch = self.defense.data(batch, self.own_context(client))
+            seed = derive(self.seed, "client", number, client)
+            local = self.own_model(model, client, states[client])
+            with seeded(seed):
+                update, buffers = client_update(local, batch, self.defense, self.local, own, progress)
+            for name in kept:
+                states[client][PERSONAL + name] = local.get_parameter(name).detach() - self.lr * update[name]
+            update = {name: value for name, value in update.items() if name not in kept}
+            who = Client(client, number, self.count, local, batch, seed, deltas, own, states[client])
+            sent = dict(self.defense.update(update, who))
+            shared.append(sent | buffers if self.share_buffers else sent)
+        return list(self.defense.protocol(shared))
+
+    def own_model(self, model: Classifier, client: int, state: Mapping[str, Tensor]) -> Classifier:
+        """Return the model that a client begins a round with: the global one, with its own personal parameters."""
+        names = personal_names(model, self.defense)
+        if not names:
+            return model
+        local = copy.deepcopy(model)
+        own = {name: state[PERSONAL + name] for name in names if PERSONAL + name in state}
+        if not own:
+            drawn = dataclasses.replace(self.context, seed=derive(self.context.seed, "personal", client))
+            own = dict(initial_model(self.blueprint, self.spec, self.defense, drawn).named_parameters())
+        with torch.no_grad():
+            for name in names:
+                local.get_parameter(name).copy_(own[name])
+        return local
+
+    def own_context(self, client: int) -> DefenseContext:
+        """Return the context of one client's hooks: it owns its share of the data, and draws for itself."""
+        owned = dataclasses.replace(self.context.data, train=self.train[self.share(client)].to(self.context.device))
+        return dataclasses.replace(self.context, data=owned, seed=derive(self.context.seed, "client", client))
+
+    def share(self, client: int) -> Tensor:
+        """Return the rows of the training data that a client owns; no two clients have one in common."""
+        order = torch.randperm(len(self.train), generator=generator(derive(self.seed, "shares")))
+        return order[client :: self.count]
+
+    def batch(self, number: int, client: int) -> Examples:
+        """Return the batch of one client in one round.
+
+        Raises:
+            UserError: If the client owns fewer examples.
+        """
+        share = self.share(client)
+        order = share[torch.randperm(len(share), generator=generator(derive(self.seed, "batch", number, client)))]
+        if self.unique_labels:
+            first = {int(self.train.y[index]): index for index in order.flip(0)}
+            order = torch.stack(list(first.values()))
+        if len(order) < self.batch_size:
+            what = "classes" if self.unique_labels else "examples"
+            raise UserError(
+                f"A client has {len(order)} {what}, fewer than setting.batch_size={self.batch_size}; lower it, or "
+                "lower setting.clients."
+            )
+        return self.train[order[: self.batch_size]]
+
+
+def client_update(
+    model: Classifier,
+    batch: Examples,
+    defense: Defense,
+    local: LocalTraining,
+    own_statistics: bool,
+    progress: float = 0.0,
+) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """Return what one client has learned, and the running statistics that its batches leave.
+
+    Args:
+        model: The global model, which stays as it is.
+        batch: The client's examples.
+        defense: Its loss is the client's.
+        local: How the client trains.
+        own_statistics: Whether batch norm uses the batch's own statistics, and remembers them.
+        progress: Share of the training that lies behind this round, for losses with a schedule.
+
+    Returns:
+        The gradient by parameter name, or after several steps the parameters before minus those after; and buffers by
+        name, none where ``own_statistics`` is off.
+    """
+    model = copy.deepcopy(model)
+    for layer in norms(model).values():
+        layer.train(own_statistics)
+    steps = local.batches(len(batch))
+    before = {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
+    moving = {name: value for name, value in model.named_parameters() if value.requires_grad}
+    update: dict[str, Tensor] = {}
+    for rows in steps:
+        loss = defense.loss(Batch(model, batch.x[rows], batch.y[rows], progress))
+        gradient = torch.autograd.grad(loss, list(moving.values()))
+        update = dict(zip(moving, gradient, strict=True))
+        with torch.no_grad():
+            for name, value in update.items():
+                moving[name].sub_(local.lr * value)
+    if len(steps) > 1:
+        update = {name: value - moving[name].detach() for name, value in before.items()}
+    return update, running_buffers(model) if own_statistics else {}
+
+
+def personal_names(model: Classifier, defense: Defense) -> list[str]:
+    """Return the names of the parameters that every client has for itself."""
+    return [name for name, _ in model.named_parameters() if defense.personal(name)]
+
+
+def named_as_the_model(update: Mapping[str, Tensor], model: Classifier) -> dict[str, Tensor]:
+    """Return a captured update by the names that ``model`` has for its parameters, in its order.
+
+    Raises:
+        UserError: If a tensor is missing, unknown or of another shape.
+    """
+    own = {id(value): name for name, value in model.named_parameters() if value.requires_grad}
+    foreign = getattr(model, "foreign", model)
+    called = {name: (own[id(value)], value) for name, value in foreign.named_parameters() if id(value) in own}
+    given = {name: value for name, value in update.items() if name in called}
+    if missing := [name for name in called if name not in update]:
+        shown = ", ".join(sorted(update)[:4])
+        raise UserError(
+            f"The captured update has no tensor '{missing[0]}' for the parameter of that name ({len(missing)} of "
+            f"{len(called)} are missing; it holds {shown} ...); name its tensors as model.named_parameters() does."
+        )
+    for name, value in given.items():
+        if value.shape != called[name][1].shape:
+            raise UserError(
+                f"Expected the captured update's '{name}' to have the parameter's shape "
+                f"{tuple(called[name][1].shape)}, but got {tuple(value.shape)}; it is of another model."
+            )
+    return {called[name][0]: given[name] for name in called}
+
+
+def is_buffer(name: str) -> bool:
+    """Whether a tensor of a message is a batch-norm buffer rather than a parameter."""
+    return name.endswith(BUFFERS)
