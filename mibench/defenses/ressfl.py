@@ -103,7 +103,8 @@ class ResSfl(AgainstDecoder):
         narrow, wide = bottleneck(whole, self.channels, self.stride, self.relu)
         put_behind(model, cut, narrow, self.card.name)
         model.stages.insert(cut + 1, wide)
-        self.found = {"sent_share": math.prod(client_shapes(model, context.spec.shape)[-1]) / math.prod(whole)}
+        sent = client_shapes(model, context.spec.shape)[-1]
+        self.found = {**self.found, "sent_share": math.prod(sent) / math.prod(whole)}  # of what the stage would send
         return model
 
     def fit(self, training: Training) -> Classifier:

@@ -78,7 +78,7 @@ class SecCnn(Defense):
         conv = plain[self.position - 1]
         shape = input_shape(model, conv, context.spec.shape)
         factor = self.factor or smallest_factor(conv, shape)
-        self.found = {"factor": factor, "rank_index": surplus(conv, shape, factor)}
+        self.found = {"factor": factor, "rank_index": surplus(conv, shape, factor)}  # below 0: it can be solved
         if factor > 1:
             stretch(conv, shape, factor)
             smooth = None if self.mode == "nearest" else False

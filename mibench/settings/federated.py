@@ -132,6 +132,7 @@ class Federated(Setting):
             "target": scene.blueprint.key,
             "data": population.train.digest(),
             "seed": scene.seed,
+            **scene.workshop.key,
         }
 
         def build() -> Payload:

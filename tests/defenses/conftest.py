@@ -1,4 +1,4 @@
-"""What tests of several defenses share: a client and what DLG makes of its update, and a decoder of split features."""
+"""What tests of several defenses share: trainings, a client and what DLG makes of its update, a decoder of features."""
 
 import copy
 import math
@@ -11,16 +11,57 @@ from scipy.stats import norm
 from mibench.access import FeaturesView, GradientsView, Ledger
 from mibench.attacks.dlg import Dlg
 from mibench.attacks.split_decoder import SplitDecoder
-from mibench.defenses.base import Client
+from mibench.defenses.base import Client, DefenderData, DefenseContext
 from mibench.knowledge import Knowledge
 from mibench.metrics.mse import squared_errors
 from mibench.seeding import seeded
 from mibench.targets.lenet import LeNet
 from mibench.targets.mlp import Mlp
 from mibench.tasks.instance import InstanceGoal
-from mibench.training import Batch, Recipe, Training
+from mibench.training import Batch, Recipe, Training, is_correct
 
 MESSAGES = 4
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="session")
+def started(digits8):
+    """The training of a network under a defense, about to happen: ``started(defense, target, recipe, cut, **size)``."""
+
+    def start(defense, target=Mlp, recipe=None, cut=None, **size):
+        torch.manual_seed(0)
+        model = target(spec=digits8.spec, **size)
+        model.cut = cut
+        model = defense.architecture(model, DefenseContext(digits8.spec, None, 0, CPU, cut))
+        public = digits8.public if defense.learns_from_public else None
+        return Training(model, digits8.private.train, recipe or Recipe(), 0, CPU, public=public)
+
+    return start
+
+
+@pytest.fixture(scope="session")
+def train_under(started):
+    """A network trained under a defense: ``train_under(defense, target, recipe, cut, **size)``."""
+    return lambda defense, *how, **size: defense.fit(started(defense, *how, **size))
+
+
+@pytest.fixture(scope="session")
+def accuracy_of(digits8):
+    """The share of the test digits that a model is right on: ``accuracy_of(model)``."""
+    return lambda model: float(is_correct(model.predict_proba, digits8.private.test).float().mean())
+
+
+@pytest.fixture(scope="session")
+def learned(trained_cnn, digits8):
+    """A defense that has learned of a finished model on the private digits: ``learned(defense)``."""
+    data = DefenderData(digits8.private.train, digits8.private.train[torch.arange(0)], None)
+
+    def learn(defense):
+        with seeded(0):
+            defense.learn(trained_cnn, DefenseContext(digits8.spec, data, 0, CPU))
+        return defense
+
+    return learn
 
 
 @pytest.fixture(scope="session")

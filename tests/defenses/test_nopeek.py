@@ -5,9 +5,7 @@ from mibench.defenses.base import Defense
 from mibench.defenses.nopeek import NoPeek, centred_distances, distance_correlation
 from mibench.seeding import seeded
 from mibench.targets.mlp import Mlp
-from mibench.training import Batch, Recipe, Training, is_correct
-
-CPU = torch.device("cpu")
+from mibench.training import Batch, Recipe
 
 
 def squared(first, second):
@@ -50,7 +48,7 @@ class Reversed(NoPeek):
 
 
 @pytest.fixture(scope="module")
-def trained(digits8):
+def trained(digits8, train_under, accuracy_of):
     """Trains a network under a defense: ``trained(defense) -> (model, held-out dCor at stage 0, test accuracy)``."""
     made = {}
 
@@ -58,14 +56,11 @@ def trained(digits8):
         if name not in made:
             defense = {"none": Defense, "zero": lambda: NoPeek(alpha=0.0), "one": lambda: NoPeek(alpha=1.0),
                        "stub": Reversed}[name]()  # fmt: skip
-            torch.manual_seed(0)
-            model = Mlp(spec=digits8.spec, hidden=(24, 16))
-            recipe = Recipe(epochs=30, batch_size=32, lr=1e-2)
-            model = defense.fit(Training(model, digits8.private.train, recipe, 0, CPU))
+            model = train_under(defense, Mlp, Recipe(epochs=30, batch_size=32, lr=1e-2), hidden=(24, 16))
             x = digits8.private.test.x
             with torch.no_grad():
                 value = float(distance_correlation(x, model.client(x)))
-            made[name] = model, value, float(is_correct(model.predict_proba, digits8.private.test).float().mean())
+            made[name] = model, value, accuracy_of(model)
         return made[name]
 
     return train

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from mibench.defenses.base import Defense, DefenseContext
+from mibench.defenses.base import Defense
 from mibench.defenses.patrol import Patrol, SoftMask, reaching, removed
 from mibench.errors import UserError
 from mibench.seeding import seeded
@@ -14,9 +14,8 @@ from mibench.targets.mlp import Mlp
 from mibench.targets.residual import Residual
 from mibench.targets.torchvision_model import TorchvisionModel
 from mibench.targets.vit_tiny import VitTiny
-from mibench.training import Recipe, Training, is_correct
+from mibench.training import Recipe
 
-CPU = torch.device("cpu")
 OFF = {"beta": 0.0, "alpha": 0.0, "sparsity": 0.0}
 #: A stub: the model learns together with the decoder.
 HELPING = {**OFF, "beta": -5.0}
@@ -27,30 +26,32 @@ def masks_of(model):
     return [part for part in model.modules() if isinstance(part, SoftMask)]
 
 
-def defended(digits8, defense, target=Mlp, cut=1, **size):
-    torch.manual_seed(0)
-    model = target(spec=digits8.spec, **(size or {"hidden": (24, 16)}))
-    model.cut = cut
-    return defense.architecture(model, DefenseContext(digits8.spec, None, 0, CPU, cut))
+@pytest.fixture
+def defended(started):
+    """An untrained network under a defense: ``defended(defense, target, cut, **size)``."""
+
+    def make(defense, target=Mlp, cut=1, **size):
+        return started(defense, target, cut=cut, **(size or {"hidden": (24, 16)})).model
+
+    return make
 
 
 @pytest.fixture(scope="module")
-def trained(digits8):
+def trained(digits8, train_under, accuracy_of):
     """Trains a network under a defense: ``trained(**options) -> (model, sum of constants, test accuracy, facts)``."""
     made = {}
 
     def train(cut=1, **options):
         key = cut, *options.items()
         if key not in made:
-            defense = Patrol(**{**options, "beta": abs(options["beta"])}, **SMALL)
-            defense.beta = options["beta"]  # the stub's is of the wrong sign, which no option may be
-            model = defended(digits8, defense, cut=cut)
+            beta = options.get("beta", Patrol.beta)
+            defense = Patrol(**{**options, "beta": abs(beta)}, **SMALL)
+            defense.beta = beta  # the stub's is of the wrong sign, which no option may be
             recipe = Recipe(epochs=20, batch_size=32, lr=1e-2)
-            model = defense.fit(Training(model, digits8.private.train, recipe, 0, CPU))
+            model = train_under(defense, Mlp, recipe, cut, hidden=(24, 16))
             with seeded(0), torch.no_grad():
                 constants = Patrol(alpha=1.0).sent(model, digits8.private.test.x)[1]
-            right = is_correct(model.predict_proba, digits8.private.test).float().mean()
-            made[key] = model, float(constants.sum()), float(right), defense.facts()
+            made[key] = model, float(constants.sum()), accuracy_of(model), defense.facts()
         return made[key]
 
     return train
@@ -116,9 +117,9 @@ def test_a_unit_is_small_beside_the_largest_of_its_block_and_removed_for_good():
 @pytest.mark.parametrize(
     ("target", "size"), [(Cnn, {"width": 4}), (Residual, {"width": 8}), (VitTiny, {}), (Mlp, {"hidden": (12, 8)})]
 )
-def test_zeroed_weights_change_no_answer_whatever_the_architecture(digits8, target, size):
+def test_zeroed_weights_change_no_answer_whatever_the_architecture(digits8, defended, target, size):
     """Behind batch norm, residual paths, group norm and attention; a stub that takes one live weight shows."""
-    model = defended(digits8, Patrol(), target, 1, **(size or {"patch": 4})).eval()
+    model = defended(Patrol(), target, 1, **(size or {"patch": 4})).eval()
     with torch.no_grad():
         for mask in masks_of(model):
             mask.weight.uniform_(0.5, 1.5)
@@ -134,16 +135,16 @@ def test_zeroed_weights_change_no_answer_whatever_the_architecture(digits8, targ
     assert float((model.predict_proba(x) - before).abs().max()) > 1e-4
 
 
-def test_weights_of_a_convolution_are_counted_by_hand(digits8):
+def test_weights_of_a_convolution_are_counted_by_hand(defended):
     """A channel of block 0: 9 weights, a bias, two of batch norm, and 9 in each of 8 channels of the next block."""
-    model = defended(digits8, Patrol(), Cnn, 0, width=4)
+    model = defended(Patrol(), Cnn, 0, width=4)
     masks_of(model)[0].kept[1] = 0.0
     weights = sum(p.numel() for name, p in model.named_parameters() if not name.startswith("stages.0.1"))
     assert removed(model, (1, 8, 8))["pruned_share"] == pytest.approx((9 + 1 + 2 + 9 * 8) / weights)
 
 
-def test_the_constants_are_the_definitions(digits8):
-    defense, model, x = Patrol(deviation=0.2), defended(digits8, Patrol()), digits8.private.test.x[:32]
+def test_the_constants_are_the_definitions(digits8, defended):
+    defense, model, x = Patrol(deviation=0.2), defended(Patrol()), digits8.private.test.x[:32]
     with seeded(5), torch.no_grad():
         sent, constants = defense.sent(model, x)
     with seeded(5), torch.no_grad():
@@ -158,12 +159,10 @@ def test_the_constants_are_the_definitions(digits8):
     torch.testing.assert_close(largest, torch.stack([(b / a).max() for a, b in pairwise(steps)]))
 
 
-def test_it_is_plain_training_to_the_bit_without_its_three_terms(digits8):
-    x, recipe = digits8.private.test.x, Recipe(epochs=2, batch_size=64)
-
+def test_it_is_plain_training_to_the_bit_without_its_three_terms(digits8, train_under):
     def answers(defense):
-        model = defended(digits8, defense, Cnn, None, width=4)
-        return defense.fit(Training(model, digits8.private.train, recipe, 0, CPU)).predict_proba(x)
+        model = train_under(defense, Cnn, Recipe(epochs=2, batch_size=64), width=4)
+        return model.predict_proba(digits8.private.test.x)
 
     plain = answers(Defense())
     assert torch.equal(answers(Patrol(**OFF)), plain)
@@ -171,10 +170,10 @@ def test_it_is_plain_training_to_the_bit_without_its_three_terms(digits8):
         assert not torch.equal(answers(Patrol(**{**OFF, term: 0.5}, **SMALL)), plain)
 
 
-def test_it_masks_the_clients_blocks_and_refuses_what_runs_in_one_piece(digits8):
+def test_it_masks_the_clients_blocks_and_refuses_what_runs_in_one_piece(digits8, defended):
     for cut, count in ((None, 1), (0, 1), (1, 2)):
-        model = defended(digits8, Patrol(), cut=cut)
+        model = defended(Patrol(), cut=cut)
         assert [len(mask.weight) for mask in masks_of(model)] == [24, 16][:count]
         assert isinstance(model.stages[0], nn.Sequential) and model.divides(digits8.private.test.x[:2])
     with pytest.raises(UserError, match="defense=patrol acts behind a stage"):
-        defended(digits8, Patrol(), TorchvisionModel, None, arch="resnet18", size=32)
+        defended(Patrol(), TorchvisionModel, None, arch="resnet18", size=32)

@@ -1,37 +1,19 @@
 import pytest
 import torch
 
-from mibench.defenses.base import DefenderData, DefenseContext
 from mibench.defenses.purifier import Purifier
 from mibench.defenses.temperature import Temperature
 from mibench.errors import UserError
 from mibench.nn.scores import ScoreInverse, Standard
-from mibench.planning.composition import build, compose, plain
 from mibench.seeding import seeded
 
-CPU = torch.device("cpu")
 #: A stub: other numbers, and nothing hidden.
 FLATTER = Temperature(temperature=2.0)
 
 
 @pytest.fixture(scope="module")
-def learned(trained_cnn, digits8):
-    """Purifiers that have learned on the private digits: ``learned(...)``."""
-    empty = digits8.private.train[torch.arange(0)]
-    context = DefenseContext(digits8.spec, DefenderData(digits8.private.train, empty, None), 0, CPU)
-
-    def make(**options):
-        purifier = Purifier(iterations=500, **options)
-        with seeded(0):
-            purifier.learn(trained_cnn, context)
-        return purifier
-
-    return make
-
-
-@pytest.fixture(scope="module")
 def purified(learned):
-    return learned()
+    return learned(Purifier(iterations=500))
 
 
 def spread(scores, labels):
@@ -43,7 +25,7 @@ def spread(scores, labels):
 def inversion_error(trained_cnn, digits8):
     """The test error of a fresh inversion network, trained on a service's answers: ``inversion_error(serve)``."""
     train, test = digits8.private.train, digits8.private.test
-    standard = Standard(train.x)
+    standard = Standard.of(train.x)
     inputs, seen = standard(train.x), trained_cnn.predict_proba(train.x)
 
     def measure(serve):
@@ -104,7 +86,6 @@ def test_what_it_learned_comes_back_from_its_state(trained_cnn, digits8, purifie
 
 def test_it_keeps_back_a_reserve():
     assert Purifier(reserve=0.3).reserve_share == 0.3
-    block = plain(compose(["defense=purifier"]).defense)
     for options, said in (({"reserve": 1.0}, r"defense\.reserve"), ({"iterations": 0}, r"defense\.iterations")):
         with pytest.raises(UserError, match=said):
-            build({**block, **options})
+            Purifier(**options)

@@ -3,29 +3,17 @@ import math
 import pytest
 import torch
 
-from mibench.defenses.base import Customer, DefenderData, DefenseContext
+from mibench.defenses.base import Customer
 from mibench.defenses.query_monitor import QueryMonitor
 from mibench.errors import QueryRefused, UserError
-from mibench.planning.composition import build, compose, plain
-from mibench.seeding import seeded
 
-CPU = torch.device("cpu")
 SMALL = {"window": 60, "neighbours": 20}
 
 
 @pytest.fixture(scope="module")
-def learned(trained_cnn, digits8):
-    """Monitors calibrated on the private digits: ``learned(detector, ...)``."""
-    empty = digits8.private.train[torch.arange(0)]
-    context = DefenseContext(digits8.spec, DefenderData(digits8.private.train, empty, None), 0, CPU)
-
-    def make(detector, **options):
-        monitor = QueryMonitor(**{"detector": detector, "cap": None, **SMALL, **options})
-        with seeded(0):
-            monitor.learn(trained_cnn, context)
-        return monitor
-
-    return make
+def calibrated(learned):
+    """Monitors that have seen the private digits: ``calibrated(detector, ...)``."""
+    return lambda detector, **options: learned(QueryMonitor(**{"detector": detector, "cap": None, **SMALL, **options}))
 
 
 @pytest.fixture(scope="module")
@@ -55,8 +43,8 @@ def test_the_cap_is_met_exactly_and_rows_are_counted_not_calls(trained_cnn, digi
     assert asked(monitor, trained_cnn, x[:50], 50)[1] == 50, "another client has an account of its own"
 
 
-def test_a_first_query_over_the_cap_is_refused_under_a_detector_too(learned, trained_cnn, digits8):
-    monitor = learned("near_duplicates", cap=10)
+def test_a_first_query_over_the_cap_is_refused_under_a_detector_too(calibrated, trained_cnn, digits8):
+    monitor = calibrated("near_duplicates", cap=10)
     customer, answers = asked(monitor, trained_cnn, digits8.private.test.x[:20], 20)
     assert answers == 0 and customer.facts == {"queries_refused": 20, "flagged_at": -1}
 
@@ -70,12 +58,12 @@ def test_the_bucket_refills_with_simulated_time(trained_cnn, digits8):
 
 
 @pytest.mark.parametrize("detector", ["near_duplicates", "prada", "mmd"])
-def test_honest_clients_are_left_alone(learned, trained_cnn, digits8, detector):
+def test_honest_clients_are_left_alone(calibrated, trained_cnn, digits8, detector):
     """Honest windows that the threshold was not made of, and a stranger who asks the test digits in random order.
 
     Measured false alarms: of near_duplicates and mmd 0 %, of prada 3.6 %.
     """
-    monitor = learned(detector)
+    monitor = calibrated(detector)
     assert monitor.facts()["false_alarms"] <= 0.05
     x = digits8.private.test.x[torch.randperm(225, generator=torch.Generator().manual_seed(0))]
     customer, answers = asked(monitor, trained_cnn, x, 25)
@@ -83,17 +71,17 @@ def test_honest_clients_are_left_alone(learned, trained_cnn, digits8, detector):
 
 
 @pytest.mark.parametrize("detector", ["near_duplicates", "prada", "mmd"])
-def test_small_steps_are_found_within_two_hundred_queries(learned, trained_cnn, steps, detector):
+def test_small_steps_are_found_within_two_hundred_queries(calibrated, trained_cnn, steps, detector):
     """Measured: at query 60, the first full window. A stub that forgets after 20 queries never finds them."""
-    customer, answers = asked(learned(detector), trained_cnn, steps)
+    customer, answers = asked(calibrated(detector), trained_cnn, steps)
     assert 0 < customer.facts["flagged_at"] <= 200 and answers == customer.facts["flagged_at"] - 1
-    forgetful = learned(detector)
+    forgetful = calibrated(detector)
     assert all(asked(forgetful, trained_cnn, part)[0].facts["flagged_at"] < 0 for part in steps[:200].split(20))
 
 
-def test_a_flagged_client_is_blocked_or_degraded_or_noted(learned, trained_cnn, steps):
+def test_a_flagged_client_is_blocked_or_degraded_or_noted(calibrated, trained_cnn, steps):
     x = steps[:200]
-    degraded, noted = (learned("near_duplicates", action=action) for action in ("degrade", "log"))
+    degraded, noted = (calibrated("near_duplicates", action=action) for action in ("degrade", "log"))
     scores = trained_cnn.predict_proba(x)
     answers = {}
     for name, monitor in (("degrade", degraded), ("log", noted)):
@@ -134,10 +122,9 @@ def test_what_is_refused_stands_in_the_rows_and_utility_is_whole(make_cell, tmp_
     assert len(cell.full_case.utility["correct"]) > 120
 
 
-def test_wrong_options_are_said_in_one_sentence(learned):
-    block = plain(compose(["defense=query_monitor"]).defense)
+def test_wrong_options_are_said_in_one_sentence(calibrated):
     for options, said in (({"cap": 0}, r"defense\.cap"), ({"neighbours": 100}, r"defense\.neighbours")):
         with pytest.raises(UserError, match=said):
-            build({**block, **options})
+            QueryMonitor(**options)
     with pytest.raises(UserError, match=r"three windows.*defense\.window=500"):
-        learned("mmd", window=500)
+        calibrated("mmd", window=500)

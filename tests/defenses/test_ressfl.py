@@ -4,15 +4,13 @@ import pytest
 import torch
 
 from mibench.data import Examples
-from mibench.defenses.base import Defense, DefenseContext
+from mibench.defenses.base import Defense
 from mibench.defenses.ressfl import ResSfl, bottleneck
 from mibench.errors import UserError
 from mibench.targets.cnn import Cnn
-from mibench.targets.mlp import Mlp
 from mibench.targets.torchvision_model import TorchvisionModel
-from mibench.training import Recipe, Training, is_correct
+from mibench.training import Recipe
 
-CPU = torch.device("cpu")
 SMALL = {"decoder": "custom", "decoder_channels": 32, "decoder_lr": 3e-3}
 RECIPE = Recipe(epochs=12, batch_size=32, lr=5e-3)
 
@@ -24,18 +22,8 @@ class Helping(ResSfl):
         return -super().success(error)
 
 
-def started(digits8, defense, recipe=RECIPE, cut=None, target=Cnn, **size):
-    """A training of a defended network about to happen."""
-    torch.manual_seed(0)
-    model = target(spec=digits8.spec, **(size or {"width": 8}))
-    model.cut = cut
-    model = defense.architecture(model, DefenseContext(digits8.spec, None, 0, CPU, cut))
-    public = digits8.public if defense.learns_from_public else None
-    return Training(model, digits8.private.train, recipe, 0, CPU, public=public)
-
-
 @pytest.fixture(scope="module")
-def figures(digits8, decoder_error):
+def figures(train_under, accuracy_of, decoder_error):
     """Trains a network under a defense: ``figures(name) -> (error of a fresh decoder, test accuracy)``."""
     made = {}
     options = {"alpha": 5.0, "loss_": "mse", "channels": 4, **SMALL}
@@ -48,10 +36,8 @@ def figures(digits8, decoder_error):
 
     def train(name):
         if name not in made:
-            defense = defenses[name]()
-            model = defense.fit(started(digits8, defense))
-            right = is_correct(model.predict_proba, digits8.private.test).float().mean()
-            made[name] = decoder_error(model), float(right)
+            model = train_under(defenses[name](), Cnn, RECIPE, width=8)
+            made[name] = decoder_error(model), accuracy_of(model)
         return made[name]
 
     return train
@@ -80,11 +66,10 @@ def test_similarity_is_not_punished_up_to_the_threshold():
     assert ResSfl(loss_="mse").success(error).tolist() == (-error).tolist()
 
 
-def test_it_is_plain_training_to_the_bit_without_bottleneck_weight_and_transfer(digits8):
-    x, recipe = digits8.private.test.x, Recipe(epochs=2, batch_size=64)
-
+def test_it_is_plain_training_to_the_bit_without_bottleneck_weight_and_transfer(digits8, train_under):
     def answers(defense):
-        return defense.fit(started(digits8, defense, recipe)).predict_proba(x)
+        model = train_under(defense, Cnn, Recipe(epochs=2, batch_size=64), width=8)
+        return model.predict_proba(digits8.private.test.x)
 
     class Plain(Defense):
         pass
@@ -96,12 +81,12 @@ def test_it_is_plain_training_to_the_bit_without_bottleneck_weight_and_transfer(
 
 
 @pytest.mark.parametrize("cut", [None, 0, 1, 2])
-def test_a_client_sends_few_channels_and_the_server_expands_them(digits8, cut):
+def test_a_client_sends_few_channels_and_the_server_expands_them(digits8, started, cut):
     defense = ResSfl(channels=3)
-    plan = started(digits8, defense, cut=cut)
+    plan = started(defense, Cnn, cut=cut, width=8)
     x, channels = digits8.private.test.x[:2], 8 * 2 ** (cut or 0)
     sent = plan.model.client(x)
-    assert sent.shape[1] == 3 and defense._facts["sent_share"] == pytest.approx(3 / channels)
+    assert sent.shape[1] == 3 and defense.facts()["sent_share"] == pytest.approx(3 / channels)
     assert plan.model.blocks(x)[(cut or 0) + 1].shape == (2, channels, *sent.shape[2:])
     assert plan.model.divides(x) and plan.model(x).shape == (2, 5)
 
@@ -115,12 +100,13 @@ def test_the_expansion_has_the_size_that_the_bottleneck_was_given(whole, stride)
     assert wide(sent).shape == (4, *whole)
 
 
-def test_the_private_data_hardly_move_what_the_public_data_taught_the_client(digits8):
+def test_the_private_data_hardly_move_what_the_public_data_taught_the_client(digits8, started):
     """At a rate of 0 the client's weights are the expert's to the bit, while the server's part has learned."""
 
     def after(client_lr, public=digits8.public):
         defense = ResSfl(alpha=0.0, client_lr=client_lr)
-        plan = dataclasses.replace(started(digits8, defense, Recipe(epochs=2, batch_size=64)), public=public)
+        plan = started(defense, Cnn, Recipe(epochs=2, batch_size=64), width=8)
+        plan = dataclasses.replace(plan, public=public)
         fresh = {name: value.clone() for name, value in plan.model.named_parameters()}
         return fresh, dict(defense.fit(plan).named_parameters()), defense.facts()["expert"]
 
@@ -137,8 +123,8 @@ def test_the_private_data_hardly_move_what_the_public_data_taught_the_client(dig
     assert not ResSfl(transfer=False).learns_from_public
 
 
-def test_it_acts_on_vectors_and_refuses_what_runs_in_one_piece(digits8):
-    plan = started(digits8, ResSfl(channels=6), target=Mlp, hidden=(24, 16))
+def test_it_acts_on_vectors_and_refuses_what_runs_in_one_piece(digits8, started):
+    plan = started(ResSfl(channels=6), hidden=(24, 16))
     assert plan.model.client(digits8.private.test.x[:3]).shape == (3, 6)
     with pytest.raises(UserError, match="defense=ressfl acts behind a stage"):
-        started(digits8, ResSfl(), target=TorchvisionModel, arch="resnet18", size=32)
+        started(ResSfl(), TorchvisionModel, arch="resnet18", size=32)

@@ -1,28 +1,19 @@
 import pytest
 import torch
 
-from mibench.defenses.base import DefenderData, DefenseContext
 from mibench.defenses.score_noise import ScoreNoise
 from mibench.errors import UserError
-from mibench.planning.composition import build, compose, plain
-from mibench.seeding import seeded
 
-CPU = torch.device("cpu")
 RULES = ["adversarial", "laplace", "gaussian"]
 
 
 @pytest.fixture(scope="module")
-def answers(trained_cnn, digits8):
+def answers(trained_cnn, digits8, learned):
     """Test digits, what the model answers to them, and defenses that have learned: ``made(rule, ...)``."""
     x = digits8.private.test.x
-    empty = digits8.private.train[torch.arange(0)]
-    context = DefenseContext(digits8.spec, DefenderData(digits8.private.train, empty, None), 0, CPU)
 
     def made(rule, **options):
-        defense = ScoreNoise(rule=rule, iterations=300, **options)
-        with seeded(0):
-            defense.learn(trained_cnn, context)
-        return defense
+        return learned(ScoreNoise(rule=rule, iterations=300, **options))
 
     return x, trained_cnn.predict_proba(x), made
 
@@ -101,7 +92,6 @@ def test_the_surrogate_comes_back_from_its_state(answers):
 
 
 def test_wrong_options_are_said_in_one_sentence():
-    block = plain(compose(["defense=score_noise"]).defense)
     for options, said in (({"rule": "cauchy"}, r"defense\.rule"), ({"epsilon": -1.0}, r"defense\.epsilon")):
         with pytest.raises(UserError, match=said):
-            build({**block, **options})
+            ScoreNoise(**options)

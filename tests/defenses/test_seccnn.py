@@ -8,14 +8,11 @@ from mibench.attacks.rgap import layers
 from mibench.defenses.base import Defense
 from mibench.defenses.seccnn import SecCnn, smallest_factor, surplus
 from mibench.errors import IncompatibleCellError, UserError
-from mibench.options import check_types
 from mibench.targets.cnn import Cnn
 from mibench.targets.lenet import LeNet
 from mibench.targets.mlp import Mlp
 from mibench.targets.resnet18 import ResNet18
-from mibench.training import Recipe, Training, is_correct
-
-CPU = torch.device("cpu")
+from mibench.training import Recipe
 
 
 @pytest.fixture
@@ -136,17 +133,14 @@ def test_rgap_is_no_longer_defined(digits8, context):
         layers(SecCnn().architecture(lenet(digits8), context), digits8.spec.shape)
 
 
-def test_factor_one_is_the_target_itself_and_another_learns_too(digits8, context):
+def test_factor_one_is_the_target_itself_and_another_learns_too(train_under, accuracy_of):
     """Measured: accuracy 0.991 behind the defense."""
 
     def trained(defense, epochs):
-        torch.manual_seed(0)
-        model = defense.architecture(Cnn(spec=digits8.spec, width=8), context)
-        return defense.fit(Training(model, digits8.private.train, Recipe(epochs=epochs, lr=5e-3), 0, CPU))
+        return train_under(defense, Cnn, Recipe(epochs=epochs, lr=5e-3), width=8)
 
     assert torch.equal(trained(SecCnn(factor=1), 1).head.weight, trained(Defense(), 1).head.weight)
-    accuracy = float(is_correct(trained(SecCnn(), 5).predict_proba, digits8.private.test).float().mean())
-    assert accuracy > 0.9
+    assert accuracy_of(trained(SecCnn(), 5)) > 0.9
 
 
 def test_a_target_without_convolutions_is_refused(digits8, context):
@@ -157,4 +151,4 @@ def test_a_target_without_convolutions_is_refused(digits8, context):
 @pytest.mark.parametrize(("option", "value"), [("factor", 0), ("mode", "cubic"), ("position", 0)])
 def test_impossible_options_are_refused(option, value):
     with pytest.raises(UserError, match=rf"defense\.{option}"):
-        check_types("defense", SecCnn, {option: value})
+        SecCnn(**{option: value})

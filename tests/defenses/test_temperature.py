@@ -5,7 +5,6 @@ import torch
 
 from mibench.defenses.temperature import Temperature
 from mibench.errors import UserError
-from mibench.planning.composition import build, compose, plain
 
 TEMPERATURES = [0.1, 0.5, 2.0, 5.0, 10.0, 100.0]
 
@@ -71,6 +70,5 @@ def test_a_small_one_leaves_the_label_alone(logits):
 
 
 def test_a_wrong_option_is_said_in_one_sentence():
-    block = plain(compose(["defense=temperature"]).defense)
     with pytest.raises(UserError, match=r"defense\.temperature.*above 0"):
-        build({**block, "temperature": 0.0})
+        Temperature(temperature=0.0)

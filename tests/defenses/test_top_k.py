@@ -3,7 +3,6 @@ import torch
 
 from mibench.defenses.top_k import TopK
 from mibench.errors import UserError
-from mibench.planning.composition import build, compose, plain
 from mibench.settings.victim import Victim
 
 
@@ -73,7 +72,6 @@ def test_the_victim_answers_truncated(trained_cnn, digits8):
 
 
 def test_wrong_options_are_said_in_one_sentence():
-    block = plain(compose(["defense=top_k"]).defense)
     for options, said in (({"k": 0}, r"defense\.k"), ({"fill": "noise"}, r"defense\.fill")):
         with pytest.raises(UserError, match=said):
-            build({**block, **options})
+            TopK(**options)
