@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import os
 import sys
 import traceback
 from concurrent.futures import ProcessPoolExecutor
@@ -19,8 +18,6 @@ NAMES = ("startup", "overhead", "attack_steps", "gradient_matching", "training_c
 def main() -> int:
     """Print the figures and return 1 where a limit is exceeded or a benchmark fails."""
     status = 0
-    if "--quick" in sys.argv[1:]:
-        os.environ["MIBENCH_QUICK"] = "1"
     for name in NAMES:
         print(f"{name} ...", file=sys.stderr)
         try:

@@ -14,11 +14,13 @@ from typing import TypeVar
 
 ROOT = Path(__file__).parents[1]
 
-#: What follows the program's name; the processes that a benchmark starts see the same.
+#: What follows the program's name.
 ARGUMENTS = [word for word in sys.argv[1:] if word != "--quick"]
 
 #: Whether benchmarks run at their smallest size, where figures mean nothing and no limit is judged.
-QUICK = "--quick" in sys.argv
+QUICK = "--quick" in sys.argv or bool(os.environ.get("MIBENCH_QUICK"))
+if QUICK:
+    os.environ["MIBENCH_QUICK"] = "1"  # the processes that a benchmark starts are to know
 
 T = TypeVar("T")
 

@@ -1,4 +1,4 @@
-"""That every benchmark still runs, at its smallest size; what it measures is judged by ``make bench`` alone."""
+"""Every benchmark runs through at its smallest size, so that a broken one is noticed; no limit is judged."""
 
 import os
 import subprocess
@@ -8,16 +8,20 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
+NAMES = ("startup", "overhead", "attack_steps", "gradient_matching", "training_cost", "store", "leaderboard")
 
 
 @pytest.mark.slow
-def test_every_benchmark_runs_through_and_prints_its_table():
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "benchmarks", "--quick"]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
-    names = [line.removesuffix(" ...") for line in done.stderr.splitlines() if line.endswith(" ...")]
-    files = {file.stem for file in (ROOT / "benchmarks").glob("*.py") if "def measure(" in file.read_text()}
-    assert done.returncode == 0, done.stderr
-    assert set(names) == files, "every benchmark is named in benchmarks/__main__.py"
-    assert done.stdout.count("measured") == len(names)
-    assert not [word for word in ("over", "ok") if any(line.endswith(word) for line in done.stdout.splitlines())]
+@pytest.mark.parametrize("name", NAMES)
+def test_a_benchmark_runs_through(name):
+    code = f"import sys; sys.path.insert(0, 'benchmarks'); import {name}; print(len({name}.measure()))"
+    path = os.pathsep.join([str(ROOT), *sys.path])
+    here = {**os.environ, "MIBENCH_QUICK": "1", "MIBENCH_PROGRESS": "0", "PYTHONPATH": path}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=here, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert int(done.stdout.split()[-1]) > 0
+
+
+def test_all_benchmarks_are_tried():
+    code = (ROOT / "benchmarks" / "__main__.py").read_text()
+    assert f"NAMES = {NAMES!r}".replace("'", '"') in code
