@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import shlex
 import tempfile
@@ -13,9 +14,10 @@ from typing import TYPE_CHECKING, Literal, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mibench.access import GradientsView, Ledger, View, WhiteBoxView
+from mibench.access import GradientsView, Ledger, LocalTraining, View, WhiteBoxView
 from mibench.cli.explaining import explained
 from mibench.data import Examples, InputSpec
+from mibench.defenses.base import Defense
 from mibench.errors import IncompatibleCellError, MibenchError, NotGrantedError, UserError
 from mibench.knowledge import Knowledge
 from mibench.leaderboard.shards import read_shard
@@ -26,6 +28,7 @@ from mibench.planning.composition import compose
 from mibench.planning.plan import Plan, plan_cell, refuse_incompatible
 from mibench.reporting.report import report_name, write_report
 from mibench.running.standing import finished, leave_row, run_under_claim
+from mibench.settings.clients import client_update
 from mibench.tasks.class_ import ClassGoal
 from mibench.tasks.instance import InstanceGoal
 
@@ -199,8 +202,9 @@ def view(
     ledger, device = Ledger(query_budget), target.device
     knowledge = Knowledge(owned)
     if access == "gradients":
-        target.eval()
-        sent = [_gradient(target, private, range(i * batch_size, (i + 1) * batch_size)) for i in range(messages)]
+        clients, held = copy.deepcopy(target).eval(), private.to(device)
+        batches = torch.arange(messages * batch_size, device=device).split(batch_size)
+        sent = [client_update(clients, held[rows], Defense(), LocalTraining(), False)[0] for rows in batches]
         seen: View = GradientsView.of(target, sent, batch_size, spec, ledger, device)
         return Exposure(seen, knowledge, InstanceGoal(messages, batch_size))
     seen = white_box = WhiteBoxView.of(target, spec, ledger, device)
@@ -217,14 +221,6 @@ def _wrapped(model: nn.Module, spec: InputSpec) -> Classifier:
     with tempfile.TemporaryDirectory() as folder:
         factory, weights = hand_over(model, Path(folder), retrain=False)
         return Checkpoint(spec=spec, factory=factory, weights=str(weights)).eval()
-
-
-def _gradient(model: Classifier, private: Examples, rows: range) -> dict[str, Tensor]:
-    """Return the gradient of the mean cross-entropy of some examples, by parameter name."""
-    chosen = private[torch.tensor(rows)].to(model.device)
-    parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    loss = nn.functional.cross_entropy(model(chosen.x), chosen.y)
-    return dict(zip(parameters, torch.autograd.grad(loss, list(parameters.values())), strict=True))
 
 
 def _planned(words: Sequence[str]) -> Plan:

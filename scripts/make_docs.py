@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-from sources import ROOT, classes_in, file_of, sentences_of, summary_of
+from sources import classes_in, sentences_of, summary_of
 
 from mibench.card import ACCESSES, HOOKS, HOOKS_ON_PATH, AttackCard, DefenseCard, SettingCard
 from mibench.cli.list_command import facts_of, shortened, title_of
@@ -24,6 +24,9 @@ from mibench.knowledge import GRANTS
 from mibench.options import in_words, shown
 from mibench.planning.catalogue import Entry, entries
 from mibench.planning.compatibility import RULES
+from mibench.planning.sources import source_of
+
+ROOT = Path(__file__).parent.parent
 
 PAGES = (ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md")))
 
@@ -37,15 +40,15 @@ USUAL = {"recipe": "How the target is trained."}
 # Components
 
 
-def source_of(one: Entry) -> tuple[Path, str]:
+def class_of(one: Entry) -> tuple[Path, str]:
     """Return the file and the name of a component's class."""
     module, _, name = str(one.node["_target_"]).rpartition(".")
-    return file_of(module), name
+    return source_of(module), name
 
 
 def options_of(one: Entry) -> list[tuple[str, str, str]]:
     """Return name, default and sentence of every option: the sentence of its class, else the comment of its yaml."""
-    sentences = sentences_of(*source_of(one))
+    sentences = sentences_of(*class_of(one))
     lines = one.file.read_text(encoding="utf-8").splitlines()
     comments = {found[1]: found[2] for line in lines if (found := re.match(r" *(\w+):.*? # ?(.*)", line))}
     return [
@@ -124,7 +127,7 @@ def section(one: Entry) -> str:
     paper = f"{papers()[one.card.bib]}. " if one.card.bib in papers() else ""
     parts = [
         f"### {code(one.name)}: {title_of(one.card)}",
-        f"{plain(summary_of(*source_of(one)))} {paper}([source]({link(source_of(one)[0])}){official})",
+        f"{plain(summary_of(*class_of(one)))} {paper}([source]({link(class_of(one)[0])}){official})",
         "\n".join(f"- {what}: {words}" for what, words in facts.items()),
     ]
     if options := options_of(one):

@@ -121,7 +121,7 @@ def test_torch_is_not_needed():
     "one", [one for axis in AXES for one in entries(axis)], ids=lambda one: f"{one.axis}-{one.name}"
 )
 def test_every_field_has_a_sentence(make_docs, sources, one):
-    without = [name for name, sentence in sources.sentences_of(*make_docs.source_of(one)).items() if not sentence]
+    without = [name for name, sentence in sources.sentences_of(*make_docs.class_of(one)).items() if not sentence]
     assert not without, "a line below the field says what it is"
 
 

@@ -16,10 +16,9 @@ import yaml
 from mibench.card import AttackCard, Card, DefenseCard
 from mibench.errors import UnknownNameError, UserError
 from mibench.planning.cards import read_card, stacked, vary, wrapped
+from mibench.planning.sources import PACKAGE, lineage, source_of
 
 AXES = ("dataset", "setting", "target", "prior", "attack", "defense", "metric")
-
-PACKAGE = Path(__file__).parent.parent
 
 
 def conf_dir() -> Path:
@@ -182,7 +181,7 @@ def card_of(node: Mapping[str, Any]) -> Card:
 def _card(target: str) -> Card:
     module, _, name = target.rpartition(".")
     try:
-        return read_card(_source(module), name)
+        return read_card(source_of(module), name)
     except (ValueError, OSError) as error:
         raise UserError(f"_target_ '{target}' cannot be used: {error}") from error
 
@@ -195,41 +194,15 @@ def later_options(target: str) -> dict[str, Any]:
         target: The class, as ``package.module.Class``; it is read without being imported.
     """
     module, _, name = target.rpartition(".")
-    tree = ast.parse(_source(module).read_text(encoding="utf-8"))
-    imported = {
-        alias.asname or alias.name: f"{node.module}.{alias.name}"
-        for node in tree.body
-        if isinstance(node, ast.ImportFrom)
-        for alias in node.names
-    }
-    defined = {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
     found: dict[str, Any] = {}
-    if name not in defined:
-        return found
-    for base in reversed(defined[name].bases):
-        inner = base.value if isinstance(base, ast.Subscript) else base
-        if isinstance(inner, ast.Name):
-            where = f"{module}.{inner.id}" if inner.id in defined else imported.get(inner.id, "")
-            found |= later_options(where) if where.startswith("mibench.") or inner.id in defined else {}
-    for node in defined[name].body:
-        value = node.value if isinstance(node, ast.AnnAssign) else None
-        if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
-            found.pop(node.target.id, None)
-            if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "option":
-                found[node.target.id] = ast.literal_eval(value.args[0])
+    for one in lineage(source_of(module), name):
+        for node in one.body:
+            if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
+                key, value = node.target.id.rstrip("_"), node.value
+                found.pop(key, None)
+                if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "option":
+                    found[key] = ast.literal_eval(value.args[0])
     return found
-
-
-def _source(module: str) -> Path:
-    if module.startswith("mibench."):
-        return PACKAGE.joinpath(*module.split(".")[1:]).with_suffix(".py")
-    try:
-        found = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
-        found = None
-    if found is None or found.origin is None:
-        raise UserError(f"The module '{module}' cannot be found; is it installed, or on PYTHONPATH?")
-    return Path(found.origin)
 
 
 def _component(axis: str, file: Path) -> dict[str, Any]:

@@ -30,6 +30,12 @@ LATER: Mapping[str, Any] = {
 #: Counts the recipe of the evaluation models; part of what a cell is and of their keys from 2 on.
 EVALUATION_REVISION = 1
 
+
+def evaluation_key() -> dict[str, int]:
+    """Return what the recipe of the evaluation models adds to the key of whatever they judge."""
+    return {} if EVALUATION_REVISION == 1 else {"revision": EVALUATION_REVISION}
+
+
 #: Keys of seeds that a cell may let follow its own (``prior.seed=${seed}``), so that its seeds stay one group.
 SEEDS = ("prior.seed", "evaluation.seed", "dataset.seed")
 

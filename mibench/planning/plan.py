@@ -14,11 +14,18 @@ from mibench.card import AttackCard, Card, DatasetCard, DefenseCard, MetricCard,
 from mibench.errors import IncompatibleCellError, UnknownNameError, UserError
 from mibench.knowledge import GRANTS
 from mibench.options import Count, CountOrNone, Positive, check_value, shown
-from mibench.planning import identity
 from mibench.planning.catalogue import AXES, card_of, entries, entry
 from mibench.planning.compatibility import CellCards, compatible
 from mibench.planning.composition import AXIS_OF, Part, block, part_of, plain, with_parts
-from mibench.planning.identity import OWN, SEEDS, content_of, essential, grouped, version_of
+from mibench.planning.identity import (
+    OWN,
+    SEEDS,
+    content_of,
+    essential,
+    evaluation_key,
+    grouped,
+    version_of,
+)
 from mibench.storage.public_sets import PUBLIC_SETS
 from mibench.storage.store import digest_of
 
@@ -85,8 +92,7 @@ class Plan:
         files = {axis: content_of(said[axis]) for axis in ("dataset", "target")}
         prior = content_of(said["prior"])
         prior = prior if (version := self.version("prior")) == 1 else {**prior, "version": version}
-        counted = {} if identity.EVALUATION_REVISION == 1 else {"revision": identity.EVALUATION_REVISION}
-        judges = {**said["evaluation"], **counted}
+        judges = {**said["evaluation"], **evaluation_key()}
         return {**said, **files, "prior": prior, "revisions": revisions, "evaluation": judges}
 
     def part(self, axis: str) -> Part:

@@ -23,7 +23,7 @@ from mibench.leaderboard.scoring import near_chance
 from mibench.options import check_types
 from mibench.planning.catalogue import entry
 from mibench.planning.composition import build, part_of
-from mibench.planning.identity import EVALUATION_REVISION, content_of, version_of, without_later
+from mibench.planning.identity import content_of, evaluation_key, version_of, without_later
 from mibench.planning.plan import Plan, folder, target_block
 from mibench.priors.base import Prior
 from mibench.seeding import derive
@@ -92,11 +92,12 @@ class Stage:
         made, self._defense = self._defense, None
         return made if made is not None else self.plan.part("defense").make()
 
-    def scene(self, control: bool = False) -> Scene:
-        """The parts of one victim, with a defense of its own, whose state is not shared with another victim's.
+    def scene(self, control: bool = False, defense: Defense | None = None) -> Scene:
+        """Return the parts of one victim.
 
         Args:
             control: Whether it is for the control victim, which takes no weights from a file.
+            defense: The victim's defense; None makes one, whose state is not shared with another victim's.
         """
         block, target = self.config["defense"], self.config["target"]
         if control and "weights" in target:
@@ -108,7 +109,7 @@ class Stage:
         return Scene(
             split=self.split,
             blueprint=blueprint(target),
-            defense=self.fresh_defense(),
+            defense=self.fresh_defense() if defense is None else defense,
             defense_key=identity if trains else {},
             workshop=self.workshop,
             seed=self.seed,
@@ -117,7 +118,7 @@ class Stage:
 
     def scene_of(self, victim: Victim) -> Scene:
         """Return the scene that ``victim`` belongs to."""
-        return dataclasses.replace(self.scene(), defense=victim.defense)
+        return self.scene(defense=victim.defense)
 
     @cached_property
     def victim(self) -> Victim:
@@ -196,7 +197,7 @@ class Stage:
         for card in self.judges:
             name, plans = card.name, blueprint(self.evaluator_block(card.name))
             model, accuracy = train_evaluator(
-                plans, self.split, self.workshop, self.config["evaluation"]["seed"], EVALUATION_REVISION
+                plans, self.split, self.workshop, self.config["evaluation"]["seed"], evaluation_key()
             )
             ready.append(Evaluator(name, model, accuracy))
         return ready
@@ -211,11 +212,11 @@ class Stage:
 
 def blueprint(block: dict[str, Any]) -> Blueprint:
     """Return how the classifier of a resolved target block is made."""
-    part_of(block)
+    part = part_of(block)
     check_types("target.recipe", Recipe, block.get("recipe"))
     recipe = Recipe(**block["recipe"])
     key = {"config": content_of(without_later("target", block)), "revision": version_of(block)}
-    return Blueprint(block["name"], lambda spec: build(block, spec=spec), recipe, key, bool(block.get("weights")))
+    return Blueprint(block["name"], lambda spec: part.make(spec=spec), recipe, key, bool(block.get("weights")))
 
 
 def normalisation(split: Split, target: Mapping[str, Any]) -> dict[str, Any]:

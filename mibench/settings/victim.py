@@ -324,11 +324,11 @@ def restore_victim(model: Classifier, defense: Defense, tensors: Mapping[str, Te
 
 
 def train_evaluator(
-    blueprint: Blueprint, split: Split, workshop: Workshop, seed: int, revision: int = 1
+    blueprint: Blueprint, split: Split, workshop: Workshop, seed: int, key: Mapping[str, Any]
 ) -> tuple[Classifier, float]:
     """Return an evaluation model trained on raw, undefended private data, and its private test accuracy.
 
-    ``revision`` counts the recipe of all evaluation models.
+    ``key`` is what the recipe of all evaluation models adds to its key.
     """
     victim = train_central(
         blueprint,
@@ -336,7 +336,7 @@ def train_evaluator(
         split,
         Defense(),
         workshop,
-        {"role": "evaluator", **({} if revision == 1 else {"revision": revision})},
+        {"role": "evaluator", **key},
         derive(seed, "evaluator", blueprint.name),
         f"evaluator {blueprint.name}",
     )
