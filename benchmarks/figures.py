@@ -48,7 +48,7 @@ class Figure:
 
     @property
     def verdict(self) -> str:
-        """``ok``, ``over``, or empty where there is no limit to judge."""
+        """``ok`` within the limit, ``over`` above it, and empty where no limit is judged."""
         if self.limit is None or QUICK:
             return ""
         return "ok" if self.value <= self.limit else "over"

@@ -31,7 +31,15 @@ EVERYWHERE = re.compile(
     r"|mibench/.*(?<!\.py)"
 )
 
-CHOICE = re.compile(r"\b(attack|defense|metric|prior|dataset|target|setting)(?:@[\w.]+)?=\[?([\w,]+)")
+#: What composes a cell, whose defaults then count; and what also measures it, with whatever metrics its task has.
+COMPOSES = re.compile(r"\bmake_cell\b|\bcompose\(|\bmain\(|\bmibench\.(run|audit)\(")
+MEASURES = re.compile(r"\.run\(|\.scores\(|\bmain\(|\bmibench\.audit\(")
+
+
+#: The evaluation models of every cell.
+EVALUATION = ("residual", "mlp", "cnn")
+
+DOCUMENTED = (ast.Module, ast.ClassDef, ast.FunctionDef)
 
 
 class Tree:
@@ -95,14 +103,25 @@ class Tree:
             yield from (path / "__init__.py", path.with_suffix(".py"))
 
     def _composed(self, text: str) -> list[Path]:
-        """Return the yamls of the choices that a test names, and of the defaults where it composes cells."""
-        named = [(axis, name) for axis, names in CHOICE.findall(text) for name in names.split(",")]
-        if re.search(r"\bmake_cell\b|\bcompose\(|\bmibench\.run\(", text):
-            axes = {axis for axis, _ in named}
-            named += [(axis, name) for axis, name in self.defaults.items() if axis not in axes]
-            named += [("target", name) for name in ("residual", "mlp", "cnn")]  # evaluation models
-        files = [self.root / "conf" / axis / f"{name}.yaml" for axis, name in named]
-        return [file for file in files if file.exists()]
+        """Return the yamls whose names stand as words in a test's strings, and those of the cells that it composes."""
+        nodes = list(ast.walk(ast.parse(text)))
+        prose = {ast.get_docstring(node, clean=False) for node in nodes if isinstance(node, DOCUMENTED)}
+        strings = {
+            node.value for node in nodes if isinstance(node, ast.Constant) and isinstance(node.value, str)
+        } - prose
+        words = {word for one in strings for word in re.findall(r"\w+", one)}
+        found = [file for axis in (*AXES.values(), "setting") for file in self._choices(axis) if file.stem in words]
+        if COMPOSES.search(text):
+            found += [self.root / "conf" / axis / f"{name}.yaml" for axis, name in self.defaults.items()]
+            found += [
+                self.root / "conf" / "target" / f"{name}.yaml" for name in ("residual", "mlp", "cnn")
+            ]  # evaluation
+            found += self._choices("metric") if MEASURES.search(text) else []
+        return [file for file in found if file.exists()]
+
+    @cache  # noqa: B019 - a tree lives as long as the session
+    def _choices(self, axis: str) -> list[Path]:
+        return sorted((self.root / "conf" / axis).glob("*.yaml"))
 
     def _of_yaml(self, file: Path) -> list[Path]:
         """Return the module of a choice, the choices that it makes, and settings calibrated for it."""
@@ -144,9 +163,15 @@ def git(root: Path, *words: str) -> str | None:
 
 
 def base_of(root: Path) -> str | None:
-    """Return the commit that a change is measured from; None where there is none."""
-    if os.environ.get("BASE"):
-        return git(root, "rev-parse", "--verify", f"{os.environ['BASE']}^{{commit}}")
+    """Return the commit that a change is measured from; None where there is none.
+
+    Raises:
+        pytest.UsageError: If BASE is no commit.
+    """
+    if said := os.environ.get("BASE"):
+        if found := git(root, "rev-parse", "--verify", f"{said}^{{commit}}"):
+            return found
+        raise pytest.UsageError(f"BASE={said} is no commit of this repository; give one, or leave it out.")
     head, dirty = git(root, "rev-parse", "HEAD"), git(root, "status", "--porcelain")
     merged = git(root, "merge-base", "HEAD", "origin/main")
     if merged and (merged != head or dirty):

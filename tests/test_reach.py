@@ -30,8 +30,13 @@ FILES = {
     "tests/attacks/conftest.py": "",
     "tests/attacks/test_one.py": "from mibench.attacks.one import One",
     "tests/attacks/test_two.py": "from mibench.attacks.two import Two",
-    "tests/attacks/test_three.py": "from mibench.attacks.three import Three\nwords = 'attack=two'",
-    "tests/attacks/test_four.py": "",
+    "tests/attacks/test_three.py": "'''Beside one.'''\nfrom mibench.attacks.three import Three\nwords = 'attack=two'",
+    "tests/attacks/test_four.py": "@parametrize('name', ['five'])\ndef test(name): make_cell(f'attack={name}').run()",
+    "conf/attack/five.yaml": "name: five\n_target_: mibench.attacks.five.Five\n",
+    "mibench/attacks/five.py": "",
+    "conf/metric/psnr.yaml": "name: psnr\n_target_: mibench.metrics.psnr.Psnr\n",
+    "mibench/metrics/__init__.py": "",
+    "mibench/metrics/psnr.py": "",
     "tests/attacks/test_contract.py": "",
     "tests/test_core.py": "",
     "docs/page.md": "",
@@ -77,6 +82,8 @@ def run(root):
     [
         ("docs/page.md", ""),
         ("mibench/attacks/one.py", "one"),
+        ("mibench/attacks/five.py", "four"),
+        ("mibench/metrics/psnr.py", "four"),
         ("mibench/attacks/two.py", "two three"),
         ("mibench/attacks/families/search.py", "one two three"),
         ("mibench/attacks/base.py", "one two three four"),
@@ -116,6 +123,12 @@ def test_the_base_may_be_said_and_is_the_remotes_main_otherwise(checkout, monkey
     assert reach.base_of(checkout) == reach.git(checkout, "rev-parse", "HEAD") and not run(checkout)
     monkeypatch.setenv("BASE", first)
     assert run(checkout) == {"tests/attacks/test_three.py"}
+
+
+def test_a_base_that_is_no_commit_is_refused(checkout, monkeypatch):
+    monkeypatch.setenv("BASE", "nowhere")
+    with pytest.raises(pytest.UsageError, match="BASE=nowhere is no commit"):
+        reach.left_out(checkout)
 
 
 def test_without_git_or_a_parent_all_run(tmp_path, checkout):
