@@ -6,10 +6,10 @@ import json
 
 import numpy as np
 import pytest
-from mibench.datasets.people import public_folder
 from PIL import Image
 
 from mibench.cli.main import main
+from mibench.datasets.families.people import public_folder
 from mibench.errors import DatasetNotFoundError, FetchError
 from mibench.planning.identity import content_of
 from mibench.storage.public_sets import FFHQ, METFACES, PUBLIC_SETS, fetch_set
