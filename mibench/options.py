@@ -71,13 +71,24 @@ NAMES: Mapping[Any, tuple[str, str]] = {
 T = TypeVar("T")
 
 
+def option(default: T, *, since: int) -> T:
+    """Return the default of an option that was added in revision ``since`` of its component.
+
+    A component whose option stands at this default is the component of before: the option is then left out of every
+    identity and key.
+    """
+    field: T = dataclasses.field(default=default, metadata={"since": since})
+    return field
+
+
+@typing.dataclass_transform(kw_only_default=True, eq_default=False, field_specifiers=(dataclasses.field, option))
 class Options:
     """A component whose options are dataclass fields: their types and ranges hold wherever it is made.
 
-    A component is decorated with ``@dataclass(kw_only=True, eq=False)``, each option is a field with a docstring below
-    it, and what follows from options is set in ``__post_init__``, after that of this class. A base class without
-    options is not decorated. A field whose option bears the name of a method ends in an underscore (``loss_``), which
-    the configuration does not write.
+    A subclass is made a dataclass with keyword-only fields as it is defined, unless it has a constructor of its own.
+    Each option is an annotated field with a docstring below it, and what follows from options is set in
+    ``__post_init__``, after that of this class; what is neither an option nor set there is a ``ClassVar``. A field
+    whose option bears the name of a method ends in an underscore (``loss_``), which the configuration does not write.
 
     Attributes:
         block: The key below which the options stand in a configuration, for messages.
@@ -88,21 +99,17 @@ class Options:
 
     block: ClassVar[str] = "options"
 
+    def __init_subclass__(cls, **words: Any) -> None:
+        """Make the subclass a dataclass."""
+        super().__init_subclass__(**words)
+        if "__init__" not in vars(cls):
+            dataclass(kw_only=True, eq=False)(cls)
+
     def __post_init__(self) -> None:
         """Check every option against its annotation."""
         component: type = type(self)
         for name, kind in field_types(component).items():
             check_value(f"{self.block}.{name.rstrip('_')}", kind, getattr(self, name))
-
-
-def option(default: T, *, since: int) -> T:
-    """Return the default of an option that was added in revision ``since`` of its component.
-
-    A component whose option stands at this default is the component of before: the option is then left out of every
-    identity and key.
-    """
-    field: T = dataclasses.field(default=default, metadata={"since": since})
-    return field
 
 
 @cache

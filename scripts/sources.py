@@ -14,10 +14,12 @@ def classes_in(file: Path) -> list[str]:
 
 
 def sentences_of(file: Path, name: str) -> dict[str, str]:
-    """Return the docstring of every option that a class has as a dataclass field, inherited ones first."""
+    """Return the docstring of every option that a class has as a field, inherited ones first."""
     sentences: dict[str, str] = {}
+    options = False
     for node in lineage(file, name):
-        if any("dataclass" in ast.unparse(decorator) for decorator in node.decorator_list):
+        options = options or node.name == "Options"
+        if options and not any(isinstance(one, ast.FunctionDef) and one.name == "__init__" for one in node.body):
             sentences |= dict(_own_sentences(node.body, sentences))
     return sentences
 

@@ -88,14 +88,15 @@ def test_a_sentence_is_that_of_the_field_wherever_it_is_inherited_from(make_docs
     assert digits["`private`"] == "Digits of the target." and digits["`seed`"]
 
 
-def test_fields_are_those_that_a_dataclass_is_made_with(sources, tmp_path):
+def test_fields_are_those_that_a_component_is_made_with(sources, tmp_path):
     file = tmp_path / "module.py"
     file.write_text(
+        "from mibench.options import Options\n\n"
         "class Root:\n    state: int = 0\n    'Not an option.'\n\n"
-        "@dataclass(kw_only=True, eq=False)\nclass Base(Root):\n    a: int = 1\n    'The first.'\n    b: int = 2\n"
+        "class Base(Options, Root):\n    a: int = 1\n    'The first.'\n    b: int = 2\n"
         "    'The second.'\n    kind: ClassVar[str] = 'x'\n    'No option.'\n    made: int = field(init=False)\n"
         "    'No option either.'\n\n"
-        "@dataclass(kw_only=True, eq=False)\nclass Child(Base[int], Unknown):\n    card = Card()\n    b: int = 3\n"
+        "class Child(Base[int], Unknown):\n    card = Card()\n    b: int = 3\n"
         "    a: int = 3\n    'The first,\\n    of the child.'\n    c: int = 4\n"
     )
     assert sources.sentences_of(file, "Child") == {"a": "The first, of the child.", "b": "The second.", "c": ""}

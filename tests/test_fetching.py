@@ -11,7 +11,8 @@ import zipfile
 import pytest
 
 from mibench.errors import FetchError
-from mibench.storage.fetching import Download, fetch, found, read_downloads
+from mibench.planning.sources import downloads_of
+from mibench.storage.fetching import Download, fetch, found
 
 CONTENT = bytes(range(256)) * 5000
 SHA256 = hashlib.sha256(CONTENT).hexdigest()
@@ -190,8 +191,11 @@ def test_downloads_are_read_from_the_source_alone(tmp_path):
         "import nothing_of_that_name\n"
         "class Set:\n"
         "    downloads = (Download(path='a', url='b' 'c', instead=('d',)), Download(path='e'))\n"
+        "class Heir(Set):\n"
+        "    pass\n"
         "class Bare:\n"
         "    pass\n"
     )
-    assert read_downloads(source, "Set") == (Download(path="a", url="bc", instead=("d",)), Download(path="e"))
-    assert read_downloads(source, "Bare") == ()
+    assert downloads_of(source, "Set") == (Download(path="a", url="bc", instead=("d",)), Download(path="e"))
+    assert downloads_of(source, "Heir") == downloads_of(source, "Set")
+    assert downloads_of(source, "Bare") == ()

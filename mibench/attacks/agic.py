@@ -20,7 +20,6 @@ round. Where the attacker does not know :math:`\eta K` it changes nothing, since
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -31,7 +30,6 @@ from mibench.optim.gradient_distance import cosine
 from mibench.options import NonNegative, Positive
 
 
-@dataclass(kw_only=True, eq=False)
 class Agic(SignedSearch):
     """Weighted cosine between one gradient of the whole batch and the client's averaged update."""
 

@@ -23,7 +23,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any, Literal
 
 import torch
@@ -41,7 +40,6 @@ from mibench.options import Decay, Share
 ROUNDING = 1e-3
 
 
-@dataclass(kw_only=True, eq=False)
 class AnalyticLinear(GradientSearch):
     """Division of the first linear layer's weight gradient by its bias gradient."""
 

@@ -83,10 +83,10 @@ class Attack(Options, ABC, Generic[ViewT, GoalT]):
     card: ClassVar[AttackCard]
     block: ClassVar[str] = "attack"
 
-    _best: Callable[[], Reconstruction] | None = None
-    _seed: int = 0
-    _label: str = ""
-    _leader: Attack[Any, Any] | None = None
+    _best: Callable[[], Reconstruction] | None = field(init=False, default=None)
+    _seed: int = field(init=False, default=0)
+    _label: str = field(init=False, default="")
+    _leader: Attack[Any, Any] | None = field(init=False, default=None)
 
     def networks(self, view: ViewT, knowledge: Knowledge) -> nn.ModuleDict:
         """Return the attack's own models, untrained; none by default."""
@@ -196,8 +196,8 @@ class ClassSearch(Attack[WhiteBoxView, ClassGoal]):
         replaced: What a wrapper has put in its place.
     """
 
-    identity: IdentityLoss = "cross_entropy"
-    replaced: Identity | None = None
+    identity: IdentityLoss = field(init=False, default="cross_entropy")
+    replaced: Identity | None = field(init=False, default=None)
 
     def identify(self, view: WhiteBoxView, images: Tensor, labels: Tensor, logits: Tensor | None = None) -> Tensor:
         """Return the identity loss of every image, shape ``(N,)``; ``logits`` are the images', where known already."""

@@ -23,7 +23,6 @@ fewer starts than samples were met they are begun from again, and where :math:`R
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -40,7 +39,6 @@ from mibench.options import Count, Positive, Share
 LONGEST = 3.0
 
 
-@dataclass(kw_only=True, eq=False)
 class BrepMi(Attack[LabelsView, ClassGoal]):
     """Latent search away from the boundary of the class, on spheres that grow."""
 

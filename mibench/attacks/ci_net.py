@@ -17,8 +17,6 @@ read off unless they are granted; kept is the image of the lowest distance, not 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import nn
 
@@ -32,7 +30,6 @@ from mibench.options import Count, Positive
 from mibench.seeding import seeded
 
 
-@dataclass(kw_only=True, eq=False)
 class CiNet(WeightSearch):
     """Cosine distance of gradients over the weights of an untrained generator, signed Adam."""
 

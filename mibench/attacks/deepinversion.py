@@ -27,7 +27,6 @@ the size that is attacked here. Deviations and what is left out:
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -45,7 +44,6 @@ from mibench.options import Count, CountOrNone, NonNegative, Positive
 MEAN, SPREAD = 0.5, 0.25
 
 
-@dataclass(kw_only=True, eq=False)
 class DeepInversion(ClassSearch):
     """Pixel descent under the statistics that batch-norm layers remember."""
 

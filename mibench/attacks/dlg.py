@@ -16,13 +16,10 @@ lowest distance (the script runs one start to its last iterate); ``line_search``
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from mibench.attacks.base import AttackCard
 from mibench.attacks.families.lbfgs_search import LbfgsSearch
 
 
-@dataclass(kw_only=True, eq=False)
 class Dlg(LbfgsSearch):
     """Joint search of inputs and labels by the squared distance of gradients."""
 

@@ -44,7 +44,6 @@ from mibench.options import Count, Decay, NonNegative, Positive
 SPREAD = 0.01
 
 
-@dataclass(kw_only=True, eq=False)
 class Dmmia(SelectedStyles):
     """PPA with two memory terms; with both weights 0 it is PPA."""
 

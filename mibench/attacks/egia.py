@@ -30,7 +30,6 @@ from __future__ import annotations
 
 import copy
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -46,7 +45,6 @@ from mibench.options import NonNegative, Positive
 from mibench.seeding import seeded
 
 
-@dataclass(kw_only=True, eq=False)
 class Egia(SignedSearch):
     """Inversion by an eavesdropper: a closed form from the gradients alone, or a search with the rebuilt model."""
 

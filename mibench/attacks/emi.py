@@ -28,7 +28,6 @@ single ones at equal steps (three seeds; three choices of the models; 120 to 150
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -121,7 +120,6 @@ class Ensemble:
         return total + torch.stack([cross_entropy(one, labels[entities]).mean() for one, labels in pairs]).mean()
 
 
-@dataclass(kw_only=True, eq=False)
 class Emi(Attack[WhiteBoxView, ClassGoal]):
     """A generator trained against the victim and its companions."""
 

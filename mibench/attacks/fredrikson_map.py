@@ -20,7 +20,6 @@ records and values share.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -35,7 +34,6 @@ from mibench.options import Count
 TIE = 1e-6
 
 
-@dataclass(kw_only=True, eq=False)
 class FredriksonMap(Attack[ScoresView, AttributeGoal]):
     """The most probable value of the sensitive column under model, marginals and response."""
 

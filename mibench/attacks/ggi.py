@@ -49,7 +49,6 @@ class Latents:
         return images.reshape(*z.shape[:2], *images.shape[1:])
 
 
-@dataclass(kw_only=True, eq=False)
 class Ggi(GeneratorSearch):
     """Search of a generator's latents under the cosine distance of gradients."""
 

@@ -18,8 +18,6 @@ its own.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
@@ -34,7 +32,6 @@ from mibench.options import Count
 from mibench.seeding import derive, seeded
 
 
-@dataclass(kw_only=True, eq=False)
 class GiNas(WeightSearch):
     """A search of architectures by the gradient of their untrained images, then CI-Net's search with the best."""
 

@@ -92,7 +92,6 @@ def _grouped(flat: Tensor, like: Tensor) -> Tensor:
     return flat.reshape(*like.shape[:2], *flat.shape[1:])
 
 
-@dataclass(kw_only=True, eq=False)
 class Gifd(GeneratorSearch):
     """Search of latents, then of styles and features inside l1 balls, one block after another."""
 

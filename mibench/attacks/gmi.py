@@ -29,7 +29,6 @@ people, is always attacked in this way.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -43,7 +42,6 @@ from mibench.optim.identity import cross_entropy
 from mibench.options import Count
 
 
-@dataclass(kw_only=True, eq=False)
 class LatentSearch(BoxedDescent[WhiteBoxView, GoalT], CriticWeights):
     """What both forms of the attack share."""
 
@@ -56,7 +54,6 @@ class LatentSearch(BoxedDescent[WhiteBoxView, GoalT], CriticWeights):
         return images if self.restarts == 1 else images[surest(view, images, labels, self.restarts)]
 
 
-@dataclass(kw_only=True, eq=False)
 class Gmi(LatentSearch[ClassGoal], ClassSearch):
     """Latent search under critic and cross-entropy."""
 
@@ -96,7 +93,6 @@ class Gmi(LatentSearch[ClassGoal], ClassSearch):
             return Reconstruction(prior.generate(z[:: self.restarts]), wanted)
 
 
-@dataclass(kw_only=True, eq=False)
 class GmiMasked(LatentSearch[CompletionGoal]):
     """The same search for what is hidden of a private image."""
 

@@ -37,7 +37,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -57,7 +56,6 @@ from mibench.optim.row_adam import Adam
 from mibench.options import Count, CountOrNone, NonNegative, Positive
 
 
-@dataclass(kw_only=True, eq=False)
 class GradInversion(GradientSearch):
     """Gradient matching with a batch-norm prior and agreement of several searches."""
 

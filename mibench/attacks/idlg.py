@@ -14,14 +14,11 @@ met).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from mibench.attacks.base import AttackCard
 from mibench.attacks.families.lbfgs_search import LbfgsSearch
 from mibench.optim.label_recovery import LabelRule
 
 
-@dataclass(kw_only=True, eq=False)
 class Idlg(LbfgsSearch):
     """The search of DLG with the label read off the classifier's gradient."""
 

@@ -22,7 +22,7 @@ one before it; there is no centre crop; images are mirrored only where that keep
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -40,7 +40,6 @@ from mibench.options import Count, Positive
 OFFICIAL_WIDTH = 512
 
 
-@dataclass(kw_only=True, eq=False)
 class Ifgmi(CroppedStyles):
     """Search of styles, then of styles and features, inside l1 balls."""
 

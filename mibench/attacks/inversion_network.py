@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import logging
 import math
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -46,7 +45,6 @@ from mibench.options import Count, NonNegative, Positive, Share
 log = logging.getLogger("mibench")
 
 
-@dataclass(kw_only=True, eq=False)
 class InversionNetwork(Attack[ScoresView, ClassGoal]):
     """A decoder from answers to images, trained on public images and given the one-hot vector of each class."""
 

@@ -21,8 +21,6 @@ the model's end (so Balunovic et al., Bayesian Framework for Gradient Leakage, I
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
 from mibench.access import GradientsView
@@ -32,7 +30,6 @@ from mibench.optim.gradient_distance import DistanceName
 from mibench.options import CountOrNone
 
 
-@dataclass(kw_only=True, eq=False)
 class InvertingGradients(SignedSearch):
     """Cosine distance of gradients with total variation, signed Adam and a box."""
 

@@ -20,7 +20,6 @@ together, each along the gradient of its own loss instead of the mean over class
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -34,7 +33,6 @@ from mibench.optim.descent import adam_descent
 from mibench.options import Count, Positive
 
 
-@dataclass(kw_only=True, eq=False)
 class Kedmi(CriticWeights, ClassSearch):
     """Search for a Gaussian of latents under critic and cross-entropy."""
 

@@ -29,7 +29,6 @@ Labels are granted or read off by ``label_rule``, and stand in no order of the i
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import scipy.fft
@@ -55,7 +54,6 @@ SAMPLE = 1024
 STORED = 2**33
 
 
-@dataclass(kw_only=True, eq=False)
 class LearningToInvert(Attack[GradientsView, InstanceGoal]):
     """A perceptron from gradients to images, trained on gradients of public images."""
 

@@ -19,7 +19,6 @@ networks of three widths instead of EfficientNet-B0 to B2, trained with the auth
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal, cast
 
 import torch
@@ -38,7 +37,6 @@ from mibench.options import Count, CountOrNone, NonNegative, Positive
 WIDTHS = (16, 24, 32)
 
 
-@dataclass(kw_only=True, eq=False)
 class Lomma(Attack[WhiteBoxView, ClassGoal]):
     """Another attack under logit maximisation, feature regularisation and distilled students."""
 

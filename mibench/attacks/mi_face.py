@@ -31,7 +31,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from typing import Literal
@@ -50,7 +49,6 @@ from mibench.options import Count, Fraction, NonNegative, Positive, Share
 BATCH, LR = 64, 3e-3
 
 
-@dataclass(kw_only=True, eq=False)
 class MiFace(Attack[WhiteBoxView, ClassGoal]):
     """Gradient descent on the target's confidence, in pixel space."""
 
@@ -118,7 +116,6 @@ class MiFace(Attack[WhiteBoxView, ClassGoal]):
         return x.clamp(0, 1)
 
 
-@dataclass(kw_only=True, eq=False)
 class MiFaceDenoise(MiFace):
     """The same descent among the codes of a denoising autoencoder, whose images are denoised and sharpened at times."""
 

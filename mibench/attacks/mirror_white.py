@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -38,7 +37,6 @@ from mibench.optim.style_search import best_styles, painted, style_descent
 from mibench.options import Count, NonNegative, Positive
 
 
-@dataclass(kw_only=True, eq=False)
 class MirrorWhite(StyleStart):
     """Search of styles under cross-entropy, inside the box of usual styles."""
 

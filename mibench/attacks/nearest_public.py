@@ -9,7 +9,6 @@ data did not hold already. There is no paper.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -21,7 +20,6 @@ from mibench.optim.selection import best_candidates
 from mibench.options import Count
 
 
-@dataclass(kw_only=True, eq=False)
 class NearestPublic(Attack[ScoresView, ClassGoal]):
     """The public images that the victim scores highest for each class, none twice for one class."""
 

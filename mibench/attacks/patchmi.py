@@ -22,7 +22,6 @@ place of instance norm among the 1x1 convolutions, and weights that start from N
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -92,7 +91,6 @@ class PatchDiscriminator(nn.Module):
         return logits.mean((1, 2, 3))
 
 
-@dataclass(kw_only=True, eq=False)
 class PatchMi(ClassSearch):
     """One generator per class, trained against a patch discriminator and the target."""
 

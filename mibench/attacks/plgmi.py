@@ -16,7 +16,6 @@ Deviation: views are mirrored only where the dataset says that a mirrored image 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -31,7 +30,6 @@ from mibench.optim.identity import IdentityLoss
 from mibench.options import Count, Positive
 
 
-@dataclass(kw_only=True, eq=False)
 class PlgMi(ClassSearch):
     """Latent search in a class-conditional generator, under the margin of two random views."""
 

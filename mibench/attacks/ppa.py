@@ -19,13 +19,10 @@ the class; no discriminator term, whose weight is 0 there.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from mibench.attacks.base import AttackCard
 from mibench.attacks.families.style_start import SelectedStyles
 
 
-@dataclass(kw_only=True, eq=False)
 class Ppa(SelectedStyles):
     """Search of styles under the Poincaré loss, with selection before and after."""
 

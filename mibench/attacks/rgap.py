@@ -52,7 +52,6 @@ NORMS = torch.logspace(-6, 6, 4801, dtype=torch.float64)
 EDGE = 1e-9
 
 
-@dataclass(kw_only=True, eq=False)
 class Rgap(Attack[GradientsView, InstanceGoal]):
     """Recursive inversion of a chain of convolutions and linear layers."""
 

@@ -18,8 +18,6 @@ layers together instead), all weights, the optimiser and its schedule. Tensors t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
 from mibench.attacks.base import AttackCard
@@ -29,7 +27,6 @@ from mibench.optim.input_space import Pixels
 from mibench.options import Count, NonNegative
 
 
-@dataclass(kw_only=True, eq=False)
 class Rgcir(SignedSearch):
     """Cosine distance layer by layer, with a soft box and total variation."""
 

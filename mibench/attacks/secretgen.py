@@ -27,7 +27,6 @@ tries the lowest loss met on the way, we compare the last ones.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
@@ -43,7 +42,6 @@ from mibench.optim.selection import best_of_each
 from mibench.options import Count, CountOrNone, NonNegative, Positive
 
 
-@dataclass(kw_only=True, eq=False)
 class SecretGen(BoxedDescent[WhiteBoxView | ScoresView, CompletionGoal]):
     """Completion towards the label that the target gives to many completions."""
 

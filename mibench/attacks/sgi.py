@@ -29,7 +29,6 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -51,7 +50,6 @@ from mibench.options import Count, CountOrNone, Decay, NonNegative, Portion, Pos
 FIRST_LAYERS = (1.3, 3.0)
 
 
-@dataclass(kw_only=True, eq=False)
 class Sgi(GradientSearch):
     """Evolved label counts, then layers joined step by step, under random masks and a quantised gradient."""
 

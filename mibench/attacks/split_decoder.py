@@ -23,7 +23,6 @@ private ones.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -40,7 +39,6 @@ from mibench.options import Count, Positive
 AT_ONCE = 256
 
 
-@dataclass(kw_only=True, eq=False)
 class SplitDecoder(Attack[FeaturesView, InstanceGoal]):
     """A decoder trained on what the client sends for public images."""
 

@@ -19,8 +19,6 @@ of injective client parts. He et al.'s original code was not read; they tune the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
@@ -36,7 +34,6 @@ from mibench.options import Count, NonNegative, Positive
 SPREAD = 0.01
 
 
-@dataclass(kw_only=True, eq=False)
 class SplitRmle(Attack[FeaturesView, InstanceGoal]):
     """Feature matching by gradient descent on the input."""
 

@@ -22,8 +22,6 @@ architecture is part of it; a random ``features`` hook is not known to the copy.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor, nn
 
@@ -34,7 +32,6 @@ from mibench.optim.selection import Best
 from mibench.options import Count, NonNegative, Positive
 
 
-@dataclass(kw_only=True, eq=False)
 class UnSplit(Attack[FeaturesView, InstanceGoal]):
     """Alternating descent on inputs and on an untrained copy of the client's part."""
 

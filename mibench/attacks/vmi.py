@@ -21,7 +21,6 @@ weights that are normalised already; here it does not.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import Literal
 
@@ -37,7 +36,6 @@ from mibench.optim.descent import adam_descent
 from mibench.options import Count, NonNegative, Positive
 
 
-@dataclass(kw_only=True, eq=False)
 class Vmi(ClassSearch):
     """Variational search for a distribution of latents per class."""
 

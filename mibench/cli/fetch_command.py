@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib.util
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,7 +10,8 @@ from omegaconf import OmegaConf
 from mibench.card import DatasetCard
 from mibench.errors import UnknownNameError, UserError
 from mibench.planning.catalogue import Entry, conf_dir, entries
-from mibench.storage.fetching import Download, fetch, found, read_downloads
+from mibench.planning.sources import downloads_of, source_of
+from mibench.storage.fetching import Download, fetch, found
 from mibench.storage.public_sets import PUBLIC_SETS, fetch_set
 
 #: The axes whose components may have files, with the key of ``paths`` that says where these lie.
@@ -48,10 +48,7 @@ def run(words: Sequence[str]) -> int:
 def downloads(one: Entry) -> tuple[Download, ...]:
     """Return the files of a component, read from its source without importing it."""
     module, _, name = str(one.node["_target_"]).rpartition(".")
-    found_module = importlib.util.find_spec(module)
-    if found_module is None or found_module.origin is None:
-        return ()
-    return read_downloads(Path(found_module.origin), name)
+    return downloads_of(source_of(module), name)
 
 
 def state(one: Entry, root: Path) -> str:

@@ -9,7 +9,6 @@ out for the control, public.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -24,7 +23,6 @@ from mibench.options import Count, CountOrNone, Several, Share
 from mibench.storage.fetching import Download
 
 
-@dataclass(kw_only=True, eq=False)
 class AttFaces(Dataset):
     """The AT&T faces."""
 

@@ -8,8 +8,6 @@ random, and none is in two parts. Layout: ``bank-full.csv`` or ``bank/bank-full.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
 from mibench.card import DatasetCard
@@ -24,7 +22,6 @@ from mibench.storage.fetching import Download
 PARTS = ("private_train", "private_test", "public", "held_out_train", "held_out_test")
 
 
-@dataclass(kw_only=True, eq=False)
 class BankMarketing(Dataset):
     """The full table."""
 

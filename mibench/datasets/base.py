@@ -25,7 +25,6 @@ if TYPE_CHECKING:
 COINCIDE = "Public and control classes coincide: the control victim was trained on the attacker's public data."
 
 
-@dataclass(kw_only=True, eq=False)
 class Dataset(Options, ABC):
     """A dataset: reads its files and parts them into private, public and held-out data.
 

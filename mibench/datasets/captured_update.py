@@ -12,7 +12,6 @@ There are no private data here, so there is no utility and no control: those row
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
@@ -26,7 +25,6 @@ from mibench.errors import UserError
 from mibench.options import Count, Positive
 
 
-@dataclass(kw_only=True, eq=False)
 class CapturedUpdate(Dataset):
     """One client update from a file."""
 

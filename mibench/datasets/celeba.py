@@ -17,7 +17,6 @@ take the central 178x178 (``crop=null``).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -30,7 +29,6 @@ from mibench.storage.fetching import Download
 PARTS = {"train": "0", "valid": "1", "test": "2"}
 
 
-@dataclass(kw_only=True, eq=False)
 class Celeba(People):
     """CelebA."""
 

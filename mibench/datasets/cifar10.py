@@ -9,7 +9,6 @@ official pictures, a note says how many.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from mibench.card import DatasetCard
@@ -18,7 +17,6 @@ from mibench.options import CountOrNone
 from mibench.storage.fetching import Download
 
 
-@dataclass(kw_only=True, eq=False)
 class Cifar10(Cifar):
     """CIFAR-10."""
 

@@ -8,7 +8,6 @@ A. Krizhevsky, Learning Multiple Layers of Features from Tiny Images, University
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 from mibench.card import DatasetCard
@@ -17,7 +16,6 @@ from mibench.options import CountOrNone
 from mibench.storage.fetching import Download
 
 
-@dataclass(kw_only=True, eq=False)
 class Cifar100(Cifar):
     """CIFAR-100."""
 

@@ -8,7 +8,6 @@ Private: digits 0-4. Public and control: digits 5-9.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +21,6 @@ from mibench.options import Count, Digit, Share
 FILE = Path(__file__).parent / "digits.npz"
 
 
-@dataclass(kw_only=True, eq=False)
 class Digits(Dataset):
     """The embedded digits; ``data_root`` is not used."""
 

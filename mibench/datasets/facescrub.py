@@ -14,7 +14,6 @@ nobody for a control: ``private_people=530 held_out_people=0 public_root=...``. 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from mibench.card import DatasetCard
@@ -26,7 +25,6 @@ from mibench.storage.fetching import Download
 GROUPS = ("actors", "actresses")
 
 
-@dataclass(kw_only=True, eq=False)
 class FaceScrub(People):
     """FaceScrub."""
 

@@ -10,7 +10,6 @@ same name in two of these roles is refused.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -28,7 +27,6 @@ from mibench.options import Channels, Count, CountOrNone, Several, Share
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".webp", ".gif", ".tif", ".tiff")
 
 
-@dataclass(kw_only=True, eq=False)
 class ImageFolder(Dataset):
     """A folder of class folders."""
 

@@ -13,7 +13,6 @@ The 112x112 around the face, whose centre lies 5 pixels above the picture's (col
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar, Literal
 
@@ -26,7 +25,6 @@ from mibench.storage.fetching import Download
 FOLDERS = {"deepfunneled": "lfw-deepfunneled", "funneled": "lfw_funneled", "original": "lfw"}
 
 
-@dataclass(kw_only=True, eq=False)
 class Lfw(People):
     """LFW."""
 

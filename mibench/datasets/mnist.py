@@ -11,7 +11,6 @@ from __future__ import annotations
 import gzip
 import zlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -27,7 +26,6 @@ from mibench.options import Count, Digit
 from mibench.storage.fetching import Download
 
 
-@dataclass(kw_only=True, eq=False)
 class Mnist(Dataset):
     """MNIST."""
 

@@ -9,7 +9,6 @@ of ``file``, which then is not private; without any the control is the most freq
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,7 +25,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 
-@dataclass(kw_only=True, eq=False)
 class Table(Dataset):
     """A table of one's own."""
 

@@ -32,7 +32,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import torch
 from torch import Tensor
@@ -71,7 +71,6 @@ EPSILON = 1e-5
 Policy = tuple[int, ...]
 
 
-@dataclass(kw_only=True, eq=False)
 class Ats(Defense):
     """Training on transformed images."""
 

@@ -48,7 +48,6 @@ from mibench.training import Training
 SENSITIVITY = 2.0
 
 
-@dataclass(kw_only=True, eq=False)
 class AugmentedDp(Defense):
     """A private decision tree, merged until an audit finds no gain."""
 

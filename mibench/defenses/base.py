@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import ClassVar
 
 import torch
@@ -186,10 +185,10 @@ class Defense(Options):
 
     card: ClassVar[DefenseCard]
     block: ClassVar[str] = "defense"
-    learns_from_public: bool = False
-    reserve_share: float = 0.0
-    remembers: bool = False
-    found: Mapping[str, float | str] = MappingProxyType({})
+    learns_from_public: bool = field(init=False, default=False)
+    reserve_share: float = field(init=False, default=0.0)
+    remembers: bool = field(init=False, default=False)
+    found: Mapping[str, float | str] = field(init=False, default_factory=dict)
 
     @classmethod
     def overridden(cls) -> tuple[str, ...]:

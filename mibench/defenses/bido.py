@@ -33,7 +33,6 @@ of the defense (``knowledge.defense_loss``). A batch of one example has no depen
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -48,7 +47,6 @@ from mibench.options import CountOrNone, NonNegative, Positive
 EPSILON = 1e-5
 
 
-@dataclass(kw_only=True, eq=False)
 class Bido(Defense):
     """Training under a penalty on the dependency between layers and input.
 

@@ -41,7 +41,6 @@ from mibench.seeding import derive, generator
 from mibench.training import Batch, Training, cross_entropy
 
 
-@dataclass(kw_only=True, eq=False)
 class ClassDp(Defense):
     """Training with the clipped gradients of whole classes and Gaussian noise."""
 

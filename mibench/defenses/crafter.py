@@ -35,7 +35,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 import torch
@@ -66,7 +66,6 @@ POWERS = 3
 Losses = Callable[[Tensor, Tensor], Tensor]
 
 
-@dataclass(kw_only=True, eq=False)
 class Crafter(Defense):
     """Features that an inversion takes for an average image."""
 

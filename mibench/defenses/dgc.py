@@ -23,7 +23,6 @@ adds no momentum for the vectors; a dense tensor with zeros stands for the pairs
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -40,7 +39,6 @@ LOWER = 0.8
 ADAPTATIONS = 10
 
 
-@dataclass(kw_only=True, eq=False)
 class Dgc(Defense):
     """Sparse updates with momentum correction and error feedback."""
 

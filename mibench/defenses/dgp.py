@@ -21,7 +21,6 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -32,7 +31,6 @@ from mibench.optim.compression import by_group
 from mibench.options import Decay
 
 
-@dataclass(kw_only=True, eq=False)
 class Dgp(Defense):
     """The middle of every layer's gradient, with error feedback."""
 

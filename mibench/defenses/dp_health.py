@@ -25,7 +25,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import cast
 
 import torch
@@ -41,7 +41,6 @@ from mibench.seeding import derive, generator
 from mibench.storage.progress import progress
 
 
-@dataclass(kw_only=True, eq=False)
 class DpHealth(Defense):
     """A logistic regression trained under noise of a Gamma length."""
 

@@ -48,7 +48,6 @@ from mibench.seeding import derive, generator
 LARGEST_PRV_EPSILON = 100.0
 
 
-@dataclass(kw_only=True, eq=False)
 class DpSgd(Defense):
     """Training with clipped per-example gradients and Gaussian noise."""
 

@@ -20,14 +20,11 @@ is the standard definition and no paper's own method; there is no official code.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from mibench.defenses.base import Client, Defense, DefenseCard, Update
 from mibench.optim.differential_privacy import clipped_mean, local_guarantee, with_gaussian
 from mibench.options import NonNegative, Positive, Share
 
 
-@dataclass(kw_only=True, eq=False)
 class GradientClipping(Defense):
     """The mean of clipped per-example gradients, with optional noise."""
 

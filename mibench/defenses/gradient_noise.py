@@ -17,7 +17,6 @@ variance 0.01 from which on Zhu et al. find that their attack fails.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 from mibench.defenses.base import Client, Defense, DefenseCard, Update
@@ -25,7 +24,6 @@ from mibench.optim.differential_privacy import clipped_mean, laplace_like, local
 from mibench.options import NonNegative, Positive, Share
 
 
-@dataclass(kw_only=True, eq=False)
 class GradientNoise(Defense):
     """Additive noise on the shared gradient."""
 

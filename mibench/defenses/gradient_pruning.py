@@ -15,7 +15,6 @@ many are kept as make :math:`k`.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 from mibench.defenses.base import Client, Defense, DefenseCard, Update
@@ -23,7 +22,6 @@ from mibench.optim.compression import by_group, largest
 from mibench.options import Portion
 
 
-@dataclass(kw_only=True, eq=False)
 class GradientPruning(Defense):
     """Top-k sparsification of the shared gradient."""
 

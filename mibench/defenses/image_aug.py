@@ -25,7 +25,7 @@ with the original and look at the pictures. There is no official code.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import torch
 from torch import Tensor
@@ -47,7 +47,6 @@ EXAMPLES = 600
 RIDGE = 1e-2
 
 
-@dataclass(kw_only=True, eq=False)
 class ImageAug(Defense):
     """Every class trained on one augmentation of its images, the one that a search finds best."""
 

@@ -14,8 +14,6 @@ A standard measure without a paper of its own, and without official code.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -23,7 +21,6 @@ from mibench.defenses.base import Defense, DefenseCard
 from mibench.options import Fraction
 
 
-@dataclass(kw_only=True, eq=False)
 class LabelOnlyOutput(Defense):
     """The label alone, or no answer."""
 

@@ -26,7 +26,6 @@ gradient. The paper's variants for linear regression and trees are not here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -45,7 +44,6 @@ SHIFT = 5.0
 FLOOR = 1e-7
 
 
-@dataclass(kw_only=True, eq=False)
 class Mid(Defense):
     """A variational bottleneck under a penalty on what it tells of the input."""
 

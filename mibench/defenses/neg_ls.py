@@ -24,8 +24,6 @@ code counts its 100 epochs, so that it fits any recipe; the recipe and the augme
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
 from mibench.defenses.base import Batch, Defense, DefenseCard, cross_entropy
@@ -33,7 +31,6 @@ from mibench.errors import UserError
 from mibench.options import Decay, Fraction
 
 
-@dataclass(kw_only=True, eq=False)
 class NegLs(Defense):
     """Training with smoothed labels, at the authors' defaults negatively."""
 

@@ -22,8 +22,6 @@ distances, which is another statistic.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 from torch.nn.functional import cross_entropy
@@ -35,7 +33,6 @@ from mibench.options import NonNegative
 FLOOR = 1e-12
 
 
-@dataclass(kw_only=True, eq=False)
 class NoPeek(Defense):
     """Training under a penalty on the distance correlation between inputs and split features."""
 

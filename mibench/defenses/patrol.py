@@ -38,7 +38,6 @@ within any recipe.
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -58,7 +57,6 @@ TRAVEL = 4.0
 REMOVAL = 0.5
 
 
-@dataclass(kw_only=True, eq=False)
 class Patrol(AgainstDecoder):
     """Training against a decoder under a Lipschitz penalty, with masks by which units are removed."""
 

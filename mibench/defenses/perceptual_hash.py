@@ -18,7 +18,6 @@ they are therefore a sigmoid of the coefficients (the straight-through estimate 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -36,7 +35,6 @@ SIDE = 8
 RESIZED = 32
 
 
-@dataclass(kw_only=True, eq=False)
 class PerceptualHash(Defense):
     """The model sees hashes of patches."""
 

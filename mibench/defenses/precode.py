@@ -27,7 +27,6 @@ bottleneck's layers below it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -40,7 +39,6 @@ from mibench.nn.bottleneck import linear_head, replace_module
 from mibench.options import Count, NonNegative
 
 
-@dataclass(kw_only=True, eq=False)
 class Precode(Defense):
     """A variational bottleneck between features and head."""
 

@@ -19,7 +19,7 @@ table is the trivial baseline (:math:`\gamma = 1`).
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import torch
 from torch import Tensor
@@ -34,7 +34,6 @@ from mibench.seeding import derive, generator
 from mibench.training import Training
 
 
-@dataclass(kw_only=True, eq=False)
 class PrivacyGuidedTrees(Defense):
     """Decision trees in which sensitive columns pay for being asked."""
 

@@ -27,7 +27,7 @@ labels of members, is another defense and not this one.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import torch
 from torch import Tensor, nn
@@ -41,7 +41,6 @@ from mibench.options import Count, NonNegative, Positive, Share
 HELD_OUT = 5
 
 
-@dataclass(kw_only=True, eq=False)
 class Purifier(Defense):
     """A learned rewriting of the answers."""
 

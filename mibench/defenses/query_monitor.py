@@ -37,7 +37,7 @@ distances are taken in windows rather than over all queries.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 import torch
@@ -59,7 +59,6 @@ SLACK = 2.0
 LEAST = 20
 
 
-@dataclass(kw_only=True, eq=False)
 class QueryMonitor(Defense):
     """A service that counts, watches and refuses."""
 

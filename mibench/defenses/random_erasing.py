@@ -24,7 +24,7 @@ times and then gives up; sides are whole pixels of at least one; the other augme
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Annotated, Literal
 
 import torch
@@ -39,7 +39,6 @@ from mibench.options import Fraction, Range
 MEANS = (0.485, 0.456, 0.406)
 
 
-@dataclass(kw_only=True, eq=False)
 class RandomErasing(Defense):
     """Training on images of which a random rectangle is gone."""
 

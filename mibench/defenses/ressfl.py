@@ -35,7 +35,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor, nn
@@ -49,7 +48,6 @@ from mibench.nn.pretraining import learn_public, with_known_classes
 from mibench.options import Count, Decay, NonNegative
 
 
-@dataclass(kw_only=True, eq=False)
 class ResSfl(AgainstDecoder):
     """A bottleneck at the cut and training against a decoder, transferred from public data where they have classes."""
 

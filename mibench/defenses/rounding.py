@@ -14,8 +14,6 @@ There is no official code.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 from torch import Tensor
 
@@ -23,7 +21,6 @@ from mibench.defenses.base import Defense, DefenseCard
 from mibench.options import Fraction
 
 
-@dataclass(kw_only=True, eq=False)
 class Rounding(Defense):
     """Probabilities rounded to multiples of a step."""
 

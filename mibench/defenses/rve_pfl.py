@@ -33,7 +33,7 @@ in evaluation mode answers with :math:`z = \mu`, so that answers can be repeated
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import cast
 
 import torch
@@ -48,7 +48,6 @@ from mibench.options import Count, Decay, NonNegative
 CHANNELS = (32, 64)
 
 
-@dataclass(kw_only=True, eq=False)
 class RvePfl(Defense):
     """A variational encoder in front of the target, one to each client and never sent."""
 

@@ -28,7 +28,6 @@ paper's own network pools, then has batch norm); float32 throughout.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -42,7 +41,6 @@ from mibench.nn.bottleneck import plain_convolutions, replace_module
 from mibench.options import Count, CountOrNone, Decay, NonNegative, Positive
 
 
-@dataclass(kw_only=True, eq=False)
 class Sca(Defense):
     """Sparse-coding layers in the place of the first convolutions."""
 

@@ -25,7 +25,7 @@ nothing but the idea could be taken. Inferred: the surrogate and its training, a
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 import torch
@@ -40,7 +40,6 @@ from mibench.options import Count, NonNegative, Positive
 from mibench.seeding import generator
 
 
-@dataclass(kw_only=True, eq=False)
 class ScoreNoise(Defense):
     """Scores moved by a bounded amount, the label kept."""
 

@@ -25,7 +25,6 @@ at any factor from 2 on. There is no official code.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import Literal, cast
 
 import torch
@@ -40,7 +39,6 @@ from mibench.options import Count
 LARGEST = 16
 
 
-@dataclass(kw_only=True, eq=False)
 class SecCnn(Defense):
     """An up-sampling layer before a convolution that takes larger strides."""
 

@@ -20,7 +20,6 @@ where fewer are, they are counted as pruned although their columns are zero anyw
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Annotated
 
 import torch
@@ -37,7 +36,6 @@ OFFSET = 0.1
 CHUNK = 64
 
 
-@dataclass(kw_only=True, eq=False)
 class Soteria(Defense):
     """Columns of the head's gradient are set to zero."""
 

@@ -23,7 +23,7 @@ before the cross-entropy, which is not done here.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 import torch
 from torch import Tensor, nn
@@ -36,7 +36,6 @@ from mibench.options import NonNegative
 from mibench.seeding import generator
 
 
-@dataclass(kw_only=True, eq=False)
 class SplitNoise(Defense):
     """Laplace noise on features that a tanh bounds."""
 

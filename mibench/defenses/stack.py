@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -28,7 +27,6 @@ from mibench.model import Classifier
 from mibench.training import Batch, Training, cross_entropy
 
 
-@dataclass(kw_only=True, eq=False)
 class Stack(Defense):
     """Several defenses, applied in the order of the hooks.
 

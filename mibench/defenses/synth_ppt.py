@@ -21,7 +21,6 @@ records of the training table are attacked); and there is no :math:`\epsilon`.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -33,7 +32,6 @@ from mibench.options import Count, Fraction
 from mibench.seeding import derive, generator
 
 
-@dataclass(kw_only=True, eq=False)
 class SynthPpt(Defense):
     """Training on synthetic records whose sensitive column is perturbed."""
 

@@ -19,8 +19,6 @@ The paper calibrates; as a defense it is a standard measure, without official co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torch import Tensor
 
 from mibench.defenses.base import Defense, DefenseCard
@@ -28,7 +26,6 @@ from mibench.nn.scores import label_kept
 from mibench.options import Positive
 
 
-@dataclass(kw_only=True, eq=False)
 class Temperature(Defense):
     """Probabilities at another temperature."""
 

@@ -24,7 +24,7 @@ MS-Celeb's, where here the split's public data are all there is; learning rates 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import field
 
 from torch import Tensor, nn
 
@@ -34,7 +34,6 @@ from mibench.nn.pretraining import learn_public, with_known_classes
 from mibench.options import Decay
 
 
-@dataclass(kw_only=True, eq=False)
 class TlDmi(Defense):
     """Fine-tuning of the late layers of a model pre-trained on public data."""
 

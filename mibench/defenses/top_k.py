@@ -15,7 +15,6 @@ A standard measure without a paper of its own, and without official code.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -25,7 +24,6 @@ from mibench.defenses.base import Defense, DefenseCard
 from mibench.options import Count
 
 
-@dataclass(kw_only=True, eq=False)
 class TopK(Defense):
     """Score vectors cut to their largest entries."""
 

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Literal
 
 import torch
@@ -43,7 +43,6 @@ from mibench.nn.rectangles import rectangles
 from mibench.options import NonNegative
 
 
-@dataclass(kw_only=True, eq=False)
 class VrmMixup(Defense):
     """Training on mixtures of examples."""
 

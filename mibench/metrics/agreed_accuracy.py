@@ -19,7 +19,6 @@ the agreed accuracy itself, that proves nothing. Missing samples count as failur
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -33,7 +32,6 @@ from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassTruth
 
 
-@dataclass(kw_only=True, eq=False)
 class AgreedAccuracy(Metric[ClassTruth]):
     """Share accepted by vote and judge, with the judge's own rates."""
 

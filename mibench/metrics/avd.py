@@ -26,7 +26,6 @@ known, the box around what was hidden is compared too (``hole_code``).
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from torch import Tensor
@@ -37,7 +36,6 @@ from mibench.tasks.base import Reconstruction
 from mibench.tasks.instance import InstanceTruth
 
 
-@dataclass(kw_only=True, eq=False)
 class Avd(Metric[InstanceTruth]):
     """Absolute variation distance per image; 0 for equal images."""
 

@@ -77,7 +77,6 @@ class Metric(Options, ABC, Generic[TruthT]):
         """
 
 
-@dataclass(kw_only=True, eq=False)
 class WeightsMetric(Metric[TruthT]):
     """A metric that reads a pre-trained network."""
 

@@ -28,7 +28,6 @@ from torch import Tensor
 from mibench.card import MetricCard
 from mibench.metrics.base import Measurement
 from mibench.metrics.families.faces import OfFaces, enlarged
-from mibench.storage.fetching import Download
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassTruth
 
@@ -47,14 +46,6 @@ class FaceDistance(OfFaces):
         tasks=("class",),
         higher_is_leakier=False,
         default=False,
-    )
-    downloads = (
-        Download(
-            path="mobilefacenet_casia_068.ckpt",
-            url="https://raw.githubusercontent.com/Xiaoccer/MobileFaceNet_Pytorch/26bd8d262017e472a3c7f56d62929e2138a70aeb/model/best/068.ckpt",
-            sha256="e839247cdbdfc023fb7cadeaf53a4549d50c8fc24ad154c02e35920ea8910d99",
-            instead=("mobilefacenet/mobilefacenet_casia_068.ckpt",),
-        ),
     )
 
     def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:

@@ -9,7 +9,6 @@ catch up through error feedback, or not.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -22,7 +21,6 @@ from mibench.tasks.base import Reconstruction
 from mibench.tasks.instance import InstanceTruth
 
 
-@dataclass(kw_only=True, eq=False)
 class FederatedAccuracy(Metric[InstanceTruth]):
     """Test accuracy of the global model after federated training under the defense, and without it."""
 

@@ -16,7 +16,6 @@ over their number. A missing sample arrives as a mid-grey image and is learned f
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -35,7 +34,6 @@ from mibench.training import Recipe, Training, is_correct
 SMALLEST_SIDE = 8
 
 
-@dataclass(kw_only=True, eq=False)
 class Kes(Metric[ClassTruth]):
     """Accuracy of a student of the reconstructions on private test and training images of the attacked classes."""
 

@@ -20,7 +20,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal
 
@@ -46,7 +45,6 @@ SMALLEST_SIDE = 32
 ENLARGED_SIDE = 64
 
 
-@dataclass(kw_only=True, eq=False)
 class Lpips(WeightsMetric[InstanceTruth]):
     """LPIPS per image; 0 for equal images."""
 

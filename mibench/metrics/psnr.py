@@ -12,7 +12,6 @@ alone.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from mibench.card import MetricCard
 from mibench.metrics.base import Measurement, Metric, regions
@@ -23,7 +22,6 @@ from mibench.tasks.completion import CompletionTruth
 from mibench.tasks.instance import InstanceTruth
 
 
-@dataclass(kw_only=True, eq=False)
 class Psnr(Metric[InstanceTruth]):
     """Peak signal-to-noise ratio per image."""
 

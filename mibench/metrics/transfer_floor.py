@@ -15,7 +15,6 @@ direction.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import ClassVar
 
 import torch
@@ -36,7 +35,6 @@ from mibench.tasks.class_ import ClassTruth
 CHUNK = 256
 
 
-@dataclass(kw_only=True, eq=False)
 class TransferFloor(Metric[ClassTruth]):
     """Acceptance of other people's perturbed images, by victim, evaluation models, vote and judge."""
 

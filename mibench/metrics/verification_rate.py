@@ -21,7 +21,6 @@ Missing samples count as failures. Datasets that do not say that they show faces
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -33,12 +32,10 @@ from mibench.metrics.base import Measurement, evenly
 from mibench.metrics.families.faces import OfFaces, enlarged
 from mibench.nn.verification import Judge, calibrated
 from mibench.options import Count, Share
-from mibench.storage.fetching import Download
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassTruth
 
 
-@dataclass(kw_only=True, eq=False)
 class VerificationRate(OfFaces):
     """Share of reconstructions accepted as their person, with the threshold and its error rates."""
 
@@ -52,15 +49,6 @@ class VerificationRate(OfFaces):
         higher_is_leakier=True,
         default=False,
     )
-    downloads = (
-        Download(
-            path="mobilefacenet_casia_068.ckpt",
-            url="https://raw.githubusercontent.com/Xiaoccer/MobileFaceNet_Pytorch/26bd8d262017e472a3c7f56d62929e2138a70aeb/model/best/068.ckpt",
-            sha256="e839247cdbdfc023fb7cadeaf53a4549d50c8fc24ad154c02e35920ea8910d99",
-            instead=("mobilefacenet/mobilefacenet_casia_068.ckpt",),
-        ),
-    )
-
     false_accepts: Share = 0.01
     """Share of (training image, person it does not show) that the threshold lets pass."""
     public_images: Count = 512

@@ -9,6 +9,7 @@ from functools import cache
 from pathlib import Path
 
 from mibench.errors import UserError
+from mibench.storage.fetching import Download
 
 PACKAGE = Path(__file__).parent.parent
 
@@ -60,3 +61,19 @@ def lineage(file: Path, name: str) -> Iterator[ast.ClassDef]:
         if isinstance(inner, ast.Name):
             yield from lineage(where, inner.id)
     yield node
+
+
+def downloads_of(file: Path, name: str) -> tuple[Download, ...]:
+    """Return the literal ``downloads`` of a class, its own or those it inherits; empty where there are none."""
+    found: tuple[Download, ...] = ()
+    for node in lineage(file, name):
+        for statement in node.body:
+            if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "downloads":
+                assert isinstance(statement.value, ast.Tuple), f"{file}: write downloads = (Download(...), ...)"
+                found = tuple(_literal(call) for call in statement.value.elts)
+    return found
+
+
+def _literal(call: ast.expr) -> Download:
+    assert isinstance(call, ast.Call), "downloads holds Download(...) literals only"
+    return Download(**{word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg})

@@ -66,7 +66,6 @@ class Prior(Options, ABC):
         """Train the networks in place, in a loop over ``data.checkpoints.steps``, so that it may be killed."""
 
 
-@dataclass(kw_only=True, eq=False)
 class ImagePrior(Prior):
     """A prior that is trained on random batches of the public images."""
 

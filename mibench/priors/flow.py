@@ -25,7 +25,6 @@ that they do.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from typing import cast
 
 import torch
@@ -192,7 +191,6 @@ class FlowNetworks(LatentPrior):
             h = h.chunk(2, 1)[1]
 
 
-@dataclass(kw_only=True, eq=False)
 class Flow(ImagePrior):
     """A normalising flow on the attacker's public images."""
 

@@ -22,7 +22,6 @@ beyond the feature map are left out. The hole it learns to fill is the cell's ``
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -129,7 +128,6 @@ class InpaintingGanNetworks(InpaintingPrior):
         return self.patch_critic(self.patch(x, random_window(self.side, self.window, draws)))
 
 
-@dataclass(kw_only=True, eq=False)
 class InpaintingGan(ImagePrior):
     """Inpainting under a global and a local critic, on the attacker's public images."""
 

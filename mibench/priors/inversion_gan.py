@@ -23,7 +23,6 @@ number of halvings follows the size.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -117,7 +116,6 @@ class InversionGanNetworks(DcganPrior):
         return logsigmoid(self.logits(x).logsumexp(1))
 
 
-@dataclass(kw_only=True, eq=False)
 class InversionGan(ImagePrior):
     """A GAN on the attacker's public images that knows what the target sees in them."""
 

@@ -24,7 +24,6 @@ mirrored only where the dataset says that a mirrored image shows the same class.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
@@ -164,7 +163,6 @@ class ProjectionCganNetworks(ClassPrior):
         return score
 
 
-@dataclass(kw_only=True, eq=False)
 class ProjectionCgan(ImagePrior):
     """Class-conditional SN-ResNet GAN, trained against the discriminator and the victim."""
 

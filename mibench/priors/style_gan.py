@@ -18,7 +18,6 @@ mean over 10,000 latents once training is over, not a running one, which a short
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -37,7 +36,6 @@ from mibench.seeding import derive, generator
 MEAN_OVER = 10_000
 
 
-@dataclass(kw_only=True, eq=False)
 class StyleGan(ImagePrior):
     """StyleGAN2 on the attacker's public images."""
 

@@ -19,7 +19,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -114,7 +113,6 @@ class StyleGan2AdaNetworks(StyleGenerator):
         )
 
 
-@dataclass(kw_only=True, eq=False)
 class StyleGan2Ada(Prior):
     """An official generator that the user has."""
 

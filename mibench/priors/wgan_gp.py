@@ -13,8 +13,6 @@ of up- and down-sampling blocks follows the size.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 
 from mibench.card import PriorCard
@@ -27,7 +25,6 @@ from mibench.priors.base import ImagePrior, PriorData
 from mibench.seeding import derive, generator
 
 
-@dataclass(kw_only=True, eq=False)
 class WganGp(ImagePrior):
     """WGAN-GP on the attacker's public images."""
 

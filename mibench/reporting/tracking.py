@@ -16,7 +16,6 @@ import subprocess
 import sys
 import tempfile
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlparse
@@ -48,7 +47,6 @@ class NoLogger(Logger):
         """Do nothing."""
 
 
-@dataclass(kw_only=True, eq=False)
 class WandbLogger(Logger):
     """Weights & Biases: configuration, numbers, the victim's loss curve and the picture sheet, one run per cell.
 

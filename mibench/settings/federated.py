@@ -20,7 +20,6 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 import torch
@@ -42,7 +41,6 @@ from mibench.storage.workshop import clock
 from mibench.training import Batch, Training
 
 
-@dataclass(kw_only=True, eq=False)
 class Federated(Setting):
     """FedSGD and FedAvg with equal clients."""
 

@@ -21,7 +21,6 @@ import copy
 import dataclasses
 import itertools
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -37,7 +36,6 @@ from mibench.settings.base import Observation, Scene, Setting
 from mibench.settings.victim import SENT_AT_ONCE, Victim, initial_model
 
 
-@dataclass(kw_only=True, eq=False)
 class SplitLearning(Setting):
     """A trained network whose first stages run at the clients."""
 

@@ -6,7 +6,6 @@ without importing torch or the component.
 
 from __future__ import annotations
 
-import ast
 import hashlib
 import os
 import shutil
@@ -56,21 +55,6 @@ class Download:
     members: tuple[str, ...] = ()
     unpack: Literal["", "zip", "tar"] = ""
     instead: tuple[str, ...] = ()
-
-
-def read_downloads(source: Path, class_name: str) -> tuple[Download, ...]:
-    """Return the literal ``downloads`` of a class in a source file, without importing it; empty where it has none."""
-    for node in ast.parse(source.read_text(encoding="utf-8")).body:
-        for statement in node.body if isinstance(node, ast.ClassDef) and node.name == class_name else ():
-            if isinstance(statement, ast.Assign) and ast.unparse(statement.targets[0]) == "downloads":
-                assert isinstance(statement.value, ast.Tuple), f"{source}: write downloads = (Download(...), ...)"
-                return tuple(_literal(call) for call in statement.value.elts)
-    return ()
-
-
-def _literal(call: ast.expr) -> Download:
-    assert isinstance(call, ast.Call), "downloads holds Download(...) literals only"
-    return Download(**{word.arg: ast.literal_eval(word.value) for word in call.keywords if word.arg})
 
 
 def found(download: Download, root: Path) -> Path | None:

@@ -100,7 +100,11 @@ def slurm(tmp_path_factory):
         for process, _ in reversed(started):
             process.terminate()
         for process, _ in started:
-            process.wait(30)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:  # slurmd waits for the steps of a killed job
+                process.kill()
+                process.wait()
 
 
 def wait_until_idle(started, environment):

@@ -48,19 +48,15 @@ def grown(tmp_path, monkeypatch):
     (tmp_path / "grown.py").write_text(
         textwrap.dedent(
             """
-            from dataclasses import dataclass
             from mibench.options import Options, option
 
-            @dataclass(kw_only=True, eq=False)
             class Base(Options):
                 patience: int = option(3, since=2)
                 steps: int = 5
 
-            @dataclass(kw_only=True, eq=False)
             class Grown(Base):
                 share: bool = option(False, since=3)
 
-            @dataclass(kw_only=True, eq=False)
             class Early(Base):
                 patience: int = 4
             """

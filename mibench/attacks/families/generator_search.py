@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -14,7 +13,6 @@ from mibench.optim.row_adam import Adam
 from mibench.options import Count, Positive
 
 
-@dataclass(kw_only=True, eq=False)
 class GeneratorSearch(GradientSearch):
     """Search of a generator's variables; the step size rises over 1/20 of the steps and falls over the last 3/4."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import field
+
 import torch
 from torch import Tensor
 
@@ -27,10 +29,10 @@ class GradientSearch(Attack[GradientsView, InstanceGoal]):
         mask_sent: Whether only entries that were sent as other than zero are compared.
     """
 
-    restarts: int = 1
-    label_rule: str = ""
-    distance: DistanceName = "cosine"
-    mask_sent: bool = False
+    restarts: int = field(init=False, default=1)
+    label_rule: str = field(init=False, default="")
+    distance: DistanceName = field(init=False, default="cosine")
+    mask_sent: bool = field(init=False, default=False)
 
     def labels(self, view: GradientsView, knowledge: Knowledge) -> Tensor:
         """Return the class ids behind the messages, shape ``(messages, batch)``."""

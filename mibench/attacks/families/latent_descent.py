@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -16,7 +15,6 @@ from mibench.optim.selection import best_of_each
 from mibench.options import Count, Decay, Options, Positive
 
 
-@dataclass(kw_only=True, eq=False)
 class CriticWeights(Options):
     """A loss of two terms."""
 
@@ -30,7 +28,6 @@ class CriticWeights(Options):
         return self.identity_weight * identity - self.prior_weight * realism
 
 
-@dataclass(kw_only=True, eq=False)
 class BoxedDescent(Attack[ViewT, GoalT]):
     """A descent by Nesterov steps of latents that stay in a box."""
 

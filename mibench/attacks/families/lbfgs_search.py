@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 from torch import Tensor, nn
 
 from mibench.access import GradientsView
@@ -15,7 +13,6 @@ from mibench.optim.row_lbfgs import Lbfgs
 from mibench.options import Count, NonNegative, Positive
 
 
-@dataclass(kw_only=True, eq=False)
 class LbfgsSearch(GradientSearch):
     """L-BFGS from several starts per message, until one of them has matched it."""
 

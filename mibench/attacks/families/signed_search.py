@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 from torch import Tensor, nn
 
@@ -18,7 +17,6 @@ from mibench.optim.row_adam import Adam
 from mibench.options import Count, NonNegative, Positive, Share
 
 
-@dataclass(kw_only=True, eq=False)
 class SignedSearch(GradientSearch):
     """Signed Adam with decaying steps on a distance of gradients and a penalty.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -20,7 +19,6 @@ from mibench.optim.style_search import best_styles, painted, random_styles, sele
 from mibench.options import Count, CountOrNone, NonNegative, Positive, Share
 
 
-@dataclass(kw_only=True, eq=False)
 class StyleStart(ClassSearch):
     """A search of styles from a pool of random ones."""
 
@@ -42,7 +40,6 @@ class StyleStart(ClassSearch):
         return random_styles(prior, self.latents, self.psi, self.cutoff, self.draws(view.device, "latents"))
 
 
-@dataclass(kw_only=True, eq=False)
 class CroppedStyles(StyleStart):
     """The search that shows the target a random crop at every step."""
 
@@ -57,7 +54,6 @@ class CroppedStyles(StyleStart):
         return Views(scale=(self.crop, 1.0))
 
 
-@dataclass(kw_only=True, eq=False)
 class SelectedStyles(CroppedStyles):
     """The search of many candidates per class, of which those are returned that the target knows from every view."""
 

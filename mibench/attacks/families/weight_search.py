@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -18,7 +17,6 @@ from mibench.optim.row_adam import Adam
 from mibench.options import Count, NonNegative, Positive
 
 
-@dataclass(kw_only=True, eq=False)
 class WeightSearch(GradientSearch):
     """Distance of gradients over the weights of untrained generators, signed Adam."""
 

@@ -42,7 +42,6 @@ class Pictures:
     read: Callable[[Tensor], Tensor]
 
 
-@dataclass(kw_only=True, eq=False)
 class Cifar(Dataset):
     """Official pictures of the archive, or those in class folders; the archive counts where both are there."""
 

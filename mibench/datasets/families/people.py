@@ -12,7 +12,6 @@ import hashlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -39,7 +38,6 @@ UNCHECKED = (
 )
 
 
-@dataclass(kw_only=True, eq=False)
 class People(Dataset):
     """Photographs of people, parted by person.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
 from torch import Tensor
 
@@ -13,7 +12,6 @@ from mibench.nn.simulated_attacker import SimulatedAttacker
 from mibench.options import Count, Positive
 
 
-@dataclass(kw_only=True, eq=False)
 class AgainstDecoder(Defense):
     """A defense whose loss asks a simulated attacker how wrong its decoder is."""
 

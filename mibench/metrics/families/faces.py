@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import torch
@@ -16,12 +15,21 @@ from torch import Tensor, nn
 from mibench.errors import NotMeasurableError, UserError
 from mibench.metrics.base import WeightsMetric
 from mibench.nn import mobilefacenet
+from mibench.storage.fetching import Download
 from mibench.tasks.class_ import ClassTruth
 
 
-@dataclass(kw_only=True, eq=False)
 class OfFaces(WeightsMetric[ClassTruth]):
     """A metric of what a face embedding sees."""
+
+    downloads = (
+        Download(
+            path="mobilefacenet_casia_068.ckpt",
+            url="https://raw.githubusercontent.com/Xiaoccer/MobileFaceNet_Pytorch/26bd8d262017e472a3c7f56d62929e2138a70aeb/model/best/068.ckpt",
+            sha256="e839247cdbdfc023fb7cadeaf53a4549d50c8fc24ad154c02e35920ea8910d99",
+            instead=("mobilefacenet/mobilefacenet_casia_068.ckpt",),
+        ),
+    )
 
     region: Sequence[float] = mobilefacenet.LFW_REGION
     """Left, top, right and bottom of the face, as shares of the dataset's images; the default is for LFW's crop."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -20,7 +19,6 @@ from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassTruth
 
 
-@dataclass(kw_only=True, eq=False)
 class Overlapping(Metric[ClassTruth]):
     """One of the four shares of :mod:`mibench.nn.neighbourhoods`.
 
