@@ -12,7 +12,7 @@ from mibench.leaderboard.shards import read_shard
 ROOT = Path(__file__).parent.parent.parent
 TINY = [
     "budget=smoke", "device=cpu", "threads=1", "prior.iterations=2", "attack.iterations=2",
-    "target.recipe.epochs=1", "target.recipe.min_steps=0",
+    "target.recipe.epochs=1", "target.recipe.min_steps=0", "dataset.size=8", "evaluation.min_steps=1",
 ]  # fmt: skip
 
 
@@ -87,8 +87,8 @@ def test_store_lists_and_collects(ran):
 
 
 def test_a_sweep_leaves_a_row_for_what_cannot_be_run(tmp_path):
-    status, _, err = mibench("-m", "attack=random_prior", "defense=none,rounding", *TINY[:-4], "prior.iterations=2",
-                             "target.recipe.epochs=1", "target.recipe.min_steps=0", folder=tmp_path)  # fmt: skip
+    status, _, err = mibench("-m", "attack=random_prior", "defense=none,rounding", *TINY[:3], "prior.iterations=2",
+                             *TINY[5:], folder=tmp_path)  # fmt: skip
     assert status == 0, err
     frames = [read_shard(path) for path in (tmp_path / "results" / "shards").glob("*.parquet")]
     skipped = [frame for frame in frames if set(frame["status"]) == {"skipped"}]
@@ -106,7 +106,7 @@ def test_a_sweep_skips_an_attack_that_needs_what_the_cell_does_not_grant(tmp_pat
 
 
 def test_a_mistake_in_a_sweep_leaves_a_failed_row_and_the_others_run(tmp_path):
-    words = ["-m", "attack=mi_face", "attack.start=0.1,2", *TINY[:3], "attack.iterations=2", "target.recipe.epochs=1"]
+    words = ["-m", "attack=mi_face", "attack.start=0.1,2", *TINY[:3], *TINY[4:]]
     status, _, err = mibench(*words, folder=tmp_path)
     assert status == 1, err
     frames = [read_shard(path) for path in (tmp_path / "results" / "shards").glob("*.parquet")]

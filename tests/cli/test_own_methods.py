@@ -62,6 +62,7 @@ def test_a_run_measures_it_and_another_text_of_it_is_another_cell(outside, capsy
     assert plan_cell(compose(words)).cell_id != before
 
 
+@pytest.mark.slow
 def test_a_launchers_workers_find_it(outside, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     words = ["-m", "--config-dir", str(outside), "grid=mine", "seed=0", "hydra/launcher=joblib", "budget=smoke"]

@@ -61,6 +61,7 @@ def test_the_same_command_again_runs_nothing(uninterrupted):
     assert before == {path: path.stat().st_mtime_ns for path in (folder / "results" / "shards").iterdir()}
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_the_same_command_gives_the_rows_of_an_uninterrupted_run(uninterrupted, tmp_path):
     words = ["seed=0,1,2", "defense=none,dgc,rounding"]
     for wanted in (1, 3):  # killed once early and once in the middle
