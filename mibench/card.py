@@ -6,39 +6,82 @@ torch nor the component is imported to list, plan or refuse a cell.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import ast
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from itertools import takewhile
+from pathlib import Path
 from typing import Any, Literal, get_args
 
-Task = Literal["class", "instance", "completion", "attribute", "sequence", "edges"]
 Modality = Literal["image", "text", "tabular", "audio", "graph"]
-Access = Literal["white_box", "scores", "labels", "explanations", "gradients", "features", "none"]
 Hook = Literal["data", "input", "architecture", "training", "output", "features", "update", "protocol"]
 Fidelity = Literal["official", "paper", "reconstruction"]
 Space = Literal["latent", "class", "style", "inpainting"]
 Encoder = Literal["", "architecture", "query", "weights"]
 
-TASKS: tuple[str, ...] = get_args(Task)
 MODALITIES: tuple[str, ...] = get_args(Modality)
-ACCESSES: tuple[str, ...] = get_args(Access)
 HOOKS: tuple[str, ...] = get_args(Hook)
 FIDELITIES: tuple[str, ...] = get_args(Fidelity)
 SPACES: tuple[str, ...] = get_args(Space)
 
-#: The defense hooks that lie between the private data and what the attacker sees, by access.
-HOOKS_ON_PATH: Mapping[str, tuple[str, ...]] = {
-    "white_box": ("data", "input", "architecture", "training"),
-    "scores": ("data", "input", "architecture", "training", "output"),
-    "labels": ("data", "input", "architecture", "training", "output"),
-    "explanations": ("data", "input", "architecture", "training", "output"),
-    "gradients": ("data", "input", "architecture", "training", "update", "protocol"),
-    "features": ("data", "input", "architecture", "training", "features"),
-    "none": (),
-}
-
 #: The defense hooks that take part in making a model, so that one that came trained has to do without them.
 HOOKS_OF_TRAINING: tuple[Hook, ...] = ("data", "input", "architecture", "training")
+
+
+@dataclass(frozen=True)
+class Access:
+    """What an attacker can be given of a victim.
+
+    Attributes:
+        hooks: The defense hooks that lie between the private data and what it sees.
+        view: The class of its view, as ``MODULE:CLASS`` below ``mibench.access``.
+        words: What it is, for the documentation.
+    """
+
+    hooks: tuple[Hook, ...]
+    view: str
+    words: str
+
+
+_ANSWERED: tuple[Hook, ...] = (*HOOKS_OF_TRAINING, "output")
+_SENT: tuple[Hook, ...] = (*HOOKS_OF_TRAINING, "update", "protocol")
+_AT_THE_CUT: tuple[Hook, ...] = (*HOOKS_OF_TRAINING, "features")
+
+#: Every access there is, by name. A new one is a line here and a view class.
+ACCESS: Mapping[str, Access] = {
+    "white_box": Access(HOOKS_OF_TRAINING, "white_box:WhiteBoxView", "the model, weights and all"),
+    "scores": Access(_ANSWERED, "services:ScoresView", "a service's probabilities"),
+    "labels": Access(_ANSWERED, "services:LabelsView", "a service's most probable class"),
+    "explanations": Access(_ANSWERED, "services:ExplanationsView", "a service's probabilities and saliency maps"),
+    "gradients": Access(_SENT, "gradients:GradientsView", "what federated clients send, and the global model"),
+    "features": Access(_AT_THE_CUT, "features:FeaturesView", "what split clients send"),
+    "generate": Access(_ANSWERED, "services:GenerateView", "a service that continues a prompt"),
+    "encrypted_images": Access(("data", "input"), "pairs:EncryptedImagesView", "images as a defense scrambles them"),
+    "two_models": Access(HOOKS_OF_TRAINING, "pairs:TwoModelsView", "a model before and after it learned some examples"),
+    "none": Access((), "base:NoView", "nothing but public facts"),
+}
+
+#: The defense hooks that lie between the private data and what the attacker sees, by access.
+HOOKS_ON_PATH: Mapping[str, tuple[Hook, ...]] = {name: access.hooks for name, access in ACCESS.items()}
+
+ACCESSES: tuple[str, ...] = tuple(ACCESS)
+
+
+def _tasks() -> tuple[dict[str, str], dict[str, tuple[str, str, str]]]:
+    """Return every task's module and headline, by name, read from the modules' text; a new task is a file there."""
+    modules, headlines = {}, {}
+    for file in sorted(Path(__file__).with_name("tasks").glob("*.py")):
+        for node in ast.parse(file.read_text(encoding="utf-8")).body:
+            body = node.body if isinstance(node, ast.ClassDef) else []
+            said = {ast.unparse(one.targets[0]): one.value for one in body if isinstance(one, ast.Assign)}
+            if {"name", "headline"} <= said.keys():
+                name = ast.literal_eval(said["name"])
+                modules[name], headlines[name] = file.stem, ast.literal_eval(said["headline"])
+    return modules, headlines
+
+
+#: The modules of all tasks, and the number by which the attacks of each are compared first: metric, variant, evaluator.
+TASKS, HEADLINES = _tasks()
 
 
 #: Stands for the name, as the key of a paper's reference.
@@ -88,12 +131,14 @@ class DatasetCard(Card):
         may_show: Whether pictures (originals or reconstructions) may stand on a public page.
         embedded: Whether the data travel inside the package.
         tasks: The tasks whose truth the dataset can give.
+        judges: The architectures of its evaluation models, before those of ``evaluation.models``.
     """
 
     licence: str
     may_show: bool
     embedded: bool = False
-    tasks: tuple[Task, ...] = ("class", "instance", "completion")
+    tasks: tuple[str, ...] = ("class", "instance", "completion")
+    judges: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -138,7 +183,7 @@ class SettingCard(Card):
             architecture and training.
     """
 
-    access: tuple[Access, ...]
+    access: tuple[str, ...]
     training_hooks: tuple[Hook, ...] = ()
 
     def __post_init__(self) -> None:
@@ -161,13 +206,13 @@ class AttackCard(Card):
             loss that a defense gives them).
         largest_batch: The largest client batch it is defined for; 0 means any.
         space: Which space of its prior it searches.
-        plants: Whether it changes the model before the victim trains or answers (a malicious server).
+        plants: Whether it acts as the server, and changes the model that clients are sent (a malicious server).
         encoder: What it must have of a split client's encoder; empty where it needs nothing of one.
     """
 
     family: str
-    task: Task
-    access: tuple[Access, ...]
+    task: str
+    access: tuple[str, ...]
     needs: tuple[str, ...] = ()
     uses: tuple[str, ...] = ()
     largest_batch: int = 0
@@ -196,17 +241,19 @@ class DefenseCard(Card):
             ``attack=adaptive`` stands in a sweep; empty where it hides nothing that an attacker could go around.
         replaces: What it trains in the place of the target where that is no torch module (``decision tree``); attackers
             may then query it, and find neither gradients nor features.
+        cohort: Whether one message of it stands for all clients of a round.
         finished: Of a defense that takes part in training, the hooks with which alone it can serve a model that came
             trained; empty where it cannot.
     """
 
     hooks: tuple[Hook, ...]
-    affects: tuple[Access, ...]
-    withholds: tuple[Access, ...] = ()
+    affects: tuple[str, ...]
+    withholds: tuple[str, ...] = ()
     strength: str = ""
     levels: tuple[float, ...] = ()
     adaptive: tuple[str, ...] = ()
     replaces: str = ""
+    cohort: bool = False
     finished: tuple[Hook, ...] = ()
 
     def __post_init__(self) -> None:
@@ -243,7 +290,7 @@ class MetricCard(Card):
         default: Whether a cell of its task computes it without being asked.
     """
 
-    tasks: tuple[Task, ...]
+    tasks: tuple[str, ...]
     higher_is_leakier: bool | None
     unit: str = ""
     default: bool = True
@@ -272,7 +319,7 @@ class PriorCard(Card):
         _check("space", self.spaces, SPACES, self.name)
 
 
-def _check(what: str, values: tuple[str, ...], known: tuple[str, ...], name: str) -> None:
+def _check(what: str, values: Iterable[str], known: Collection[str], name: str) -> None:
     for value in values:
         if value not in known:
             raise ValueError(f"Card '{name}': expected {what} to be one of {', '.join(known)}, but got '{value}'.")

@@ -5,11 +5,22 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 import torch
 from torch import Tensor
 
 from mibench.card import Modality
+
+
+class Tokenizer(Protocol):
+    """What turns texts into token ids and back."""
+
+    def encode(self, text: str) -> Sequence[int]:
+        """Return the ids of a text."""
+
+    def decode(self, ids: Sequence[int]) -> str:
+        """Return the text of ids, without what is no part of it (padding, separators)."""
 
 
 @dataclass(frozen=True)
@@ -36,10 +47,17 @@ class InputSpec:
 
     Attributes:
         modality: The modality.
-        shape: Shape of one example without the batch: ``(C, H, W)`` for images, ``(columns,)`` for tables.
+        shape: Shape of one example without the batch: ``(C, H, W)`` for images and spectrograms, ``(columns,)`` for
+            tables, ``(tokens,)`` for texts, ``()`` for a node of a graph, which is named by its id.
         classes: Number of classes that the model tells apart.
         columns: The schema of a table; empty for other modalities.
         mirrored: Whether a mirrored image shows the same class (faces do, digits do not).
+        low: The least value of an image's or spectrogram's entry.
+        high: The largest one.
+        vocabulary: Number of ids that an entry can be, tokens or nodes; 0 where entries are no ids.
+        padding: The id that stands behind the end of a text.
+        features: Numbers that describe one node of a graph; 0 for other modalities.
+        tokenizer: Turns texts into ids and back; None for other modalities.
     """
 
     modality: Modality
@@ -47,6 +65,57 @@ class InputSpec:
     classes: int
     columns: tuple[Column, ...] = ()
     mirrored: bool = False
+    low: float = 0.0
+    high: float = 1.0
+    vocabulary: int = 0
+    padding: int = 0
+    features: int = 0
+    tokenizer: Tokenizer | None = field(default=None, compare=False, repr=False)
+
+    @property
+    def ranged(self) -> bool:
+        """Whether entries are numbers between :attr:`low` and :attr:`high`."""
+        return not self.vocabulary and not self.columns
+
+    def blank(self, n: int, device: torch.device | str = "cpu") -> Tensor:
+        """Return ``n`` examples that say nothing, shape ``(n, *shape)``.
+
+        These are the middle of the range everywhere, padding alone, or category 0 and the number 0 in every column.
+        """
+        if self.vocabulary:
+            return torch.full((n, *self.shape), self.padding, dtype=torch.long, device=device)
+        value = (self.low + self.high) / 2 if self.ranged else 0.0
+        return torch.full((n, *self.shape), value, device=device)
+
+    def boxed(self, values: Tensor) -> Tensor:
+        """Return values clamped to the range; ids and records as they are."""
+        return values.clamp(self.low, self.high) if self.ranged else values
+
+    def check(self, values: Tensor) -> None:
+        """Refuse examples ``(N, *shape)`` that cannot be inputs.
+
+        Raises:
+            ValueError: Saying what is wrong.
+        """
+        if not len(values):
+            return
+        if not bool(torch.isfinite(values).all()):
+            raise ValueError("Expected a finite reconstruction, but it holds NaN or infinite values.")
+        low, high = float(values.min()), float(values.max())
+        if self.vocabulary:
+            if values.is_floating_point() or low < 0 or high >= self.vocabulary:
+                raise ValueError(
+                    f"Expected ids from 0 to {self.vocabulary - 1}, but got values from {low:g} to {high:g}."
+                )
+        elif self.ranged and (low < self.low or high > self.high):
+            what = "images" if self.modality == "image" else f"{self.modality} inputs"
+            raise ValueError(
+                f"Expected {what} in [{self.low:g}, {self.high:g}], but got values from {low:.3g} to {high:.3g}."
+            )
+        for index, column in enumerate(self.columns):
+            codes = values[:, index]
+            if column.categorical and not bool(((codes >= 0) & (codes < len(column.values))).all()):
+                raise ValueError(f"Expected codes of column '{column.name}' from 0 to {len(column.values) - 1}.")
 
     def column(self, name: str) -> int:
         """Return the position of the column called ``name``."""
@@ -58,8 +127,8 @@ class Examples:
     """Labelled examples.
 
     Attributes:
-        x: Images of shape ``(N, C, H, W)`` in [0, 1], or records of shape ``(N, columns)`` whose entries are
-            category codes or plain numbers.
+        x: Inputs of shape ``(N, ...)`` as the data set's :class:`InputSpec` describes them: images, spectrograms,
+            records whose entries are category codes or plain numbers, token ids, node ids.
         y: Class ids of shape ``(N,)``.
     """
 
@@ -85,26 +154,65 @@ class Examples:
         return sha.hexdigest()
 
 
+def digests(x: Tensor) -> list[str]:
+    """Return the SHA-256 of every row's values."""
+    return [hashlib.sha256(row.contiguous().numpy()).hexdigest() for row in x.cpu()]
+
+
 def shared_rows(public: Tensor, *seen: Tensor) -> list[int]:
     """Return the rows of ``public`` that are, bit for bit, rows of a tensor in ``seen``."""
-
-    def digests(x: Tensor) -> list[bytes]:
-        return [hashlib.sha256(row.contiguous().numpy()).digest() for row in x.cpu()]
-
     theirs = {digest for x in seen for digest in digests(x)}
     return [row for row, digest in enumerate(digests(public)) if digest in theirs]
 
 
 @dataclass(frozen=True)
+class Graph:
+    """A graph, of which a model learns the classes of nodes.
+
+    Attributes:
+        features: What is known of every node, shape ``(nodes, features)``.
+        edges: Pairs of node ids, each undirected edge once with the smaller id first, shape ``(2, edges)``.
+    """
+
+    features: Tensor
+    edges: Tensor
+
+    def without_edges(self) -> Graph:
+        """Return the same nodes, none of them linked."""
+        return Graph(self.features, self.edges[:, :0])
+
+    def to(self, device: torch.device | str) -> Graph:
+        """Return the same graph on ``device``."""
+        return Graph(self.features.to(device), self.edges.to(device))
+
+    def digest(self) -> str:
+        """Return the SHA-256 of features and edges."""
+        return Examples(self.features, self.edges).digest()
+
+
+@dataclass(frozen=True)
 class Population:
-    """Examples of the same classes, parted into what a model is trained on and what it is tested on."""
+    """Examples of the same classes, parted into what a model is trained on and what it is tested on.
+
+    Attributes:
+        train: What the model is trained on.
+        test: What it is tested on.
+        graph: The graph whose nodes the examples are, all of which the model sees; None for other data.
+    """
 
     train: Examples
     test: Examples
+    graph: Graph | None = None
 
     def digest(self) -> str:
-        """Return the SHA-256 of both parts."""
-        return hashlib.sha256((self.train.digest() + self.test.digest()).encode()).hexdigest()
+        """Return the SHA-256 of both parts, and of the graph."""
+        parts = [self.train.digest(), self.test.digest(), *([] if self.graph is None else [self.graph.digest()])]
+        return hashlib.sha256("".join(parts).encode()).hexdigest()
+
+    @property
+    def seen(self) -> str:
+        """The SHA-256 of all that a model trained on the population sees."""
+        return self.train.digest() if self.graph is None else self.digest()
 
 
 @dataclass(frozen=True)

@@ -26,24 +26,20 @@ class Grant:
         identity: Whether it is part of every ``cell``, or only of one whose attack has a ``use`` for it, so that a
             grant of this kind, added later, changes no other cell.
         words: What it grants, for the documentation.
-        use: What a card must say to have a use for it: the grant's name in ``needs`` or ``uses``, the task
-            ``completion``, or an ``encoder``.
+        use: What a card must say to have a use for it: the grant's name in ``needs`` or ``uses`` (``named``), an
+            ``encoder``, or a task.
     """
 
     kind: Any
     default: Any
     identity: Literal["cell", "use"]
     words: str
-    use: Literal["named", "completion", "encoder"] = "named"
+    use: str = "named"
 
     def part_of(self, name: str, card: AttackCard) -> bool:
         """Return whether the grant called ``name`` is part of a cell with the attack of ``card``."""
-        met = {
-            "named": name in (*card.needs, *card.uses),
-            "completion": card.task == "completion",
-            "encoder": bool(card.encoder),
-        }
-        return self.identity == "cell" or met[self.use]
+        met = {"named": name in (*card.needs, *card.uses), "encoder": bool(card.encoder)}
+        return self.identity == "cell" or met.get(self.use, card.task == self.use)
 
 
 #: All side facts that a cell can grant, by name.

@@ -2,30 +2,64 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor, nn
 
+from mibench.errors import UserError
 
-def named(answers: Tensor) -> Tensor:
+if TYPE_CHECKING:
+    from mibench.data import Graph
+
+
+def argmax_or_abstain(answers: Tensor) -> Tensor:
     """Return the most probable class of every answer ``(N, classes)``, -1 for one of zeros: the service abstains.
 
-    >>> named(torch.tensor([[0.1, 0.9], [0.0, 0.0]])).tolist()
+    >>> argmax_or_abstain(torch.tensor([[0.1, 0.9], [0.0, 0.0]])).tolist()
     [1, -1]
     """
     best, labels = answers.max(1)
     return labels.where(best > 0, -1)
 
 
-class Normalise(nn.Module):
+class Entry(nn.Module):
+    """The first module of a model: it maps canonical inputs to what stage 0 takes.
+
+    What a search of inputs moves in their place (soft one-hots of records, embeddings of tokens) enters here as well,
+    by :meth:`relaxed`, so that whoever counts or guards inputs sees all of them.
+
+    Attributes:
+        width: Numbers of one relaxed entry (of a record's all columns, of one token); 0 where nothing can be relaxed.
+        relaxing: Whether the module takes relaxed inputs; a view sets this of its own copy.
+    """
+
+    width: int = 0
+    relaxing: bool = False
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Return what stage 0 takes, of canonical inputs or, where :attr:`relaxing` is set, of relaxed ones."""
+        return self.relaxed(x) if self.relaxing else self.canonical(x)
+
+    def canonical(self, x: Tensor) -> Tensor:
+        """Return what stage 0 takes of canonical inputs ``(N, ...)``."""
+        raise NotImplementedError(f"{type(self).__name__} has no canonical inputs.")
+
+    def relaxed(self, u: Tensor) -> Tensor:
+        """Return what stage 0 takes of relaxed inputs: they themselves, unless a module says otherwise."""
+        return u
+
+
+class Normalise(Entry):
     """Maps inputs from mibench's canonical range to the model's own: ``(x - mean) / std`` per channel or column.
 
     Args:
         mean: One value per channel.
         std: One value per channel.
-        image: Whether inputs are images ``(N, C, H, W)``; otherwise records ``(N, columns)``.
+        image: Whether inputs are images or spectrograms ``(N, C, H, W)``; otherwise records ``(N, columns)``.
     """
 
     mean: Tensor
@@ -37,20 +71,46 @@ class Normalise(nn.Module):
         self.register_buffer("mean", mean.float().reshape(shape))
         self.register_buffer("std", std.float().reshape(shape))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def canonical(self, x: Tensor) -> Tensor:
         """Return the normalised input."""
         return (x - self.mean) / self.std
 
 
+class Objective:
+    """What a model is trained for: its loss, and when it is right. This class itself is plain classification."""
+
+    def loss(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return the cross-entropy of every example, shape ``(N,)``; ``y`` holds class ids or distributions."""
+        return nn.functional.cross_entropy(logits, y, reduction="none")
+
+    def mean(self, logits: Tensor, y: Tensor) -> Tensor:
+        """Return the mean loss."""
+        return nn.functional.cross_entropy(logits, y)
+
+    def correct(self, answers: Tensor, y: Tensor) -> Tensor:
+        """Return whether the most probable class of every unit is its own, shape ``(units,)``; no answer is wrong."""
+        return argmax_or_abstain(answers) == y.to(answers.device)
+
+    def soft(self, y: Tensor, classes: int) -> Tensor:
+        """Return class ids ``(N,)`` as distributions ``(N, classes)``."""
+        return nn.functional.one_hot(y, classes).float()
+
+
 class Classifier(nn.Module):
-    """A classifier that takes canonical inputs (images in [0, 1], raw records) and normalises them itself.
+    """A classifier that takes canonical inputs (as its :class:`~mibench.data.InputSpec` says) and encodes them itself.
 
     Subclasses set ``normalise``, ``stages`` and ``head``; every path from an input begins with ``normalise``, which is
     where views count queries. Stages are the named points of the model: BiDO's hidden layers, the cut of split
     learning.
 
+    A model that carries private data (a graph network the graph it was trained on) names the buffers that hold them in
+    ``secret``: no view, message, companion or evaluation model is made from anything but :meth:`blind`, and the store
+    keeps a digest in their place.
+
     Attributes:
-        normalise: The first module of every path.
+        normalise: The first module of every path, an :class:`Entry` or one that wraps it.
+        objective: What it is trained for.
+        secret: Names of the buffers that hold private data; none for most models.
         stages: The blocks, in order; the output of the last, flattened, is the feature that ``head`` classifies.
         head: The last linear layer.
         cut: The last stage of the client's part where the model is cut in two; None where it is served as a whole.
@@ -60,6 +120,37 @@ class Classifier(nn.Module):
     stages: nn.ModuleList
     head: nn.Module
     cut: int | None = None
+    objective: Objective = Objective()
+    secret: tuple[str, ...] = ()
+
+    @property
+    def entry(self) -> Entry | None:
+        """The module that maps canonical inputs to what stage 0 takes, inside what wraps it; None of some models."""
+        found = self.normalise
+        for inside in ("inner", "scale"):  # behind a defense's input hook, or of a model of one's own
+            found = getattr(found, inside, found)
+        if isinstance(found, nn.Sequential):  # of a target that flattens what it has normalised
+            found = found[0]
+        return found if isinstance(found, Entry) else None
+
+    def hold(self, graph: Graph) -> None:
+        """Take the graph that the model computes on, in place.
+
+        Raises:
+            UserError: If the model is none of graphs.
+        """
+        raise UserError(
+            f"{type(self).__name__} does not work on graphs; choose a target that does, such as target=gcn."
+        )
+
+    def blind(self) -> Classifier:
+        """Return a copy that holds nothing of :attr:`secret`."""
+        duplicate = copy.deepcopy(self)
+        for name in self.secret:
+            owner, _, buffer = name.rpartition(".")
+            module = duplicate.get_submodule(owner)
+            setattr(module, buffer, getattr(module, buffer)[..., :0])
+        return duplicate
 
     def blocks(self, x: Tensor) -> tuple[Tensor, ...]:
         """Return the output of every stage for inputs ``(N, ...)``."""

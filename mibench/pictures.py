@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from torch import Tensor
 
 if TYPE_CHECKING:
     from PIL import Image
+
+    from mibench.data import InputSpec
 
 TILE = 96
 GAP = 6
@@ -28,26 +31,40 @@ class SheetRow:
 
     Attributes:
         title: Name of the target.
-        pictures: One group of images ``(n, C, H, W)`` per column; None where there is none.
+        pictures: What stands in every column: images ``(n, C, H, W)`` in [0, 1], a text, or None for nothing.
     """
 
     title: str
-    pictures: Sequence[Tensor | None]
+    pictures: Sequence[Tensor | str | None]
+
+
+def as_pictures(values: Tensor, spec: InputSpec) -> Tensor:
+    """Return images, or spectrograms (low frequencies below), as pictures ``(n, C, H, W)`` in [0, 1]."""
+    scaled = (values - spec.low) / (spec.high - spec.low)
+    return scaled.flip(2) if spec.modality == "audio" else scaled
+
+
+def noun(spec: InputSpec) -> str:
+    """Return what one input is called."""
+    return {"image": "image", "audio": "recording", "text": "text", "tabular": "record", "graph": "node"}[spec.modality]
+
+
+def nearest(made: Tensor, private: Tensor) -> Tensor:
+    """Return for every input the private one at the least squared distance."""
+    return private[torch.cdist(made.flatten(1), private.flatten(1)).argmin(1)]
 
 
 def draw_sheet(path: Path, headings: Sequence[str], rows: Sequence[SheetRow], caption: str) -> Path:
-    """Write a PNG with one row per target and one group of tiles per heading, and return the path.
+    """Write a PNG with one row per target and one group of tiles, or a text, per heading, and return the path.
 
     The file appears whole or not at all: it is written under another name and then renamed.
     """
     from PIL import Image, ImageDraw, ImageFont
 
     font = ImageFont.load_default(14)
-    counts = [
-        max([1, *(len(row.pictures[i]) for row in rows if row.pictures[i] is not None)])  # type: ignore[arg-type]
-        for i in range(len(headings))
-    ]
-    widths = [count * (TILE + GAP) + 3 * GAP for count in counts]
+    columns = list(zip(*(row.pictures for row in rows), strict=True)) or [() for _ in headings]
+    tiles = [max([1, *(tiles_of(cell) for cell in column)]) for column in columns]
+    widths = [count * (TILE + GAP) + 3 * GAP for count in tiles]
     size = (MARGIN + sum(widths), 2 * LABEL + 2 * GAP + len(rows) * (TILE + GAP) + GAP)
     longest = int(ImageDraw.Draw(Image.new("RGB", (1, 1))).textlength(caption, font=font)) + 4 * GAP
     sheet = Image.new("RGB", (max(size[0], longest), size[1]), PAPER)
@@ -62,15 +79,27 @@ def draw_sheet(path: Path, headings: Sequence[str], rows: Sequence[SheetRow], ca
         title = wrapped(row.title, lambda text: pen.textlength(text, font=font) <= MARGIN - 3 * GAP)
         pen.multiline_text((2 * GAP, top + TILE // 2), title, fill=INK, font=font, anchor="lm")
         left = MARGIN
-        for images, width in zip(row.pictures, widths, strict=True):
-            for position, image in enumerate(images if images is not None else []):
-                sheet.paste(_tile(image), (left + position * (TILE + GAP), top))
+        for cell, width in zip(row.pictures, widths, strict=True):
+            if isinstance(cell, str):
+                room = width - 3 * GAP
+                text = wrapped(cell, lambda text: pen.textlength(text, font=font) <= room)  # noqa: B023
+                pen.multiline_text((left, top + TILE // 2), text, fill=INK, font=font, anchor="lm")
+            elif cell is not None:
+                for position, image in enumerate(cell):
+                    sheet.paste(_tile(image), (left + position * (TILE + GAP), top))
             left += width
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
     sheet.save(temporary, format="PNG")
     os.replace(temporary, path)
     return path
+
+
+def tiles_of(cell: Tensor | str | None) -> int:
+    """Return how many tiles wide a cell is; a text of at most six lines is as wide as it needs."""
+    if cell is None:
+        return 0
+    return math.ceil(len(cell) / 70) + 2 if isinstance(cell, str) else len(cell)
 
 
 def wrapped(title: str, fits: Callable[[str], bool]) -> str:

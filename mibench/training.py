@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mibench.data import Examples
 from mibench.errors import UserError
-from mibench.model import Classifier, named
+from mibench.model import Classifier, Objective
 from mibench.options import CountOrNone, Decay, NonNegative, Positive
 from mibench.seeding import derive, generator, seeded
 from mibench.storage.progress import progress
@@ -76,10 +76,15 @@ class Batch:
     y: Tensor
     progress: float = 0.0
 
+    @property
+    def objective(self) -> Objective:
+        """What the model is trained for."""
+        return getattr(self.model, "_module", self.model).objective  # Opacus wraps the model that it trains
+
 
 def cross_entropy(batch: Batch) -> Tensor:
-    """The plain loss."""
-    return nn.functional.cross_entropy(batch.model(batch.x), batch.y)
+    """Return the plain loss of the model's objective."""
+    return batch.objective.mean(batch.model(batch.x), batch.y)
 
 
 @dataclass
@@ -189,4 +194,4 @@ class Training:
 @torch.no_grad()
 def is_correct(predict_proba: Callable[[Tensor], Tensor], data: Examples) -> Tensor:
     """Return whether each example's most probable class is its own, shape ``(N,)``, on the CPU; no answer is wrong."""
-    return named(predict_proba(data.x)).cpu() == data.y.cpu()
+    return Objective().correct(predict_proba(data.x).cpu(), data.y.cpu())

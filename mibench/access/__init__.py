@@ -10,14 +10,17 @@ from mibench.access.double_backward import has_large_convolutions, lean_convolut
 from mibench.access.features import ENCODERS, FeaturesView
 from mibench.access.gradients import GradientsView, LocalTraining, Transcript, mean_update, server_step
 from mibench.access.ledger import PHASES, Ledger, uncounted
-from mibench.access.services import ExplanationsView, LabelsView, ScoresView, ServiceView
+from mibench.access.pairs import EncryptedImagesView, TwoModelsView
+from mibench.access.services import ExplanationsView, GenerateView, LabelsView, ScoresView, ServiceView
 from mibench.access.white_box import WhiteBoxView
 
 __all__ = [
     "ENCODERS",
     "PHASES",
+    "EncryptedImagesView",
     "ExplanationsView",
     "FeaturesView",
+    "GenerateView",
     "GradientsView",
     "LabelsView",
     "Ledger",
@@ -26,6 +29,7 @@ __all__ = [
     "ScoresView",
     "ServiceView",
     "Transcript",
+    "TwoModelsView",
     "View",
     "WhiteBoxView",
     "has_large_convolutions",

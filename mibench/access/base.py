@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -62,8 +61,8 @@ class NoView(View):
 
 
 def counted_copy(model: Classifier, ledger: Ledger, device: torch.device) -> Classifier:
-    """Return a copy of ``model`` in evaluation mode whose every path from an input charges ``ledger``."""
-    duplicate = copy.deepcopy(model).to(device).eval()
+    """Return a copy of ``model``, without its secrets, whose every path from an input charges ``ledger``."""
+    duplicate = model.blind().to(device).eval()
 
     def charge(_module: nn.Module, inputs: tuple[Any, ...]) -> None:
         ledger.charge(len(inputs[0]), gradient=inputs[0].requires_grad and torch.is_grad_enabled())

@@ -308,7 +308,7 @@ class _Objective(nn.Module):
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         if self.loss is None:
-            return nn.functional.cross_entropy(self.model(x), y)
+            return self.model.objective.mean(self.model(x), y)
         return self.loss(self.model, x, y)
 
 

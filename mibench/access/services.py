@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from mibench.access.base import View
-from mibench.model import named
+from mibench.model import argmax_or_abstain
 from mibench.seeding import derive, generator
 
 if TYPE_CHECKING:
@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 #: How far apart near-duplicates of an image lie: a quarter of a grey level, enough to be another input.
 NEAR = 1e-3
+
+
+def _unexplained(x: Tensor) -> tuple[Tensor, Tensor]:
+    raise NotImplementedError("This service does not explain its answers.")
 
 
 @dataclass(frozen=True)
@@ -51,11 +55,11 @@ class ServiceView(View):
             yield answer
 
     def _near(self, x: Tensor, number: int) -> Tensor:
-        """Return the near-duplicate of that number of every image; records, which have no such thing, as they are."""
-        if self.spec.modality != "image":
+        """Return the near-duplicate of that number of every input; of ids and records, which have none, themselves."""
+        if not self.spec.ranged:
             return x
         pattern = torch.rand(self.spec.shape, generator=generator(derive(number, "near-duplicate"))).to(x.device)
-        return (x + NEAR * (2 * pattern - 1)).clamp(0, 1)
+        return self.spec.boxed(x + NEAR * (self.spec.high - self.spec.low) * (2 * pattern - 1))
 
 
 @dataclass(frozen=True)
@@ -64,7 +68,7 @@ class LabelsView(ServiceView):
 
     def query(self, x: Tensor) -> Tensor:
         """Return class ids of shape ``(N,)`` for inputs of shape ``(N, ...)``; of several, the one said most often."""
-        said = [named(answer) for answer in self._answers(x)]
+        said = [argmax_or_abstain(answer) for answer in self._answers(x)]
         if len(said) == 1:
             return said[0]
         votes = nn.functional.one_hot(torch.stack(said) + 1, self.spec.classes + 1)[..., 1:].sum(0)
@@ -86,13 +90,41 @@ class ScoresView(ServiceView):
 
 
 @dataclass(frozen=True)
-class ExplanationsView(View):
-    """Access ``explanations``: probabilities and a saliency map of the input's shape."""
+class ExplanationsView(ServiceView):
+    """Access ``explanations``: probabilities and a saliency map of the input's shape, both after output defenses.
 
-    _explain: Callable[[Tensor], tuple[Tensor, Tensor]]
+    Attributes:
+        kind: How the service explains: ``gradient`` is the saliency of Simonyan et al. (2014).
+    """
+
+    _explain: Callable[[Tensor], tuple[Tensor, Tensor]] = _unexplained
+    kind: str = "gradient"
+
+    def known(self) -> tuple[str, ...]:
+        """Return how the service explains, and how often each input is asked."""
+        return (f"explanation:{self.kind}", *super().known())
 
     def query(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Return probabilities ``(N, classes)`` and saliency maps of the shape of ``x``, both without gradient."""
-        with self.ledger.answered(len(x)):
-            scores, saliency = self._explain(x.detach().to(self.device))
+        """Return probabilities ``(N, classes)`` and saliency maps of the shape of ``x``, both without gradient.
+
+        Of several repetitions both are the means.
+        """
+        x = x.detach().to(self.device)
+        found = []
+        for number in range(self.repeats):
+            with self.ledger.answered(len(x)):
+                found.append(self._explain(self._near(x, number) if number else x))
+        scores, saliency = (
+            torch.stack(part).mean(0) if len(part) > 1 else part[0] for part in zip(*found, strict=True)
+        )
         return scores.detach(), saliency.detach()
+
+
+@dataclass(frozen=True)
+class GenerateView(ServiceView):
+    """Access ``generate``: a service that continues a prompt, after its output defenses."""
+
+    def query(self, prompts: Tensor) -> Tensor:
+        """Return the continuations, token ids ``(N, tokens)``, of prompts ``(N, tokens)``."""
+        (answer,) = self._answers(prompts)
+        return answer

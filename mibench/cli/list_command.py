@@ -85,7 +85,7 @@ def two_facts(card: Card) -> tuple[str, str]:
         case DefenseCard():
             return ", ".join(card.hooks), shortened(card.affects, [one for one in ACCESSES if one != "none"], "all")
         case MetricCard():
-            return DIRECTIONS[card.higher_is_leakier], shortened(card.tasks, TASKS, "any")
+            return DIRECTIONS[card.higher_is_leakier], shortened(card.tasks, list(TASKS), "any")
     raise TypeError(f"There is no axis for a {type(card).__name__}.")
 
 

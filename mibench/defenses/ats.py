@@ -237,7 +237,7 @@ def privacy_scores(model: Classifier, examples: Examples, policy: Policy) -> Ten
     def gradient(x: Tensor, y: Tensor) -> dict[str, Tensor]:
         def loss(values: dict[str, Tensor]) -> Tensor:
             logits: Tensor = torch.func.functional_call(model, values, (x[None],))
-            return torch.nn.functional.cross_entropy(logits, y[None])
+            return model.objective.mean(logits, y[None])
 
         found: dict[str, Tensor] = torch.func.grad(loss)(parameters)
         return found

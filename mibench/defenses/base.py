@@ -193,7 +193,11 @@ class Defense(Options):
     @classmethod
     def overridden(cls) -> tuple[str, ...]:
         """Return the hooks this class changes; a test holds them equal to those on the card."""
-        methods = {"training": ("fit", "loss"), "output": ("output", "answer"), "protocol": ("protocol", "personal")}
+        methods = {
+            "training": ("fit", "loss"),
+            "output": ("output", "answer", "explain"),
+            "protocol": ("protocol", "personal"),
+        }
         return tuple(
             hook
             for hook in HOOKS
@@ -271,6 +275,20 @@ class Defense(Options):
         """
         return self.output(probabilities)
 
+    def explain(self, saliency: Tensor, x: Tensor, probabilities: Tensor, customer: Customer | None) -> Tensor:
+        """Return what the service explains of its answers to inputs ``x``, beside :meth:`answer`.
+
+        A defense that changes what is answered says here what becomes of the explanation, which otherwise tells what
+        the answer hides.
+
+        Args:
+            saliency: How much every entry of the inputs counts, shape ``(N, ...)`` as ``x``.
+            x: The inputs.
+            probabilities: What the service answers, after :meth:`answer`.
+            customer: Who asks; None where every example comes from a client of its own.
+        """
+        return saliency
+
     def features(self, features: Tensor) -> Tensor:
         """Return what a split client sends for its features."""
         return features
@@ -299,4 +317,4 @@ class Defense(Options):
 
     def facts(self) -> dict[str, float | str]:
         """Return what the defense says of itself after training (epsilon, delta, accountant), for the rows."""
-        return dict(self.found)
+        return dict(getattr(self, "found", {}))  # a class with a constructor of its own may have none

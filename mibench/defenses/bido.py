@@ -37,7 +37,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy, one_hot
+from torch.nn.functional import one_hot
 
 from mibench.defenses.base import Batch, Classifier, Defense, DefenseCard
 from mibench.errors import UserError
@@ -95,7 +95,7 @@ class Bido(Defense):
         of_input, of_label = self._normalise(torch.stack(given))
         of_layers = self._normalise(torch.stack(layers))
         penalty = self.a1 * self._compare(of_layers, of_input) - self.a2 * self._compare(of_layers, of_label)
-        return cross_entropy(logits, batch.y) + penalty.sum()
+        return batch.objective.mean(logits, batch.y) + penalty.sum()
 
     def dependency(self, first: Tensor, second: Tensor) -> Tensor:
         """Return the dependency of two batches of continuous values ``(m, ...)``, a scalar, 0 for constant ones."""

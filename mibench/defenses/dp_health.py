@@ -30,7 +30,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, linear
+from torch.nn.functional import linear
 
 from mibench.data import Column
 from mibench.defenses.base import Classifier, Defense, DefenseCard, DefenseContext, Training, sensitive_columns
@@ -106,7 +106,7 @@ class DpHealth(Defense):
         ]
         for step, rows in enumerate(progress(batches, training.label), start=1):
             batch = training.data[rows]
-            (gradient,) = torch.autograd.grad(cross_entropy(model(batch.x), batch.y), weight)
+            (gradient,) = torch.autograd.grad(model.objective.mean(model(batch.x), batch.y), weight)
             noise = gamma_noise(weight.shape, scale, draws).to(weight.device) * share
             with torch.no_grad():
                 weight.sub_(self.weight_decay * weight + gradient + noise / size, alpha=1 / math.sqrt(step))

@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mibench.defenses.base import Defense, DefenseCard
+from mibench.defenses.base import Customer, Defense, DefenseCard
 from mibench.options import Fraction
 
 
@@ -44,3 +44,7 @@ class LabelOnlyOutput(Defense):
         """Return one-hot vectors ``(N, classes)``, of zeros where the service abstains."""
         best, labels = probabilities.max(1, keepdim=True)
         return torch.zeros_like(probabilities).scatter(1, labels, (best >= self.threshold).to(probabilities))
+
+    def explain(self, saliency: Tensor, x: Tensor, probabilities: Tensor, customer: Customer | None) -> Tensor:
+        """Return a map of zeros: a label is not explained."""
+        return torch.zeros_like(saliency)

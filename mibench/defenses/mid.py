@@ -30,7 +30,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, softplus
+from torch.nn.functional import softplus
 
 from mibench.defenses.base import Batch, Classifier, Defense, DefenseCard, DefenseContext
 from mibench.nn.bottleneck import divergence, linear_head, replace_module
@@ -85,7 +85,7 @@ class Mid(Defense):
         head = cast(VariationalHead, batch.model.head)
         mean, deviation = head.code(batch.model.features(batch.x))
         logits = head.classifier(mean + deviation * torch.randn_like(deviation))
-        return cross_entropy(logits, batch.y) + self.beta * divergence(mean, deviation).mean()
+        return batch.objective.mean(logits, batch.y) + self.beta * divergence(mean, deviation).mean()
 
 
 class VariationalHead(nn.Module):

@@ -24,7 +24,6 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from mibench.defenses.base import Batch, Defense, DefenseCard
 from mibench.options import NonNegative
@@ -56,7 +55,7 @@ class NoPeek(Defense):
     def loss(self, batch: Batch) -> Tensor:
         """Return the cross-entropy plus the weighted distance correlation at the cut."""
         features = batch.model.client(batch.x)
-        loss = cross_entropy(batch.model.server(features), batch.y)
+        loss = batch.objective.mean(batch.model.server(features), batch.y)
         if not self.alpha or len(batch.x) < 2:
             return loss
         return loss + self.alpha * distance_correlation(batch.x, features)

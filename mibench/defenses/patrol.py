@@ -42,7 +42,7 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, mse_loss
+from torch.nn.functional import mse_loss
 
 from mibench.defenses.base import Batch, Classifier, DefenseCard, DefenseContext, Training
 from mibench.defenses.families.against_decoder import AgainstDecoder
@@ -109,7 +109,7 @@ class Patrol(AgainstDecoder):
                 for mask in masks:
                     mask.remove(self.threshold)
             features, constants = self.sent(batch.model, batch.x)
-            loss = cross_entropy(batch.model.server(features), batch.y)
+            loss = batch.objective.mean(batch.model.server(features), batch.y)
             if masks and batch.progress < REMOVAL:
                 loss = loss + self.sparsity * torch.stack([mask.weight.abs().sum() for mask in masks]).sum()
             if self.alpha:

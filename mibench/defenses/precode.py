@@ -31,7 +31,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, softplus
+from torch.nn.functional import softplus
 
 from mibench.defenses.base import Batch, Classifier, Defense, DefenseCard, DefenseContext
 from mibench.nn import bottleneck
@@ -79,7 +79,7 @@ class Precode(Defense):
         head = cast(BottleneckHead, batch.model.head)
         mean, deviation = head.code(batch.model.features(batch.x))
         logits = head.decode(mean + deviation * torch.randn_like(deviation))
-        return cross_entropy(logits, batch.y) + self.beta * divergence(mean, deviation).mean()
+        return batch.objective.mean(logits, batch.y) + self.beta * divergence(mean, deviation).mean()
 
 
 class BottleneckHead(nn.Linear):

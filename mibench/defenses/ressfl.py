@@ -38,7 +38,7 @@ from collections.abc import Callable
 from typing import Literal
 
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, mse_loss
+from torch.nn.functional import mse_loss
 
 from mibench.defenses.base import Batch, Classifier, DefenseCard, DefenseContext, Training
 from mibench.defenses.families.against_decoder import AgainstDecoder
@@ -126,7 +126,7 @@ class ResSfl(AgainstDecoder):
             for _ in range(self.steps):
                 attacker.learn(features, batch.x)
             success = self.success(attacker.error(features, batch.x))
-            return cross_entropy(batch.model.server(features), batch.y) + self.alpha * success
+            return batch.objective.mean(batch.model.server(features), batch.y) + self.alpha * success
 
         return loss
 

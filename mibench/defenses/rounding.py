@@ -6,8 +6,8 @@ The service answers each probability rounded to a multiple of a step :math:`r`:
 
 so that small moves of the input leave the answer as it is and finite differences vanish. The label is kept: where
 rounding ties the most probable class with another one, the true top class gets one step more. Labels are therefore
-not affected. The answers need not sum to one; ``renormalise`` makes them. Saliency maps, where they are served, stay
-exact.
+not affected. The answers need not sum to one; ``renormalise`` makes them. A saliency map is rounded likewise, in
+shares of its largest entry.
 
 There is no official code.
 """
@@ -17,7 +17,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from mibench.defenses.base import Defense, DefenseCard
+from mibench.defenses.base import Customer, Defense, DefenseCard
 from mibench.options import Fraction
 
 
@@ -49,6 +49,14 @@ class Rounding(Defense):
         counts = _keep_label((probabilities / self.step).round(), probabilities.argmax(1, keepdim=True))
         rounded = (counts * self.step).clamp_max(1)
         return rounded / rounded.sum(1, keepdim=True) if self.renormalise else rounded
+
+    def explain(self, saliency: Tensor, x: Tensor, probabilities: Tensor, customer: Customer | None) -> Tensor:
+        """Return the map rounded to multiples of the step times its largest entry, shape ``(N, ...)``."""
+        if not self.step:
+            return saliency
+        largest = saliency.abs().flatten(1).amax(1).reshape(-1, *[1] * (saliency.dim() - 1))
+        unit = self.step * largest.clamp_min(torch.finfo(saliency.dtype).tiny)
+        return (saliency / unit).round() * unit
 
 
 def _keep_label(counts: Tensor, top: Tensor) -> Tensor:

@@ -16,7 +16,8 @@ changes, is at most ``epsilon``. So labels are not affected, and 0 leaves the an
 
 Noise depends on a secret number and on the very bits of the input, so that asking the same again gains nothing,
 whoever asks. It does not protect from an attacker who asks near-duplicates and averages (the adaptive attacker), nor
-from one whose inversion network, which is not the surrogate, is trained on perturbed answers. Saliency maps stay exact.
+from one whose inversion network, which is not the surrogate, is trained on perturbed answers. Saliency maps get noise
+too.
 
 There is no official code; ``adversarial`` follows the idea of an unfinished sketch of a public toolbox, from which
 nothing but the idea could be taken. Inferred: the surrogate and its training, and the order of the repairs.
@@ -102,6 +103,12 @@ class ScoreNoise(Defense):
         away = label_kept(proposed, label) - probabilities
         moved = away.abs().sum(1, keepdim=True)
         return label_kept(probabilities + away * (self.epsilon / moved.clamp_min(self.epsilon)), label)
+
+    def explain(self, saliency: Tensor, x: Tensor, probabilities: Tensor, customer: Customer | None) -> Tensor:
+        """Return the map with noise, that of an input always the same, of ``epsilon`` times its sum in all."""
+        noise = self.normal(x, saliency.flatten(1)).reshape(saliency.shape)
+        sizes = [one.abs().flatten(1).sum(1).reshape(-1, *[1] * (saliency.dim() - 1)) for one in (saliency, noise)]
+        return saliency + self.epsilon * noise * sizes[0] / sizes[1].clamp_min(LEAST)
 
     def misleading(self, x: Tensor, probabilities: Tensor) -> Tensor:
         """Return scores at which the surrogate is further from the inputs."""

@@ -27,7 +27,6 @@ from dataclasses import field
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from mibench.defenses.base import Batch, Classifier, Defense, DefenseCard, DefenseContext, seed_of
 from mibench.errors import UserError
@@ -89,7 +88,7 @@ class SplitNoise(Defense):
         features = batch.model.client(batch.x)
         if self.training_scale:
             features = features + self.training_scale * laplace_like(features)
-        return cross_entropy(batch.model.server(features), batch.y)
+        return batch.objective.mean(batch.model.server(features), batch.y)
 
     def features(self, features: Tensor) -> Tensor:
         """Return the features ``(N, ...)`` with noise of a new draw, or of a draw that depends on them."""

@@ -4,7 +4,8 @@ Of the probability vector :math:`p` the service answers the :math:`k` largest en
 (``fill=zero``; ``renormalise`` then divides by the sum) or evenly to the other classes (``fill=uniform``). Of equal
 entries no more than :math:`k` are answered, and the label is always among them, so labels are not affected.
 :math:`k = 1` with ``renormalise`` says no more than the label; :math:`k` of all classes leaves the answer as it is.
-Saliency maps, where they are served, stay exact.
+Of a saliency map the same share of entries, the
+largest, is served.
 
 It does not protect from an attacker who knows of it: the inversion network of Yang et al. (Neural Network Inversion in
 Adversarial Setting via Background Knowledge Alignment, CCS 2019) is trained on score vectors truncated as the victim
@@ -15,12 +16,13 @@ A standard measure without a paper of its own, and without official code.
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
 from torch import Tensor
 
-from mibench.defenses.base import Defense, DefenseCard
+from mibench.defenses.base import Customer, Defense, DefenseCard
 from mibench.options import Count
 
 
@@ -58,3 +60,10 @@ class TopK(Defense):
             rest = (probabilities.sum(1, keepdim=True) - kept.sum(1, keepdim=True)).clamp_min(0) / (classes - self.k)
             return torch.where(torch.zeros_like(kept).scatter(1, largest, 1).bool(), kept, rest)
         return kept / kept.sum(1, keepdim=True) if self.renormalise else kept
+
+    def explain(self, saliency: Tensor, x: Tensor, probabilities: Tensor, customer: Customer | None) -> Tensor:
+        """Return the map with zeros in the place of all but its largest entries, ``k / classes`` of them."""
+        classes, flat = probabilities.shape[1], saliency.flatten(1)
+        kept = math.ceil(flat.shape[1] * min(self.k, classes) / classes)
+        largest = flat.abs().topk(kept, 1).indices
+        return torch.zeros_like(flat).scatter(1, largest, flat.gather(1, largest)).reshape(saliency.shape)

@@ -34,7 +34,6 @@ from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from mibench import training
 from mibench.defenses.base import Batch, Defense, DefenseCard, DefenseContext, Examples
@@ -96,8 +95,8 @@ class VrmMixup(Defense):
             with self._behind(batch.model.normalise, kept):
                 logits = batch.model(torch.cat([batch.x, partner.x]))
         share = kept.mean()
-        loss: Tensor = share * cross_entropy(logits, batch.y) + (1 - share) * cross_entropy(logits, partner.y)
-        return loss
+        mean = batch.objective.mean
+        return share * mean(logits, batch.y) + (1 - share) * mean(logits, partner.y)
 
     def kept(self, x: Tensor) -> Tensor:
         """Return the share of an example that stays in its mix, a scalar; ``(1, 1, H, W)``, 0 or 1, for ``cutmix``."""

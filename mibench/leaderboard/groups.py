@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.types as pa_types
 
+from mibench.card import HEADLINES
 from mibench.leaderboard.scoring import NAN, Score, evidence
 from mibench.leaderboard.tables import codes_of, integers, plain_numbers
 
@@ -19,14 +20,6 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     Floats = NDArray[np.float64]
-
-#: The number by which the attacks of a task are compared first: metric, variant and evaluator.
-HEADLINES: Mapping[str, tuple[str, str, str]] = {
-    "class": ("attack_accuracy", "top1", "vote"),
-    "instance": ("psnr", "", ""),
-    "completion": ("psnr", "hole", ""),
-    "attribute": ("attribute_accuracy", "", ""),
-}
 
 #: Facts of a cell that a table shows as they are.
 FACTS = (

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from mibench.leaderboard.groups import FACTS, HEADLINES, Group
+from mibench.card import HEADLINES
+from mibench.leaderboard.groups import FACTS, Group
 from mibench.leaderboard.pictures import may_show
 from mibench.leaderboard.reference import Published, ours, protocol
 from mibench.leaderboard.scoring import NAN

@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-from mibench.leaderboard.groups import HEADLINES, Group
+from mibench.card import HEADLINES
+from mibench.leaderboard.groups import Group
 from mibench.leaderboard.reference import Published, ours, protocol
 from mibench.leaderboard.worst import WorstCase
 

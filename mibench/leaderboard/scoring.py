@@ -129,6 +129,19 @@ def score(
     ]
 
 
+def null_scores(
+    metrics: Sequence[Metric[TruthT]], name: str, null: Reconstruction, truth: TruthT, seed: int
+) -> list[Score]:
+    """Measure a null, what is answered without any model, as yardsticks whose variant begins with its name."""
+    found = []
+    for metric in metrics:
+        if not metric.of_victim:
+            for one in score(metric, null, None, truth, seed):
+                variant = f"null {name} {one.variant}".strip()
+                found.append(dataclasses.replace(one, variant=variant, higher_is_leakier=None))
+    return found
+
+
 def _score(name: str, unit: str, higher: bool | None, one: Measurement, other: Measurement | None, seed: int) -> Score:
     if one.yardstick:
         higher = other = None

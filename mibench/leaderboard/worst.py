@@ -12,7 +12,8 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mibench.leaderboard.groups import HEADLINES, Group, Number
+from mibench.card import HEADLINES
+from mibench.leaderboard.groups import Group, Number
 
 #: What cells of one worst case have in common, beside task and access.
 SHARED = ("dataset", "setting", "target", "defense", "budget")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -66,6 +66,15 @@ class Metric(Options, ABC, Generic[TruthT]):
         super().__init_subclass__()
         if "card" in vars(cls):
             cls.block = f"metric.{cls.card.name}"
+
+    @property
+    def course(self) -> Mapping[str, Any]:
+        """The options of the setting with which a cell of clients is to train a model beside its own.
+
+        It is trained with the defense and without it, and stands in ``truth.courses`` under the metric's name; where
+        there are none nothing is trained.
+        """
+        return {}
 
     @abstractmethod
     def measure(self, result: Reconstruction, truth: TruthT) -> Sequence[Measurement]:

@@ -8,7 +8,7 @@ catch up through error feedback, or not.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import ClassVar
 
 import torch
@@ -41,16 +41,20 @@ class FederatedAccuracy(Metric[InstanceTruth]):
     lr: Positive = 0.1
     """The server's step size."""
 
+    @property
+    def course(self) -> Mapping[str, int | float]:
+        """The options of the setting with which the model is trained."""
+        return {"rounds": self.rounds, "batch_size": self.batch_size, "lr": self.lr}
+
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> Sequence[Measurement]:
         """Return, per private test example, whether the global model is right, with and without the defense.
 
         Raises:
             NotMeasurableError: If the cell has no federated training.
         """
-        if truth.trained is None:
+        if self.card.name not in truth.courses:
             raise NotMeasurableError("The cell has no clients that could train a model together.")
-        options = {"rounds": self.rounds, "batch_size": self.batch_size, "lr": self.lr}
-        defended, undefended = (truth.trained(options, with_it).double() for with_it in (True, False))
+        defended, undefended = (answers.double() for answers in truth.courses[self.card.name])
         rows = torch.arange(len(defended))
         return [
             Measurement(values=defended, groups=rows),

@@ -118,7 +118,7 @@ class Iip(WeightsMetric[InstanceTruth]):
         """Return what images are compared as, by name, and why there is no LPIPS where there is none."""
         embeddings: dict[str, Embedding] = {"pixel": lambda images: images.flatten(1).double()}
         if truth.victim is not None:
-            victim = truth.victim()
+            victim = truth.victim
             embeddings["victim"] = lambda images: normalize(penultimate(victim, images))
         try:
             _ = self.lpips.evaluator

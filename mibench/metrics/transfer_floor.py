@@ -68,7 +68,7 @@ class TransferFloor(Metric[ClassTruth]):
         """
         if truth.victim is None:
             raise NotMeasurableError("There is no victim here to perturb images against.")
-        victim, judge = truth.victim(), judge_of(truth, self.false_accepts)
+        victim, judge = truth.victim, judge_of(truth, self.false_accepts)
         images, labels = self._of_others(truth, result.target.unique())
         pairs = zip(images.split(CHUNK), labels.split(CHUNK), strict=True)
         moved = torch.cat([towards(victim, x, y, self.epsilon, self.steps) for x, y in pairs])

@@ -15,8 +15,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 import torch
-from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
+from torch import Tensor
 
 from mibench.data import Examples
 from mibench.model import Classifier
@@ -25,7 +24,7 @@ from mibench.model import Classifier
 LEAST_PRV_NOISE = 0.3
 
 
-def clipped_sum(model: nn.Module, batch: Examples, norm: float) -> dict[str, Tensor]:
+def clipped_sum(model: Classifier, batch: Examples, norm: float) -> dict[str, Tensor]:
     """Return the sum over a batch of each example's gradient of the cross-entropy, clipped over all parameters.
 
     One example is differentiated after another, not all at once under ``vmap``, which encoders of records and many
@@ -39,7 +38,7 @@ def clipped_sum(model: nn.Module, batch: Examples, norm: float) -> dict[str, Ten
     return sum_of_clipped(model, zip(batch.x.split(1), batch.y.split(1), strict=True), norm)
 
 
-def sum_of_clipped(model: nn.Module, parts: Iterable[tuple[Tensor, Tensor]], norm: float) -> dict[str, Tensor]:
+def sum_of_clipped(model: Classifier, parts: Iterable[tuple[Tensor, Tensor]], norm: float) -> dict[str, Tensor]:
     """Return the sum over parts of each one's gradient of the mean cross-entropy, clipped over all parameters.
 
     Args:
@@ -50,7 +49,7 @@ def sum_of_clipped(model: nn.Module, parts: Iterable[tuple[Tensor, Tensor]], nor
     parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
     total = {name: torch.zeros_like(value) for name, value in parameters.items()}
     for x, y in parts:
-        values = torch.autograd.grad(cross_entropy(model(x), y), list(parameters.values()))
+        values = torch.autograd.grad(model.objective.mean(model(x), y), list(parameters.values()))
         for name, value in clipped(dict(zip(parameters, values, strict=True)), norm).items():
             total[name] += value
     return total
@@ -63,7 +62,7 @@ def clipped(update: Mapping[str, Tensor], norm: float) -> dict[str, Tensor]:
     return {name: value * factor for name, value in update.items()}
 
 
-def clipped_mean(model: nn.Module, batch: Examples, norm: float) -> dict[str, Tensor]:
+def clipped_mean(model: Classifier, batch: Examples, norm: float) -> dict[str, Tensor]:
     """Return the mean of each example's clipped gradient; the arguments are those of :func:`clipped_sum`."""
     return {name: value / len(batch) for name, value in clipped_sum(model, batch, norm).items()}
 

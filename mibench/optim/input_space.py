@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from mibench.access import GradientsView
 from mibench.model import Normalise
@@ -34,13 +34,9 @@ class Pixels:
     @classmethod
     def of(cls, view: GradientsView) -> Pixels:
         """Return the input space of the view's model."""
-        normalise = view.model.normalise
-        for inside in ("inner", "scale"):  # behind a defense's input hook, or of a model of one's own
-            normalise = getattr(normalise, inside, normalise)
-        if isinstance(normalise, nn.Sequential):  # of a target that flattens what it has normalised
-            normalise = normalise[0]
-        if isinstance(normalise, Normalise):
-            return cls(normalise.mean[0], normalise.std[0])
+        entry = view.model.entry
+        if isinstance(entry, Normalise):
+            return cls(entry.mean[0], entry.std[0])
         return cls(torch.zeros((), device=view.device), torch.ones((), device=view.device))
 
     def images(self, u: Tensor) -> Tensor:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from mibench.leaderboard.groups import HEADLINES
+from mibench.card import HEADLINES
 from mibench.leaderboard.scoring import LEAST_TARGETS, Score, evidence, near_chance
 
 if TYPE_CHECKING:

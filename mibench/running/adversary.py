@@ -13,11 +13,12 @@ from torch import Tensor, nn
 
 from mibench.access import Ledger, View, WhiteBoxView
 from mibench.attacks.base import Attack, AttackResult
+from mibench.card import HOOKS_ON_PATH
 from mibench.data import Population, Split
 from mibench.errors import NotGrantedError, QueryRefused, UserError
 from mibench.knowledge import Knowledge
 from mibench.leaderboard.scoring import NAN, near_chance
-from mibench.model import named
+from mibench.model import Classifier, argmax_or_abstain
 from mibench.planning.plan import Plan
 from mibench.priors.base import Prior, PriorData, loaded_prior, prior_key, show_prior, train_prior, trained_prior
 from mibench.running.stage import Stage, accuracy_of, chance_of
@@ -75,10 +76,10 @@ class Adversary(Stage):
             UserError: Naming the key.
         """
         repeats = self.config["knowledge"]["repeats"]
-        if repeats > 1 and self.plan.access not in ("scores", "labels"):
+        if repeats > 1 and "output" not in HOOKS_ON_PATH[self.plan.access]:
             raise UserError(
                 f"knowledge.repeats={repeats} has an attacker ask a service several times, but the cell grants access "
-                f"'{self.plan.access}'; leave it out or take an attack with access scores or labels."
+                f"'{self.plan.access}'; leave it out or take an attack with access scores, labels or explanations."
             )
 
     # What the attacker brings
@@ -88,7 +89,7 @@ class Adversary(Stage):
         """What the attack is asked for."""
         return self.task.goal(self.case(secret=None, utility={}))
 
-    def case(self, secret: Any, utility: dict[str, Any]) -> Case:
+    def case(self, secret: Any, utility: dict[str, Any], victim: Classifier | None = None) -> Case:
         """Return what task, truth and control are made from."""
         return Case(
             split=self.split,
@@ -102,10 +103,7 @@ class Adversary(Stage):
             masked_image=self.config["knowledge"]["masked_image"],
             secret=secret,
             utility=utility,
-            evaluators=self.evaluators,
-            attack_held_out=self.attack_held_out,
-            victim=lambda: self.victim.module,
-            trained=self.federated_answers if self.plan.access == "gradients" and self.split.captured is None else None,
+            victim=victim,
         )
 
     @cached_property
@@ -129,8 +127,7 @@ class Adversary(Stage):
         described += [f"companions:{'+'.join(self.companions)}"] if self.companions else []
         if self.plan.access not in ("none", "white_box"):  # of which nothing more is known
             described += self.observation.view.known()
-        if card.task == "completion":
-            described.append(f"masked_image:{self.config['knowledge']['masked_image']}")
+        described += self.task.known(self.case(secret=None, utility={}))
         facts = self.facts_granted(wanted)
         return Knowledge(
             None if public is None else public.to(self.workshop.device), prior, facts, (*described, *sorted(facts))
@@ -184,7 +181,7 @@ class Adversary(Stage):
             return known, 0.0
         (prior, identity), seed, device = self.prior_options, self.config["prior"]["seed"], self.workshop.device
         data = PriorData(public, view.spec)
-        key = {**prior_key(prior, identity, data, seed), "victim": dict(victim.key), "known": population.train.digest()}
+        key = {**prior_key(prior, identity, data, seed), "victim": dict(victim.key), "known": population.seen}
 
         def train(own: View, checkpoints: Checkpoints) -> dict[str, Tensor]:
             assert isinstance(own, WhiteBoxView)
@@ -247,7 +244,7 @@ class Adversary(Stage):
             "cell": {k: v for k, v in self.plan.identity.items() if k not in ("evaluation", "target", "dataset")},
             "victim": dict(victim.key) if sees_victim else {},
             "data": [
-                population.train.digest() if sees_victim else "",
+                population.seen if sees_victim else "",
                 "" if self.split.public is None else self.split.public.digest(),
                 "" if self.split.held_out is None else self.split.held_out.digest(),  # its classes bound the targets
                 self.split.sensitive,
@@ -329,7 +326,7 @@ def confusion(victim: Victim, split: Split) -> Tensor:
     Examples for which the service abstains are left out.
     """
     test = split.private.test
-    predicted = named(victim.predict_proba(test.x)).cpu()
+    predicted = argmax_or_abstain(victim.predict_proba(test.x)).cpu()
     pairs = (test.y[predicted >= 0], predicted[predicted >= 0])
     counts = torch.zeros(split.spec.classes, split.spec.classes, dtype=torch.float64)
     counts.index_put_(pairs, torch.ones(len(pairs[0]), dtype=torch.float64), accumulate=True)

@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
+from mibench.data import Population
 from mibench.leaderboard.rows import CellFacts, make_row, plan_facts
-from mibench.leaderboard.scoring import NAN, Score, facts_as_scores, score
+from mibench.leaderboard.scoring import NAN, Score, facts_as_scores, null_scores, score
 from mibench.leaderboard.shards import write_shard
 from mibench.metrics.base import Metric
 from mibench.planning.plan import Plan, folder
@@ -81,8 +83,24 @@ class Cell(Adversary):
         if len(test):
             correct = is_correct(self.victim.predict_proba, test.to(self.workshop.device))
             chance = chance_of(test)
-        utility = {"correct": correct, "chance": chance, "facts": self.victim.reported}
-        return self.case(self.observation.secret, utility)
+        utility = {
+            "correct": correct,
+            "chance": chance,
+            "facts": self.victim.reported,
+            "evaluators": self.evaluators() if self.task.judged else (),
+            "courses": self.courses(),
+        }
+        return self.case(self.observation.secret, utility, self.victim.model)
+
+    def courses(self) -> dict[str, tuple[Tensor, Tensor]]:
+        """Return what metrics ask to be trained beside the cell, where there are clients to train it."""
+        if self.plan.access != "gradients" or self.split.captured is not None:
+            return {}
+        return {
+            one.card.name: (self.federated_answers(one.course, True), self.federated_answers(one.course, False))
+            for one in self.metrics
+            if one.course
+        }
 
     @cached_property
     def truth(self) -> Truth:
@@ -93,15 +111,29 @@ class Cell(Adversary):
     @cached_property
     def control(self) -> Reconstruction | None:
         """What comes out without the leak."""
-        return self.task.control(self.full_case, self.goal, self.knowledge, self.result.reconstruction)
+        result = self.result.reconstruction
+        found = self.task.control(self.full_case, self.goal, self.knowledge, result)
+        if isinstance(found, Population):
+            return self.task.controlled(self.attack_held_out(found), self.full_case, result)
+        return found
+
+    @cached_property
+    def aligned(self) -> tuple[Reconstruction, Reconstruction | None]:
+        """Reconstruction and control in the order of the truth."""
+        result, control = self.result.reconstruction, self.control
+        return (
+            self.task.align(result, self.truth),
+            None if control is None else self.task.align(control, self.truth),
+        )
 
     def scores(self) -> list[Score]:
         """Return the numbers of the stored reconstruction."""
-        result = self.task.align(self.result.reconstruction, self.truth)
-        control = None if self.control is None else self.task.align(self.control, self.truth)
+        result, control = self.aligned
         numbers = []
         for metric in self.metrics:
             numbers += score(metric, result, control, self.truth, self.seed)
+        for name, null in self.task.nulls(self.full_case, self.goal, self.knowledge).items():
+            numbers += null_scores(self.metrics, name, self.task.align(null, self.truth), self.truth, self.seed)
         met = [Score(metric=name, value=value, n=1) for name, value in sorted(self.result.customer.items())]
         return numbers + facts_as_scores(self.truth) + met
 
@@ -136,12 +168,11 @@ class Cell(Adversary):
         return [make_row(facts, one) for one in scores]
 
     def draw(self) -> Path | None:
-        """Draw the sheet nearest private image | reconstruction | control; None for data that are no images."""
-        if self.split.spec.modality != "image":
-            return None
+        """Draw the sheet private | reconstruction | control; None where the task has nothing to look at."""
         from mibench.running.sheet import draw_cell
 
+        result, control = self.aligned
+        units = self.task.units(self.full_case, self.goal)
+        sheet = self.task.sheet(self.split.spec, units, self.truth, result, control)
         path = folder(self.plan, "results") / "pictures" / f"{self.plan.cell_id}.png"
-        result = self.task.align(self.result.reconstruction, self.truth)
-        control = None if self.control is None else self.task.align(self.control, self.truth)
-        return draw_cell(path, self.plan, self.split, self.truth, result, control)
+        return None if sheet is None else draw_cell(path, self.plan, sheet)

@@ -28,7 +28,7 @@ def notes_of(cell: Adversary, truth: Truth) -> list[str]:
 
 
 def _of_control(cell: Adversary) -> Iterator[str]:
-    if cell.task.name in ("class", "completion"):
+    if cell.task.retrains:
         yield from cell.split.notes
         if cell.config["control"] == "none":
             yield NO_CONTROL

@@ -47,8 +47,12 @@ class Central(Setting):
         if access == "labels":
             return Observation(LabelsView(victim.spec, ledger, device, ask), customer=customer)
         if access == "explanations":
-            view = ExplanationsView(victim.spec, ledger, device, lambda x: (ask(x), _saliency(victim, x)))
-            return Observation(view, customer=customer)
+
+            def explain(x: Tensor) -> tuple[Tensor, Tensor]:
+                answers = ask(x)
+                return answers, victim.defense.explain(_saliency(victim, x), x, answers, customer)
+
+            return Observation(ExplanationsView(victim.spec, ledger, device, ask, _explain=explain), customer=customer)
         raise UserError(f"Setting 'central' does not offer access '{access}'.")
 
 

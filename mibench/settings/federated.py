@@ -128,7 +128,7 @@ class Federated(Setting):
             "setting": [self.card.name, self.card.revision, self.pooled_epochs, self._course()],
             "defense": dict(scene.defense_key),
             "target": scene.blueprint.key,
-            "data": population.train.digest(),
+            "data": population.seen,
             "seed": scene.seed,
             **scene.workshop.key,
         }

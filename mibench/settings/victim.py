@@ -233,7 +233,7 @@ def train_central(
     spec = dataclasses.replace(split.spec, classes=classes)
     share = 0.0 if blueprint.pretrained else defense.reserve_share
     context = defender_context(split, population.train, workshop, seed, share, cut)
-    full_key = {**key, "target": blueprint.key, "data": population.train.digest(), "seed": seed, **workshop.key}
+    full_key = {**key, "target": blueprint.key, "data": population.seen, "seed": seed, **workshop.key}
     public = context.data.public if defense.learns_from_public and "training" in defense.hooks else None
     if public is not None:
         full_key["public"] = public.digest()

@@ -33,6 +33,6 @@ class Target(Classifier):
 
 
 def centred(spec: InputSpec) -> Normalise:
-    """Return the normalisation of images in [0, 1] to [-1, 1]."""
-    half = torch.full((spec.shape[0],), 0.5)
-    return Normalise(half, half)
+    """Return the normalisation of images, or spectrograms, from their range to [-1, 1]."""
+    middle, reach = (spec.low + spec.high) / 2, (spec.high - spec.low) / 2
+    return Normalise(torch.full((spec.shape[0],), middle), torch.full((spec.shape[0],), reach))

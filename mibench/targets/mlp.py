@@ -10,11 +10,12 @@ from torch import Tensor, nn
 
 from mibench.card import TargetCard
 from mibench.data import Column, InputSpec
+from mibench.model import Entry
 from mibench.options import Count
 from mibench.targets.base import Target, centred
 
 
-class RecordEncoder(nn.Module):
+class RecordEncoder(Entry):
     """Turns raw records into one-hot categories and standardised numbers.
 
     Means and deviations are those of the training records (:meth:`fit`), stored as buffers.
@@ -38,7 +39,7 @@ class RecordEncoder(nn.Module):
         self.mean.copy_(records.float().mean(0))
         self.std.copy_(records.float().std(0).clamp_min(1e-6))
 
-    def forward(self, records: Tensor) -> Tensor:
+    def canonical(self, records: Tensor) -> Tensor:
         """Return features of shape ``(N, width)`` for records of shape ``(N, columns)``."""
         parts = []
         for index, column in enumerate(self.columns):

@@ -1,27 +1,26 @@
-"""What is reconstructed: one module per task, which owns goal, checks, truth, matching and control."""
+"""What is reconstructed: one module per task, which owns goal, checks, truth, matching, control and nulls."""
 
 from __future__ import annotations
 
+import importlib
+from functools import cache
 from typing import Any
 
+from mibench.card import TASKS
 from mibench.errors import UserError
-from mibench.tasks.attribute import AttributeTask
 from mibench.tasks.base import Task
-from mibench.tasks.class_ import ClassTask
-from mibench.tasks.completion import CompletionTask
-from mibench.tasks.instance import InstanceTask
-
-_TASKS: dict[str, type[Task[Any, Any]]] = {
-    task.name: task for task in (ClassTask, InstanceTask, CompletionTask, AttributeTask)
-}
 
 
+@cache
 def get_task(name: str) -> Task[Any, Any]:
     """Return the task called ``name``.
 
     Raises:
-        UserError: If no component of that task exists yet.
+        UserError: If there is no module of that task.
     """
-    if name not in _TASKS:
-        raise UserError(f"Task '{name}' has no module yet; the tasks that can be run are {', '.join(_TASKS)}.")
-    return _TASKS[name]()
+    if name not in TASKS:
+        raise UserError(f"There is no task '{name}'; there are {', '.join(TASKS)}.")
+    module = importlib.import_module(f"mibench.tasks.{TASKS[name]}")
+    kinds = [kind for kind in vars(module).values() if isinstance(kind, type) and issubclass(kind, Task)]
+    task: Task[Any, Any] = next(kind for kind in kinds if vars(kind).get("name") == name)()
+    return task

@@ -6,12 +6,13 @@ one of its inputs), or the most frequent value where there are no public records
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mibench.data import Examples, InputSpec
+from mibench.data import Examples, InputSpec, digests
 from mibench.errors import UserError
 from mibench.knowledge import Knowledge
 from mibench.seeding import derive, generator
@@ -58,6 +59,7 @@ class AttributeTask(Task[AttributeGoal, AttributeTruth]):
     """Attribute inference on training records."""
 
     name = "attribute"
+    headline = ("attribute_accuracy", "", "")
 
     def goal(self, assignment: Assignment) -> AttributeGoal:
         """Return ``budget.records`` training records without what the attacker does not know."""
@@ -85,6 +87,15 @@ class AttributeTask(Task[AttributeGoal, AttributeTruth]):
         """Return category 0 everywhere, all missing."""
         n = len(goal.records)
         return Reconstruction(torch.zeros(n, dtype=torch.long), torch.arange(n), valid=torch.zeros(n, dtype=torch.bool))
+
+    def check_values(self, values: Tensor, goal: AttributeGoal, spec: InputSpec) -> None:
+        """Refuse values that are no categories."""
+        if len(values) and not 0 <= int(values.min()) <= int(values.max()) < goal.choices:
+            raise ValueError(f"Expected category codes from 0 to {goal.choices - 1}.")
+
+    def units(self, case: Case, goal: AttributeGoal) -> Sequence[str]:
+        """Return the content of every whole record."""
+        return digests(_chosen(case).x)
 
     def truth(self, case: Case, goal: AttributeGoal) -> AttributeTruth:
         """Return the sensitive column of the chosen records."""

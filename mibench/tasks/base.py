@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Generic, TypeVar
+from typing import Any, ClassVar, Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -13,6 +13,7 @@ from torch import Tensor
 from mibench.data import Examples, InputSpec, Population, Split
 from mibench.knowledge import Knowledge
 from mibench.model import Classifier
+from mibench.pictures import SheetRow
 
 
 @dataclass(frozen=True)
@@ -20,9 +21,10 @@ class Reconstruction:
     """What an attack returns, for every task.
 
     Attributes:
-        values: Images ``(N, C, H, W)`` in [0, 1] (class, instance, completion) or category codes ``(N,)`` (attribute).
+        values: Inputs ``(N, ...)`` (class, instance, completion, sequence), category codes ``(N,)`` (attribute) or how
+            sure the attack is of every link ``(N,)`` (edges).
         target: Which target each entry belongs to, shape ``(N,)``: a class id, the index of a message, of a masked
-            image or of a record.
+            image, of a record or of a pair of nodes.
         labels: The class ids that an attack recovered with the inputs, shape ``(N,)``; None where the task or the
             attack has no such answer.
         valid: False where the attack has nothing (budget spent, query refused): such entries count as failures.
@@ -85,6 +87,8 @@ class Truth:
         facts: What the defense reports of itself (epsilon, delta, accountant ...).
         evaluators: Evaluation models, empty for tasks that need none.
         unknown: Why nobody knows what was reconstructed; empty where it is known.
+        courses: What metrics asked to be trained beside the cell, by metric: whether a model is right on each private
+            test example, with the defense and without it.
     """
 
     correct: Tensor
@@ -92,6 +96,7 @@ class Truth:
     facts: Mapping[str, float | str] = field(default_factory=dict)
     evaluators: Sequence[Evaluator] = ()
     unknown: str = ""
+    courses: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -100,9 +105,10 @@ class Budget:
 
     Attributes:
         name: ``smoke``, ``standard`` or ``paper``.
-        targets: Classes (task class), client updates (instance) or masked images (completion) that are attacked.
+        targets: Classes (task class), client updates (instance, sequence) or masked images (completion) that are
+            attacked.
         samples: Reconstructions per class.
-        records: Partial records that are completed (task attribute).
+        records: Partial records that are completed (task attribute), linked pairs of nodes to be told (edges).
     """
 
     name: str
@@ -136,24 +142,34 @@ class Assignment:
 
 @dataclass(frozen=True, kw_only=True)
 class Case(Assignment):
-    """Everything of a cell from which truth and control are made; it stays on mibench's side.
+    """Everything of a cell from which truth and control are made: data alone; it stays on mibench's side.
 
     Attributes:
         secret: What lies behind the observation (the clients' batches), None where there is nothing.
         utility: Fields of :class:`Truth` that every task shares.
-        evaluators: Builds the evaluation models when a task asks.
-        attack_held_out: Runs the same attack on a control victim trained on held-out data.
-        victim: Hands out the victim's module, for metrics that audit the evaluation models with it.
-        trained: Trains the global model of a federated setting, with other options of the setting and with or without
-            the defense, and returns whether it is right on each private test example; None in other settings.
+        victim: The victim's module, for metrics that audit the evaluation models with it; None where there is none.
     """
 
     secret: Examples | None
     utility: Mapping[str, Any]
-    evaluators: Callable[[], Sequence[Evaluator]]
-    attack_held_out: Callable[[Population], Reconstruction]
-    victim: Callable[[], Classifier]
-    trained: Callable[[Mapping[str, Any], bool], Tensor] | None = None
+    victim: Classifier | None = None
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """What a person looks at first, of one cell.
+
+    Attributes:
+        headings: Of every column.
+        rows: Of every target what stands in the columns: pictures ``(n, C, H, W)`` in [0, 1], a text, or nothing.
+    """
+
+    headings: Sequence[str]
+    rows: Sequence[SheetRow]
+
+
+#: Rows of a sheet, and entries of a target that stand in one.
+TARGETS, PER_TARGET = 10, 4
 
 
 GoalT = TypeVar("GoalT")
@@ -161,9 +177,20 @@ TruthT = TypeVar("TruthT", bound=Truth)
 
 
 class Task(ABC, Generic[GoalT, TruthT]):
-    """One task: what an attack is asked for, what its answer must look like, and what it is compared with."""
+    """One task: what an attack is asked for, what its answer must look like, and what it is compared with.
 
-    name: str
+    Attributes:
+        name: The task, as cards name it.
+        headline: The number by which its attacks are compared first: metric, variant and evaluator; a literal, because
+            it is read without torch.
+        judged: Whether its truth holds evaluation models.
+        retrains: Whether its control is the same attack on a victim of other data, which ``control=none`` leaves out.
+    """
+
+    name: ClassVar[str]
+    headline: ClassVar[tuple[str, str, str]]
+    judged: ClassVar[bool] = False
+    retrains: ClassVar[bool] = False
 
     @abstractmethod
     def goal(self, assignment: Assignment) -> GoalT:
@@ -181,6 +208,10 @@ class Task(ABC, Generic[GoalT, TruthT]):
         """Return the class ids that ``knowledge.labels`` grants; None where the task has none."""
         return None if case.secret is None else case.secret.y
 
+    def known(self, assignment: Assignment) -> tuple[str, ...]:
+        """Return what the goal tells beyond what its task is, in the words of a row's column ``knowledge``."""
+        return ()
+
     @abstractmethod
     def blank(self, goal: GoalT, spec: InputSpec) -> Reconstruction:
         """Return the answer of an attack that has nothing: every entry missing."""
@@ -190,8 +221,39 @@ class Task(ABC, Generic[GoalT, TruthT]):
         """Return what the metrics compare with."""
 
     @abstractmethod
-    def control(self, case: Case, goal: GoalT, knowledge: Knowledge, result: Reconstruction) -> Reconstruction | None:
-        """Return what comes out without the leak; None where the dataset allows no control."""
+    def control(
+        self, case: Case, goal: GoalT, knowledge: Knowledge, result: Reconstruction
+    ) -> Reconstruction | Population | None:
+        """Return what comes out without the leak, or which population's victim the same attack is to be run on.
+
+        None where the dataset allows no control.
+        """
+
+    def controlled(self, other: Reconstruction, case: Case, result: Reconstruction) -> Reconstruction:
+        """Return as a control what the attack made of the population that :meth:`control` named."""
+        return other
+
+    def nulls(self, case: Case, goal: GoalT, knowledge: Knowledge) -> Mapping[str, Reconstruction]:
+        """Return what can be answered without any model, by name: floors that no leak lies below."""
+        return {}
+
+    @abstractmethod
+    def units(self, case: Case, goal: GoalT) -> Sequence[str]:
+        """Return the identity of every distinct target, in their order: a person, a record, a client.
+
+        It is the same in cells of other seeds and splits wherever the target is the same.
+        """
+
+    def sheet(
+        self,
+        spec: InputSpec,
+        units: Sequence[str],
+        truth: TruthT,
+        result: Reconstruction,
+        control: Reconstruction | None,
+    ) -> Sheet | None:
+        """Return what is drawn of a cell; None where there is nothing to look at."""
+        return None
 
     def align(self, result: Reconstruction, truth: TruthT) -> Reconstruction:
         """Return ``result`` in the order of the truth, one to one; the identity where the order is given."""
@@ -211,10 +273,12 @@ class Task(ABC, Generic[GoalT, TruthT]):
             )
         if not torch.equal(result.target.cpu(), expected.target.cpu()):
             raise ValueError("Expected the reconstruction's targets to be those of the goal, in its order.")
-        values = result.values[~result.missing]
-        if not bool(torch.isfinite(values).all()):
-            raise ValueError("Expected a finite reconstruction, but it holds NaN or infinite values.")
-        if spec.modality == "image" and values.is_floating_point() and len(values):
-            low, high = float(values.min()), float(values.max())
-            if low < 0 or high > 1:
-                raise ValueError(f"Expected images in [0, 1], but got values from {low:.3g} to {high:.3g}.")
+        self.check_values(result.values[~result.missing], goal, spec)
+
+    def check_values(self, values: Tensor, goal: GoalT, spec: InputSpec) -> None:
+        """Refuse values, those that are not missing, which are no inputs.
+
+        Raises:
+            ValueError: Saying what is wrong.
+        """
+        spec.check(values)

@@ -5,7 +5,7 @@ Control: the same attack, with the same budget, on a victim that never saw those
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,7 +14,8 @@ from torch import Tensor
 from mibench.data import Examples, InputSpec, Population
 from mibench.knowledge import Knowledge
 from mibench.model import Classifier
-from mibench.tasks.base import Assignment, Case, Reconstruction, Task, Truth
+from mibench.pictures import SheetRow, as_pictures, nearest, noun
+from mibench.tasks.base import PER_TARGET, TARGETS, Assignment, Case, Reconstruction, Sheet, Task, Truth
 
 
 @dataclass(frozen=True)
@@ -42,13 +43,13 @@ class ClassTruth(Truth):
     Attributes:
         private: What the victim was trained and tested on.
         public: The attacker's data, which show none of the private classes; None where there are none.
-        victim: Hands out the victim's module; None where there is none.
+        victim: The victim's module; None where there is none.
         subject: What the images show: ``face``; empty where the dataset does not say.
     """
 
     private: Population
     public: Examples | None = None
-    victim: Callable[[], Classifier] | None = None
+    victim: Classifier | None = None
     subject: str = ""
 
     def images_of(self, label: int) -> Tensor:
@@ -60,6 +61,9 @@ class ClassTask(Task[ClassGoal, ClassTruth]):
     """Class-level reconstruction."""
 
     name = "class"
+    headline = ("attack_accuracy", "top1", "vote")
+    judged = True
+    retrains = True
 
     def goal(self, assignment: Assignment) -> ClassGoal:
         """Return the first ``budget.targets`` private classes (all of them where there are fewer)."""
@@ -70,9 +74,9 @@ class ClassTask(Task[ClassGoal, ClassTruth]):
         return ClassGoal(torch.arange(count), budget.samples)
 
     def blank(self, goal: ClassGoal, spec: InputSpec) -> Reconstruction:
-        """Return mid-grey images, all missing."""
+        """Return blank inputs, all missing."""
         labels = goal.labels
-        values = torch.full((len(labels), *spec.shape), 0.5, device=labels.device)
+        values = spec.blank(len(labels), labels.device)
         return Reconstruction(values, labels, valid=torch.zeros(len(labels), dtype=torch.bool, device=labels.device))
 
     def truth(self, case: Case, goal: ClassGoal) -> ClassTruth:
@@ -82,14 +86,30 @@ class ClassTask(Task[ClassGoal, ClassTruth]):
             public=case.split.public,
             victim=case.victim,
             subject=case.split.subject,
-            evaluators=case.evaluators(),
             **case.utility,
         )
 
-    def control(
-        self, case: Case, goal: ClassGoal, knowledge: Knowledge, result: Reconstruction
-    ) -> Reconstruction | None:
-        """Return the same attack's result on a victim trained on held-out classes."""
-        if case.split.held_out is None:
-            return None
-        return case.attack_held_out(case.split.held_out)
+    def control(self, case: Case, goal: ClassGoal, knowledge: Knowledge, result: Reconstruction) -> Population | None:
+        """Return the held-out classes, on whose victim the same attack is run."""
+        return case.split.held_out
+
+    def units(self, case: Case, goal: ClassGoal) -> Sequence[str]:
+        """Return the names of the attacked classes."""
+        return [case.split.class_names[label] for label in goal.targets.tolist()]
+
+    def sheet(
+        self,
+        spec: InputSpec,
+        units: Sequence[str],
+        truth: ClassTruth,
+        result: Reconstruction,
+        control: Reconstruction | None,
+    ) -> Sheet:
+        """Return of every class the nearest private example of each reconstruction, these, and the control's."""
+        rows = []
+        for unit, label in list(zip(units, result.target.unique().tolist(), strict=True))[:TARGETS]:
+            made = result.values[result.target == label][:PER_TARGET]
+            other = None if control is None else control.values[control.target == label][:PER_TARGET]
+            shown = [nearest(made, truth.images_of(label)), made, other]
+            rows.append(SheetRow(unit, [None if one is None else as_pictures(one, spec) for one in shown]))
+        return Sheet([f"nearest private {noun(spec)}", "reconstruction", "control"], rows)

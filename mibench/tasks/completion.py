@@ -16,10 +16,11 @@ from typing import Literal, get_args
 import torch
 from torch import Tensor
 
-from mibench.data import Examples, InputSpec
+from mibench.data import Examples, InputSpec, Population, digests
 from mibench.knowledge import Knowledge
+from mibench.pictures import SheetRow
 from mibench.seeding import derive, generator
-from mibench.tasks.base import Assignment, Case, Reconstruction, Task
+from mibench.tasks.base import TARGETS, Assignment, Case, Reconstruction, Sheet, Task
 from mibench.tasks.instance import InstanceTruth
 
 Hole = Literal["centre", "face_t"]
@@ -84,10 +85,9 @@ class CompletionTruth(InstanceTruth):
         rows, columns = (torch.nonzero(self.hole[0, 0].any(side)).flatten() for side in (1, 0))
         return images[..., int(rows[0]) : int(rows[-1]) + 1, int(columns[0]) : int(columns[-1]) + 1]
 
-    @property
-    def masked(self) -> Tensor:
-        """What the attacker held, mid-grey inside the hole."""
-        return self.x.masked_fill(self.hole, 0.5)
+    def masked(self, spec: InputSpec) -> Tensor:
+        """Return what the attacker held, blank inside the hole."""
+        return torch.where(self.hole, spec.blank(len(self.x)), self.x)
 
 
 def _chosen(assignment: Assignment) -> Examples:
@@ -106,6 +106,8 @@ class CompletionTask(Task[CompletionGoal, CompletionTruth]):
     """Completion of masked training images."""
 
     name = "completion"
+    headline = ("psnr", "hole", "")
+    retrains = True
 
     def goal(self, assignment: Assignment) -> CompletionGoal:
         """Return ``budget.targets`` masked training images."""
@@ -117,14 +119,22 @@ class CompletionTask(Task[CompletionGoal, CompletionTruth]):
         """Return the SHA-256 of the masked images."""
         return [hashlib.sha256(goal.images.contiguous().cpu().numpy().tobytes()).hexdigest()]
 
+    def known(self, assignment: Assignment) -> tuple[str, ...]:
+        """Return which part is hidden."""
+        return (f"masked_image:{assignment.masked_image}",)
+
+    def units(self, case: Case, goal: CompletionGoal) -> Sequence[str]:
+        """Return the content of every whole image."""
+        return digests(_chosen(case).x)
+
     def labels(self, case: Case) -> Tensor:
         """Return the class ids of the images."""
         return _chosen(case).y
 
     def blank(self, goal: CompletionGoal, spec: InputSpec) -> Reconstruction:
-        """Return the images with a mid-grey hole and class 0, all missing."""
+        """Return the images with a blank hole and class 0, all missing."""
         nothing = torch.zeros(len(goal.images), dtype=torch.long, device=goal.images.device)
-        images = goal.images.masked_fill(goal.hole, 0.5)
+        images = torch.where(goal.hole, spec.blank(len(goal.images), goal.images.device), goal.images)
         return Reconstruction(images, goal.target, labels=nothing, valid=nothing.bool())
 
     def check(self, result: Reconstruction, goal: CompletionGoal, spec: InputSpec) -> None:
@@ -140,11 +150,28 @@ class CompletionTask(Task[CompletionGoal, CompletionTruth]):
 
     def control(
         self, case: Case, goal: CompletionGoal, knowledge: Knowledge, result: Reconstruction
-    ) -> Reconstruction | None:
-        """Return the same attack's result with a victim trained on held-out data, and the most frequent class."""
-        if case.split.held_out is None:
-            return None
-        other = case.attack_held_out(case.split.held_out)
+    ) -> Population | None:
+        """Return the held-out data, on whose victim the same attack is run."""
+        return case.split.held_out
+
+    def controlled(self, other: Reconstruction, case: Case, result: Reconstruction) -> Reconstruction:
+        """Return the other victim's completions, and the most frequent private class for each."""
         frequent = case.split.private.train.y.bincount().argmax()
         labels = None if result.labels is None else frequent.expand(len(result)).clone()
         return replace(other, labels=labels)
+
+    def sheet(
+        self,
+        spec: InputSpec,
+        units: Sequence[str],
+        truth: CompletionTruth,
+        result: Reconstruction,
+        control: Reconstruction | None,
+    ) -> Sheet:
+        """Return of every image what was given, the whole, its completion, and the control's."""
+        shown = [truth.masked(spec), truth.x, result.values, None if control is None else control.values]
+        rows = [
+            SheetRow(f"class {int(truth.y[row])}", [None if one is None else one[row : row + 1] for one in shown])
+            for row in range(min(TARGETS, len(result)))
+        ]
+        return Sheet(["masked image", "private image", "completion", "control"], rows)

@@ -5,9 +5,8 @@ Control: the same attack on another client's update, scored on this client's inp
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -15,7 +14,8 @@ from torch import Tensor
 from mibench.data import Examples, InputSpec, Population
 from mibench.knowledge import Knowledge
 from mibench.model import Classifier
-from mibench.tasks.base import Assignment, Case, Reconstruction, Task, Truth
+from mibench.pictures import SheetRow, as_pictures
+from mibench.tasks.base import PER_TARGET, TARGETS, Assignment, Case, Reconstruction, Sheet, Task, Truth
 
 #: What stands in the rows of a captured update without truth.
 UNKNOWN = "Nobody said which inputs are behind the update, so there is nothing to compare with; set dataset.truth."
@@ -49,9 +49,7 @@ class InstanceTruth(Truth):
         target: The message of each.
         private: What the victim was trained and tested on: the inputs and all they could be mistaken for.
         public: The attacker's data, from which an input can be guessed without any message; None where there are none.
-        victim: Hands out the victim's module.
-        trained: Trains the global model with other options of the setting, with or without the defense, and returns
-            whether it is right on each private test example; None where it cannot be trained.
+        victim: The victim's module; None where there is none.
     """
 
     x: Tensor
@@ -59,14 +57,14 @@ class InstanceTruth(Truth):
     target: Tensor
     private: Population | None = None
     public: Examples | None = None
-    victim: Callable[[], Classifier] | None = None
-    trained: Callable[[Mapping[str, Any], bool], Tensor] | None = None
+    victim: Classifier | None = None
 
 
 class InstanceTask(Task[InstanceGoal, InstanceTruth]):
     """Instance-level reconstruction."""
 
     name = "instance"
+    headline = ("psnr", "", "")
 
     def goal(self, assignment: Assignment) -> InstanceGoal:
         """Return as many messages as the budget has targets, at least two so that each has a control."""
@@ -77,10 +75,10 @@ class InstanceTask(Task[InstanceGoal, InstanceTruth]):
         return goal.messages
 
     def blank(self, goal: InstanceGoal, spec: InputSpec) -> Reconstruction:
-        """Return mid-grey inputs and class 0, all missing."""
+        """Return blank inputs and class 0, all missing."""
         target = goal.target
         return Reconstruction(
-            torch.full((len(target), *spec.shape), 0.5),
+            spec.blank(len(target)),
             target,
             labels=torch.zeros(len(target), dtype=torch.long),
             valid=torch.zeros(len(target), dtype=torch.bool),
@@ -98,7 +96,6 @@ class InstanceTask(Task[InstanceGoal, InstanceTruth]):
             private=case.split.private,
             public=case.split.public,
             victim=case.victim,
-            trained=case.trained,
             **case.utility,
         )
 
@@ -110,8 +107,47 @@ class InstanceTask(Task[InstanceGoal, InstanceTruth]):
             return None
         return result.reordered(torch.arange(len(result)).roll(-goal.batch_size))
 
+    def units(self, case: Case, goal: InstanceGoal) -> Sequence[str]:
+        """Return the number of every client."""
+        return [f"client {number}" for number in range(goal.messages)]
+
+    def sheet(
+        self,
+        spec: InputSpec,
+        units: Sequence[str],
+        truth: InstanceTruth,
+        result: Reconstruction,
+        control: Reconstruction | None,
+    ) -> Sheet | None:
+        """Return of every client its inputs, what was made of its message, and of the next one's."""
+        if not spec.ranged:
+            return None
+        made, other = result.values, None if control is None else control.values
+        columns = {"private input": truth.x, "reconstruction": made, "control": other}
+        if truth.unknown:
+            columns = {"reconstruction": made}
+        shown = torch.arange(len(result))[: TARGETS * PER_TARGET].split(PER_TARGET if len(result) > TARGETS else 1)
+        rows = [
+            SheetRow(
+                units[int(result.target[part[0]])],
+                [None if one is None else as_pictures(one[part], spec) for one in columns.values()],
+            )
+            for part in shown
+        ]
+        return Sheet(list(columns), rows)
+
+    def cost(self, truth: InstanceTruth, made: Tensor, rows: Tensor) -> Tensor:
+        """Return how unlike each true input of a message and each answer are, shape ``(n, n)``: the squared error.
+
+        Args:
+            truth: What is true.
+            made: The answers, shape ``(n, ...)``.
+            rows: The rows of the truth that belong to the message, shape ``(n,)``.
+        """
+        return torch.cdist(truth.x[rows].flatten(1).double(), made.flatten(1).double()) ** 2
+
     def align(self, result: Reconstruction, truth: InstanceTruth) -> Reconstruction:
-        """Match the inputs of each message to the true ones by least total squared error (Hungarian algorithm)."""
+        """Match the inputs of each message to the true ones at the least total cost (Hungarian algorithm)."""
         from scipy.optimize import linear_sum_assignment
 
         if truth.unknown:
@@ -119,7 +155,6 @@ class InstanceTask(Task[InstanceGoal, InstanceTruth]):
         order = torch.arange(len(result))
         for message in truth.target.unique():
             rows = torch.nonzero(truth.target == message).flatten()
-            cost = torch.cdist(truth.x[rows].flatten(1).double(), result.values[rows].flatten(1).double()) ** 2
-            _, columns = linear_sum_assignment(cost.numpy())
+            _, columns = linear_sum_assignment(self.cost(truth, result.values[rows], rows).numpy())
             order[rows] = rows[torch.from_numpy(columns)]
         return result.reordered(order)

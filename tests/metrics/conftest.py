@@ -193,6 +193,6 @@ def audited(digits8):
         chance=0.2,
         private=digits8.private,
         public=digits8.public,
-        victim=lambda: victim,
+        victim=victim,
         evaluators=evaluators,
     )

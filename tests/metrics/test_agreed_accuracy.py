@@ -49,7 +49,7 @@ def test_noise_made_against_the_victim_passes_the_vote_and_not_the_judge(audited
     """Pixel noise driven to each class: the vote of MLP and CNN says 1.00, agreed accuracy 0.03, real images 0.99."""
     noise = torch.rand(100, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     target = torch.arange(5).repeat_interleave(20)
-    result = Reconstruction(towards(audited.victim(), noise, target, 0.5, 100), target)
+    result = Reconstruction(towards(audited.victim, noise, target, 0.5, 100), target)
     test = audited.private.test
     assert mean_of(AttackAccuracy(), result, audited, "top1", "vote") > 0.9
     assert mean_of(AgreedAccuracy(), result, audited) < 0.15

@@ -8,10 +8,10 @@ from mibench.tasks.base import Reconstruction
 from mibench.tasks.instance import InstanceTruth
 
 
-def truth(trained):
+def truth(courses):
     return InstanceTruth(
         x=torch.zeros(1, 1, 2, 2), y=torch.zeros(1, dtype=torch.long), target=torch.zeros(1, dtype=torch.long),
-        correct=torch.ones(4), chance=0.5, trained=trained,
+        correct=torch.ones(4), chance=0.5, courses=courses,
     )  # fmt: skip
 
 
@@ -19,19 +19,15 @@ ANSWER = Reconstruction(torch.zeros(1, 1, 2, 2), torch.zeros(1, dtype=torch.long
 
 
 def test_both_trainings_stand_beside_each_other():
-    asked = []
-
-    def trained(options, defended):
-        asked.append((dict(options), defended))
-        return torch.tensor([True, defended, False, not defended]) if defended else torch.ones(4, dtype=torch.bool)
-
-    with_it, without = score(FederatedAccuracy(rounds=7, batch_size=3, lr=0.2), ANSWER, None, truth(trained), 0)
+    metric = FederatedAccuracy(rounds=7, batch_size=3, lr=0.2)
+    courses = {"federated_accuracy": (torch.tensor([True, True, False, False]), torch.ones(4, dtype=torch.bool))}
+    with_it, without = score(metric, ANSWER, None, truth(courses), 0)
     assert (with_it.value, without.value, without.variant) == (0.5, 1.0, "undefended")
-    assert asked == [({"rounds": 7, "batch_size": 3, "lr": 0.2}, one) for one in (True, False)]
+    assert metric.course == {"rounds": 7, "batch_size": 3, "lr": 0.2}
 
 
 def test_without_clients_there_is_none():
-    (one,) = score(FederatedAccuracy(), ANSWER, None, truth(None), 0)
+    (one,) = score(FederatedAccuracy(), ANSWER, None, truth({}), 0)
     assert one.status == "skipped" and "no clients" in one.reason
 
 

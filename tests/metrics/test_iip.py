@@ -19,7 +19,7 @@ def among(paired):
     def make(pool, sources, answers, victim=None, valid=None):
         x, y = pool.x[sources], pool.y[sources]
         result, truth = paired(x, answers, y=y, valid=valid)
-        return result, dataclasses.replace(truth, private=Population(pool, pool), victim=victim and (lambda: victim))
+        return result, dataclasses.replace(truth, private=Population(pool, pool), victim=victim)
 
     return make
 

@@ -33,7 +33,7 @@ def strangers(audited):
 def perturbed(audited):
     """Test images of other classes, moved by at most 0.2 a pixel until many fool the victim, with their true class."""
     images, labels = TransferFloor()._of_others(audited, torch.arange(5))
-    return Reconstruction(towards(audited.victim(), images, labels, 0.2, 20), labels)
+    return Reconstruction(towards(audited.victim, images, labels, 0.2, 20), labels)
 
 
 def accuracies(result, truth):
@@ -62,7 +62,7 @@ def test_images_that_fool_the_victim_score_low_on_an_unlike_evaluator_and_lower_
 ):
     """The victim takes 0.51 of them for the target, the MLP 0.43, the CNN 0.14, CNN and judge 0.01."""
     cnn = dataclasses.replace(audited, evaluators=audited.evaluators[:1])
-    fooled = float((audited.victim().predict_proba(perturbed.values).argmax(1) == perturbed.target).double().mean())
+    fooled = float((audited.victim.predict_proba(perturbed.values).argmax(1) == perturbed.target).double().mean())
     assert fooled > 0.4
     assert accuracies(perturbed, cnn)["cnn"] < 0.3
     assert mean_of(AgreedAccuracy(), perturbed, cnn) < 0.05
@@ -70,7 +70,7 @@ def test_images_that_fool_the_victim_score_low_on_an_unlike_evaluator_and_lower_
 
 def test_a_harness_that_evaluates_with_the_victim_would_be_fooled(audited, perturbed):
     """The stub: the attacked model as its own evaluation model."""
-    itself = dataclasses.replace(audited.evaluators[0], model=audited.victim())
+    itself = dataclasses.replace(audited.evaluators[0], model=audited.victim)
     assert not accuracies(perturbed, dataclasses.replace(audited, evaluators=[itself]))["cnn"] < 0.3
 
 

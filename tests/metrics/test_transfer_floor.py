@@ -39,7 +39,7 @@ def test_a_wider_ball_fools_more(floor):
 
 def test_the_victim_as_its_own_evaluator_accepts_everything(audited, floor):
     """The stub: a harness that evaluates with the attacked model sees no floor at all."""
-    itself = dataclasses.replace(audited.evaluators[0], model=audited.victim(), name="itself")
+    itself = dataclasses.replace(audited.evaluators[0], model=audited.victim, name="itself")
     rows = floor(0.3, dataclasses.replace(audited, evaluators=[itself]))
     assert rows["linf=0.3", "itself"] == rows["linf=0.3", "victim"]
 
@@ -51,12 +51,12 @@ def test_the_images_show_others_and_move_no_farther_than_they_may(audited):
     shown = test.y[[int((test.x == image).flatten(1).all(1).nonzero()[0]) for image in images]]
     assert labels.bincount().tolist() == [10] * 5
     assert not bool((shown == labels).any())
-    audited.victim().zero_grad()
-    moved = towards(audited.victim(), images, labels, 0.2, 20)
+    audited.victim.zero_grad()
+    moved = towards(audited.victim, images, labels, 0.2, 20)
     assert float((moved - images).abs().max()) <= 0.2 + 1e-6
     assert (float(moved.min()), float(moved.max())) >= (0, 0)
     assert float(moved.max()) <= 1
-    assert all(parameter.grad is None for parameter in audited.victim().parameters())
+    assert all(parameter.grad is None for parameter in audited.victim.parameters())
 
 
 def test_it_is_of_the_evaluation_and_has_no_control(audited):

@@ -133,8 +133,7 @@ def test_the_control_scores_the_next_clients_reconstruction_on_this_clients_trut
     budget = Budget(name="smoke", targets=3, samples=1, records=1)
     case = Case(
         split=make_scene().split, budget=budget, seed=0, batch_size=2, secret=observation.secret,
-        utility={"correct": torch.ones(1), "chance": 0.2}, evaluators=tuple, attack_held_out=lambda population: None,
-        victim=lambda: None,
+        utility={"correct": torch.ones(1), "chance": 0.2},
     )  # fmt: skip
     task = InstanceTask()
     truth = task.truth(case, goal)

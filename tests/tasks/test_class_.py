@@ -30,7 +30,7 @@ def test_no_more_classes_than_the_control_has(digits8, make_case):
 
 
 def test_the_truth_is_the_private_images_and_the_evaluators(digits8, make_case):
-    case = make_case(digits8, evaluators=lambda: ["evaluator"])
+    case = make_case(digits8, utility={"correct": torch.ones(2), "chance": 0.5, "evaluators": ["evaluator"]})
     truth = TASK.truth(case, TASK.goal(case))
     train = digits8.private.train
     assert torch.equal(truth.images_of(2), train.x[train.y == 2])
@@ -39,24 +39,15 @@ def test_the_truth_is_the_private_images_and_the_evaluators(digits8, make_case):
     assert (truth.chance, len(truth.correct)) == (0.5, 2)
 
 
-def test_the_victim_is_handed_out_when_a_metric_asks_and_not_before(digits8, make_case):
-    case = make_case(digits8, evaluators=list, victim=lambda: "victim")
-    truth = TASK.truth(case, TASK.goal(case))
-    assert truth.victim is not None
-    assert truth.victim() == "victim"
+def test_the_victim_is_there_for_metrics(digits8, make_case):
+    case = make_case(digits8, victim="victim")
+    assert TASK.truth(case, TASK.goal(case)).victim == "victim"
 
 
 def test_the_control_is_the_same_attack_on_the_held_out_data(digits8, make_case):
-    attacked = []
-    answer = Reconstruction(torch.zeros(6, 1, 8, 8), torch.arange(6))
-
-    def attack_held_out(population):
-        attacked.append(population)
-        return answer
-
-    case = make_case(digits8, attack_held_out=attack_held_out)
-    assert TASK.control(case, TASK.goal(case), NOTHING, answer) is answer
-    assert attacked[0] is digits8.held_out
+    answer, case = Reconstruction(torch.zeros(6, 1, 8, 8), torch.arange(6)), make_case(digits8)
+    assert TASK.control(case, TASK.goal(case), NOTHING, answer) is digits8.held_out
+    assert TASK.controlled(answer, case, answer) is answer and TASK.retrains
 
 
 def test_without_held_out_data_there_is_no_control(digits8, make_case):
@@ -94,5 +85,5 @@ def test_wrong_answers_are_refused(wrong, said, digits8):
 
 
 def test_the_order_of_the_answer_is_given(digits8, make_case):
-    case = make_case(digits8, evaluators=list)
+    case = make_case(digits8)
     assert TASK.align(GOOD, TASK.truth(case, TASK.goal(case))) is GOOD

@@ -87,7 +87,7 @@ def test_the_truth_is_the_whole_images_in_the_goals_order(case):
     assert TASK.align(answer, truth) is answer
 
 
-def test_the_truth_cuts_out_the_hole_and_the_box_around_it(case):
+def test_the_truth_cuts_out_the_hole_and_the_box_around_it(case, digits8):
     truth = TASK.truth(case, TASK.goal(case))
     assert torch.equal(truth.inside(truth.x), truth.x[..., 2:6, 2:6].flatten(2))
     assert torch.equal(truth.cropped(truth.x), truth.x[..., 2:6, 2:6])
@@ -95,7 +95,7 @@ def test_the_truth_cuts_out_the_hole_and_the_box_around_it(case):
     bar.hole[..., 1, 2] = bar.hole[..., 5, 7] = True
     assert bar.inside(bar.x).shape == (7, 1, 2)
     assert torch.equal(bar.cropped(bar.x), bar.x[..., 1:6, 2:8])
-    assert torch.equal(truth.masked[..., 2:6, 2:6], torch.full((7, 1, 4, 4), 0.5))
+    assert torch.equal(truth.masked(digits8.spec)[..., 2:6, 2:6], torch.full((7, 1, 4, 4), 0.5))
 
 
 def test_a_blank_answer_has_a_grey_hole_and_passes_the_checks(case, digits8):
@@ -116,18 +116,12 @@ def test_an_answer_that_changes_a_known_pixel_is_refused(case, digits8):
 
 
 def test_the_control_is_the_same_attack_on_the_held_out_data(digits8, make_case):
-    attacked = []
-
-    def attack_held_out(population):
-        attacked.append(population)
-        return filled(goal, 0.9, labels=torch.full((7,), 3))
-
-    case = make_case(digits8, targets=7, attack_held_out=attack_held_out)
+    case = make_case(digits8, targets=7)
     goal = TASK.goal(case)
-    control = TASK.control(case, goal, NOTHING, filled(goal, 0.3, labels=TASK.labels(case)))
-    assert attacked[0] is digits8.held_out
-    assert torch.equal(control.values, filled(goal, 0.9).values)
-    assert TASK.control(case, goal, NOTHING, filled(goal, 0.3)).labels is None
+    result, other = filled(goal, 0.3, labels=TASK.labels(case)), filled(goal, 0.9, labels=torch.full((7,), 3))
+    assert TASK.control(case, goal, NOTHING, result) is digits8.held_out
+    assert torch.equal(TASK.controlled(other, case, result).values, other.values)
+    assert TASK.controlled(other, case, filled(goal, 0.3)).labels is None
 
 
 def test_the_control_of_the_class_is_the_most_frequent_one(digits8, make_case):
@@ -135,10 +129,10 @@ def test_the_control_of_the_class_is_the_most_frequent_one(digits8, make_case):
     train = digits8.private.train
     lopsided = train[torch.cat([torch.nonzero(train.y == 3).flatten(), torch.arange(0, len(train), 9)])]
     split = dataclasses.replace(digits8, private=Population(lopsided, digits8.private.test))
-    case = make_case(split, targets=5, attack_held_out=lambda _: filled(goal, 0.9, labels=TASK.labels(case)))
+    case = make_case(split, targets=5)
     goal = TASK.goal(case)
-    right = filled(goal, 0.3, labels=TASK.labels(case))
-    (row,) = score(LabelAccuracy(), right, TASK.control(case, goal, NOTHING, right), TASK.truth(case, goal), seed=0)
+    right, other = (filled(goal, value, labels=TASK.labels(case)) for value in (0.3, 0.9))
+    (row,) = score(LabelAccuracy(), right, TASK.controlled(other, case, right), TASK.truth(case, goal), seed=0)
     assert (row.value, row.control) == (1.0, pytest.approx(0.2))
 
 

@@ -78,7 +78,7 @@ class GradientSearch(Attack[GradientsView, InstanceGoal]):
         if not found.values:
             return get_task(self.card.task).blank(goal, view.spec)
         values, scores = found.of_messages()
-        images = (values[0] if space is None else space.images(values[0])).clamp(0, 1).flatten(0, 1)
+        images = view.spec.boxed(values[0] if space is None else space.images(values[0])).flatten(0, 1)
         chosen = values[1].argmax(-1) if labels is None else labels
         loss = scores.repeat_interleave(view.batch_size)
         return Reconstruction(images, goal.target.to(view.device), chosen.flatten(), loss.isfinite(), loss)

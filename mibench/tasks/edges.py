@@ -1,0 +1,134 @@
+"""Task ``edges``: which pairs of nodes are linked in the graph that a model was trained on.
+
+Asked are ``budget.records`` linked pairs and as many that are not, drawn by seed. The answer is how sure the attack is
+of a link. Control: the same attack on a victim of the same nodes that never saw a link. Null: how much the features of
+two nodes are alike, which tells much of a link where like nodes are linked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from mibench.data import Graph, InputSpec, Population
+from mibench.errors import UserError
+from mibench.knowledge import Knowledge
+from mibench.pictures import SheetRow
+from mibench.seeding import derive, generator
+from mibench.tasks.base import TARGETS, Assignment, Case, Reconstruction, Sheet, Task, Truth
+
+
+@dataclass(frozen=True)
+class EdgesGoal:
+    """Pairs of nodes to tell apart.
+
+    Attributes:
+        pairs: Node ids, shape ``(P, 2)``, linked and other pairs in random order.
+    """
+
+    pairs: Tensor
+
+    @property
+    def target(self) -> Tensor:
+        """The position of every pair, shape ``(P,)``."""
+        return torch.arange(len(self.pairs))
+
+
+@dataclass(frozen=True, kw_only=True)
+class EdgesTruth(Truth):
+    """Which pairs are linked.
+
+    Attributes:
+        linked: Whether each pair is, shape ``(P,)``.
+    """
+
+    linked: Tensor
+
+
+def _graph(assignment: Assignment) -> Graph:
+    graph = assignment.split.private.graph
+    if graph is None:
+        raise UserError("Task 'edges' asks for the links of a graph, and the dataset has none; set dataset=cora.")
+    return graph
+
+
+def drawn_pairs(graph: Graph, count: int, seed: int) -> tuple[Tensor, Tensor]:
+    """Return linked pairs and as many others, shape ``(P, 2)``, in random order, and which are linked, ``(P,)``.
+
+    Args:
+        graph: The graph.
+        count: Linked pairs; all where there are fewer.
+        seed: Seed of the draws.
+    """
+    draws, nodes = generator(derive(seed, "pairs")), len(graph.features)
+    linked = graph.edges.T
+    chosen = linked[torch.randperm(len(linked), generator=draws)[:count]]
+    known = {tuple(pair) for pair in linked.tolist()}
+    others: dict[tuple[int, int], None] = {}
+    while len(others) < len(chosen):
+        low, high = sorted(torch.randint(nodes, (2,), generator=draws).tolist())
+        if low != high and (low, high) not in known:
+            others[low, high] = None
+    pairs = torch.cat([chosen, torch.tensor(list(others), dtype=torch.long).reshape(-1, 2)])
+    order = torch.randperm(len(pairs), generator=draws)
+    return pairs[order], (order < len(chosen))
+
+
+class EdgesTask(Task[EdgesGoal, EdgesTruth]):
+    """Link inference."""
+
+    name = "edges"
+    headline = ("edge_auc", "", "")
+    retrains = True
+
+    def goal(self, assignment: Assignment) -> EdgesGoal:
+        """Return linked and other pairs."""
+        return EdgesGoal(drawn_pairs(_graph(assignment), assignment.budget.records, assignment.seed)[0])
+
+    def blank(self, goal: EdgesGoal, spec: InputSpec) -> Reconstruction:
+        """Return no confidence in any pair, all missing."""
+        n = len(goal.pairs)
+        return Reconstruction(torch.zeros(n), goal.target, valid=torch.zeros(n, dtype=torch.bool))
+
+    def check_values(self, values: Tensor, goal: EdgesGoal, spec: InputSpec) -> None:
+        """Refuse confidences that are no numbers."""
+        if not bool(torch.isfinite(values).all()):
+            raise ValueError("Expected finite confidences, but some are NaN or infinite.")
+
+    def truth(self, case: Case, goal: EdgesGoal) -> EdgesTruth:
+        """Return which pairs are linked."""
+        linked = drawn_pairs(_graph(case), case.budget.records, case.seed)[1]
+        return EdgesTruth(linked=linked, **case.utility)
+
+    def control(self, case: Case, goal: EdgesGoal, knowledge: Knowledge, result: Reconstruction) -> Population | None:
+        """Return the same nodes without a link, on whose victim the same attack is run."""
+        return case.split.held_out
+
+    def nulls(self, case: Case, goal: EdgesGoal, knowledge: Knowledge) -> Mapping[str, Reconstruction]:
+        """Return the cosine of both nodes' features (``features``)."""
+        left, right = (_graph(case).features[goal.pairs[:, side]] for side in (0, 1))
+        return {"features": Reconstruction(torch.cosine_similarity(left, right), goal.target)}
+
+    def units(self, case: Case, goal: EdgesGoal) -> Sequence[str]:
+        """Return both nodes of every pair."""
+        return [f"{low}-{high}" for low, high in goal.pairs.tolist()]
+
+    def sheet(
+        self,
+        spec: InputSpec,
+        units: Sequence[str],
+        truth: EdgesTruth,
+        result: Reconstruction,
+        control: Reconstruction | None,
+    ) -> Sheet:
+        """Return the pairs that the attack is surest and least sure of, with what is true."""
+        order = result.values.argsort(descending=True).tolist()
+        rows = []
+        for row in [*order[: TARGETS // 2], *order[-TARGETS // 2 :]]:
+            other = None if control is None else f"{float(control.values[row]):.3f}"
+            said = ["linked" if truth.linked[row] else "not linked", f"{float(result.values[row]):.3f}", other]
+            rows.append(SheetRow(units[row], said))
+        return Sheet(["truth", "confidence", "control"], rows)

@@ -1,0 +1,56 @@
+"""Task ``sequence``: the very texts behind a client's update, matched one to one.
+
+Control: the same attack on another client's update, scored on this client's texts. Null: what public texts say of any
+text, the most frequent token of every position.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from mibench.data import InputSpec
+from mibench.knowledge import Knowledge
+from mibench.pictures import SheetRow
+from mibench.tasks.base import TARGETS, Case, Reconstruction, Sheet
+from mibench.tasks.instance import InstanceGoal, InstanceTask, InstanceTruth
+
+
+class SequenceTask(InstanceTask):
+    """Reconstruction of texts."""
+
+    name = "sequence"
+    headline = ("token_accuracy", "", "")
+
+    def nulls(self, case: Case, goal: InstanceGoal, knowledge: Knowledge) -> Mapping[str, Reconstruction]:
+        """Return the most frequent public token of every position (``unigram``); none without public texts."""
+        if case.split.public is None:
+            return {}
+        frequent = case.split.public.x.mode(0).values
+        return {"unigram": Reconstruction(frequent.expand(len(goal.target), -1).clone(), goal.target)}
+
+    def cost(self, truth: InstanceTruth, made: Tensor, rows: Tensor) -> Tensor:
+        """Return how many positions differ, of every true text and every answer, shape ``(n, n)``."""
+        return (truth.x[rows][:, None] != made[None]).double().sum(2)
+
+    def sheet(
+        self,
+        spec: InputSpec,
+        units: Sequence[str],
+        truth: InstanceTruth,
+        result: Reconstruction,
+        control: Reconstruction | None,
+    ) -> Sheet:
+        """Return of every text what was written, what was read, and what was read of the next client."""
+
+        def text(ids: Tensor) -> str:
+            return " ".join(map(str, ids.tolist())) if spec.tokenizer is None else spec.tokenizer.decode(ids.tolist())
+
+        columns = {"private text": truth.x, "reconstruction": result.values}
+        columns |= {} if control is None else {"control": control.values}
+        rows = [
+            SheetRow(units[int(result.target[row])], [text(one[row]) for one in columns.values()])
+            for row in range(min(TARGETS, len(result)))
+        ]
+        return Sheet(list(columns), rows)
