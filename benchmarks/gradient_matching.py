@@ -69,7 +69,7 @@ def by_mibench(view: GradientsView, y: Tensor, restarts: int, iterations: int, s
     attack.noise = lambda *given: starts.append(noise(*given)) or starts[-1]  # type: ignore[method-assign,func-returns-value]
     with patch.object(Adam, "minimise", lambda *given, **more: last.extend(minimise(*given, **more))):
         attack(view, Knowledge(facts={"labels": y}), InstanceGoal(1, 1), seed=0)
-    return Pixels.of(view).images(last[0]).flatten(0, 1)
+    return Pixels.of(view).to_inputs(last[0]).flatten(0, 1)
 
 
 def by_hand(view: GradientsView, y: Tensor, iterations: int, starts: Tensor) -> Tensor:
@@ -83,7 +83,7 @@ def by_hand(view: GradientsView, y: Tensor, iterations: int, starts: Tensor) -> 
         milestones = [int(share * iterations) for share in (3 / 8, 5 / 8, 7 / 8)]
         scheduler = torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones)
         for _ in range(iterations):
-            loss = cross_entropy(model(pixels.images(x)), y)
+            loss = cross_entropy(model(pixels.to_inputs(x)), y)
             gradients = torch.autograd.grad(loss, parameters, create_graph=True)
             product = sum((g * s).sum() for g, s in zip(gradients, sent, strict=True))
             own = sum(g.square().sum() for g in gradients)
@@ -95,8 +95,8 @@ def by_hand(view: GradientsView, y: Tensor, iterations: int, starts: Tensor) -> 
             optimizer.step()
             scheduler.step()
             with torch.no_grad():
-                x.copy_(pixels.boxed(x))
-        results.append(pixels.images(x.detach()))
+                x.copy_(pixels.project(x))
+        results.append(pixels.to_inputs(x.detach()))
     return torch.cat(results)
 
 

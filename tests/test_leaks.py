@@ -36,5 +36,5 @@ def test_a_split_whose_public_images_hold_a_private_one_is_refused(part, make_ce
 
     assert make_cell("attack=random_prior", folder=tmp_path).split.public is not None
     monkeypatch.setattr(Digits, "load", leaky)
-    with pytest.raises(UserError, match=r"1 of the \d+ public images \(the first is number 7\) are private ones too"):
+    with pytest.raises(UserError, match=r"1 of the \d+ public inputs \(the first is number 7\) are private ones too"):
         make_cell("attack=random_prior", folder=tmp_path).split  # noqa: B018

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -156,6 +157,24 @@ class GradientsView(View):
     def with_model(self, model: Classifier) -> GradientsView:
         """Return this view with a copy of ``model``, counted likewise, in place of the global model."""
         return dataclasses.replace(self, model=counted_copy(model, self.ledger, self.device))
+
+    def relaxed(self) -> GradientsView:
+        """Return this view with a model that takes relaxed inputs (:class:`mibench.model.Entry`), on the same account.
+
+        What the entry itself learns, as of a table of embeddings, is then no part of messages and gradients.
+
+        Raises:
+            NotGrantedError: If the model has no entry that takes them.
+        """
+        model = copy.deepcopy(self.model)
+        entry = model.entry
+        if entry is None:
+            raise NotGrantedError("This attack relaxes inputs, and the target has no entry that takes them.")
+        entry.relaxing = True
+        entry.requires_grad_(False)
+        kept = {name for name, value in model.named_parameters() if value.requires_grad}
+        messages = [{name: value for name, value in one.items() if name in kept} for one in self.messages]
+        return dataclasses.replace(self, model=model, messages=messages)
 
     @property
     def parameters(self) -> dict[str, Tensor]:

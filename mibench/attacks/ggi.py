@@ -39,14 +39,24 @@ class Latents:
 
     Attributes:
         prior: The generator.
+        clip: Largest size of a latent's entry; None for no bound.
     """
 
     prior: LatentPrior
+    clip: float | None
 
-    def images(self, z: Tensor) -> Tensor:
+    def to_inputs(self, z: Tensor) -> Tensor:
         """Return images ``(n, batch, C, H, W)`` in [0, 1] of latents ``(n, batch, latent_dim)``."""
         images = self.prior.generate(z.flatten(0, 1))
         return images.reshape(*z.shape[:2], *images.shape[1:])
+
+    def project(self, z: Tensor) -> Tensor:
+        """Return latents inside the box."""
+        return z if self.clip is None else box(z, -self.clip, self.clip)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Return the images of latents."""
+        return self.to_inputs(z)
 
 
 class Ggi(GeneratorSearch):
@@ -76,22 +86,22 @@ class Ggi(GeneratorSearch):
     distance: DistanceName = "cosine"
     """``cosine``, ``layer_cosine`` or ``squared``."""
 
-    def bounded(self, z: Tensor) -> Tensor:
-        """Return latents inside the box."""
-        return z if self.z_clip is None else box(z, -self.z_clip, self.z_clip)
-
     def reconstruct(
         self, view: GradientsView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
         """Return the generator's images whose gradient is closest to every message, and their labels."""
-        labels, space, problems = self.labels(view, knowledge), Latents(knowledge.prior), self.problems(view)
+        labels, space, problems = (
+            self.labels(view, knowledge),
+            Latents(knowledge.prior, self.z_clip),
+            self.problems(view),
+        )
         sent, found = Sent(view.messages, problems), Found(problems)
         self.keep(lambda: self.answer(view, goal, found, labels, space))
 
         def objective(rows: Tensor, z: Tensor) -> tuple[Tensor, Tensor]:
-            apart = self.apart(view, space.images(z), labels[problems.message(rows)], sent.of(rows))
+            apart = self.apart(view, space.to_inputs(z), labels[problems.message(rows)], sent.of(rows))
             return apart + self.z_reg * z.square().flatten(1).mean(1), apart
 
         start = self.noise(view, problems, "latents", view.batch_size, knowledge.prior.latent_dim)
-        self.descend(objective, [self.bounded(start)], found, lambda rows, moving: [self.bounded(moving[0])])
+        self.descend(objective, [space.project(start)], found, lambda rows, moving: [space.project(moving[0])])
         return self.answer(view, goal, found, labels, space)

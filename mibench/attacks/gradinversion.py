@@ -122,7 +122,7 @@ class GradInversion(GradientSearch):
 
         def terms(rows: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
             own = problems.message(rows)
-            gradients, seen = view.gradients_and(pixels.images(u), labels[own], statistics.read if self.bn else list)
+            gradients, seen = view.gradients_and(pixels.to_inputs(u), labels[own], statistics.read if self.bn else list)
             apart = squared(gradients, sent.of(rows))
             value = self.gradient * apart + self.l2 * u.square().flatten(1).mean(1)
             value = value + self.tv * batch_variation(u)
@@ -137,7 +137,7 @@ class GradInversion(GradientSearch):
 
         def project(_rows: Tensor, moving: Sequence[Tensor]) -> list[Tensor]:
             nonlocal agreed
-            boxed = pixels.boxed(moving[0])
+            boxed = pixels.project(moving[0])
             agreed = self.consensus(boxed)
             return [boxed]
 

@@ -57,5 +57,5 @@ class Rgcir(SignedSearch):
 
     def penalty(self, u: Tensor, pixels: Pixels) -> Tensor:
         """Return the weighted priors of every problem, shape ``(n,)``, for inputs ``(n, batch, C, H, W)``."""
-        outside = (u - pixels.boxed(u)).square().flatten(1).sum(1)
+        outside = (u - pixels.project(u)).square().flatten(1).sum(1)
         return super().penalty(u, pixels) + self.in_range * (outside + self.l2 * u.square().flatten(1).mean(1))

@@ -154,7 +154,7 @@ class Sgi(GradientSearch):
             return {name: gradients[name] * kept for name, kept in mask.items()}
 
         def objective(rows: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-            own, images, theirs = problems.message(rows), pixels.images(u), sent.of(rows)
+            own, images, theirs = problems.message(rows), pixels.to_inputs(u), sent.of(rows)
             compared = bool(known) and step >= self.bn_after
             if compared:
                 ours, seen = view.gradients_and(images, labels[own], statistics.read)
@@ -178,7 +178,7 @@ class Sgi(GradientSearch):
                 [start],
                 found,
                 steps(),
-                project=lambda rows, moving: [pixels.boxed(moving[0])],
+                project=lambda rows, moving: [pixels.project(moving[0])],
                 reshape=reshape,
             )
         return self.answer(view, goal, found, labels, pixels)

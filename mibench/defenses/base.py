@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mibench.card import HOOKS, DefenseCard
-from mibench.data import Column, Examples, InputSpec
+from mibench.data import Column, Examples, Graph, InputSpec
 from mibench.errors import UserError
 from mibench.model import Classifier
 from mibench.options import Options
@@ -47,11 +47,13 @@ class DefenderData:
         reserve: Carved from the training data for what a defense trains of its own, and never seen by the target; empty
             unless the defense asks, and where the target came trained.
         public: Public data.
+        graph: The graph whose nodes the examples are; None for other data.
     """
 
     train: Examples
     reserve: Examples
     public: Examples | None
+    graph: Graph | None = None
 
     @property
     def spare(self) -> Examples:

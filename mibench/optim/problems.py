@@ -62,7 +62,7 @@ class Problems:
 
 def at_once(view: GradientsView) -> int:
     """Return how many problems are computed together: a function of model, batch and kind of device alone."""
-    x = torch.zeros(view.batch_size, *view.spec.shape, device=view.device)
+    x = view.spec.blank(view.batch_size, view.device)
     with uncounted(view.ledger), FlopCounterMode(display=False) as counter, torch.no_grad():
         view.model(x)
     forward = counter.get_total_flops()

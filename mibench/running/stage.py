@@ -181,7 +181,8 @@ class Stage:
         """
         options, modality = self.config["evaluation"], self.plan.cards.dataset.modalities[0]
         holds = {self.config["target"]["name"], *(architecture(name) for name in self.companions)}
-        cards = [entry("target", name).card for name in options["models"] if not holds & {name, architecture(name)}]
+        names = (*self.plan.cards.dataset.judges, *options["models"])
+        cards = [entry("target", name).card for name in names if not holds & {name, architecture(name)}]
         suited = [card for card in cards if modality in card.modalities]
         if options["count"] and self.companions and not suited:
             raise UserError(
@@ -253,11 +254,11 @@ def refuse_private_images(split: Split) -> None:
     Raises:
         UserError: Saying how many there are.
     """
-    if split.spec.modality != "image" or split.public is None:
+    if not split.spec.ranged or split.public is None:
         return
     if rows := shared_rows(split.public.x, split.private.train.x, split.private.test.x):
         raise UserError(
-            f"{len(rows)} of the {len(split.public)} public images (the first is number {rows[0]}) are private ones "
+            f"{len(rows)} of the {len(split.public)} public inputs (the first is number {rows[0]}) are private ones "
             "too, so the attacker would own what is to be protected; take them out of the public data."
         )
 

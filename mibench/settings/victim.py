@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mibench.data import Examples, InputSpec, Population, Split
+from mibench.data import Examples, Graph, InputSpec, Population, Split
 from mibench.defenses.base import Customer, DefenderData, Defense, DefenseContext
 from mibench.errors import UserError
 from mibench.model import Classifier
@@ -146,11 +146,13 @@ def defender_context(
     seed: int,
     reserve_share: float = 0.0,
     cut: int | None = None,
+    graph: Graph | None = None,
 ) -> DefenseContext:
     """Return what a defense's hooks are given for a victim trained on ``train`` less its reserve, cut or whole."""
     public = None if split.public is None else split.public.to(workshop.device)
     train, reserve = parted(train, reserve_share, derive(seed, "reserve"))
-    data = DefenderData(train.to(workshop.device), reserve.to(workshop.device), public)
+    graph = None if graph is None else graph.to(workshop.device)
+    data = DefenderData(train.to(workshop.device), reserve.to(workshop.device), public, graph)
     return DefenseContext(split.spec, data, derive(seed, "defense"), workshop.device, cut)
 
 
@@ -174,6 +176,8 @@ def initial_model(blueprint: Blueprint, spec: InputSpec, defense: Defense, conte
     with seeded(derive(context.seed, "initial weights")):
         target = blueprint.build(spec)
         target.adapt(context.data.train.x.cpu())
+        if context.data.graph is not None:
+            target.hold(context.data.graph)
         refuse_cut(target, context.cut)
         target.cut = context.cut
         model = target if blueprint.pretrained else defense.architecture(target, context)
@@ -232,7 +236,7 @@ def train_central(
     classes = int(population.train.y.max()) + 1
     spec = dataclasses.replace(split.spec, classes=classes)
     share = 0.0 if blueprint.pretrained else defense.reserve_share
-    context = defender_context(split, population.train, workshop, seed, share, cut)
+    context = defender_context(split, population.train, workshop, seed, share, cut, population.graph)
     full_key = {**key, "target": blueprint.key, "data": population.seen, "seed": seed, **workshop.key}
     public = context.data.public if defense.learns_from_public and "training" in defense.hooks else None
     if public is not None:
@@ -252,6 +256,7 @@ def train_central(
         trained = defense.fit(training)
         spent = clock(workshop.device) - start
         facts = {"defense": defense.facts(), TRAINING_SECONDS: spent, "curve": training.curve}
+        facts |= {} if population.graph is None else {"secret": population.graph.digest()}
         return Payload(victim_tensors(trained, defense), facts)
 
     payload = workshop.store.get("victim", full_key, build)
@@ -303,8 +308,8 @@ def frozen(model: Classifier) -> Iterator[Classifier]:
 
 
 def victim_tensors(model: Classifier | None, defense: Defense) -> dict[str, Tensor]:
-    """Return the tensors of a trained model, where there is one, and of its defense, for the store."""
-    weights = {} if model is None else model.state_dict()
+    """Return the tensors of a trained model but its secrets, where there is one, and of its defense, for the store."""
+    weights = {} if model is None else {k: v for k, v in model.state_dict().items() if k not in model.secret}
     return {f"model.{name}": value for name, value in weights.items()} | {
         f"defense.{name}": value for name, value in defense.state().items()
     }
@@ -319,7 +324,8 @@ def restore_victim(model: Classifier, defense: Defense, tensors: Mapping[str, Te
     defense.restore(part("defense."))
     if not (weights := part("model.")):
         return None
-    model.load_state_dict(weights)
+    secrets = {name: model.get_buffer(name) for name in model.secret}
+    model.load_state_dict({**weights, **secrets})
     return model.eval()
 
 

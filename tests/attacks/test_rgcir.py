@@ -54,7 +54,7 @@ def outside(view, monkeypatch, **options):
     answer = Rgcir.answer
 
     def look(self, view, goal, found, labels, pixels):
-        images = pixels.images(found.of_messages()[0][0])
+        images = pixels.to_inputs(found.of_messages()[0][0])
         seen.append(((images < -1 / 255) | (images > 1 + 1 / 255)).float().mean())
         return answer(self, view, goal, found, labels, pixels)
 
@@ -77,7 +77,7 @@ def test_the_penalty_is_of_what_lies_outside(digits_view):
     u = torch.zeros(2, 1, 1, 8, 8)
     u[1, 0, 0, 0, 0] = 3.0
     u[1, 0, 0, 0, 1] = -2.0
-    edge = float(pixels.boxed(u).max()), float(pixels.boxed(u).min())
+    edge = float(pixels.project(u).max()), float(pixels.project(u).min())
     expected = (3 - edge[0]) ** 2 + (-2 - edge[1]) ** 2
     found = Rgcir(tv=0.0, in_range=0.5, l2=0.0).penalty(u, pixels)
     assert torch.allclose(found, torch.tensor([0.0, 0.5 * expected]))

@@ -174,9 +174,9 @@ def test_pixels_are_the_models_own_inputs(digits8, digits_view):
     view.model.normalise.std = torch.full((1, 1, 1, 1), 0.25)
     pixels = Pixels.of(view)
     u = torch.tensor([[-3.0, 0.0, 3.0]]).reshape(1, 1, 1, 3)
-    assert pixels.images(pixels.boxed(u)).flatten().tolist() == [0.0, 0.5, 1.0]
-    torch.testing.assert_close(pixels.inputs(pixels.images(u)), u)
+    assert pixels.to_inputs(pixels.project(u)).flatten().tolist() == [0.0, 0.5, 1.0]
+    torch.testing.assert_close(pixels.inputs(pixels.to_inputs(u)), u)
     flat = Pixels.of(digits_view(Mlp, 1)[0])
-    assert flat.images(torch.zeros(1, *digits8.spec.shape)).unique().tolist() == [0.5]
+    assert flat.to_inputs(torch.zeros(1, *digits8.spec.shape)).unique().tolist() == [0.5]
     plain = Pixels.of(digits_view(LeNet, 1)[0])
-    assert plain.images(plain.boxed(u)).flatten().tolist() == [0.0, 0.0, 1.0]
+    assert plain.to_inputs(plain.project(u)).flatten().tolist() == [0.0, 0.0, 1.0]

@@ -10,7 +10,7 @@ from torch import Tensor
 from mibench.access import GradientsView
 from mibench.attacks.base import Attack, InstanceGoal, Knowledge, Reconstruction
 from mibench.optim.gradient_distance import DISTANCES, DistanceName, on_sent
-from mibench.optim.input_space import SearchSpace
+from mibench.optim.input_space import InputSpace
 from mibench.optim.label_recovery import LABEL_RULES
 from mibench.optim.problems import Found, Problems, at_once
 from mibench.tasks import get_task
@@ -68,20 +68,20 @@ class GradientSearch(Attack[GradientsView, InstanceGoal]):
         goal: InstanceGoal,
         found: Found,
         labels: Tensor | None,
-        space: SearchSpace | None = None,
+        space: InputSpace | None = None,
     ) -> Reconstruction:
         """Return the best start of every message; those for which no finite score was met are missing.
 
-        The first variable found is the points of ``space``, or the images where it is None; where ``labels`` is None
+        The first variable found is the points of ``space``, or the inputs where it is None; where ``labels`` is None
         the second is the labels' logits.
         """
         if not found.values:
             return get_task(self.card.task).blank(goal, view.spec)
         values, scores = found.of_messages()
-        images = view.spec.boxed(values[0] if space is None else space.images(values[0])).flatten(0, 1)
+        inputs = (view.spec.boxed(values[0]) if space is None else space.decode(values[0])).flatten(0, 1)
         chosen = values[1].argmax(-1) if labels is None else labels
         loss = scores.repeat_interleave(view.batch_size)
-        return Reconstruction(images, goal.target.to(view.device), chosen.flatten(), loss.isfinite(), loss)
+        return Reconstruction(inputs, goal.target.to(view.device), chosen.flatten(), loss.isfinite(), loss)
 
 
 def message_labels(view: GradientsView, knowledge: Knowledge, rule: str) -> Tensor:

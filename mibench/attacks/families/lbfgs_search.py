@@ -46,7 +46,7 @@ class LbfgsSearch(GradientSearch):
 
         def objective(rows: Tensor, u: Tensor, *logits: Tensor) -> tuple[Tensor, Tensor]:
             y = logits[0].softmax(-1) if labels is None else labels[problems.message(rows)]
-            apart = self.apart(view, pixels.images(u), y, sent.of(rows))
+            apart = self.apart(view, pixels.to_inputs(u), y, sent.of(rows))
             return apart, apart
 
         starts = [self.noise(view, problems, "inputs", view.batch_size, *view.spec.shape)]

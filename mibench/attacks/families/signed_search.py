@@ -63,7 +63,7 @@ class SignedSearch(GradientSearch):
         self.keep(lambda: self.answer(view, goal, found, labels, pixels))
 
         def objective(rows: Tensor, u: Tensor) -> tuple[Tensor, Tensor]:
-            apart = self.apart(view, pixels.images(u), labels[problems.message(rows)], sent.of(rows))
+            apart = self.apart(view, pixels.to_inputs(u), labels[problems.message(rows)], sent.of(rows))
             return apart + self.penalty(u, pixels), apart
 
         dropping = Dropping(tolerance=self.tolerance, halve_at=self.halve_at)
@@ -72,6 +72,6 @@ class SignedSearch(GradientSearch):
             [self.noise(view, problems, "inputs", view.batch_size, *view.spec.shape)],
             found,
             self.steps(self.iterations),
-            project=(lambda rows, moving: [pixels.boxed(moving[0])]) if self.boxed else None,
+            project=(lambda rows, moving: [pixels.project(moving[0])]) if self.boxed else None,
         )
         return self.answer(view, goal, found, labels, pixels)
