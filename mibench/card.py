@@ -207,6 +207,7 @@ class AttackCard(Card):
         largest_batch: The largest client batch it is defined for; 0 means any.
         space: Which space of its prior it searches.
         plants: Whether it acts as the server, and changes the model that clients are sent (a malicious server).
+        takes_part: Whether the attacker is one of the clients too, and opens what they seal for each other.
         encoder: What it must have of a split client's encoder; empty where it needs nothing of one.
     """
 
@@ -218,6 +219,7 @@ class AttackCard(Card):
     largest_batch: int = 0
     space: Space = "latent"
     plants: bool = False
+    takes_part: bool = False
     encoder: Encoder = ""
 
     def __post_init__(self) -> None:

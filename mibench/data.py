@@ -275,3 +275,10 @@ class Split:
     notes: tuple[str, ...] = field(default=())
     subject: str = ""
     captured: Captured | None = None
+
+    def summary(self) -> str:
+        """Return what it holds, as a clause."""
+        if self.captured is not None:
+            shape = "x".join(map(str, self.spec.shape))
+            return f"an update of {self.captured.batch_size} inputs of {shape}, {self.spec.classes} classes"
+        return f"{len(self.private.train)} private training examples of {self.spec.classes} classes"

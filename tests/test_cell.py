@@ -105,7 +105,7 @@ def test_vacuous_and_incompatible_cells_are_refused_in_one_sentence(make_cell):
     with pytest.raises(IncompatibleCellError, match="Vacuous: defense 'rounding'"):
         make_cell("attack=gmi", "defense=rounding")
     with pytest.raises(IncompatibleCellError, match="Incompatible"):
-        make_cell("attack=gmi", "setting=federated")
+        make_cell("attack=gmi", "setting=split")
     with pytest.raises(IncompatibleCellError, match="prior"):
         make_cell("attack=gmi", "prior=none")
 

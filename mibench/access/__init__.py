@@ -10,6 +10,7 @@ from mibench.access.double_backward import has_large_convolutions, lean_convolut
 from mibench.access.features import ENCODERS, FeaturesView
 from mibench.access.gradients import GradientsView, LocalTraining, Transcript, mean_update, server_step
 from mibench.access.ledger import PHASES, Ledger, uncounted
+from mibench.access.messages import Message, Round, Sealed, Server
 from mibench.access.pairs import EncryptedImagesView, TwoModelsView
 from mibench.access.services import ExplanationsView, GenerateView, LabelsView, ScoresView, ServiceView
 from mibench.access.white_box import WhiteBoxView
@@ -25,8 +26,12 @@ __all__ = [
     "LabelsView",
     "Ledger",
     "LocalTraining",
+    "Message",
     "NoView",
+    "Round",
     "ScoresView",
+    "Sealed",
+    "Server",
     "ServiceView",
     "Transcript",
     "TwoModelsView",

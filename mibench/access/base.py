@@ -45,6 +45,11 @@ class View:
         """Return what the view tells beyond what its access is, in the words of a row's column ``knowledge``."""
         return ()
 
+    @property
+    def senders(self) -> int:
+        """Clients behind one message; 0 where none are sent."""
+        return 0
+
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         """Book the queries made inside the block under ``prepare``, ``initialise``, ``optimise`` or ``select``."""

@@ -87,6 +87,11 @@ class FeaturesView(View):
         )
 
     @property
+    def senders(self) -> int:
+        """Clients behind one message."""
+        return 1
+
+    @property
     def features(self) -> Tensor:
         """The mean of what was sent for each input, shape ``(N, ...)``."""
         return self.observed.mean(0)

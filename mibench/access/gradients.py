@@ -101,7 +101,8 @@ class GradientsView(View):
         transcript: Returns what was sent in earlier rounds; None where the attacker did not listen.
         client_loss: Returns the mean loss that clients train with, of a model, inputs and class ids, where the attacker
             knows it; what it draws at random is drawn anew each time, so that a search over it takes the expectation.
-            None stands for cross-entropy.
+            None stands for the model's own objective.
+        sealed: Whether only who takes part in the training can open the messages.
     """
 
     model: Classifier
@@ -113,6 +114,7 @@ class GradientsView(View):
     buffers: Sequence[Mapping[str, Tensor]] = ()
     transcript: Callable[[], Transcript] | None = None
     client_loss: Callable[[Classifier, Tensor, Tensor], Tensor] | None = None
+    sealed: bool = False
 
     @classmethod
     def of(
@@ -130,7 +132,16 @@ class GradientsView(View):
         return cls(spec, ledger, device, counted_copy(model, ledger, device), messages, batch_size, **more)
 
     def limited(self, grants: Mapping[str, Any], card: AttackCard) -> Self:
-        """Return the view without the facts that the cell does not grant, or the attack does not use."""
+        """Return the view without the facts that the cell does not grant, or the attack does not use.
+
+        Raises:
+            NotGrantedError: If messages are sealed and the attacker takes no part.
+        """
+        if self.sealed and not card.takes_part:
+            raise NotGrantedError(
+                f"The defense seals messages for those who take part in the training, and attack '{card.name}' does "
+                "not; choose an attack whose card says takes_part."
+            )
 
         def may(fact: str) -> bool:
             return bool(grants[fact]) and fact in card.uses
@@ -153,6 +164,11 @@ class GradientsView(View):
             "transcript": self.transcript is not None,
         }
         return (f"points:{self.batch_size}", *(name for name, given in facts.items() if given))
+
+    @property
+    def senders(self) -> int:
+        """Clients behind one message."""
+        return self.clients
 
     def with_model(self, model: Classifier) -> GradientsView:
         """Return this view with a copy of ``model``, counted likewise, in place of the global model."""

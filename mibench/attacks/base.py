@@ -12,8 +12,9 @@ from typing import Any, ClassVar, Generic, TypeVar, final
 import torch
 from torch import Tensor, nn
 
-from mibench.access import View, WhiteBoxView
+from mibench.access import Server, View, WhiteBoxView
 from mibench.card import AttackCard
+from mibench.data import Examples, InputSpec
 from mibench.errors import QueryRefused
 from mibench.knowledge import Knowledge
 from mibench.optim.identity import IdentityLoss, identity_loss
@@ -41,6 +42,7 @@ __all__ = [
     "InstanceGoal",
     "Knowledge",
     "Reconstruction",
+    "Server",
     "ViewT",
     "failures_blanked",
 ]
@@ -87,6 +89,16 @@ class Attack(Options, ABC, Generic[ViewT, GoalT]):
     _seed: int = field(init=False, default=0)
     _label: str = field(init=False, default="")
     _leader: Attack[Any, Any] | None = field(init=False, default=None)
+
+    def server(self, public: Examples | None, spec: InputSpec, seed: int) -> Server:
+        """Return the server that the attack plants, asked for before the victim is trained, if its card says so.
+
+        Args:
+            public: The attacker's public examples; None where it has none.
+            spec: Public facts of the input.
+            seed: Seed of its draws.
+        """
+        return Server()
 
     def networks(self, view: ViewT, knowledge: Knowledge) -> nn.ModuleDict:
         """Return the attack's own models, untrained; none by default."""

@@ -10,6 +10,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from mibench.access import Message, Round
 from mibench.card import HOOKS, DefenseCard
 from mibench.data import Column, Examples, Graph, InputSpec
 from mibench.errors import UserError
@@ -29,6 +30,8 @@ __all__ = [
     "DefenseCard",
     "DefenseContext",
     "Examples",
+    "Message",
+    "Round",
     "Training",
     "Update",
     "cross_entropy",
@@ -212,6 +215,11 @@ class Defense(Options):
         return type(self).overridden()
 
     @property
+    def cohort(self) -> bool:
+        """Whether one message stands for all clients of a round."""
+        return bool(getattr(self, "card", None) and self.card.cohort)  # the identity itself has no card
+
+    @property
     def learns(self) -> bool:
         """Whether it learns of the finished model."""
         return type(self).learn is not Defense.learn
@@ -299,9 +307,12 @@ class Defense(Options):
         """Return what a client shares for its gradient (parameter name -> tensor)."""
         return gradient
 
-    def protocol(self, updates: Sequence[Update]) -> Sequence[Update]:
-        """Return the messages the server sees for the clients' updates."""
-        return updates
+    def protocol(self, updates: Sequence[Update], this: Round) -> Sequence[Message]:
+        """Return the messages the server sees for the updates of the clients that are there in a round, in order.
+
+        One message per client by default; a defense whose card says ``cohort`` makes one of all.
+        """
+        return [Message(update) for update in updates]
 
     def personal(self, name: str) -> bool:
         """Whether every client has the parameter of that name for itself; the rest of the ``protocol`` hook.

@@ -19,6 +19,7 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
+from mibench.access import Message, Round
 from mibench.card import HOOKS, DefenseCard
 from mibench.data import Examples
 from mibench.defenses.base import Client, Customer, Defense, DefenseContext, Update, named_below, part_named
@@ -59,6 +60,12 @@ class Stack(Defense):
             raise IncompatibleCellError(
                 f"Incompatible: defense '{first}' replaces the training, so that '{second}' cannot take part in it; "
                 "leave one of them out of defense.parts."
+            )
+
+        if len(making := [part.card.name for part in self.parts if _makes_messages(part)]) > 1:
+            raise IncompatibleCellError(
+                f"Incompatible: the defenses {' and '.join(making)} both make the messages of a round; leave one of "
+                "them out of defense.parts."
             )
 
     @property
@@ -152,11 +159,20 @@ class Stack(Defense):
             client.state.update(named_below(f"{number}", own.state))
         return gradient
 
-    def protocol(self, updates: Sequence[Update]) -> Sequence[Update]:
-        """Return the messages that the server sees after all parts."""
+    def protocol(self, updates: Sequence[Update], this: Round) -> Sequence[Message]:
+        """Return the messages that the server sees: those of the one part that makes them."""
+        return next((part for part in self.parts if _makes_messages(part)), Defense()).protocol(updates, this)
+
+    @property
+    def cohort(self) -> bool:
+        """Whether a part makes one message of all clients."""
+        return any(part.cohort for part in self.parts)
+
+    def explain(self, saliency: Tensor, x: Tensor, probabilities: Tensor, customer: Customer | None) -> Tensor:
+        """Return the saliency map after all parts."""
         for part in self.parts:
-            updates = part.protocol(updates)
-        return updates
+            saliency = part.explain(saliency, x, probabilities, customer)
+        return saliency
 
     def personal(self, name: str) -> bool:
         """Whether a part leaves the parameter of that name to every client."""
@@ -181,3 +197,7 @@ class Stack(Defense):
         for part in self.parts:
             said |= {f"{part.card.name}.{key}" if key in said else key: value for key, value in part.facts().items()}
         return said
+
+
+def _makes_messages(part: Defense) -> bool:
+    return type(part).protocol is not Defense.protocol

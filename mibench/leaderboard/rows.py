@@ -23,6 +23,7 @@ class CellFacts:
         seconds: Wall time of the attack.
         training_seconds: What training the defended target, and what its defense learned of it, took: seconds of the
             processor where that computes, wall time on a GPU. NaN where neither took place, or it was not measured.
+        senders: Clients behind one message; NaN where none are sent.
         notes: What a reader of the numbers must know, one sentence a line.
         created_at: UTC, ISO 8601.
         config: The resolved configuration as JSON.
@@ -49,6 +50,7 @@ class CellFacts:
     seconds: float = NAN
     training_seconds: float = NAN
     peak_memory_mb: float = NAN
+    senders: float = NAN
     device: str = ""
     mibench_version: str = ""
     git_commit: str = ""
@@ -64,11 +66,11 @@ COLUMNS = (
     "knowledge", "defense", "defense_hooks", "metric", "variant", "evaluator", "value", "ci_low", "ci_high", "n",
     "control", "lift", "lift_low", "lift_high", "lift_even", "lift_odd", "higher_is_leakier", "unit", "seed",
     "budget", "status", "reason", "fidelity", "queries", "gradient_evals", "seconds", "training_seconds",
-    "peak_memory_mb", "device", "mibench_version", "git_commit", "notes", "config", "created_at",
+    "peak_memory_mb", "senders", "device", "mibench_version", "git_commit", "notes", "config", "created_at",
 )  # fmt: skip
 
 #: Numbers that shards of earlier versions lack; they are read as NaN.
-ADDED = ("lift_even", "lift_odd", "training_seconds")
+ADDED = ("lift_even", "lift_odd", "training_seconds", "senders")
 
 
 def plan_facts(plan: Plan) -> dict[str, Any]:

@@ -94,6 +94,7 @@ def stacked(card: DefenseCard, parts: Sequence[DefenseCard]) -> DefenseCard:
         affects=tuple(sorted({one for part in parts for one in part.affects}, key=ACCESSES.index)),
         adaptive=tuple(dict.fromkeys(words for part in parts for words in part.adaptive)),
         withholds=tuple(sorted({one for part in parts for one in part.withholds}, key=ACCESSES.index)),
+        cohort=any(part.cohort for part in parts),
         replaces=next((part.replaces for part in parts if part.replaces), ""),
         finished=tuple(sorted({hook for part in parts for hook in part.on_finished if able}, key=HOOKS.index)),
         fidelity=max((part.fidelity for part in parts), key=FIDELITIES.index, default=card.fidelity),

@@ -158,7 +158,10 @@ def defense_leaves_the_access(cell: CellCards) -> str:
 def defense_changes_what_is_seen(cell: CellCards) -> str:
     """The defense can change something that the attack sees; a cell where it cannot is vacuous."""
     defense = cell.defense
-    if not defense.hooks or cell.access in defense.affects:
+    met = {cell.access}
+    if cell.access == "white_box" and "update" in cell.setting.training_hooks:
+        met.add("gradients")  # the global model is made of what clients sent
+    if not defense.hooks or met & set(defense.affects):
         return ""
     seen = {"none": "nothing of the victim", "white_box": "the victim's weights"}
     meets = seen.get(cell.access, f"the victim's {cell.access}")

@@ -169,6 +169,8 @@ def plan_cell(cfg: DictConfig) -> Plan:
     for key in ("batch_size", "clients_per_message"):
         check_value(f"setting.{key}", CountOrNone, config["setting"].get(key, 0))
         batch_size *= config["setting"].get(key, int(key != "batch_size"))
+    if cast(DefenseCard, card["defense"]).cohort:  # of which one message stands for all clients
+        batch_size *= config["setting"].get("clients", 1)
     if "batch_size" in config["dataset"]:  # a captured update brings its own
         batch_size = config["dataset"]["batch_size"]
         check_value("dataset.batch_size", Count, batch_size)

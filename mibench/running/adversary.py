@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from mibench.access import Ledger, View, WhiteBoxView
+from mibench.access import Ledger, Server, View, WhiteBoxView
 from mibench.attacks.base import Attack, AttackResult
 from mibench.card import HOOKS_ON_PATH
 from mibench.data import Population, Split
@@ -22,6 +22,7 @@ from mibench.model import Classifier, argmax_or_abstain
 from mibench.planning.plan import Plan
 from mibench.priors.base import Prior, PriorData, loaded_prior, prior_key, show_prior, train_prior, trained_prior
 from mibench.running.stage import Stage, accuracy_of, chance_of
+from mibench.seeding import derive
 from mibench.settings.base import Observation
 from mibench.settings.victim import Victim
 from mibench.storage.checkpoints import Checkpoints
@@ -53,6 +54,16 @@ class Adversary(Stage):
         self.budget = Budget(**{k: self.config["budget"][k] for k in ("name", "targets", "samples", "records")})
         self.method: Attack[Any, Any] = plan.part("attack").make()
         self.refuse_repeats()
+
+    @cached_property
+    def server(self) -> tuple[Server, dict[str, Any]]:
+        """The server that the attack plants, and what identifies it; the honest one where its card plants none."""
+        if not self.plan.cards.attack.plants:
+            return super().server
+        public, spec = self.split.public, self.split.spec
+        key = {"attack": self.plan.identity["attack"], "revision": self.plan.version("attack")}
+        key |= {} if public is None else {"public": public.digest()}
+        return self.method.server(public, spec, derive(self.seed, "server")), key
 
     # What the attacker sees
 
@@ -95,10 +106,8 @@ class Adversary(Stage):
             split=self.split,
             budget=self.budget,
             seed=self.seed,
-            batch_size=max(1, self.setting.message_size)
-            if self.split.captured is None
-            else self.split.captured.batch_size,
-            messages=0 if self.split.captured is None else 1,
+            batch_size=max(1, self.setting.inputs_behind(self.split, self.plan.cards.defense)),
+            messages=self.setting.messages(self.split),
             known_columns=self.config["knowledge"]["known_columns"],
             masked_image=self.config["knowledge"]["masked_image"],
             secret=secret,
@@ -137,7 +146,7 @@ class Adversary(Stage):
         """Return the side facts that the attack wants and the cell grants, by name."""
         split, grants = self.split, self.config["knowledge"]
         facts: dict[str, Any] = {}
-        said = None if split.captured is None else split.captured.labels
+        said = self.observation.labels if "labels" in wanted and self.plan.access == "gradients" else None
         if "labels" in wanted and (grants["labels"] or said is not None):
             labels = said if said is not None else self.task.labels(self.case(self.observation.secret, utility={}))
             facts |= {} if labels is None else {"labels": labels.clone()}
@@ -248,7 +257,6 @@ class Adversary(Stage):
                 "" if self.split.public is None else self.split.public.digest(),
                 "" if self.split.held_out is None else self.split.held_out.digest(),  # its classes bound the targets
                 self.split.sensitive,
-                *([] if self.split.captured is None else [self.split.captured.digest()]),
                 *self.task.held(goal),
             ],
             "knowledge": self.knowledge.names(),

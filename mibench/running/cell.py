@@ -94,7 +94,7 @@ class Cell(Adversary):
 
     def courses(self) -> dict[str, tuple[Tensor, Tensor]]:
         """Return what metrics ask to be trained beside the cell, where there are clients to train it."""
-        if self.plan.access != "gradients" or self.split.captured is not None:
+        if "update" not in self.setting.card.training_hooks:
             return {}
         return {
             one.card.name: (self.federated_answers(one.course, True), self.federated_answers(one.course, False))
@@ -156,6 +156,7 @@ class Cell(Adversary):
             seconds=result.seconds,
             training_seconds=self.victim.facts.get(TRAINING_SECONDS, NAN),
             peak_memory_mb=result.peak_memory_mb,
+            senders=self.observation.view.senders or NAN if self.plan.access in ("gradients", "features") else NAN,
             device=str(self.workshop.device),
             notes="\n".join(self.notes),
             **plan_facts(self.plan),

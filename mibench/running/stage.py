@@ -14,6 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from mibench.access import Server
 from mibench.card import HOOKS_OF_TRAINING, Card, TargetCard, family_of
 from mibench.data import Examples, Population, Split, shared_rows
 from mibench.datasets.base import COINCIDE, Dataset
@@ -28,6 +29,7 @@ from mibench.planning.plan import Plan, folder, target_block
 from mibench.priors.base import Prior
 from mibench.seeding import derive
 from mibench.settings.base import Scene, Setting
+from mibench.settings.captured import CapturedSetting
 from mibench.settings.victim import Blueprint, Victim, train_evaluator
 from mibench.storage.store import Store
 from mibench.storage.workshop import Workshop
@@ -58,7 +60,7 @@ class Stage:
             Store(folder(plan, "store")), choose_device(self.config["device"]), self.config["precision"]
         )
         self.dataset: Dataset = plan.part("dataset").make()
-        self.setting: Setting = plan.part("setting").make()
+        self._setting: Setting = plan.part("setting").make()
         self.prior: Prior = plan.part("prior").make()
         self._defense: Defense | None = plan.part("defense").make()
         blueprint(self.config["target"])
@@ -73,19 +75,22 @@ class Stage:
         if self.config["control"] == "none":
             split = without_control(split)
         refuse_private_images(split)
-        name, count, classes = self.plan.cards.dataset.name, len(split.private.train), split.spec.classes
-        if split.captured is not None:
-            shape = "x".join(map(str, split.spec.shape))
-            log.info(
-                "dataset   %s: an update of %d images of %s, %d classes",
-                name,
-                split.captured.batch_size,
-                shape,
-                classes,
-            )
-            return split
-        log.info("dataset   %s: %d private training examples of %d classes", name, count, classes)
+        log.info("dataset   %s: %s", self.plan.cards.dataset.name, split.summary())
         return split
+
+    @cached_property
+    def setting(self) -> Setting:
+        """The setting; for an update from elsewhere it is ``captured``, whatever setting the cell names."""
+        if self.split.captured is None or isinstance(self._setting, CapturedSetting):
+            return self._setting
+        log.warning("dataset=captured_update runs in setting=captured; no client of setting=%s is there.",
+                    self._setting.card.name)  # fmt: skip
+        return CapturedSetting(batch_norm=self.config["setting"].get("batch_norm", "train"))
+
+    @property
+    def server(self) -> tuple[Server, dict[str, Any]]:
+        """Who serves the clients, and what identifies it; the honest server has nothing to identify."""
+        return Server(), {}
 
     def fresh_defense(self) -> Defense:
         """Return a defense whose state no other victim shares; the first one is that which was made to be checked."""
@@ -102,7 +107,7 @@ class Stage:
         block, target = self.config["defense"], self.config["target"]
         if control and "weights" in target:
             target = {**target, "weights": None}
-        target = {**target, **normalisation(self.split, target)}
+        target = self.setting.normalised(self.split, target)
         takes_part = {*HOOKS_OF_TRAINING, *self.setting.card.training_hooks}
         trains = bool(takes_part & set(self.plan.cards.defense.hooks))
         identity = {"config": without_later("defense", block), "revision": self.plan.version("defense")}
@@ -114,6 +119,8 @@ class Stage:
             workshop=self.workshop,
             seed=self.seed,
             learner=identity,
+            server=self.server[0],
+            server_key=self.server[1],
         )
 
     def scene_of(self, victim: Victim) -> Scene:
@@ -125,8 +132,8 @@ class Stage:
         """The defended target, trained on private data; of a user's own model, its accuracy is said at once."""
         scene = self.scene()
         victim = self.setting.train(scene, self.split.private, "victim")
-        if scene.blueprint.pretrained and self.split.captured is None:
-            test = self.split.private.test
+        test = self.split.private.test
+        if scene.blueprint.pretrained and len(test):
             accuracy, chance = accuracy_of(victim, test), chance_of(test)
             log.info(
                 "model     right on %.0f %% of the private test data (chance %.0f %%)", 100 * accuracy, 100 * chance
@@ -218,22 +225,6 @@ def blueprint(block: dict[str, Any]) -> Blueprint:
     recipe = Recipe(**block["recipe"])
     key = {"config": content_of(without_later("target", block)), "revision": version_of(block)}
     return Blueprint(block["name"], lambda spec: part.make(spec=spec), recipe, key, bool(block.get("weights")))
-
-
-def normalisation(split: Split, target: Mapping[str, Any]) -> dict[str, Any]:
-    """Return mean and standard deviation of the inputs where a captured update came with them.
-
-    Raises:
-        UserError: If the target takes none.
-    """
-    said = {} if split.captured is None else {"mean": split.captured.mean, "std": split.captured.std}
-    given = {key: list(value) for key, value in said.items() if value is not None}
-    if given and "mean" not in target:
-        raise UserError(
-            "dataset.mean and dataset.std are those of a model of your own; set target=checkpoint with target.factory "
-            f"and target.weights (target={target['name']} normalises by itself)."
-        )
-    return given
 
 
 def architecture(name: str) -> str:

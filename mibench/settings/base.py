@@ -7,8 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from mibench.access import Ledger, View
-from mibench.card import SettingCard
+from torch import Tensor
+
+from mibench.access import Ledger, Server, View
+from mibench.card import DefenseCard, SettingCard
 from mibench.data import Examples, Population, Split
 from mibench.defenses.base import Customer, Defense, DefenseContext
 from mibench.options import Options
@@ -23,11 +25,13 @@ class Observation:
     Attributes:
         view: The view.
         secret: The inputs behind the observation (clients' batches); only the task's truth receives them.
+        labels: Class ids of the secret that are known whatever the cell grants; None where none are.
         customer: The attacker as the defense knows it; a new one in every observation.
     """
 
     view: View
     secret: Examples | None = None
+    labels: Tensor | None = None
     customer: Customer = field(default_factory=Customer)
 
 
@@ -43,6 +47,8 @@ class Scene:
         workshop: Store and device.
         seed: The cell's seed.
         learner: The defense's configuration, for what it learns of the finished model.
+        server: Who serves the clients: honest, or an attack's own.
+        server_key: What identifies an attack's own server; empty for the honest one.
     """
 
     split: Split
@@ -52,6 +58,8 @@ class Scene:
     workshop: Workshop
     seed: int
     learner: Mapping[str, Any] = field(default_factory=dict)
+    server: Server = field(default_factory=Server)
+    server_key: Mapping[str, Any] = field(default_factory=dict)
 
     def context(self, train: Examples) -> DefenseContext:
         """Return what the defense's hooks are given for a victim trained on ``train``."""
@@ -79,10 +87,17 @@ class Setting(Options, ABC):
     card: ClassVar[SettingCard]
     block: ClassVar[str] = "setting"
 
-    @property
-    def message_size(self) -> int:
-        """Inputs behind one observed message; 0 where no messages are sent."""
+    def messages(self, split: Split) -> int:
+        """Return how many messages there are to be observed; 0 where the budget decides."""
         return 0
+
+    def inputs_behind(self, split: Split, defense: DefenseCard) -> int:
+        """Return the inputs behind one observed message; 0 where no messages are sent."""
+        return 0
+
+    def normalised(self, split: Split, target: Mapping[str, Any]) -> dict[str, Any]:
+        """Return a target's options with what the data say of them."""
+        return dict(target)
 
     def described(self) -> Sequence[str]:
         """Return what a reader must know of how the victim was trained and observed, a sentence each."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mibench.access import LocalTraining
+from mibench.access import LocalTraining, Message, Round
 from mibench.data import Examples, InputSpec
 from mibench.defenses.base import Client, Customer, Defense, DefenseContext, Update
 from mibench.errors import UserError
@@ -26,6 +26,9 @@ BUFFERS = ("running_mean", "running_var")
 #: What a personal parameter is named after among what is kept for a client.
 PERSONAL = "personal."
 
+
+#: In the place of a client's number: what the protocol keeps from round to round.
+PROTOCOL = -1
 
 #: A client's state of its defense, and its personal parameters, by client.
 States = dict[int, dict[str, Tensor]]
@@ -69,6 +72,7 @@ class Clients:
         own_statistics: Whether batch norm uses a batch's own statistics.
         share_buffers: Whether the running statistics that batches leave are sent too.
         unique_labels: Whether the classes of one batch all differ.
+        dropout: Share of the clients whose update never arrives.
     """
 
     count: int
@@ -84,12 +88,18 @@ class Clients:
     own_statistics: bool
     share_buffers: bool
     unique_labels: bool
+    dropout: float = 0.0
+
+    def present(self, number: int) -> list[int]:
+        """Return the clients whose update arrives in round ``number``, in order."""
+        order = torch.randperm(self.count, generator=generator(derive(self.seed, "dropped", number)))
+        return sorted(order[int(self.dropout * self.count) :].tolist())
 
     def fresh(self) -> States:
         """Return the states before round 0."""
         return {client: {} for client in range(self.count)}
 
-    def updates(self, model: Classifier, number: int, states: States, progress: float) -> list[Update]:
+    def updates(self, model: Classifier, number: int, states: States, progress: float) -> list[Message]:
         """Return the messages that the server sees in round ``number``; changes ``states``.
 
         Args:
@@ -101,7 +111,8 @@ class Clients:
         deltas, own = self.local.steps(self.batch_size) > 1, self.own_statistics and bool(norms(model))
         kept = personal_names(model, self.defense)
         shared: list[Update] = []
-        for client in range(self.count):
+        present = self.present(number)
+        for client in present:
             batch = self.batch(number, client).to(self.context.device)
             if type(self.defense).data is not Defense.data:
                 batch = self.defense.data(batch, self.own_context(client))
@@ -115,7 +126,12 @@ class Clients:
             who = Client(client, number, self.count, local, batch, seed, deltas, own, states[client])
             sent = dict(self.defense.update(update, who))
             shared.append(sent | buffers if self.share_buffers else sent)
-        return list(self.defense.protocol(shared))
+        dropped, kept_state = frozenset(range(self.count)) - set(present), states.get(PROTOCOL, {})
+        this = Round(number, self.count, derive(self.seed, "protocol", number), dropped, kept_state)
+        messages = list(self.defense.protocol(shared, this))
+        if this.state:
+            states[PROTOCOL] = this.state
+        return messages
 
     def own_model(self, model: Classifier, client: int, state: Mapping[str, Tensor]) -> Classifier:
         """Return the model that a client begins a round with: the global one, with its own personal parameters."""

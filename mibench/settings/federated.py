@@ -20,20 +20,31 @@ from __future__ import annotations
 import copy
 import dataclasses
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 
-from mibench.access import GradientsView, Ledger, LocalTraining, Transcript, mean_update, server_step
-from mibench.card import SettingCard
-from mibench.data import Captured, Examples, Population
+from mibench.access import (
+    GradientsView,
+    Ledger,
+    LocalTraining,
+    Message,
+    Sealed,
+    Transcript,
+    WhiteBoxView,
+    mean_update,
+    server_step,
+)
+from mibench.card import DefenseCard, SettingCard
+from mibench.data import Examples, Population, Split
+from mibench.defenses.base import Defense
 from mibench.errors import IncompatibleCellError, UserError
 from mibench.model import Classifier
 from mibench.nn.batch_norm import use_batch_statistics
-from mibench.options import Count, CountOrNone, Positive, Several
+from mibench.options import Count, CountOrNone, Decay, Positive, Several, option
 from mibench.seeding import derive
 from mibench.settings.base import Observation, Scene, Setting
-from mibench.settings.clients import Clients, PersonalVictim, is_buffer, named_as_the_model, personal_names
+from mibench.settings.clients import Clients, PersonalVictim, States, is_buffer, personal_names
 from mibench.settings.victim import TRAINING_SECONDS, Victim, initial_model, restore_victim, victim_tensors
 from mibench.storage.progress import progress
 from mibench.storage.store import Payload
@@ -48,7 +59,7 @@ class Federated(Setting):
         name="federated",
         title="Federated learning (FedSGD, FedAvg)",
         modalities=("image", "tabular"),
-        access=("gradients",),
+        access=("gradients", "white_box"),
         training_hooks=("update", "protocol"),
         revision=2,
     )
@@ -77,6 +88,8 @@ class Federated(Setting):
     """Whether clients in mode ``train`` share the running statistics that their batches leave."""
     unique_labels: bool = False
     """Whether the classes of one batch all differ."""
+    dropout: Decay = option(0.0, since=3)
+    """Share of the clients that begin a round and whose update never arrives."""
 
     def __post_init__(self) -> None:
         """Refuse to share buffers that clients do not change."""
@@ -97,10 +110,14 @@ class Federated(Setting):
         """Whether a message is a difference of parameters rather than a gradient."""
         return self.local.steps(self.batch_size) > 1
 
+    def inputs_behind(self, split: Split, defense: DefenseCard) -> int:
+        """Return the inputs behind one observed message."""
+        return self.batch_size * (self.senders_of_cohort if defense.cohort else self.clients_per_message)
+
     @property
-    def message_size(self) -> int:
-        """Inputs behind one observed message."""
-        return self.batch_size * self.clients_per_message
+    def senders_of_cohort(self) -> int:
+        """Clients whose update arrives in a round."""
+        return self.clients - int(self.dropout * self.clients)
 
     def described(self) -> Sequence[str]:
         """Return a sentence on the messages and the global model's age."""
@@ -112,139 +129,143 @@ class Federated(Setting):
         known = {0: [], None: ["trained on all clients' data"]}
         age = known.get(self.pooled_epochs, [f"trained for {self.pooled_epochs} epochs on all clients' data"])
         age = [*age, *([f"trained for {self.rounds} rounds"] if self.rounds else [])] or ["untrained"]
-        examples = f"{self.message_size} example" + "s" * (self.message_size > 1)
+        size = self.batch_size * self.clients_per_message
+        examples = f"{size} example" + "s" * (size > 1)
         return [
             f"A message is {what} of {examples}{shared}, with batch norm by {norm}{buffers}; the global model is "
             f"{' and '.join(age)}."
         ]
 
     def train(self, scene: Scene, population: Population, label: str) -> Victim:
-        """Return the global model before the attacked round, with the clients' defense states."""
-        if scene.split.captured is not None:
-            return self._captured_model(scene)
-        clients = self._clients(scene, population)
-        key = {
-            "role": "victim",
-            "setting": [self.card.name, self.card.revision, self.pooled_epochs, self._course()],
-            "defense": dict(scene.defense_key),
-            "target": scene.blueprint.key,
-            "data": population.seen,
-            "seed": scene.seed,
-            **scene.workshop.key,
-        }
+        """Return the global model before the attacked round, with the clients' defense states.
+
+        Rounds go on from the latest earlier ones of the same training that the store holds, unless the loss has a
+        schedule over all rounds, or an attack's server remembers what it heard.
+        """
+        clients, store = self._clients(scene, population), scene.workshop.store
 
         def build() -> Payload:
             start = clock(scene.workshop.device)
-            model, states = self._broadcast(scene, clients, label), clients.fresh()
-            for number in progress(range(self.rounds), label):
-                server_step(model, clients.updates(model, number, states, self._progress(number)), clients.lr)
+            earlier, found = self._earlier(scene, population)
+            if found is None:
+                model, states, spent = self._broadcast(scene, clients, label), clients.fresh(), 0.0
+            else:
+                model, states = self._restored(scene, clients, found)
+                spent = float(found.facts.get(TRAINING_SECONDS, 0.0))
+            for number in progress(range(earlier, self.rounds), label):
+                broadcast = scene.server.broadcast(number, model)
+                messages = clients.updates(broadcast, number, states, self._progress(number))
+                scene.server.receive(number, messages)
+                server_step(model, [one.opened() for one in messages], clients.lr)
             tensors = victim_tensors(model, scene.defense)
             for client, state in states.items():
                 tensors |= {f"client.{client}.{name}": value for name, value in state.items()}
             trained = self.rounds or self.pooled_epochs != 0
-            cost = {TRAINING_SECONDS: clock(scene.workshop.device) - start} if trained else {}
+            cost = {TRAINING_SECONDS: spent + clock(scene.workshop.device) - start} if trained else {}
             return Payload(tensors, {"defense": scene.defense.facts(), **cost})
 
-        payload = scene.workshop.store.get("victim", key, build)
-        model, states = initial_model(scene.blueprint, clients.spec, scene.defense, clients.context), clients.fresh()
-        restore_victim(model, scene.defense, payload.tensors)
-        for name, value in payload.tensors.items():
-            if name.startswith("client."):
-                _, client, rest = name.split(".", 2)
-                states[int(client)][rest] = value.to(scene.workshop.device)
-        victim = Victim(model.eval(), scene.defense, clients.spec, key, dict(payload.facts), states)
+        key = self._key(scene, population, self.rounds)
+        payload = store.get("victim", key, build)
+        model, states = self._restored(scene, clients, payload)
+        victim = Victim(model, scene.defense, clients.spec, key, dict(payload.facts), states)
         if not personal_names(model, scene.defense):
             return victim
-        own = [clients.own_model(model, client, state) for client, state in states.items()]
+        own = [clients.own_model(model, client, states[client]) for client in range(self.clients)]
         return PersonalVictim(**vars(victim), clients=own)
 
     def observe(
         self, scene: Scene, victim: Victim, population: Population, access: str, count: int, ledger: Ledger
     ) -> Observation:
         """Return the first ``count`` messages of the attacked round, and the batches behind them as the secret."""
-        if scene.split.captured is not None:
-            return self._captured_message(scene, victim, scene.split.captured, ledger)
+        if access == "white_box":  # a snapshot of the global model
+            return Observation(WhiteBoxView.of(victim.module, victim.spec, ledger, scene.workshop.device))
+        cohort = scene.defense.cohort
         wanted = count * self.clients_per_message
-        if wanted > self.clients:
+        if cohort and self.clients_per_message > 1:
+            raise UserError(
+                f"Defense '{scene.defense.card.name}' already makes one message of all clients; set "
+                "setting.clients_per_message=1."
+            )
+        if not cohort and wanted > self.senders_of_cohort:
             raise UserError(
                 f"The budget attacks {wanted} clients, but setting.clients is {self.clients}; raise setting.clients or "
                 "lower budget.targets."
             )
-        device, clients, model = scene.workshop.device, self._clients(scene, population), copy.deepcopy(victim.module)
-        progressed = self._progress(self.rounds)
-        sent = clients.updates(model, self.rounds, copy.deepcopy(victim.states), progressed)
-        groups = (
-            range(first, first + self.clients_per_message) for first in range(0, wanted, self.clients_per_message)
-        )
-        messages = [mean_update([sent[client] for client in group]) for group in groups]
+        device, clients = scene.workshop.device, self._clients(scene, population)
+        model = scene.server.broadcast(self.rounds, copy.deepcopy(victim.module))
+        progressed, senders = self._progress(self.rounds), self.clients_per_message
+        sent: list[Message] = []
+        batches: list[Examples] = []
+        for number in range(self.rounds, self.rounds + (count if cohort else 1)):  # rounds at the very same model
+            here = clients.updates(model, number, copy.deepcopy(victim.states), progressed)
+            scene.server.receive(number, here)
+            sent += here
+            attacked = clients.present(number)[: None if cohort else wanted]
+            batches += [clients.batch(number, client) for client in attacked]
+        if cohort:
+            senders, messages = sent[0].senders, [one.opened() for one in sent]
+        else:
+            groups = range(0, wanted, senders)
+            messages = [mean_update([one.opened() for one in sent[first : first + senders]]) for first in groups]
         if self.batch_norm == "train":
             use_batch_statistics(model)
         view = GradientsView.of(
             model,
             [{name: value for name, value in one.items() if not is_buffer(name)} for one in messages],
-            self.message_size,
+            self.batch_size * senders,
             victim.spec,
             ledger,
             device,
             local=self.local,
             deltas=self.deltas,
-            clients=self.clients_per_message,
+            clients=senders,
+            sealed=any(isinstance(one.tensors, Sealed) for one in sent),
             buffers=[{name: value.to(device) for name, value in one.items() if is_buffer(name)} for one in messages],
             transcript=lambda: self._transcript(scene, clients),
             client_loss=lambda model, x, y: scene.defense.loss(Batch(model, x, y, progressed)),
         )
-        batches = [clients.batch(self.rounds, client) for client in range(wanted)]
         secret = Examples(torch.cat([batch.x for batch in batches]), torch.cat([batch.y for batch in batches]))
         return Observation(view, secret)
 
-    def _captured_model(self, scene: Scene) -> Victim:
-        """Return the user's model, which is not trained.
+    def _key(self, scene: Scene, population: Population, rounds: int) -> dict[str, Any]:
+        """Return what identifies the global model after a number of rounds."""
+        return {
+            "role": "victim",
+            "setting": [self.card.name, self.card.revision, self.pooled_epochs, self._course(rounds)],
+            "defense": dict(scene.defense_key),
+            "target": scene.blueprint.key,
+            "data": population.seen,
+            "seed": scene.seed,
+            **({"server": dict(scene.server_key)} if scene.server_key else {}),
+            **scene.workshop.key,
+        }
 
-        Raises:
-            UserError: If the target has no weights, or the defense would have had a part in the update.
-        """
-        if not scene.blueprint.pretrained:
-            raise UserError(
-                "dataset=captured_update needs the model that the client started from; set target=checkpoint, "
-                "target.factory=PACKAGE.MODULE:FUNCTION and target.weights=FILE."
-            )
-        if scene.defense.card.name != "none":
-            raise UserError(
-                "A captured update is as its client sent it; set defense=none (what a defense buys is measured where "
-                "mibench makes the update itself)."
-            )
-        context = scene.context(scene.split.private.train)
-        model = initial_model(scene.blueprint, scene.split.spec, scene.defense, context).eval()
-        key = {"role": "victim", "setting": [self.card.name, "captured"], "target": scene.blueprint.key}
-        return Victim(model, scene.defense, scene.split.spec, key)
+    def _earlier(self, scene: Scene, population: Population) -> tuple[int, Payload | None]:
+        """Return the largest number of earlier rounds that the store holds, and what it holds; 0 and None of none."""
+        if scene.server_key or type(scene.defense).loss is not Defense.loss:
+            return 0, None
+        for rounds in range(self.rounds - 1, 0, -1):
+            if (found := scene.workshop.store.find("victim", self._key(scene, population, rounds))) is not None:
+                return rounds, found
+        return 0, None
 
-    def _captured_message(self, scene: Scene, victim: Victim, captured: Captured, ledger: Ledger) -> Observation:
-        """Return the captured update as the one message."""
-        model = copy.deepcopy(victim.module)
-        message = named_as_the_model(captured.update, model)
-        if self.batch_norm == "train":
-            use_batch_statistics(model)
-        local = LocalTraining() if captured.local is None else LocalTraining(captured.local[0], 0, captured.local[1])
-        view = GradientsView.of(
-            model,
-            [message],
-            captured.batch_size,
-            victim.spec,
-            ledger,
-            scene.workshop.device,
-            local=None if captured.delta and captured.local is None else local,
-            deltas=captured.delta,
-            buffers=[{}],
-        )
-        return Observation(view, captured.secret)
+    def _restored(self, scene: Scene, clients: Clients, payload: Payload) -> tuple[Classifier, States]:
+        """Return a stored global model and the clients' states; the defense takes its own back."""
+        model, states = initial_model(scene.blueprint, clients.spec, scene.defense, clients.context), clients.fresh()
+        restore_victim(model, scene.defense, payload.tensors)
+        for name, value in payload.tensors.items():
+            if name.startswith("client."):
+                _, client, rest = name.split(".", 2)
+                states.setdefault(int(client), {})[rest] = value.to(scene.workshop.device)
+        return model.eval(), states
 
-    def _course(self) -> list[object]:
+    def _course(self, rounds: int) -> list[object]:
         """Return what identifies the rounds before the attacked one; nothing where there are none."""
-        if not self.rounds:
+        if not rounds:
             return []
         local = dataclasses.astuple(self.local) if self.deltas else ()
-        modes = (self.batch_norm, self.share_buffers, self.unique_labels)
-        return [self.rounds, self.clients, self.batch_size, self.lr, *local, *modes]
+        modes = (self.batch_norm, self.share_buffers, self.unique_labels, *([self.dropout] if self.dropout else []))
+        return [rounds, self.clients, self.batch_size, self.lr, *local, *modes]
 
     def _clients(self, scene: Scene, population: Population) -> Clients:
         """Return the clients whose shares make up the training data of a population."""
@@ -262,6 +283,7 @@ class Federated(Setting):
             own_statistics=self.batch_norm == "train",
             share_buffers=self.share_buffers,
             unique_labels=self.unique_labels,
+            dropout=self.dropout,
         )
 
     def _broadcast(self, scene: Scene, clients: Clients, label: str) -> Classifier:
@@ -294,8 +316,8 @@ class Federated(Setting):
         model, rounds, states = copy.deepcopy(start), [], clients.fresh()
         for number in range(self.rounds):
             sent = clients.updates(model, number, states, self._progress(number))
-            server_step(model, sent, clients.lr)
-            rounds.append(sent)
+            rounds.append([one.opened() for one in sent])
+            server_step(model, rounds[-1], clients.lr)
         if self.batch_norm == "train":
             use_batch_statistics(start)
         return Transcript(start, rounds, clients.lr)

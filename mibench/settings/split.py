@@ -27,8 +27,8 @@ import torch
 from torch import Tensor, nn
 
 from mibench.access import FeaturesView, Ledger
-from mibench.card import SettingCard
-from mibench.data import Population
+from mibench.card import DefenseCard, SettingCard
+from mibench.data import Population, Split
 from mibench.errors import IncompatibleCellError, UserError
 from mibench.options import Count, CountOrNone
 from mibench.seeding import derive, generator, seeded
@@ -53,9 +53,8 @@ class SplitLearning(Setting):
     sends: Count = 1
     """Times that a client sends the features of the same inputs, which a random defense draws anew."""
 
-    @property
-    def message_size(self) -> int:
-        """Inputs of one client."""
+    def inputs_behind(self, split: Split, defense: DefenseCard) -> int:
+        """Return the inputs of one client."""
         return self.batch_size
 
     def described(self) -> Sequence[str]:

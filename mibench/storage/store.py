@@ -114,6 +114,10 @@ class Store:
             raise StoreError(f"Artifact {path} could not be read back after it was written; is the disk full?")
         return found
 
+    def find(self, kind: str, key: Mapping[str, Any]) -> Payload | None:
+        """Return the artifact where it is there and whole; None otherwise. Nothing is built."""
+        return self._read(self.path(kind, key))
+
     def artifacts(self) -> Iterator[Artifact]:
         """Yield every complete artifact, sorted by kind and digest."""
         for manifest in sorted(self.root.glob("*/*/manifest.json")):

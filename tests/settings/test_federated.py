@@ -6,17 +6,20 @@ import torch
 from torch import nn
 from torch.nn.functional import cross_entropy
 
-from mibench.access import GradientsView, Ledger
-from mibench.card import DefenseCard, TargetCard
+from mibench.access import GradientsView, Ledger, Message, Sealed, Server, WhiteBoxView
+from mibench.card import AttackCard, DefenseCard, TargetCard
 from mibench.defenses.base import Defense
 from mibench.defenses.bido import Bido
 from mibench.defenses.gradient_clipping import GradientClipping
 from mibench.defenses.neg_ls import NegLs
+from mibench.defenses.none import NoDefense
 from mibench.defenses.precode import Precode
 from mibench.errors import NotGrantedError, UserError
 from mibench.settings.base import Scene
+from mibench.settings.clients import Clients
 from mibench.settings.federated import Federated
 from mibench.settings.victim import Blueprint
+from mibench.storage.store import Store
 from mibench.targets.base import Target
 from mibench.targets.lenet import LeNet
 from mibench.targets.mlp import Mlp
@@ -45,8 +48,34 @@ class Reversing(Defense):
         name="reversing", title="Reversing", modalities=("image",), hooks=("protocol",), affects=("gradients",)
     )
 
-    def protocol(self, updates):
-        return updates[::-1]
+    def protocol(self, updates, this):
+        assert (this.clients, this.number, this.dropped) == (3, 0, frozenset())
+        return [Message(update) for update in updates[::-1]]
+
+
+class Sealing(Defense):
+    """Seals every message for those who take part."""
+
+    card = DefenseCard(name="sealing", title="", modalities=("image",), hooks=("protocol",), affects=("gradients",))
+
+    def protocol(self, updates, this):
+        return [Message(Sealed(update)) for update in updates]
+
+
+class Shifting(Server):
+    """Sends a model whose head is moved, and keeps what it hears."""
+
+    def __init__(self):
+        self.heard = []
+
+    def broadcast(self, number, model):
+        model = copy.deepcopy(model)
+        with torch.no_grad():
+            model.head.bias.add_(1.0)
+        return model
+
+    def receive(self, number, messages):
+        self.heard.append((number, len(messages)))
 
 
 @pytest.fixture
@@ -232,7 +261,12 @@ def test_a_message_may_be_the_true_mean_over_several_clients(make_scene):
     setting = Federated(batch_size=2, clients_per_message=3, clients=6)
     victim, observation = observe(setting, make_scene(), 2)
     view, secret = observation.view, observation.secret
-    assert view.batch_size == setting.message_size == 6 and len(view.messages) == 2 and len(secret) == 12
+    assert (
+        view.batch_size == setting.inputs_behind(None, NoDefense.card) == 6
+        and view.senders == 3
+        and len(view.messages) == 2
+        and len(secret) == 12
+    )
     expected = by_hand(victim.module, secret.x[6:], secret.y[6:])
     for name, value in view.messages[1].items():
         torch.testing.assert_close(value, expected[name])
@@ -411,3 +445,84 @@ def test_a_clients_data_hook_is_given_its_own_share(make_scene):
     assert sorted(rows) == sorted(row.numpy().tobytes() for row in scene.split.private.train.x)
     for batch, share in seen.values():
         assert bool((share.x == batch.x[0]).flatten(1).all(1).any())
+
+
+GRANTED = {"local_training": True, "buffers": True, "defense_loss": False}
+
+
+def attacker(**more):
+    return AttackCard(
+        name="a", title="", modalities=("image",), family="", task="instance", access=("gradients",), **more
+    )
+
+
+def test_sealed_messages_are_for_an_attacker_who_takes_part(make_scene):
+    _, sealed = observe(Federated(clients=3), make_scene(defense=Sealing()))
+    _, plain = observe(Federated(clients=3), make_scene())
+    with pytest.raises(NotGrantedError, match="takes_part"):
+        sealed.view.limited(GRANTED, attacker())
+    opened = sealed.view.limited(GRANTED, attacker(takes_part=True))
+    torch.testing.assert_close(opened.messages[0]["head.bias"], plain.view.messages[0]["head.bias"])
+
+
+def test_a_planted_server_is_what_clients_train_on_and_what_its_attack_sees(make_scene):
+    server, honest = Shifting(), make_scene(Mlp)
+    scene = dataclasses.replace(honest, server=server, server_key={"attack": "shifting"})
+    setting = Federated(rounds=2, clients=4)
+    victim, seen = observe(setting, scene)
+    plain, _ = observe(setting, honest)
+    assert victim.key["server"] == {"attack": "shifting"} and "server" not in plain.key
+    assert not torch.equal(victim.module.head.weight, plain.module.head.weight)
+    assert server.heard == [(0, 4), (1, 4), (2, 4)]
+    torch.testing.assert_close(seen.view.model.head.bias, victim.module.head.bias + 1)
+    expected = by_hand(seen.view.model, seen.secret.x[:1], seen.secret.y[:1])
+    torch.testing.assert_close(seen.view.messages[0]["head.bias"], expected["head.bias"])
+
+
+def test_clients_that_drop_out_send_nothing(make_scene):
+    setting = Federated(clients=4, dropout=0.5, batch_size=2)
+    _, seen = observe(setting, make_scene(), 2)
+    assert len(seen.view.messages) == 2 and len(seen.secret) == 4
+    for number, message in enumerate(seen.view.messages):
+        rows = slice(2 * number, 2 * number + 2)
+        expected = by_hand(seen.view.model, seen.secret.x[rows], seen.secret.y[rows])
+        torch.testing.assert_close(message["head.bias"], expected["head.bias"])
+    with pytest.raises(UserError, match=r"setting\.clients"):
+        observe(setting, make_scene(), 3)
+
+
+def test_the_global_model_is_served_with_its_weights(make_scene):
+    scene, setting = make_scene(Mlp), Federated(rounds=2, clients=4)
+    victim = setting.train(scene, scene.split.private, "victim")
+    view = setting.observe(scene, victim, scene.split.private, "white_box", 0, Ledger()).view
+    assert isinstance(view, WhiteBoxView)
+    torch.testing.assert_close(
+        view.logits(scene.split.private.test.x[:3]), victim.module(scene.split.private.test.x[:3])
+    )
+
+
+def test_later_rounds_go_on_from_stored_earlier_ones(make_scene, monkeypatch):
+    counted = []
+    original = Clients.updates
+
+    def updates(self, model, number, states, progress):
+        counted.append(number)
+        return original(self, model, number, states, progress)
+
+    monkeypatch.setattr(Clients, "updates", updates)
+    scene = make_scene(Mlp, defense=Counting(), seed=5)
+
+    def trained(rounds):
+        counted.clear()
+        victim = Federated(rounds=rounds, clients=3).train(scene, scene.split.private, "victim")
+        return victim, list(counted)
+
+    _, first = trained(2)
+    longer, second = trained(5)
+    assert (first, second) == ([0, 1], [2, 3, 4])
+    assert {float(state["count"]) for state in longer.states.values()} == {5.0}
+    fresh = dataclasses.replace(
+        scene, workshop=dataclasses.replace(scene.workshop, store=Store(scene.workshop.store.root / "b"))
+    )
+    alone = Federated(rounds=5, clients=3).train(fresh, scene.split.private, "victim")
+    assert torch.equal(alone.module.head.weight, longer.module.head.weight)
