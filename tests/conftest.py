@@ -146,6 +146,19 @@ def make_cell(session_folder: Path) -> Callable[..., Cell]:
 
 
 @pytest.fixture(scope="session")
+def case_folder() -> Callable[[str], Path]:
+    """Returns the folder of a fixed reference case, below ``$MIBENCH_CASES`` or ``../shared/cases/peers``."""
+    root = Path(os.environ.get("MIBENCH_CASES", Path(__file__).parent.parent.parent / "shared" / "cases" / "peers"))
+
+    def find(name: str) -> Path:
+        if not (root / name).is_dir():
+            pytest.skip(f"the reference case {name} is not in MIBENCH_CASES={root}")
+        return root / name
+
+    return find
+
+
+@pytest.fixture(scope="session")
 def data_root() -> Path:
     """The folder of real datasets, ``$MIBENCH_DATA``; tests that need it are skipped where it is not set."""
     root = os.environ.get("MIBENCH_DATA")

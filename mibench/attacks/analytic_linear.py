@@ -36,9 +36,6 @@ from mibench.optim import bias_trick
 from mibench.optim.label_recovery import LabelRule
 from mibench.options import Decay, Share
 
-#: How far outside [0, 1] a ratio's pixels may lie for it to be an image.
-ROUNDING = 1e-3
-
 
 class AnalyticLinear(GradientSearch):
     """Division of the first linear layer's weight gradient by its bias gradient."""
@@ -76,33 +73,18 @@ class AnalyticLinear(GradientSearch):
         layer, pixels = first_layer(view)
         weight, bias = (torch.stack([one[f"{layer}.{kind}"] for one in view.messages]) for kind in ("weight", "bias"))
         if view.batch_size > 1 or self.combine == "rows":
-            found = [self.distinct(w, b, pixels, view.batch_size) for w, b in zip(weight, bias, strict=True)]
+            box = (view.spec.low, view.spec.high)
+            found = [
+                bias_trick.distinct(w, b, pixels, view.batch_size, self.eps_rel, self.dedup_cos, box)
+                for w, b in zip(weight, bias, strict=True)
+            ]
             images, valid = torch.cat([one for one, _ in found]), torch.cat([there for _, there in found])
         else:
             solve = bias_trick.least_squares if self.combine == "pinv" else bias_trick.steepest_row
             images = pixels(solve(weight, bias))
             valid = images.isfinite().all(1)
-        images = images.clamp(0, 1).reshape(-1, *view.spec.shape)
+        images = view.spec.boxed(images).reshape(-1, *view.spec.shape)
         return Reconstruction(images, goal.target.to(view.device), labels.flatten(), valid)
-
-    def distinct(
-        self, weight: Tensor, bias: Tensor, pixels: Callable[[Tensor], Tensor], count: int
-    ) -> tuple[Tensor, Tensor]:
-        """Return the ``count`` images of one message with which the most rows agree, and which of them are there."""
-        inputs, defined = bias_trick.rows(weight, bias, self.eps_rel)
-        images = pixels(inputs)
-        inside = ((images >= -ROUNDING) & (images <= 1 + ROUNDING)).all(1) & defined
-        unit = nn.functional.normalize(inputs, dim=1)
-        alike = (unit @ unit.T > self.dedup_cos) & inside
-        votes = alike.sum(1) + 0.5 * bias.abs() / bias.abs().max()  # of equals the row with the larger gradient
-        left = votes.where(inside, 0.0)
-        chosen, there = [], []
-        for _ in range(count):
-            best = left.argmax()
-            chosen.append(best)
-            there.append(left[best] > 0)
-            left = left.where(~alike[best], 0.0)
-        return images[torch.stack(chosen)], torch.stack(there)
 
 
 def first_layer(view: GradientsView) -> tuple[str, Callable[[Tensor], Tensor]]:

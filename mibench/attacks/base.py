@@ -85,10 +85,10 @@ class Attack(Options, ABC, Generic[ViewT, GoalT]):
     card: ClassVar[AttackCard]
     block: ClassVar[str] = "attack"
 
-    _best: Callable[[], Reconstruction] | None = field(init=False, default=None)
-    _seed: int = field(init=False, default=0)
-    _label: str = field(init=False, default="")
-    _leader: Attack[Any, Any] | None = field(init=False, default=None)
+    _best: Callable[[], Reconstruction] | None = field(init=False, repr=False, default=None)
+    _seed: int = field(init=False, repr=False, default=0)
+    _label: str = field(init=False, repr=False, default="")
+    _leader: Attack[Any, Any] | None = field(init=False, repr=False, default=None)
 
     def server(self, public: Examples | None, spec: InputSpec, seed: int) -> Server:
         """Return the server that the attack plants, asked for before the victim is trained, if its card says so.

@@ -8,7 +8,13 @@ input itself. No weight of the layer takes part, and a factor on the whole gradi
 
 from __future__ import annotations
 
-from torch import Tensor
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+#: How far outside its range, in shares of it, an image's entry may lie.
+ROUNDING = 1e-3
 
 
 def least_squares(weight: Tensor, bias: Tensor) -> Tensor:
@@ -43,3 +49,39 @@ def rows(weight: Tensor, bias: Tensor, eps: float) -> tuple[Tensor, Tensor]:
     """
     defined = bias.abs() > eps * bias.abs().max()
     return (weight / bias.where(defined, bias.new_ones(()))[:, None]).where(defined[:, None], 0.0), defined
+
+
+def distinct(
+    weight: Tensor,
+    bias: Tensor,
+    images: Callable[[Tensor], Tensor],
+    count: int,
+    eps: float,
+    cosine: float,
+    box: tuple[float, float],
+) -> tuple[Tensor, Tensor]:
+    """Return the images of one message with which the most rows agree, and which of them are there.
+
+    Args:
+        weight: Gradient of the weight, shape ``(units, inputs)``.
+        bias: Gradient of the bias, shape ``(units,)``.
+        images: Returns the images of the layer's inputs ``(n, inputs)``.
+        count: Images that are wanted.
+        eps: Share of the largest bias gradient from which a row counts.
+        cosine: From which two ratios are of the same input.
+        box: Least and largest value of an image's entry; ratios outside are mixtures.
+    """
+    inputs, defined = rows(weight, bias, eps)
+    made, slack = images(inputs), ROUNDING * (box[1] - box[0])
+    inside = ((made >= box[0] - slack) & (made <= box[1] + slack)).flatten(1).all(1) & defined
+    unit = nn.functional.normalize(inputs, dim=1)
+    alike = (unit @ unit.T > cosine) & inside
+    votes = alike.sum(1) + 0.5 * bias.abs() / bias.abs().max()  # of equals the row with the larger gradient
+    left = votes.where(inside, 0.0)
+    chosen, there = [], []
+    for _ in range(count):
+        best = left.argmax()
+        chosen.append(best)
+        there.append(left[best] > 0)
+        left = left.where(~alike[best], 0.0)
+    return made[torch.stack(chosen)], torch.stack(there)

@@ -58,7 +58,7 @@ class Adversary(Stage):
     @cached_property
     def server(self) -> tuple[Server, dict[str, Any]]:
         """The server that the attack plants, and what identifies it; the honest one where its card plants none."""
-        if not self.plan.cards.attack.plants:
+        if not self.plan.cards.attack.plants or "update" not in self.setting.card.training_hooks:
             return super().server
         public, spec = self.split.public, self.split.spec
         key = {"attack": self.plan.identity["attack"], "revision": self.plan.version("attack")}
