@@ -75,7 +75,7 @@ class Embeddings:
 
     Attributes:
         table: The embedding of every token, shape ``(vocabulary, width)``.
-        allowed: The ids that may be read off, shape ``(ids,)``; all of them where it is None.
+        allowed: Which tokens may be read off of every point, shape ``(n, vocabulary)``; all where it is None.
     """
 
     table: Tensor
@@ -103,6 +103,7 @@ class Embeddings:
 
     def decode(self, u: Tensor) -> Tensor:
         """Return the tokens whose embeddings have the largest cosine, shape ``(n, batch, tokens)``."""
-        ids = torch.arange(len(self.table), device=u.device) if self.allowed is None else self.allowed.to(u.device)
-        table = torch.nn.functional.normalize(self.table[ids], dim=1)
-        return ids[(torch.nn.functional.normalize(u, dim=-1) @ table.T).argmax(-1)]
+        cosines = torch.nn.functional.normalize(u, dim=-1) @ torch.nn.functional.normalize(self.table, dim=1).T
+        if self.allowed is not None:
+            cosines = cosines.masked_fill(~self.allowed[:, None, None], -torch.inf)
+        return cosines.argmax(-1)

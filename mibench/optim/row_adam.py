@@ -26,6 +26,8 @@ class Adam:
         rise: Share of the steps over which it rises from 0.
         fall: Share of the steps over which it falls to 0 at the end, along a half cosine.
         langevin: Standard deviation, in step sizes, of the noise added to the gradient (Yin et al., 2021).
+        linear: Whether the step size falls along a line to 0 after the warm-up.
+        decay: Share of a variable, times the step size, that every step takes off it (AdamW).
         betas: Adam's decay rates.
         dropping: Which problems end early.
     """
@@ -39,6 +41,8 @@ class Adam:
     rise: float = 0.0
     fall: float = 0.0
     langevin: float = 0.0
+    linear: bool = False
+    decay: float = 0.0
     betas: tuple[float, float] = (0.9, 0.999)
     dropping: Dropping = field(default_factory=Dropping)
 
@@ -49,6 +53,8 @@ class Adam:
             rate *= (step + 1) / self.warmup
         elif self.cosine:
             rate *= 0.5 * (1 + math.cos(math.pi * (step - self.warmup) / max(1, self.iterations - self.warmup)))
+        elif self.linear:
+            rate *= (self.iterations - step) / max(1, self.iterations - self.warmup)
         done = step / self.iterations
         if done < self.rise:
             rate *= done / self.rise
@@ -124,4 +130,6 @@ class Adam:
             mean.lerp_(gradient, 1 - first)
             square.mul_(second).addcmul_(gradient, gradient, value=1 - second)
             size = (square / (1 - second**count)).sqrt_().add_(1e-8)
+            if self.decay:
+                value.mul_(1 - rate * self.decay)
             value.addcdiv_(mean, size, value=-rate / (1 - first**count))

@@ -245,7 +245,7 @@ def refuse_private_images(split: Split) -> None:
     Raises:
         UserError: Saying how many there are.
     """
-    if not split.spec.ranged or split.public is None:
+    if split.spec.columns or split.public is None:
         return
     if rows := shared_rows(split.public.x, split.private.train.x, split.private.test.x):
         raise UserError(

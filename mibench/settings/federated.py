@@ -58,7 +58,7 @@ class Federated(Setting):
     card = SettingCard(
         name="federated",
         title="Federated learning (FedSGD, FedAvg)",
-        modalities=("image", "tabular"),
+        modalities=("image", "text", "tabular"),
         access=("gradients", "white_box"),
         training_hooks=("update", "protocol"),
         revision=2,

@@ -7,14 +7,29 @@ text, the most frequent token of every position.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
+import torch
 from torch import Tensor
 
-from mibench.data import InputSpec
+from mibench.data import InputSpec, Tokenizer
 from mibench.knowledge import Knowledge
 from mibench.pictures import SheetRow
 from mibench.tasks.base import TARGETS, Case, Reconstruction, Sheet
 from mibench.tasks.instance import InstanceGoal, InstanceTask, InstanceTruth
+
+
+@dataclass(frozen=True, kw_only=True)
+class SequenceTruth(InstanceTruth):
+    """The texts behind the messages.
+
+    Attributes:
+        words: Where a word stands, neither a special token nor padding, shape ``(N, tokens)``.
+        tokenizer: Turns ids into texts; None where nobody can.
+    """
+
+    words: Tensor
+    tokenizer: Tokenizer | None = None
 
 
 class SequenceTask(InstanceTask):
@@ -22,6 +37,12 @@ class SequenceTask(InstanceTask):
 
     name = "sequence"
     headline = ("token_accuracy", "", "")
+
+    def truth(self, case: Case, goal: InstanceGoal) -> SequenceTruth:
+        """Return the clients' texts, and where in them words stand."""
+        plain, spec = super().truth(case, goal), case.split.spec
+        special = torch.tensor([spec.padding, *getattr(spec.tokenizer, "special", ())])
+        return SequenceTruth(**vars(plain), words=~torch.isin(plain.x, special), tokenizer=spec.tokenizer)
 
     def nulls(self, case: Case, goal: InstanceGoal, knowledge: Knowledge) -> Mapping[str, Reconstruction]:
         """Return the most frequent public token of every position (``unigram``); none without public texts."""

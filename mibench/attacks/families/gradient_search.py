@@ -24,13 +24,13 @@ class GradientSearch(Attack[GradientsView, InstanceGoal]):
 
     Attributes:
         restarts: Starts per message; the one of the lowest score is returned.
-        label_rule: How labels are read off a message where they are not granted; empty where they are searched.
+        label_rule: How labels are read off a message where they are not granted; None where they are searched.
         distance: Distance of gradients.
         mask_sent: Whether only entries that were sent as other than zero are compared.
     """
 
     restarts: int = field(init=False, default=1)
-    label_rule: str = field(init=False, default="")
+    label_rule: str | None = field(init=False, default=None)
     distance: DistanceName = field(init=False, default="cosine")
     mask_sent: bool = field(init=False, default=False)
 
@@ -84,9 +84,10 @@ class GradientSearch(Attack[GradientsView, InstanceGoal]):
         return Reconstruction(inputs, goal.target.to(view.device), chosen.flatten(), loss.isfinite(), loss)
 
 
-def message_labels(view: GradientsView, knowledge: Knowledge, rule: str) -> Tensor:
+def message_labels(view: GradientsView, knowledge: Knowledge, rule: str | None) -> Tensor:
     """Return the class ids behind the messages, granted or read off by ``rule``, shape ``(messages, batch)``."""
     if knowledge.granted("labels"):
         granted: Tensor = knowledge.fact("labels")
         return granted.reshape(-1, view.batch_size).to(view.device)
+    assert rule is not None, "labels are searched where no rule reads them off"
     return torch.stack([LABEL_RULES[rule](message, view.batch_size) for message in view.as_gradients()])

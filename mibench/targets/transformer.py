@@ -1,0 +1,158 @@
+r"""A small encoder of texts in the form of BERT (Devlin et al., NAACL 2019), for classification.
+
+.. math:: h_0 = \mathrm{LN}(E_{x_t} + P_t), \qquad
+          h \leftarrow \mathrm{LN}(h + \mathrm{MSA}(h)), \qquad h \leftarrow \mathrm{LN}(h + \mathrm{MLP}(h)), \qquad
+          \ell = W \tanh(V h_{[CLS]} + c) + d
+
+with GELU in the perceptron, layer norms behind every sum and the first token's state read out. Padding is a token like
+any other (there is no attention mask), so that a server who sees gradients need not know lengths; there is no dropout
+and no segment embedding. The word embeddings are the model's :class:`~mibench.model.Entry`: a search over embeddings
+enters behind them.
+
+All weights and embeddings begin normal with deviation ``init``, biases at zero. BERT's is 0.02; of an untrained model
+at 0.02 gradient attacks read nothing, at 0.1 every word (measured on two layers of width 96), so the value stands in
+every row's configuration. Attention is written out, because torch's fused kernels have no second derivative.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from mibench.card import TargetCard
+from mibench.data import InputSpec
+from mibench.errors import UserError
+from mibench.model import Entry
+from mibench.options import Count, Positive
+from mibench.targets.base import Target
+
+#: BERT's.
+EPSILON = 1e-12
+
+
+class TokenEntry(Entry):
+    """Word embeddings: ids ``(N, tokens)`` become vectors ``(N, tokens, width)``; relaxed inputs are vectors already.
+
+    Args:
+        vocabulary: Number of ids.
+        width: Width of an embedding.
+    """
+
+    def __init__(self, vocabulary: int, width: int) -> None:
+        super().__init__()
+        self.width = width
+        self.table = nn.Parameter(torch.empty(vocabulary, width))
+
+    def canonical(self, x: Tensor) -> Tensor:
+        """Return the embeddings of ids."""
+        return self.table[x.long()]
+
+
+class Transformer(Target):
+    """An encoder of texts, untrained: one stage for positions, one per layer, one for the read-out.
+
+    Args:
+        spec: Facts of the input; texts of a fixed number of tokens.
+        depth: Layers.
+        width: Width of a token.
+        heads: Heads of attention; they share ``width`` evenly.
+        hidden: Units of a layer's perceptron.
+        init: Deviation of the initial weights.
+        weights: File of weights (safetensors, by the names of this module); the model is then used as it is.
+    """
+
+    card = TargetCard(
+        name="transformer",
+        title="Small text encoder",
+        modalities=("text",),
+        bib="bert",
+        year=2019,
+        family="transformer",
+    )
+
+    def __init__(
+        self,
+        *,
+        spec: InputSpec,
+        depth: Count = 3,
+        width: Count = 128,
+        heads: Count = 4,
+        hidden: Count = 512,
+        init: Positive = 0.1,
+        weights: Path | None = None,
+    ) -> None:
+        super().__init__(spec=spec)
+        if width % heads:
+            raise UserError(f"Expected target.width to be a multiple of target.heads={heads}, but got {width}.")
+        self.normalise = TokenEntry(spec.vocabulary, width)
+        self.stages = nn.ModuleList([
+            _Positions(spec.shape[0], width),
+            *(_Layer(width, heads, hidden) for _ in range(depth)),
+            _ReadOut(width),
+        ])  # fmt: skip
+        self.head = nn.Linear(width, spec.classes)
+        for name, value in self.named_parameters():
+            if value.dim() > 1:
+                nn.init.normal_(value, std=init)
+            elif name.endswith("bias"):
+                nn.init.zeros_(value)
+        if weights is not None:
+            self._take(Path(weights).expanduser())
+
+    def _take(self, file: Path) -> None:
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        try:
+            self.load_state_dict(load_file(file))
+        except (OSError, SafetensorError, RuntimeError) as error:
+            raise UserError(
+                f"target.weights={file} are no weights of target=transformer with these options "
+                f"({' '.join(str(error).split())[:160]})."
+            ) from error
+
+
+class _Positions(nn.Module):
+    """Adds learned positions."""
+
+    def __init__(self, tokens: int, width: int) -> None:
+        super().__init__()
+        self.positions = nn.Parameter(torch.empty(tokens, width))
+        self.norm = nn.LayerNorm(width, eps=EPSILON)
+
+    def forward(self, embedded: Tensor) -> Tensor:
+        result: Tensor = self.norm(embedded + self.positions[: embedded.shape[1]])
+        return result
+
+
+class _Layer(nn.Module):
+    """Attention and a perceptron, each beside an identity and before a layer norm."""
+
+    def __init__(self, width: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+        self.norm1, self.norm2 = (nn.LayerNorm(width, eps=EPSILON) for _ in range(2))
+        self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
+
+    def forward(self, h: Tensor) -> Tensor:
+        query, key, value = (
+            part(h).unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value)
+        )
+        weights = (query @ key.transpose(2, 3) * query.shape[-1] ** -0.5).softmax(-1)
+        h = self.norm1(h + self.out((weights @ value).transpose(1, 2).flatten(2)))
+        result: Tensor = self.norm2(h + self.down(nn.functional.gelu(self.up(h))))
+        return result
+
+
+class _ReadOut(nn.Module):
+    """Reads the first token's state."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, width)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return torch.tanh(self.dense(h[:, 0]))

@@ -1,0 +1,148 @@
+import dataclasses
+
+import pytest
+import torch
+from safetensors.torch import load_file
+
+from mibench.access import GradientsView, Ledger
+from mibench.attacks.tag import Tag, norm_at_most
+from mibench.data import InputSpec
+from mibench.errors import UserError
+from mibench.knowledge import Knowledge
+from mibench.optim.input_space import Embeddings
+from mibench.targets.mlp import Mlp
+from mibench.targets.transformer import Transformer
+from mibench.tasks.instance import InstanceGoal
+
+CPU = torch.device("cpu")
+SPEC = InputSpec("text", (5,), 2, vocabulary=60, padding=0)
+
+
+def view_of(model, x, y, spec):
+    loss = torch.nn.functional.cross_entropy(model(x), y)
+    named = dict(model.named_parameters())
+    sent = dict(zip(named, torch.autograd.grad(loss, list(named.values()), allow_unused=True), strict=True))
+    sent = {name: torch.zeros_like(named[name]) if value is None else value for name, value in sent.items()}
+    return GradientsView.of(model, [sent], len(x), spec, Ledger(), CPU)
+
+
+@pytest.fixture
+def case():
+    """Returns the view of one client with a text of five words, the text and its label."""
+
+    def make(seed=0, init=0.1, batch=1):
+        torch.manual_seed(seed)
+        model = Transformer(spec=SPEC, depth=2, width=32, heads=2, hidden=64, init=init).eval()
+        x, y = torch.randint(1, 60, (batch, 5)), torch.randint(2, (batch,))
+        return view_of(model, x, y, SPEC), x, y
+
+    return make
+
+
+def words(attack, view, x, y=None, seed=0):
+    knowledge = Knowledge() if y is None else Knowledge(facts={"labels": y})
+    result = attack(view, knowledge, InstanceGoal(1, len(x)), seed=seed)
+    return result.reconstruction, (result.reconstruction.values == x).float().mean().item()
+
+
+def test_every_word_comes_back_in_its_place(case):
+    """Three of three texts with the label given; at an initial scale of 0.02 hardly a word."""
+    assert [words(Tag(iterations=150), *case(seed))[1] for seed in (1, 2, 3)] == [1.0, 1.0, 1.0]
+    assert words(Tag(iterations=150), *case(0, init=0.02))[1] <= 0.4
+
+
+def test_the_label_is_found_with_the_words_and_given_ones_are_kept(case):
+    view, x, y = case(3)
+    result, share = words(Tag(iterations=150), view, x)
+    assert share == 1.0 and torch.equal(result.labels, y)
+    assert words(Tag(iterations=5), view, x, 1 - y)[0].labels.item() == 1 - y.item()
+
+
+def test_its_distance_is_the_papers():
+    ours = {"a": torch.tensor([[1.0, -2.0]]), "b": torch.tensor([[3.0]])}
+    theirs = {name: torch.zeros_like(value) for name, value in ours.items()}
+    assert Tag(alpha=0.1).distance_of(ours, theirs).item() == pytest.approx(0.5 * (5 + 0.1 * 1 * 3 + 9 + 0.1 * 0.5 * 3))
+    assert Tag(alpha=0.1, ramp="flat").distance_of(ours, theirs).item() == pytest.approx(0.5 * (14 + 0.1 * 6))
+    assert Tag(alpha=0.0).distance_of(ours, theirs).item() == pytest.approx(7.0)
+
+
+def test_what_the_embedding_table_learns_takes_no_part_unless_asked(case):
+    view, x, _ = case(2)
+    poisoned = dict(view.messages[0])
+    poisoned["normalise.table"] = torch.randn_like(poisoned["normalise.table"])
+    other = dataclasses.replace(view, messages=[poisoned])
+    attack = Tag(iterations=20)
+    assert torch.equal(words(attack, view, x)[0].values, words(attack, other, x)[0].values)
+    present = Tag.present(view)
+    assert sorted(torch.nonzero(present[0]).flatten().tolist()) == sorted(set(x.flatten().tolist()))
+    made = words(Tag(iterations=1, embedding_rows=True), view, x)[0].values
+    assert set(made.flatten().tolist()) <= set(x.flatten().tolist())
+
+
+def test_the_step_size_rises_and_falls_and_gradients_are_clipped(case):
+    view, x, _ = case(0)
+    assert words(Tag(iterations=40, warmup=0), view, x)[0].loss < words(Tag(iterations=40, lr=1e-4), view, x)[0].loss
+    gradients = [torch.tensor([[3.0, 0.0], [0.3, 0.0]]), torch.tensor([[4.0], [0.4]])]
+    clipped = norm_at_most(1.0)(gradients)
+    torch.testing.assert_close(clipped[0], torch.tensor([[0.6, 0.0], [0.3, 0.0]]))
+    torch.testing.assert_close(clipped[1], torch.tensor([[0.8], [0.4]]))
+
+
+def test_tokens_are_read_off_by_the_cosine():
+    table = torch.tensor([[0.0, 0.0], [1.0, 0.0], [5.0, 5.0], [-1.0, 1.0]])
+    space = Embeddings(table)
+    points = torch.tensor([[[[0.2, 0.01], [0.1, 0.1], [-3.0, 2.0]]]])
+    assert space.decode(points).tolist() == [[[1, 2, 3]]]
+    barred = Embeddings(table, torch.tensor([[True, True, False, True]]))
+    assert barred.decode(points).tolist() == [[[1, 1, 3]]]
+
+
+def test_a_target_without_embeddings_is_refused(digits_view):
+    view, _ = digits_view(Mlp, 1)
+    with pytest.raises(UserError, match="target=transformer"):
+        Embeddings.of(view)
+
+
+def peer_model(folder, tokens):
+    """The reference case's model as a target of ours: its names mapped, the one segment added to the positions."""
+    given = load_file(folder / "bert_L2_H96_fp16exact.safetensors")
+    given = {name: value.float() for name, value in given.items()}
+    spec = InputSpec("text", (tokens,), 2, vocabulary=len(given["bert.embeddings.word_embeddings.weight"]), padding=0)
+    model = Transformer(spec=spec, depth=2, width=96, heads=4, hidden=256).eval()
+    begin = "bert.embeddings."
+    positions = given[f"{begin}position_embeddings.weight"] + given[f"{begin}token_type_embeddings.weight"][0]
+    names = {
+        "normalise.table": f"{begin}word_embeddings.weight", "stages.0.norm": f"{begin}LayerNorm",
+        "stages.3.dense": "bert.pooler.dense", "head": "classifier",
+    }  # fmt: skip
+    parts = {
+        "query": "attention.self.query", "key": "attention.self.key", "value": "attention.self.value",
+        "out": "attention.output.dense", "norm1": "attention.output.LayerNorm", "up": "intermediate.dense",
+        "down": "output.dense", "norm2": "output.LayerNorm",
+    }  # fmt: skip
+    for layer in (0, 1):
+        begins = f"bert.encoder.layer.{layer}"
+        names |= {f"stages.{1 + layer}.{ours}": f"{begins}.{theirs}" for ours, theirs in parts.items()}
+    mapped = {}
+    for name in model.state_dict():
+        begins, _, kind = name.rpartition(".")
+        table = f"{begin}position_embeddings.weight" if "positions" in name else names.get(name)
+        mapped[name] = table or f"{names[begins]}.{kind}"
+    state = {name: given[theirs] for name, theirs in mapped.items()} | {"stages.0.positions": positions[:tokens]}
+    model.load_state_dict(state)
+    return model, spec, mapped
+
+
+def test_the_reference_case_is_read_word_for_word(case_folder):
+    """Every word in its place, as the peer's own code; the stored gradient is what this model sends."""
+    folder = case_folder("tag_lamp_sst2")
+    stored = load_file(folder / "grad_b1_d0.safetensors")
+    x, y = stored["input_ids"].reshape(1, -1), stored["labels"].reshape(1)
+    model, spec, mapped = peer_model(folder, x.shape[1])
+    view = view_of(model, x, y, spec)
+    for ours, theirs in mapped.items():
+        if theirs in stored and "position" not in theirs:
+            torch.testing.assert_close(view.messages[0][ours], stored[theirs], rtol=1e-3, atol=1e-6)
+    result, _ = words(Tag(iterations=600), view, x, seed=7)
+    inner = slice(1, -1)
+    assert torch.equal(result.values[:, inner], x[:, inner])
