@@ -5,9 +5,9 @@ nodes, so their posteriors are alike. The score of a pair is minus the distance 
 
 .. math:: s(i, j) = -d\bigl(f(i), f(j)\bigr)
 
-The paper tries eight distances; correlation is the best on most of its graphs and the default here. The sign is fixed
-in advance: the authors' code (xinleihe/link_stealing_attack) turns an AUC below 1/2 around, which is not done here. A
-distance that is not defined (the correlation with a constant posterior) counts as 0, as there.
+The paper tries eight distances, of which correlation is the default here. The sign is fixed in advance: the authors'
+code (xinleihe/link_stealing_attack) turns an AUC below 1/2 around, which is not done here. A distance that is not
+defined (the correlation with a constant posterior) counts as 0, as there.
 
 Deviations: the paper also parts the distances into links and others by 2-means, which an AUC does not need. Attacks 1
 to 7, with features, known links or a shadow data set, are other attacks.

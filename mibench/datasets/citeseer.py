@@ -26,8 +26,8 @@ class Citeseer(Planetoid):
     downloads = (
         Download(
             path="planetoid/citeseer.npz",
-            by_hand="make planetoid/citeseer.npz of the files of https://github.com/kimiyoung/planetoid with the lines in "
-            "the docstring of mibench.datasets.families.planetoid",
+            by_hand="make planetoid/citeseer.npz of the files of https://github.com/kimiyoung/planetoid with the lines "
+            "in the docstring of mibench.datasets.families.planetoid",
         ),
     )
 

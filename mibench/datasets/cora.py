@@ -26,8 +26,8 @@ class Cora(Planetoid):
     downloads = (
         Download(
             path="planetoid/cora.npz",
-            by_hand="make planetoid/cora.npz of the files of https://github.com/kimiyoung/planetoid with the lines in "
-            "the docstring of mibench.datasets.families.planetoid",
+            by_hand="make planetoid/cora.npz of the files of https://github.com/kimiyoung/planetoid with the lines "
+            "in the docstring of mibench.datasets.families.planetoid",
         ),
     )
 

@@ -6,9 +6,9 @@ r"""Area under the ROC curve of told links: the chance that a linked pair is ran
 1/2 is chance. A pair without an answer ties with all others, so no answer at all is chance too.
 
 One AUC is a single number, and its error comes from both kinds of pairs (E. R. DeLong et al., Comparing the areas under
-two or more correlated receiver operating characteristic curves, Biometrics 1988). The value of a linked pair is the share
-of others that it is ranked above, plus how much the unlinked pairs that fall to it (the k-th to the k-th) deviate: the
-share of linked pairs that each is ranked below, less the AUC. These values average to the AUC exactly, and their
+two or more correlated receiver operating characteristic curves, Biometrics 1988). The value of a linked pair is the
+share of others that it is ranked above, plus how much the other pairs that fall to it (the k-th to the k-th) deviate:
+the share of linked pairs that each is ranked below, less the AUC. These values average to the AUC exactly, and their
 variance is DeLong's. A single value can lie outside [0, 1].
 """
 

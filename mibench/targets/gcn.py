@@ -1,5 +1,6 @@
-r"""The graph convolutional network (Kipf and Welling, Semi-Supervised Classification with Graph Convolutional Networks,
-ICLR 2017), in the layers of PyTorch Geometric.
+r"""The graph convolutional network, in the layers of PyTorch Geometric.
+
+T. N. Kipf and M. Welling, Semi-supervised classification with graph convolutional networks, ICLR 2017.
 
 .. math:: Z = \hat A\, \mathrm{ReLU}(\hat A X W_0 + b_0) W_1 + b_1, \qquad \hat A = D^{-1/2} (A + I) D^{-1/2}
 

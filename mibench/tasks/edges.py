@@ -133,7 +133,8 @@ class EdgesTask(Task[EdgesGoal, EdgesTruth]):
                 continue
             said = [f"{int(truth.linked[part].sum())} of {len(part)}" for part in parts]
             first = int(parts[0][0])
-            pair = f"{units[first]}: {'linked' if truth.linked[first] else 'not linked'}, {float(result.values[first]):.3g}"
+            true = "linked" if truth.linked[first] else "not linked"
+            pair = f"{units[first]}: {true}, {float(result.values[first]):.3g}"
             name = f"{100 * tenth // TARGETS} % to {100 * (tenth + 1) // TARGETS} %"
             rows.append(SheetRow(name, [said[0], said[1] if control is not None else None, pair]))
         return Sheet(["linked, by attack", "linked, by control", "a pair, and how sure the attack is"], rows)

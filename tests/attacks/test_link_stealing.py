@@ -131,6 +131,9 @@ def test_it_agrees_with_the_peer_on_a_part_of_citeseer():
     draw = np.load(PEER / "draw0.npz")
     targets = torch.from_numpy(draw["targets"])
     pairs = targets[torch.triu_indices(len(targets), len(targets), 1).T]
-    for table, low, high in ((model.predict_proba(everyone), 0.88, 0.89), (case["mlp_log_posteriors"].exp(), 0.5, 0.65)):
+    for table, low, high in (
+        (model.predict_proba(everyone), 0.88, 0.89),
+        (case["mlp_log_posteriors"].exp(), 0.5, 0.65),
+    ):
         values = steal(service(table), pairs).reconstruction.values
         assert low < roc_auc_score(draw["truth"], values) < high
