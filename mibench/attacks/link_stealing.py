@@ -102,5 +102,5 @@ class LinkStealing(Attack[ScoresView, EdgesGoal]):
         """
         known = (place < len(answers)).all(1)
         left, right = answers[place.where(known[:, None], 0).to(answers.device)].unbind(1)
-        distance = DISTANCES[self.metric](left, right).nan_to_num(0.0, 0.0, 0.0)
+        distance = DISTANCES[self.metric](left, right).nan_to_num(0.0, 0.0, 0.0).clamp_min(0)  # rounding goes below
         return Reconstruction(-distance.cpu().where(known, 0.0).float(), goal.target, valid=known)

@@ -90,7 +90,7 @@ def test_links_are_told_where_the_model_saw_them_and_not_elsewhere(cell):
 def test_a_flipped_sign_and_a_constant_distance_are_found_out(cell, monkeypatch):
     honest = DISTANCES["correlation"]
     view = cell.observe(cell.victim, cell.split.private).view
-    monkeypatch.setitem(DISTANCES, "correlation", lambda a, b: -honest(a, b))
+    monkeypatch.setitem(DISTANCES, "correlation", lambda a, b: 2 - honest(a, b))
     assert auc(cell, steal(view, cell.goal.pairs).reconstruction.values) < 0.15
     monkeypatch.setitem(DISTANCES, "correlation", lambda a, b: torch.ones(len(a)))
     assert auc(cell, steal(view, cell.goal.pairs).reconstruction.values) == 0.5
