@@ -37,6 +37,9 @@ PY
 echo "smoke: attacks $attacks s, defenses $((SECONDS - attacks)) s"
 if [ -n "${MIBENCH_DATA:-}" ]; then
   "$python" -m mibench attack=gmi dataset=att_faces "${here[@]}"
+  if [ -f "$MIBENCH_DATA/planetoid/cora.npz" ]; then
+    "$python" -m mibench attack=link_stealing dataset=cora "${here[@]}"
+  fi
 fi
 "$python" - "$folder/results" <<'PY'
 import sys

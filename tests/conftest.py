@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 os.environ.setdefault("MIBENCH_PROGRESS", "0")
@@ -16,6 +17,7 @@ from torch import Tensor
 from mibench.access import GradientsView, Ledger, WhiteBoxView
 from mibench.data import Examples, InputSpec, Split
 from mibench.datasets.digits import Digits
+from mibench.datasets.families.planetoid import write_graph
 from mibench.model import Classifier
 from mibench.planning.composition import compose
 from mibench.planning.plan import plan_cell, refuse_incompatible
@@ -156,6 +158,34 @@ def case_folder() -> Callable[[str], Path]:
         return root / name
 
     return find
+
+
+@pytest.fixture(scope="session")
+def graph_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder of datasets whose Cora is a stochastic block model: 7 blocks of 24 nodes, whose words hardly differ.
+
+    Nodes of one block are linked with probability 0.2, others with 0.004.
+    """
+    draws, nodes = torch.Generator().manual_seed(0), 7 * 24
+    y = torch.arange(nodes) % 7
+    linked = torch.rand(nodes, nodes, generator=draws) < torch.where(y[:, None] == y, 0.2, 0.004)
+    edges = linked.triu(1).nonzero().T
+    rare, own = torch.full((nodes, 70), 0.2), torch.arange(70) % 7 == y[:, None]
+    words = torch.rand(nodes, 70, generator=draws) < rare + 0.05 * own
+    train, test = (torch.zeros(nodes, dtype=torch.bool) for _ in range(2))
+    train[:70], test[70:] = True, True
+    both = torch.cat([edges, edges.flip(0)], 1)
+    root = tmp_path_factory.mktemp("graphs")
+    graph = SimpleNamespace(x=words.float(), edge_index=both, y=y, train_mask=train, test_mask=test)
+    write_graph(root / "planetoid" / "cora.npz", graph)
+    return root
+
+
+@pytest.fixture(scope="session")
+def graph_cell(make_cell: Callable[..., Cell], graph_root: Path) -> Callable[..., Cell]:
+    """Composes a smoke cell on that graph: ``graph_cell("attack=link_stealing")``."""
+    pytest.importorskip("torch_geometric")
+    return lambda *words, **options: make_cell("dataset=cora", f"paths.data={graph_root}", *words, **options)
 
 
 @pytest.fixture(scope="session")

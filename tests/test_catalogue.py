@@ -47,7 +47,7 @@ def test_a_method_has_its_test_and_its_reference(one):
     assert (ROOT / "tests" / f"{one.axis}s" / f"test_{stem}.py").exists()
     if one.card.bib:
         assert one.card.bib in bib_keys()
-        assert one.card.year > 1990
+        assert one.card.year > 1950
     if one.axis == "attack" and one.card.family != "floor":
         assert one.card.bib, "an attack cites its paper"
 

@@ -160,6 +160,14 @@ def test_a_completion_is_told_as_what_it_is(tmp_path):
     assert "17.5 dB" in text and "9.5 dB" in text and "a part that was hidden" in text and "masked pictures" in text
 
 
+def test_links_are_told_as_what_they_are(tmp_path):
+    auc = dataclasses.replace(LEAK, metric="edge_auc", variant="", evaluator="", value=0.94, control=0.75)
+    facts = {"attack": "link_stealing", "task": "edges", "modality": "graph", "access": "scores", "knowledge": ""}
+    text = words(write_report(rows(({**facts, "dataset": "cora", "target": "gcn"}, [auc])), tmp_path, "d"))
+    assert "ranked a linked pair of nodes above one that is not linked in 94% of all cases" in text
+    assert "comparison model that never saw a link, the same attack did so in 75%" in text
+
+
 def test_every_number_stands_in_the_table(tmp_path):
     numbers = section(words(write_report(rows(({}, [LEAK, DISTANT])), tmp_path, "page")), "All numbers")
     assert "attack_accuracy top1 vote 0.6 [0.5, 0.7] 0.1 +0.5 leak" in numbers and "knn_distance mlp" in numbers

@@ -57,6 +57,11 @@ SAYS = {
         "The attack filled in the hidden column rightly in {value} of the records.",
         "Without the model the best guess is right in {control}.",
     ),
+    "edges": (
+        "The attack ranked a linked pair of nodes above one that is not linked in {value} of all cases (half is "
+        "chance).",
+        "Against a comparison model that never saw a link, the same attack did so in {control}.",
+    ),
 }
 
 #: A verdict as a heading and as the sentence that explains it.

@@ -194,7 +194,9 @@ def _untested(found: Sequence[Finding]) -> str:
         count = {"class": f"{budget.get('targets')} classes, {budget.get('samples')} pictures of each",
                  "instance": f"{budget.get('targets')} client updates",
                  "completion": f"{budget.get('targets')} masked pictures",
-                 "attribute": f"{budget.get('records')} records"}.get(facts["task"], "part of the data")  # fmt: skip
+                 "attribute": f"{budget.get('records')} records",
+                 "edges": f"{budget.get('records')} linked pairs and as many others",
+                 }.get(facts["task"], "part of the data")  # fmt: skip
         lines.append(f"More than {count} at most (budget={facts['budget']}); a longer attack may find more.")
     seeds = sorted({int(one.facts["seed"]) for one in found})
     lines.append(f"Other random draws than seed {', '.join(map(str, seeds))}.")

@@ -60,11 +60,12 @@ def drawn_pairs(graph: Graph, count: int, seed: int) -> tuple[Tensor, Tensor]:
 
     Args:
         graph: The graph.
-        count: Linked pairs; all where there are fewer.
+        count: Linked pairs; all where there are fewer, and never more than there are others.
         seed: Seed of the draws.
     """
     draws, nodes = generator(derive(seed, "pairs")), len(graph.features)
     linked = graph.edges.T
+    count = min(count, nodes * (nodes - 1) // 2 - len(linked))
     chosen = linked[torch.randperm(len(linked), generator=draws)[:count]]
     known = {tuple(pair) for pair in linked.tolist()}
     others: dict[tuple[int, int], None] = {}
@@ -124,11 +125,21 @@ class EdgesTask(Task[EdgesGoal, EdgesTruth]):
         result: Reconstruction,
         control: Reconstruction | None,
     ) -> Sheet:
-        """Return the pairs that the attack is surest and least sure of, with what is true."""
-        order = result.values.argsort(descending=True).tolist()
+        """Return tenths of the pairs, from those that attack and control are surest of, and how many are linked."""
+        shown = [ranked(one) for one in (result, control) if one is not None]
         rows = []
-        for row in [*order[: TARGETS // 2], *order[-TARGETS // 2 :]]:
-            other = None if control is None else f"{float(control.values[row]):.3f}"
-            said = ["linked" if truth.linked[row] else "not linked", f"{float(result.values[row]):.3f}", other]
-            rows.append(SheetRow(units[row], said))
-        return Sheet(["truth", "confidence", "control"], rows)
+        for tenth, parts in enumerate(zip(*(order.tensor_split(TARGETS) for order in shown), strict=True)):
+            if not len(parts[0]):
+                continue
+            said = [f"{int(truth.linked[part].sum())} of {len(part)}" for part in parts]
+            first = int(parts[0][0])
+            true = "linked" if truth.linked[first] else "not linked"
+            pair = f"{units[first]}: {true}, {float(result.values[first]):.3g}"
+            name = f"{100 * tenth // TARGETS} % to {100 * (tenth + 1) // TARGETS} %"
+            rows.append(SheetRow(name, [said[0], said[1] if control is not None else None, pair]))
+        return Sheet(["linked, by attack", "linked, by control", "a pair, and how sure the attack is"], rows)
+
+
+def ranked(result: Reconstruction) -> Tensor:
+    """Return the pairs from the surest to the least sure, those without an answer last."""
+    return result.values.double().where(~result.missing, -torch.inf).argsort(descending=True, stable=True)

@@ -26,6 +26,8 @@ def compose_cell(make_cell, request):
         if "tabular" in card.modalities:
             root = request.getfixturevalue("data_root")
             return make_cell(f"attack={name}", "dataset=bank_marketing", f"paths.data={root}")
+        if "graph" in card.modalities:
+            return request.getfixturevalue("graph_cell")(f"attack={name}")
         return pytest.skip(f"no small dataset holds {card.modalities} data")
 
     return make
@@ -35,8 +37,10 @@ def poison(cell, observation):
     """Overwrites every private tensor in place, those behind the observation that is attacked too."""
     private, secret = cell.split.private, observation.secret
     for examples in [private.train, private.test, *([] if secret is None else [secret])]:
-        examples.x.fill_(float("nan"))
+        examples.x.fill_(float("nan") if examples.x.is_floating_point() else 0)
         examples.y.fill_(-1)
+    if private.graph is not None:
+        private.graph.edges.fill_(0)
 
 
 def answers(result):
@@ -95,7 +99,9 @@ def shares_no_memory(cell, known):
     for fact in known.facts.values():
         held += fact if isinstance(fact, list) else [fact]
     held += [value for value in vars(cell.goal).values() if isinstance(value, torch.Tensor)]
-    private = {part.untyped_storage().data_ptr() for part in (cell.split.private.train.x, cell.split.private.test.x)}
+    population = cell.split.private
+    parts = [population.train.x, population.test.x, *([] if population.graph is None else [population.graph.edges])]
+    private = {part.untyped_storage().data_ptr() for part in parts}
     assert not private & {tensor.untyped_storage().data_ptr() for tensor in held}
 
 

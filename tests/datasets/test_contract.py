@@ -80,7 +80,7 @@ def test_the_facts_are_those_of_the_tensors(split):
     for role, examples in parts(split).items():
         assert len(examples) == len(examples.x) > 0, role
         assert tuple(examples.x.shape[1:]) == split.spec.shape, role
-        assert examples.x.dtype == torch.float32, role
+        assert examples.x.dtype == (torch.int64 if split.spec.vocabulary else torch.float32), role
         assert examples.y.dtype == torch.int64, role
     for examples in (split.private.train, split.private.test):
         assert examples.y.unique().tolist() == list(range(split.spec.classes)), "every class, from 0 on"
@@ -97,7 +97,7 @@ def test_ids_are_dense(split):
 
 def test_values_are_in_their_range(split):
     for role, examples in parts(split).items():
-        assert bool(torch.isfinite(examples.x).all()), role
+        split.spec.check(examples.x)
         if split.spec.modality == "image":
             assert float(examples.x.min()) >= 0, role
             assert float(examples.x.max()) <= 1, role
@@ -114,6 +114,8 @@ def test_roles_share_no_example(split):
     found = {role: set(contents(examples)) for role, examples in parts(split).items()}
     private = found["train"] | found["test"]
     assert not found["train"] & found["test"]
+    if split.private.graph is not None:
+        return  # its nodes are public, and what is private are the links
     for role in found.keys() - {"train", "test"}:
         assert not private & found[role], role
     if split.held_out is not None:
@@ -123,6 +125,21 @@ def test_roles_share_no_example(split):
         assert not split.held_out_is_public or any("coincide" in note for note in split.notes)
     else:
         assert not split.held_out_is_public
+
+
+def test_a_graph_fits_its_facts_and_the_control_has_none_of_its_links(split):
+    graph = split.private.graph
+    assert (graph is not None) == (split.spec.modality == "graph")
+    if graph is None:
+        return
+    assert tuple(graph.features.shape) == (split.spec.vocabulary, split.spec.features)
+    assert graph.features.dtype == torch.float32 and bool(graph.features.isfinite().all())
+    first, second = graph.edges
+    assert bool((first < second).all()) and int(second.max()) < split.spec.vocabulary
+    assert len(graph.edges.unique(dim=1)[0]) == len(first) > 0
+    if split.held_out is not None:
+        assert split.held_out.graph.edges.shape == (2, 0)
+        assert split.held_out.graph.features.shape == graph.features.shape
 
 
 @pytest.mark.parametrize("name", NEEDS_FILES)

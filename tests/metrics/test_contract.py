@@ -16,6 +16,7 @@ from mibench.tasks.attribute import AttributeTruth
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassTruth
 from mibench.tasks.completion import CompletionTruth, hole_mask
+from mibench.tasks.edges import EdgesTruth
 from mibench.tasks.instance import InstanceTruth
 
 CATALOGUE = {one.name: one for one in entries("metric")}
@@ -46,6 +47,9 @@ def perfect_case(task, size, evaluator):
         place = torch.arange(size)
         truth = CompletionTruth(x=x, y=y, target=place, hole=hole_mask("centre", SIDE, SIDE), **UTILITY)
         return Reconstruction(x, place, y), truth
+    if task == "edges":
+        linked = torch.arange(2 * size) % 2 == 0
+        return Reconstruction(linked.float(), torch.arange(2 * size)), EdgesTruth(linked=linked, **UTILITY)
     assert task == "attribute"
     return Reconstruction(y % 3, torch.arange(size)), AttributeTruth(values=y % 3, choices=3, **UTILITY)
 
@@ -55,7 +59,7 @@ def cases(names):
     for name in names:
         for task in CATALOGUE[name].card.tasks:
             for size in (1, 4, 16):
-                if task in ("class", "instance", "completion", "attribute"):
+                if task in ("class", "instance", "completion", "attribute", "edges"):
                     yield pytest.param(name, task, size, id=f"{name}-{task}-{size}")
 
 
@@ -112,7 +116,7 @@ def test_no_answer_at_all_is_never_perfect(name, task, size, nearest_evaluator):
     result, truth = perfect_case(task, size, nearest_evaluator)
     grey = torch.full_like(result.values, 0.5) if result.values.is_floating_point() else torch.zeros_like(result.values)
     labels = None if result.labels is None else torch.zeros_like(result.labels)
-    nothing = Reconstruction(grey, result.target, labels, torch.zeros(size, dtype=torch.bool))
+    nothing = Reconstruction(grey, result.target, labels, torch.zeros(len(grey), dtype=torch.bool))
     rows = scored(built(name), task, nothing, truth)
     measured = [row for row in rows if row.status == "ok" and row.higher_is_leakier is not None]
     assert imperfect(measured) == measured
@@ -121,8 +125,8 @@ def test_no_answer_at_all_is_never_perfect(name, task, size, nearest_evaluator):
 @pytest.mark.parametrize(("name", "task", "size"), [case for case in cases(LEAKS) if case.values[2] != 1])
 def test_the_order_in_a_batch_changes_nothing(name, task, size, nearest_evaluator):
     result, truth = perfect_case(task, size, nearest_evaluator)
-    if task in ("attribute", "completion"):
-        pytest.skip("the place of a record or of a masked image is given")
+    if task in ("attribute", "completion", "edges"):
+        pytest.skip("the place of a record, of a masked image or of a pair of nodes is given")
     draw = torch.Generator().manual_seed(0)
     noisy = (result.values + 0.3 * torch.randn(result.values.shape, generator=draw)).clamp(0, 1)
     result = dataclasses.replace(result, values=noisy)
