@@ -10,10 +10,10 @@ stops where :math:`c(x_i) \ge \max(c(x_{i-1}), \ldots, c(x_{i-\beta}))` (no prog
 and returns the :math:`x_i` of lowest cost. The paper gives :math:`\alpha = 5000, \beta = 100, \gamma = 0.99, \lambda =
 0.1`; there is no official code. Deviations: the paper starts from black, which would make all samples of a class the
 same image, so every pixel starts from a uniform draw in ``[0, start]`` (``start=0`` is the paper's). PROCESS clips to
-[0, 1], as in IBM's Adversarial Robustness Toolbox: an image that reaches :math:`\gamma` outside the range loses it
-when it is clipped in the end. Inputs of another range (decibels) descend as if they were scaled to [0, 1]. All samples descend together, each frozen where its own rule stops it. The gradient of
-:math:`1 - p_y` vanishes where the target is sure of another class; ``cost=neg_log_p`` descends :math:`-\log p_y`
-instead.
+[0, 1], as in IBM's Adversarial Robustness Toolbox: an image that reaches :math:`\gamma` outside the range loses it when
+it is clipped in the end. Inputs of another range (decibels) descend as if they were scaled to [0, 1]. All samples
+descend together, each frozen where its own rule stops it. The gradient of :math:`1 - p_y` vanishes where the target is
+sure of another class; ``cost=neg_log_p`` descends :math:`-\log p_y` instead.
 
 ``mi_face_denoise`` is the paper's attack on a stacked denoising autoencoder (algorithm 2). It descends in the code
 :math:`h` of the autoencoder, and PROCESS at times denoises the image and sharpens it:

@@ -10,15 +10,15 @@ recording's loudest bin, from ``FLOOR`` to 0; band 0 is the lowest. Every record
 both sides to the length that ``frames`` need; 32 frames are 0.53 s, and half of the recordings are longer than 0.42 s.
 
 A class is a speaker or a digit. The first classes by name are private, the next ones held out for the control, and the
-rest is public. There are few classes, so by default the control victim learns the public ones. Where classes are
-digits, the same six people speak the private and the public ones.
+rest is public. There are few classes, so by default the control victim learns the public ones. Half of six speakers are
+fewer than the five targets that a verdict takes; half of the digits are enough, but the same six people speak the
+private and the public ones.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -124,9 +124,7 @@ class Fsdd(Dataset):
             class_names=names if self.label == "speaker" else [f"digit {name}" for name in names],
             notes=notes,
         )
-        return dataclasses.replace(
-            split, spec=dataclasses.replace(split.spec, modality="audio", low=FLOOR, high=0.0)
-        )
+        return dataclasses.replace(split, spec=dataclasses.replace(split.spec, modality="audio", low=FLOOR, high=0.0))
 
     def spectrograms(self, waves: Tensor) -> Tensor:
         """Return log-mel spectrograms ``(N, 1, mels, frames)`` of waves ``(N, samples)``, in decibels.
@@ -137,8 +135,8 @@ class Fsdd(Dataset):
         bank = filter_bank(self.mels, self.window, RATE)
         if not bool((bank.amax(1) > 0).all()):
             raise UserError(
-                f"dataset.mels={self.mels} bands are too many for dataset.window={self.window} samples: some band would "
-                "hold no frequency; take fewer bands or a longer window."
+                f"dataset.mels={self.mels} bands are too many for dataset.window={self.window} samples: some band "
+                "would hold no frequency; take fewer bands or a longer window."
             )
         return relative_decibels(mel_power(waves, bank, self.window, self.hop), FLOOR)[:, None]
 

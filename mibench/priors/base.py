@@ -220,8 +220,8 @@ def _untrained(prior: Prior, spec: InputSpec, device: torch.device, seed: int) -
     """
     if not is_unit(spec) and (prior.card.spaces != ("latent",) or prior.card.asks):
         raise UserError(
-            f"prior={prior.card.name} makes images in [0, 1], and the inputs here lie in [{spec.low:g}, {spec.high:g}]; "
-            "take prior=wgan_gp."
+            f"prior={prior.card.name} makes images in [0, 1], but the inputs here lie in [{spec.low:g}, "
+            f"{spec.high:g}]; take prior=wgan_gp."
         )
     with seeded(derive(seed, "prior", prior.card.name)):
         return prior.network(_unit(spec)).to(device)

@@ -25,7 +25,9 @@ class AudioCnn(Target):
         width: Channels of the first block; doubled by each following one.
     """
 
-    card = TargetCard(name="audio_cnn", title="Small CNN on spectrograms", modalities=("audio",), family="convolutional")
+    card = TargetCard(
+        name="audio_cnn", title="Small CNN on spectrograms", modalities=("audio",), family="convolutional"
+    )
 
     def __init__(self, *, spec: InputSpec, width: Count = 16) -> None:
         super().__init__(spec=spec)
