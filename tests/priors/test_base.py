@@ -1,11 +1,14 @@
 """Priors of inputs in another range than [0, 1]: a network of images, stretched where it is loaded."""
 
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from mibench.data import Examples, InputSpec
 from mibench.errors import UserError
 from mibench.nn.wgan import WganGpNetworks
+from mibench.pictures import MARGIN
 from mibench.priors.base import PriorData, RangedPrior, loaded_prior, prior_key, train_prior, trained_prior
 from mibench.priors.style_gan import StyleGan
 from mibench.priors.wgan_gp import WganGp
@@ -81,7 +84,9 @@ def test_a_stored_prior_is_stretched_too(workshop):
         for _ in range(2)
     ]
     assert float(made[0].max()) < -1 and torch.equal(*made)
-    assert list(workshop.store.root.rglob("samples.png"))
+    (sheet,) = workshop.store.root.rglob("samples.png")
+    tile = np.asarray(Image.open(sheet))[60:140, MARGIN : MARGIN + 80]
+    assert 30 < tile.mean() < 225, "decibels are drawn as grey, and not clipped to black"
 
 
 def test_a_prior_that_is_searched_otherwise_is_refused():
