@@ -219,6 +219,9 @@ class Classifier(nn.Module):
 class LatentPrior(nn.Module, ABC):
     """A frozen generator of images in [0, 1] with a standard-normal latent space.
 
+    Where inputs have another range, attacks get one whose images and critic's inputs are in that range
+    (``priors.base.RangedPrior``).
+
     Attributes:
         name: Id of the prior.
         latent_dim: Dimension of the latent vectors.

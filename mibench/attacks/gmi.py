@@ -60,7 +60,7 @@ class Gmi(LatentSearch[ClassGoal], ClassSearch):
     card = AttackCard(
         name="gmi",
         title="GMI",
-        modalities=("image",),
+        modalities=("image", "audio"),
         year=2020,
         code="https://github.com/MKariya1998/GMI-Attack",
         fidelity="official",

@@ -10,10 +10,10 @@ stops where :math:`c(x_i) \ge \max(c(x_{i-1}), \ldots, c(x_{i-\beta}))` (no prog
 and returns the :math:`x_i` of lowest cost. The paper gives :math:`\alpha = 5000, \beta = 100, \gamma = 0.99, \lambda =
 0.1`; there is no official code. Deviations: the paper starts from black, which would make all samples of a class the
 same image, so every pixel starts from a uniform draw in ``[0, start]`` (``start=0`` is the paper's). PROCESS clips to
-[0, 1], as in IBM's Adversarial Robustness Toolbox: an image that reaches :math:`\gamma` outside the range loses it
-when it is clipped in the end. All samples descend together, each frozen where its own rule stops it. The gradient of
-:math:`1 - p_y` vanishes where the target is sure of another class; ``cost=neg_log_p`` descends :math:`-\log p_y`
-instead.
+[0, 1], as in IBM's Adversarial Robustness Toolbox: an image that reaches :math:`\gamma` outside the range loses it when
+it is clipped in the end. Inputs of another range (decibels) descend as if they were scaled to [0, 1]. All samples
+descend together, each frozen where its own rule stops it. The gradient of :math:`1 - p_y` vanishes where the target is
+sure of another class; ``cost=neg_log_p`` descends :math:`-\log p_y` instead.
 
 ``mi_face_denoise`` is the paper's attack on a stacked denoising autoencoder (algorithm 2). It descends in the code
 :math:`h` of the autoencoder, and PROCESS at times denoises the image and sharpens it:
@@ -55,7 +55,7 @@ class MiFace(Attack[WhiteBoxView, ClassGoal]):
     card = AttackCard(
         name="mi_face",
         title="MI-Face",
-        modalities=("image",),
+        modalities=("image", "audio"),
         year=2015,
         fidelity="paper",
         family="output matching",
@@ -74,7 +74,7 @@ class MiFace(Attack[WhiteBoxView, ClassGoal]):
     cost: Literal["one_minus_p", "neg_log_p"] = "one_minus_p"
     """``one_minus_p`` or ``neg_log_p``."""
     start: Fraction = 0.1
-    """Pixels start uniformly in ``[0, start]``; 0 is the paper's black image."""
+    """Pixels start uniformly in ``[0, start]`` of their range; 0 is the paper's black image."""
 
     def reconstruct(
         self, view: WhiteBoxView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict
@@ -82,7 +82,9 @@ class MiFace(Attack[WhiteBoxView, ClassGoal]):
         """Return ``goal.samples`` images per class."""
         labels = goal.labels.to(view.device)
         draws = self.draws(view.device, "latents")
-        x = self.start * torch.rand(len(labels), *self.shape(view), generator=draws, device=view.device)
+        low, high = self.bounds(view)
+        noise = self.start * torch.rand(len(labels), *self.shape(view), generator=draws, device=view.device)
+        x, rate = low + (high - low) * noise, self.lr * (high - low) ** 2
         best, best_cost = self.images(x, networks).detach(), torch.full((len(x),), torch.inf, device=view.device)
         recent = torch.full((self.patience, len(x)), torch.inf, device=view.device)
         running = torch.ones(len(x), dtype=torch.bool, device=view.device)
@@ -97,7 +99,7 @@ class MiFace(Attack[WhiteBoxView, ClassGoal]):
             self.keep(partial(Reconstruction, best, labels))
             running = running & (p < self.confidence) & (cost < recent.amax(0))
             recent[step % self.patience] = cost
-            moved = self.process(x - self.lr * gradient, step, networks)
+            moved = self.process((x - rate * gradient).clamp(low, high), step, networks)
             x = torch.where(running.reshape(-1, *[1] * (x.dim() - 1)), moved, x)
             if step % self.patience == 0 and not bool(running.any()):
                 break
@@ -107,13 +109,17 @@ class MiFace(Attack[WhiteBoxView, ClassGoal]):
         """Return the shape of what is descended in, for one sample."""
         return view.spec.shape
 
+    def bounds(self, view: WhiteBoxView) -> tuple[float, float]:
+        """Return the range of what is descended in: that of the input."""
+        return view.spec.low, view.spec.high
+
     def images(self, x: Tensor, networks: nn.ModuleDict) -> Tensor:
-        """Return the images ``(N, C, H, W)`` in [0, 1] that ``x`` stands for."""
+        """Return the inputs ``(N, C, H, W)`` that ``x`` stands for."""
         return x
 
     def process(self, x: Tensor, step: int, networks: nn.ModuleDict) -> Tensor:
-        """Return ``x`` after a step, brought back to where it may be (the paper's PROCESS)."""
-        return x.clamp(0, 1)
+        """Return ``x``, brought back to its range after a step, as the next step finds it (the paper's PROCESS)."""
+        return x
 
 
 class MiFaceDenoise(MiFace):
@@ -173,6 +179,10 @@ class MiFaceDenoise(MiFace):
         """Return the shape of a code."""
         return (self.hidden[-1],)
 
+    def bounds(self, view: WhiteBoxView) -> tuple[float, float]:
+        """Return the range of a code, whose units are sigmoids."""
+        return 0.0, 1.0
+
     def images(self, x: Tensor, networks: nn.ModuleDict) -> Tensor:
         """Return the decoded images of codes ``(N, hidden)``."""
         images: Tensor = networks["decoder"](x)
@@ -182,7 +192,7 @@ class MiFaceDenoise(MiFace):
     def process(self, x: Tensor, step: int, networks: nn.ModuleDict) -> Tensor:
         """Return the codes; every so often those of their denoised and sharpened images."""
         if (step + 1) % self.every:
-            return x.clamp(0, 1)
-        cleaned = sharpen(nl_means(self.images(x.clamp(0, 1), networks), self.strength), self.amount)
+            return x
+        cleaned = sharpen(nl_means(self.images(x, networks), self.strength), self.amount)
         codes: Tensor = networks["encoder"](cleaned)
         return codes

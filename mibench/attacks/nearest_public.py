@@ -26,7 +26,7 @@ class NearestPublic(Attack[ScoresView, ClassGoal]):
     card = AttackCard(
         name="nearest_public",
         title="Nearest public images",
-        modalities=("image",),
+        modalities=("image", "audio"),
         fidelity="paper",
         family="floor",
         task="class",

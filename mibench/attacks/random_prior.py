@@ -21,7 +21,7 @@ class RandomPrior(Attack[NoView, ClassGoal]):
     card = AttackCard(
         name="random_prior",
         title="Random samples of the prior",
-        modalities=("image",),
+        modalities=("image", "audio"),
         fidelity="paper",
         family="floor",
         task="class",

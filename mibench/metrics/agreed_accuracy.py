@@ -38,7 +38,7 @@ class AgreedAccuracy(Metric[ClassTruth]):
     card = MetricCard(
         name="agreed_accuracy",
         title="Agreed accuracy",
-        modalities=("image",),
+        modalities=("image", "audio"),
         year=2025,
         bib="type1_audit",
         fidelity="reconstruction",

@@ -30,7 +30,7 @@ class Diversity(Metric[ClassTruth]):
     card = MetricCard(
         name="diversity",
         title="Diversity",
-        modalities=("image",),
+        modalities=("image", "audio"),
         tasks=("class",),
         higher_is_leakier=None,
         default=False,

@@ -25,7 +25,7 @@ class FeatureDistance(DistanceToPrivate):
     card = MetricCard(
         name="feature_distance",
         title="Feature distance",
-        modalities=("image",),
+        modalities=("image", "audio"),
         year=2020,
         bib="gmi",
         tasks=("class",),

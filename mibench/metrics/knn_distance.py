@@ -23,7 +23,7 @@ class KnnDistance(DistanceToPrivate):
     card = MetricCard(
         name="knn_distance",
         title="KNN distance",
-        modalities=("image",),
+        modalities=("image", "audio"),
         year=2020,
         bib="gmi",
         tasks=("class",),

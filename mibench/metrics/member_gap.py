@@ -42,7 +42,7 @@ class MemberGap(Metric[ClassTruth]):
     card = MetricCard(
         name="member_gap",
         title="Member gap",
-        modalities=("image",),
+        modalities=("image", "audio"),
         tasks=("class",),
         higher_is_leakier=None,
     )

@@ -40,7 +40,7 @@ class Rouge(Metric[SequenceTruth]):
             NotMeasurableError: If the package is missing, or nothing turns ids into texts.
         """
         try:
-            from rouge_score.rouge_scorer import RougeScorer  # type: ignore[import-untyped]
+            from rouge_score.rouge_scorer import RougeScorer
         except ImportError:
             raise NotMeasurableError("ROUGE needs the package rouge-score: pip install 'mibench[text]'.") from None
         if truth.tokenizer is None:

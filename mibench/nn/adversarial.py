@@ -19,7 +19,8 @@ def refuse_oblong(who: str, spec: InputSpec) -> None:
     """
     if spec.shape[1] != spec.shape[2]:
         size = f"{spec.shape[2]}x{spec.shape[1]}"
-        raise UserError(f"{who} needs square images, but got {size}; set dataset.size.")
+        key = "dataset.size" if spec.modality == "image" else "dataset.frames to as many as dataset.mels"
+        raise UserError(f"{who} needs square images, but got {size}; set {key}.")
 
 
 def fitted(images: Tensor, size: tuple[int, int]) -> Tensor:

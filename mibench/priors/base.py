@@ -16,10 +16,11 @@ from torch import Tensor, nn
 from mibench.access import WhiteBoxView
 from mibench.card import PriorCard
 from mibench.data import Examples, InputSpec
+from mibench.errors import UserError
 from mibench.model import ClassPrior, LatentPrior
 from mibench.nn.adversarial import random_images
 from mibench.options import Count, Options
-from mibench.pictures import SheetRow, draw_sheet
+from mibench.pictures import SheetRow, as_pictures, draw_sheet
 from mibench.seeding import derive, generator, seeded
 from mibench.storage.checkpoints import Checkpoints
 from mibench.storage.store import Payload
@@ -83,6 +84,44 @@ class ImagePrior(Prior):
         return random_images(data.public.x, self.batch_size, self.mirrors(data), draws)
 
 
+class RangedPrior(LatentPrior):
+    """A prior of inputs in another range than [0, 1], around a network that makes images in [0, 1].
+
+    Args:
+        images: The network.
+        spec: Facts of the input.
+    """
+
+    def __init__(self, images: LatentPrior, spec: InputSpec) -> None:
+        super().__init__()
+        self.name, self.latent_dim = images.name, images.latent_dim
+        self.images = images
+        self.spec = spec
+
+    def generate(self, z: Tensor) -> Tensor:
+        """Return inputs of shape ``(N, C, H, W)`` in the range of the spec for latents ``(N, latent_dim)``."""
+        images = self.images.generate(z)
+        return self.spec.boxed(self.spec.low + (self.spec.high - self.spec.low) * images)
+
+    def critic(self, x: Tensor) -> Tensor:
+        """Return the realism score of inputs in the range of the spec, shape ``(N,)``."""
+        return self.images.critic(in_unit(x, self.spec))
+
+    def sample_latent(self, n: int, generator: torch.Generator) -> Tensor:
+        """Return what the network itself draws."""
+        return self.images.sample_latent(n, generator)
+
+
+def is_unit(spec: InputSpec) -> bool:
+    """Whether inputs lie in [0, 1], as images do."""
+    return (spec.low, spec.high) == (0.0, 1.0)
+
+
+def in_unit(x: Tensor, spec: InputSpec) -> Tensor:
+    """Return inputs, whose range is that of ``spec``, in [0, 1]; those of images as they are."""
+    return x if is_unit(spec) else (x - spec.low) / (spec.high - spec.low)
+
+
 def adams(lr: float, betas: tuple[float, float], **parts: nn.Module) -> dict[str, torch.optim.Adam]:
     """Return an optimiser of each part by the part's name."""
     return {name: torch.optim.Adam(part.parameters(), lr=lr, betas=betas) for name, part in parts.items()}
@@ -104,7 +143,7 @@ def trained_prior(
     resumed = dataclasses.replace(data, checkpoints=Checkpoints(store.unfinished_path("prior", key)))
     payload = store.get("prior", key, lambda: Payload(train_prior(prior, resumed, workshop.device, seed)))
     ready = loaded_prior(prior, data.spec, payload.tensors, workshop.device, seed)
-    show_prior(prior, ready, store.path("prior", key), workshop.device)
+    show_prior(prior, ready, data.spec, store.path("prior", key), workshop.device)
     return ready
 
 
@@ -117,30 +156,34 @@ def prior_key(prior: Prior, config: Mapping[str, Any], data: PriorData, seed: in
         "shape": list(data.spec.shape),
         "mirrored": data.spec.mirrored,
         "seed": seed,
+        **({} if is_unit(data.spec) else {"range": [data.spec.low, data.spec.high]}),
     }
 
 
 def train_prior(prior: Prior, data: PriorData, device: torch.device, seed: int) -> dict[str, Tensor]:
-    """Train a prior from its seed and return its weights; none of one that comes with them."""
+    """Train a prior from its seed on public inputs in [0, 1] and return its weights; none of one with its own."""
     if prior.pretrained:
         return {}
     fresh = _untrained(prior, data.spec, device, seed)
+    public = Examples(in_unit(data.public.x, data.spec), data.public.y).to(device)
     with seeded(derive(seed, "prior training")):
-        prior.train(fresh, dataclasses.replace(data, public=data.public.to(device)), seed, device)
+        prior.train(fresh, dataclasses.replace(data, public=public, spec=_unit(data.spec)), seed, device)
     return fresh.state_dict()
 
 
 def loaded_prior(
     prior: Prior, spec: InputSpec, weights: Mapping[str, Tensor], device: torch.device, seed: int
 ) -> LatentPrior:
-    """Return the frozen prior with the weights of an earlier training."""
+    """Return the frozen prior with the weights of an earlier training; what it makes is in the range of ``spec``."""
     ready = _untrained(prior, spec, device, seed)
     if not prior.pretrained:
         ready.load_state_dict(dict(weights))
+    if not is_unit(spec):
+        ready = RangedPrior(ready, spec)
     return ready.eval().requires_grad_(False)
 
 
-def show_prior(prior: Prior, ready: LatentPrior, folder: Path, device: torch.device) -> None:
+def show_prior(prior: Prior, ready: LatentPrior, spec: InputSpec, folder: Path, device: torch.device) -> None:
     """Draw images of a prior beside its artifact, where that has not been done, and say where.
 
     Of a class-conditional one every row shows a class, from class 0 on.
@@ -154,7 +197,8 @@ def show_prior(prior: Prior, ready: LatentPrior, folder: Path, device: torch.dev
         for label in labels:
             z = ready.sample_latent(GRID, draws)
             images = ready.generate_class(z, label.expand(GRID)) if isinstance(ready, ClassPrior) else ready.generate(z)
-            rows.append(SheetRow(f"class {int(label)}" if isinstance(ready, ClassPrior) else "", [images]))
+            title = f"class {int(label)}" if isinstance(ready, ClassPrior) else ""
+            rows.append(SheetRow(title, [as_pictures(images, spec)]))
     try:
         draw_sheet(path, [""], rows, f"{prior.card.title} ({prior.card.name})")
     except OSError as error:
@@ -163,6 +207,21 @@ def show_prior(prior: Prior, ready: LatentPrior, folder: Path, device: torch.dev
         log.info("prior     %s: its images are shown in %s", prior.card.name, path)
 
 
+def _unit(spec: InputSpec) -> InputSpec:
+    """Return the same facts of inputs in [0, 1]."""
+    return spec if is_unit(spec) else dataclasses.replace(spec, low=0.0, high=1.0)
+
+
 def _untrained(prior: Prior, spec: InputSpec, device: torch.device, seed: int) -> LatentPrior:
+    """Return the networks, of images in [0, 1].
+
+    Raises:
+        UserError: If inputs have another range, and the prior is searched by more than latents or looks at the victim.
+    """
+    if not is_unit(spec) and (prior.card.spaces != ("latent",) or prior.card.asks):
+        raise UserError(
+            f"prior={prior.card.name} makes images in [0, 1], but the inputs here lie in [{spec.low:g}, "
+            f"{spec.high:g}]; take prior=wgan_gp."
+        )
     with seeded(derive(seed, "prior", prior.card.name)):
-        return prior.network(spec).to(device)
+        return prior.network(_unit(spec)).to(device)

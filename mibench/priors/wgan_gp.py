@@ -31,7 +31,7 @@ class WganGp(ImagePrior):
     card = PriorCard(
         name="wgan_gp",
         title="WGAN-GP",
-        modalities=("image",),
+        modalities=("image", "audio"),
         year=2017,
         code="https://github.com/MKariya1998/GMI-Attack",
         fidelity="official",

@@ -199,7 +199,7 @@ class Adversary(Stage):
 
         payload = self.prepared("prior", key, view, lambda: self.observe(victim, population).view, train)
         ready = loaded_prior(prior, view.spec, payload.tensors, device, seed)
-        show_prior(prior, ready, self.workshop.store.path("prior", key), device)
+        show_prior(prior, ready, view.spec, self.workshop.store.path("prior", key), device)
         return dataclasses.replace(known, latent_prior=ready), float(payload.facts["seconds"])
 
     def prepared(

@@ -21,7 +21,7 @@ class Cnn(Target):
         width: Channels of the first block; doubled by each following one.
     """
 
-    card = TargetCard(name="cnn", title="Small CNN", modalities=("image",), family="convolutional")
+    card = TargetCard(name="cnn", title="Small CNN", modalities=("image", "audio"), family="convolutional")
 
     def __init__(self, *, spec: InputSpec, width: Count = 16) -> None:
         super().__init__(spec=spec)

@@ -59,7 +59,9 @@ class Mlp(Target):
         hidden: Units of each hidden layer.
     """
 
-    card = TargetCard(name="mlp", title="Multi-layer perceptron", modalities=("tabular", "image"), family="perceptron")
+    card = TargetCard(
+        name="mlp", title="Multi-layer perceptron", modalities=("tabular", "image", "audio"), family="perceptron"
+    )
 
     def __init__(self, *, spec: InputSpec, hidden: Sequence[Count] = (128, 64)) -> None:
         super().__init__(spec=spec)

@@ -35,7 +35,7 @@ class Residual(Target):
         width: Channels of the first block; doubled by each following one.
     """
 
-    card = TargetCard(name="residual", title="Small residual network", modalities=("image",), family="residual")
+    card = TargetCard(name="residual", title="Small residual network", modalities=("image", "audio"), family="residual")
 
     def __init__(self, *, spec: InputSpec, width: Count = 16) -> None:
         super().__init__(spec=spec)

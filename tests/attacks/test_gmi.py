@@ -7,7 +7,8 @@ from mibench.access import Ledger, WhiteBoxView
 from mibench.attacks.gmi import Gmi, GmiMasked
 from mibench.data import InputSpec
 from mibench.knowledge import Knowledge
-from mibench.model import Classifier, LatentPrior
+from mibench.model import Classifier, LatentPrior, Normalise
+from mibench.priors.base import RangedPrior
 from mibench.tasks.class_ import ClassGoal
 from mibench.tasks.completion import CompletionGoal, hole_mask
 
@@ -61,6 +62,19 @@ def attack(prior, goal=None, **options):
     options = {"iterations": 200, "restarts": 1, **options}
     images = Gmi(**options)(view, Knowledge(latent_prior=prior), goal, seed=0).reconstruction.values
     return view, images
+
+
+def test_a_prior_of_decibels_is_searched_as_one_of_images():
+    """The classifier takes decibels, the prior is stretched to them, and the latents go the same way."""
+    spec = InputSpec("audio", (1, 4, 4), classes=4, low=-80.0, high=0.0)
+    listener = LinearClassifier()
+    listener.normalise = Normalise(torch.full((1,), -80.0), torch.full((1,), 80.0))
+    view = WhiteBoxView.of(listener, spec, Ledger(), torch.device("cpu"))
+    prior, goal = RangedPrior(LinearPrior(), spec), ClassGoal(torch.arange(4), samples=2)
+    made = Gmi(iterations=50, restarts=1)(view, Knowledge(latent_prior=prior), goal, seed=0).reconstruction.values
+    _, images = attack(LinearPrior(), goal, iterations=50)
+    assert torch.allclose(made, 80 * images - 80, atol=0.05)
+    assert not torch.allclose(images, attack(LinearPrior(), goal, iterations=1)[1], atol=0.05)
 
 
 def cross_entropy_fell(**options):

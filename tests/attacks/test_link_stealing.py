@@ -1,8 +1,5 @@
 """Link stealing on a stochastic block model, on which features tell nothing, and on the peer's part of Citeseer."""
 
-import os
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -103,17 +100,13 @@ def test_an_output_defense_lies_between(cell, graph_cell, tmp_path):
     assert cell.result.reconstruction.values.unique().numel() > 100
 
 
-PEER = Path(os.environ.get("MIBENCH_CASES", Path(__file__).parents[2].parent / "shared" / "cases"))
-PEER = PEER / "peers" / "graphmi_citeseer"
-
-
-@pytest.mark.skipif(not PEER.is_dir(), reason="the peer's graph is not there; set MIBENCH_CASES to the folder of cases")
-def test_it_agrees_with_the_peer_on_a_part_of_citeseer():
+def test_it_agrees_with_the_peer_on_a_part_of_citeseer(case_folder):
     """600 nodes, all pairs of 150 of them, the peer's own weights: its posteriors, and its AUC of 0.884."""
     pytest.importorskip("torch_geometric")
     from mibench.targets.gcn import Gcn
 
-    case = load_file(PEER / "graph_and_model.safetensors")
+    folder = case_folder("graphmi_citeseer")
+    case = load_file(folder / "graph_and_model.safetensors")
     rows, columns = case["features_rows_cols"].long().T
     words = torch.zeros(len(case["labels"]), len(case["feature_columns_in_planetoid"]))
     words[rows, columns] = 1
@@ -128,7 +121,7 @@ def test_it_agrees_with_the_peer_on_a_part_of_citeseer():
     everyone = torch.arange(len(words))
     assert torch.allclose(model.predict_proba(everyone), case["gcn_log_posteriors"].exp(), atol=1e-4)
 
-    draw = np.load(PEER / "draw0.npz")
+    draw = np.load(folder / "draw0.npz")
     targets = torch.from_numpy(draw["targets"])
     pairs = targets[torch.triu_indices(len(targets), len(targets), 1).T]
     for table, low, high in (

@@ -9,6 +9,7 @@ from mibench.datasets.digits import Digits
 from mibench.errors import UserError
 from mibench.knowledge import Knowledge
 from mibench.model import Classifier
+from mibench.targets.base import centred
 from mibench.tasks.class_ import ClassGoal
 
 
@@ -122,6 +123,51 @@ def test_a_mistaken_option_is_refused():
         MiFace(cost="log_p")
     with pytest.raises(UserError, match=r"attack\.patience"):
         MiFace(patience=0)
+
+
+class BandMeans(Classifier):
+    """Three classes, each the level of one band of a spectrogram against the other bands', with inputs in decibels."""
+
+    bands = (2, 6, 9)
+
+    def __init__(self, spec):
+        super().__init__()
+        self.normalise = centred(spec)
+        self.stages = nn.ModuleList([nn.Flatten()])
+        self.head = nn.Linear(12 * 8, 3, bias=False)
+        weight = torch.zeros(3, 12, 8)
+        for label, band in enumerate(self.bands):
+            weight[label, band] = 0.2
+        self.head.weight.data = weight.flatten(1)
+
+
+DECIBELS = InputSpec("audio", (1, 12, 8), 3, low=-80.0, high=0.0)
+PICTURES = InputSpec("image", (1, 12, 8), 3)
+
+
+def inverted(spec, **options):
+    view = WhiteBoxView.of(BandMeans(spec), spec, Ledger(), torch.device("cpu"))
+    return attack(view, [0, 1, 2], samples=2, **{"iterations": 300, **options}).reconstruction.values
+
+
+def loudest_bands(values):
+    return values[:, 0].mean(2).argmax(1).tolist()
+
+
+def test_the_loudest_band_of_a_spectrogram_is_the_tone_of_its_class():
+    wanted = [band for band in BandMeans.bands for _ in range(2)]
+    made = inverted(DECIBELS)
+    assert loudest_bands(made) == wanted
+    assert float(made.min()) >= -80 and float(made.amax((1, 2, 3)).min()) > -40
+    assert loudest_bands(inverted(DECIBELS, iterations=1, lr=1e-9)) != wanted, "where it starts it is nobody's tone"
+
+
+def test_decibels_descend_as_images_do():
+    """The start, the steps and the range are those of images, stretched."""
+    for steps in (1, 5, 100):
+        decibels, images = inverted(DECIBELS, iterations=steps), inverted(PICTURES, iterations=steps)
+        assert torch.allclose(decibels, 80 * images - 80, atol=0.01)
+    assert float(inverted(DECIBELS, start=0.0, iterations=1, lr=1e-9).max()) == -80, "the paper's black is silence"
 
 
 CODES = {"hidden": [500, 150], "training_steps": 1000, "lr": 1.0, "iterations": 300}

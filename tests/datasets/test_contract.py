@@ -98,10 +98,11 @@ def test_ids_are_dense(split):
 def test_values_are_in_their_range(split):
     for role, examples in parts(split).items():
         split.spec.check(examples.x)
-        if split.spec.modality == "image":
-            assert float(examples.x.min()) >= 0, role
-            assert float(examples.x.max()) <= 1, role
-            assert float(examples.x.max()) > 0.5, f"{role} are scaled to [0, 1], not to less"
+        if split.spec.ranged:
+            low, high = split.spec.low, split.spec.high
+            assert float(examples.x.min()) >= low, role
+            assert float(examples.x.max()) <= high, role
+            assert float(examples.x.max()) > (low + high) / 2, f"{role} are scaled to [{low}, {high}], not to less"
         for index, column in enumerate(split.spec.columns):
             if column.categorical:
                 codes = examples.x[:, index]

@@ -13,7 +13,26 @@ from mibench.targets.lenet import LeNet
 from mibench.targets.mlp import Mlp, RecordEncoder
 from mibench.targets.resnet18 import ResNet18
 
-IMAGES = [one for one in entries("target") if "image" in one.card.modalities and one.name != "checkpoint"]
+TARGETS = [one for one in entries("target") if one.name != "checkpoint"]
+IMAGES = [one for one in TARGETS if "image" in one.card.modalities]
+
+#: Those that take spectrograms, and those that take images or spectrograms.
+SPECTROGRAMS = [one for one in TARGETS if "audio" in one.card.modalities]
+MAPS = [*IMAGES, *(one for one in SPECTROGRAMS if one not in IMAGES)]
+
+
+def spec_for(one, shape, classes):
+    """Returns facts of what the target takes: images, or where it takes none decibels."""
+    if one in IMAGES:
+        return InputSpec("image", shape, classes)
+    return InputSpec("audio", shape, classes, low=-80.0, high=0.0)
+
+
+def inputs(spec, n):
+    return spec.low + (spec.high - spec.low) * torch.rand(n, *spec.shape)
+
+
+RANGES = (("audio", -80.0, 0.0), ("image", 0.0, 1.0))
 
 
 def make(one, spec, seed=0):
@@ -21,11 +40,11 @@ def make(one, spec, seed=0):
     return build(OmegaConf.to_container(OmegaConf.create(dict(one.node))), spec=spec).eval()
 
 
-@pytest.mark.parametrize("one", IMAGES, ids=lambda one: one.name)
+@pytest.mark.parametrize("one", MAPS, ids=lambda one: one.name)
 @pytest.mark.parametrize("shape", [(1, 16, 16), (3, 32, 32)])
 def test_an_image_target_keeps_the_contract(one, shape):
-    spec = InputSpec("image", shape, 7)
-    model, x = make(one, spec), torch.rand(3, *shape)
+    spec = spec_for(one, shape, 7)
+    model, x = make(one, spec), inputs(spec, 3)
     logits, blocks = model.forward_with_blocks(x)
     assert logits.shape == (3, 7) and len(blocks) >= 2
     assert torch.allclose(logits, model(x), atol=1e-6)
@@ -35,19 +54,27 @@ def test_an_image_target_keeps_the_contract(one, shape):
     assert torch.allclose(model.predict_proba(x, batch_size=1), model.predict_proba(x), atol=1e-5)
 
 
-@pytest.mark.parametrize("one", IMAGES, ids=lambda one: one.name)
+@pytest.mark.parametrize("one", MAPS, ids=lambda one: one.name)
 def test_the_input_counts_and_differentiates(one):
-    spec = InputSpec("image", (1, 16, 16), 4)
+    spec = spec_for(one, (1, 16, 16), 4)
     ledger = Ledger()
     view = WhiteBoxView.of(make(one, spec), spec, ledger, torch.device("cpu"))
-    x = torch.rand(2, 1, 16, 16, requires_grad=True)
+    x = inputs(spec, 2).requires_grad_(True)
     (gradient,) = torch.autograd.grad(view.logits(x).sum(), x)
     assert gradient.abs().sum() > 0 and ledger.queries == ledger.gradient_evals == 2
 
 
-@pytest.mark.parametrize("one", IMAGES, ids=lambda one: one.name)
+@pytest.mark.parametrize("one", SPECTROGRAMS, ids=lambda one: one.name)
+def test_a_target_of_spectrograms_takes_decibels_as_it_takes_images(one):
+    """What it computes depends on where a value lies in its range, and on nothing else of it."""
+    decibels, pictures = (InputSpec(kind, (1, 16, 16), 4, low=low, high=high) for kind, low, high in RANGES)
+    x = torch.rand(3, 1, 16, 16)
+    assert torch.allclose(make(one, decibels)(80 * x - 80), make(one, pictures)(x), atol=1e-4)
+
+
+@pytest.mark.parametrize("one", MAPS, ids=lambda one: one.name)
 def test_weights_depend_on_the_seed_alone(one):
-    spec = InputSpec("image", (1, 16, 16), 4)
+    spec = spec_for(one, (1, 16, 16), 4)
     first, again, other = make(one, spec), make(one, spec), make(one, spec, seed=1)
     assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
     assert not torch.equal(next(first.parameters()), next(other.parameters()))
