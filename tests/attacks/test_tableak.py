@@ -90,3 +90,73 @@ class Clients:
 def run(view, known, **options):
     goal = InstanceGoal(len(view.messages), view.batch_size)
     return Tableak(**options)(view, known, goal, seed=0).reconstruction
+
+
+class ScaledEncoder(RecordEncoder):
+    """Standardises one-hot columns too, as the official code does."""
+
+    def __init__(self, columns, mean, std):
+        super().__init__(columns)
+        self.register_buffer("subtracted", mean)
+        self.register_buffer("divided_by", std)
+
+    def canonical(self, x):
+        return (super().canonical(x) - self.subtracted) / self.divided_by
+
+    def scaling(self):
+        return self.subtracted, self.divided_by
+
+
+class FullyConnected(Classifier):
+    """The official network, with the weights of the stored case."""
+
+    def __init__(self, columns, stored):
+        super().__init__()
+        self.normalise = ScaledEncoder(columns, stored["mean"], stored["std"])
+        self.stages = nn.ModuleList(nn.Sequential(nn.Linear(n, 100), nn.ReLU()) for n in (105, 100))
+        self.head = nn.Linear(100, 2)
+        with torch.no_grad():
+            for position, parameter in enumerate(self.parameters()):
+                parameter.copy_(stored[f"w{position}"])
+
+
+def peer_case(name):
+    """Returns the view, the labels and the truth of a stored case of the official code."""
+    if not (PEER / f"{name}.safetensors").is_file():
+        pytest.skip(f"no stored case {name} of TabLeak's official code; set MIBENCH_CASES to the folder of cases")
+    features = json.loads((PEER / "schema.json").read_text())["features"]
+    columns = tuple(
+        Column(one["name"], tuple(one["categories"] or ()), *(one["bounds"] or (None, None))) for one in features
+    )
+    stored, case = load_file(PEER / "model_and_scaling.safetensors"), load_file(PEER / f"{name}.safetensors")
+    model = FullyConnected(columns, stored)
+    spec = InputSpec("tabular", (len(columns),), 2, columns)
+    names = [name for name, _ in model.named_parameters()]
+    sent = {name: case[f"g{position}"] for position, name in enumerate(names)}
+    y = case["labels"]
+    view = GradientsView.of(model, [sent], len(y), spec, Ledger(), torch.device("cpu"))
+    x = Relaxed.of(view).read(case["true_x"])
+    spread = torch.tensor([(one["tolerance"] or 0.0) / 0.319 for one in features])
+    return view, y, truth_of(Examples(x, y), len(y), columns, spread)
+
+
+@pytest.mark.parametrize(
+    ("name", "members", "least"),
+    [
+        ("b1_s0", 5, 1.0),
+        pytest.param("b8_s1", 10, 1.0, marks=pytest.mark.slow),
+        pytest.param("b32_s1", 10, 0.85, marks=pytest.mark.slow),
+    ],
+)
+def test_it_does_as_well_as_the_official_code(name, members, least):
+    view, y, truth = peer_case(name)
+    known = Knowledge(facts={"labels": y}, described=("labels",))
+    assert accuracy(run(view, known, ensemble=members), truth)[0] >= least
+
+
+def test_a_stored_gradient_is_that_of_the_stored_records():
+    view, y, truth = peer_case("b8_s1")
+    (sent,) = view.messages
+    own = view.gradient(truth.x, y)
+    for name, value in sent.items():
+        torch.testing.assert_close(own[name], value, atol=1e-5, rtol=1e-3)
