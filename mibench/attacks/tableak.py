@@ -7,10 +7,10 @@ holds the schema, the published bounds of numbers and the global model with its 
     \sigma(u)_j = \begin{cases} \mathrm{softmax}(u_j) & \text{for the columns of one category} \\
     l_j + (h_j - l_j) \, \mathrm{sigmoid}(u_j) & \text{for a number} \end{cases}
 
-with one cosine over all parameters together, from :math:`u \sim U(-1, 1)` in standardised units, by Adam on the sign of
-the gradient (:class:`mibench.optim.input_space.Relaxed` has the order of scaling, softmax and sigmoid). Searches from 30
-starts, the members, are all kept. The member whose records, with every category decided, have the lowest distance is
-the anchor. A gradient does not say in which order its records are, so each member's rows are matched to the anchor's
+with one cosine over all parameters together, from :math:`u \sim U(-1, 1)` in standardised units, by Adam on the sign
+of the gradient (:class:`mibench.optim.input_space.Relaxed` has the order of scaling, softmax and sigmoid). Searches
+from 30 starts, the members, are all kept. The member whose records, with every category decided, have the lowest
+distance is the anchor. A gradient does not say in which order its records are, so each member's rows are matched to the anchor's
 (Hungarian algorithm; the cost is the share of columns that differ, numbers by more than ``tolerance`` standard
 deviations). Then every soft column is the median over the members, and the strongest category of each group is taken.
 How far members disagree says which columns to trust (:meth:`Pooled.uncertainty`): the entropy of a pooled category over
@@ -36,7 +36,7 @@ from mibench.access import GradientsView
 from mibench.attacks.base import AttackCard, InstanceGoal, Knowledge, Reconstruction
 from mibench.attacks.families.gradient_search import GradientSearch, message_labels
 from mibench.optim.input_space import Relaxed
-from mibench.optim.problems import Found, Problems, Sent
+from mibench.optim.problems import Found, Sent
 from mibench.optim.records import matched, right_columns
 from mibench.optim.row_adam import Adam
 from mibench.options import Count, NonNegative, Positive
@@ -168,11 +168,13 @@ class Tableak(GradientSearch):
         if not found.values:
             return get_task(self.card.task).blank(goal, view.spec)
         (points,), scores = found.of_restarts()
-        scores = scores if decided is None else decided.reshape(scores.shape).where(scores.isfinite(), torch.inf)
+        if decided is not None:
+            scores = decided.reshape(scores.shape).where(scores.isfinite(), torch.inf)
+        scores = scores.where(scores.isfinite(), torch.inf)
         records = torch.stack([
             self.pool(space, members, score).records for members, score in zip(points, scores, strict=True)
         ])  # fmt: skip
-        loss = scores.nan_to_num(nan=torch.inf).amin(1).repeat_interleave(view.batch_size)
+        loss = scores.amin(1).repeat_interleave(view.batch_size)
         target = goal.target.to(view.device)
         return Reconstruction(records.flatten(0, 1), target, labels.flatten(), loss.isfinite(), loss)
 
@@ -184,8 +186,8 @@ class Tableak(GradientSearch):
             points: The members' points, shape ``(members, batch, width)``.
             scores: The distance of each, shape ``(members,)``; members of no finite one are left out, all but one.
         """
-        scores = scores.nan_to_num(nan=torch.inf)
-        anchor, there = int(scores.argmin()), scores.isfinite()
+        there = scores.isfinite()
+        anchor = int(scores.where(there, torch.inf).argmin())
         there[anchor] = True
         soft, records = space.to_inputs(points), space.decode(points)
         members = torch.stack([
@@ -210,7 +212,10 @@ class Tableak(GradientSearch):
         """Return the class ids behind the messages, granted, counted or read off, shape ``(messages, batch)``."""
         if knowledge.granted("labels") or self.label_rule != "counts":
             return message_labels(view, knowledge, self.label_rule)
-        points = 2 * torch.rand(RANDOM_RECORDS, space.width, generator=self.draws(view.device, "labels"), device=view.device) - 1
+        points = (
+            2 * torch.rand(RANDOM_RECORDS, space.width, generator=self.draws(view.device, "labels"), device=view.device)
+            - 1
+        )
         with torch.no_grad():
             likely = soft.model(space.to_inputs(points)).softmax(1).mean(0)
         return torch.stack([counted_labels(likely, one, view.batch_size) for one in view.as_gradients()])

@@ -207,7 +207,11 @@ class Relaxed:
         parts = []
         for position, (column, _) in enumerate(self.places()):
             value = records[..., position]
-            hard = torch.nn.functional.one_hot(value.long(), len(column.values)) if column.categorical else value[..., None]
+            hard = (
+                torch.nn.functional.one_hot(value.long(), len(column.values))
+                if column.categorical
+                else value[..., None]
+            )
             parts.append(hard.to(self.mean.dtype))
         return (torch.cat(parts, -1) - self.mean) / self.std
 

@@ -36,7 +36,7 @@ def unlike(columns: Sequence[Column], made: Tensor, true: Tensor, spread: Tensor
 
 
 def matched(costs: Tensor) -> Tensor:
-    """Return for every row of ``costs`` ``(n, n)`` its column, one to one at the least total cost (Hungarian algorithm)."""
+    """Return for every row of ``costs`` ``(n, n)`` its own column, at the least total cost (Hungarian algorithm)."""
     from scipy.optimize import linear_sum_assignment
 
     _, places = linear_sum_assignment(costs.cpu().numpy())
