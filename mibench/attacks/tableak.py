@@ -10,11 +10,11 @@ holds the schema, the published bounds of numbers and the global model with its 
 with one cosine over all parameters together, from :math:`u \sim U(-1, 1)` in standardised units, by Adam on the sign
 of the gradient (:class:`mibench.optim.input_space.Relaxed` has the order of scaling, softmax and sigmoid). Searches
 from 30 starts, the members, are all kept. The member whose records, with every category decided, have the lowest
-distance is the anchor. A gradient does not say in which order its records are, so each member's rows are matched to the anchor's
-(Hungarian algorithm; the cost is the share of columns that differ, numbers by more than ``tolerance`` standard
-deviations). Then every soft column is the median over the members, and the strongest category of each group is taken.
-How far members disagree says which columns to trust (:meth:`Pooled.uncertainty`): the entropy of a pooled category over
-that of a uniform guess, and the standard deviation of a number. The two are no common scale.
+distance is the anchor. A gradient does not say in which order its records are, so each member's rows are matched to
+the anchor's (Hungarian algorithm; the cost is the share of columns that differ, numbers by more than ``tolerance``
+standard deviations). Then every soft column is the median over the members, and the strongest category of each group
+is taken. How far members disagree says which columns to trust (:meth:`Pooled.uncertainty`): the entropy of a pooled
+category over that of a uniform guess, and the standard deviation of a number. The two are no common scale.
 
 Labels are given, as in the paper's experiments, or counted from the gradient of the head's bias (after Geng et al.,
 2021): :math:`n_c = B (\bar p_c - \partial L / \partial b_c)` with :math:`\bar p` of random records, rounded to add up.

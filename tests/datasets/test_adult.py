@@ -17,8 +17,8 @@ def line(number, work="Private", dot=""):
     income = ">50K" if marital == "Married-civ-spouse" else "<=50K"
     fields = [
         draw.integers(17, 91), work, 20000 + number, draw.choice(["Bachelors", "HS-grad"]), draw.integers(1, 17),
-        marital, "Sales", draw.choice(["Husband", "Wife"]), draw.choice(["Black", "White"]), draw.choice(["Female", "Male"]),
-        0, 0, draw.integers(1, 100), "United-States", income + dot,
+        marital, "Sales", draw.choice(["Husband", "Wife"]), draw.choice(["Black", "White"]),
+        draw.choice(["Female", "Male"]), 0, 0, draw.integers(1, 100), "United-States", income + dot,
     ]  # fmt: skip
     return ", ".join(map(str, fields))
 
