@@ -72,6 +72,7 @@ class InstanceTask(Task[InstanceGoal, InstanceTruth]):
 
     name = "instance"
     headline = ("psnr", "", "")
+    headlines = (("tabular", ("tolerance_accuracy", "", "")),)
 
     def goal(self, assignment: Assignment) -> InstanceGoal:
         """Return as many messages as the budget has targets, at least two so that each has a control."""
