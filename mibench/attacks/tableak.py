@@ -25,7 +25,7 @@ so. Pooling is not always ahead of the anchor, for which ``pooling=best`` stands
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,6 +36,7 @@ from mibench.access import GradientsView
 from mibench.attacks.base import AttackCard, InstanceGoal, Knowledge, Reconstruction
 from mibench.attacks.families.gradient_search import GradientSearch, message_labels
 from mibench.optim.input_space import Relaxed
+from mibench.optim.label_recovery import of_head
 from mibench.optim.problems import Found, Sent
 from mibench.optim.records import matched, right_columns
 from mibench.optim.row_adam import Adam
@@ -111,7 +112,7 @@ class Tableak(GradientSearch):
     """``median_softmax`` or ``mean_softmax`` over the members, or ``best``: the anchor alone."""
     tolerance: NonNegative = 0.319
     """Standard deviations up to which two numbers are the same where rows are matched."""
-    label_rule: Literal["counts", "bias_sign", "bias_corrected"] = "counts"
+    label_rule: Literal["counts", "bias_sign", "lowest_rows", "bias_corrected"] = "counts"
     """How labels are read off where they are not granted."""
 
     def __post_init__(self) -> None:
@@ -221,7 +222,7 @@ class Tableak(GradientSearch):
         return torch.stack([counted_labels(likely, one, view.batch_size) for one in view.as_gradients()])
 
 
-def counted_labels(likely: Tensor, message: dict[str, Tensor], batch_size: int) -> Tensor:
+def counted_labels(likely: Tensor, message: Mapping[str, Tensor], batch_size: int) -> Tensor:
     """Return the class ids of a batch from the gradient of the head's bias, ascending, shape ``(batch,)``.
 
     Args:
@@ -229,8 +230,8 @@ def counted_labels(likely: Tensor, message: dict[str, Tensor], batch_size: int) 
         message: The gradient by parameter name.
         batch_size: Examples behind it.
     """
-    shares: Sequence[Tensor] = [value for name, value in message.items() if name.endswith("bias")]
-    wanted = (batch_size * (likely - shares[-1])).clamp_min(0)
+    bias = of_head(message, "head.bias", "lowest_rows")
+    wanted = (batch_size * (likely - bias)).clamp_min(0)
     counts = wanted.floor()
     while int(counts.sum()) > batch_size:
         counts[(counts - wanted).argmax()] -= 1
