@@ -231,10 +231,10 @@ def counted_labels(likely: Tensor, message: Mapping[str, Tensor], batch_size: in
         batch_size: Examples behind it.
     """
     bias = of_head(message, "head.bias", "lowest_rows")
-    wanted = (batch_size * (likely - bias)).clamp_min(0)
+    wanted = (batch_size * (likely - bias)).nan_to_num(nan=0.0).clamp(0, batch_size)
     counts = wanted.floor()
     while int(counts.sum()) > batch_size:
-        counts[(counts - wanted).argmax()] -= 1
+        counts[(counts - wanted).where(counts > 0, -torch.inf).argmax()] -= 1
     while int(counts.sum()) < batch_size:
         counts[(wanted - counts).argmax()] += 1
     return torch.arange(len(counts), device=counts.device).repeat_interleave(counts.long())

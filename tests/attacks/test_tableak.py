@@ -186,6 +186,12 @@ def test_labels_are_counted_from_the_bias():
     assert counted_labels(likely + 0.03 * torch.tensor([1.0, -1.0]), {"head.bias": gradient}, 8).tolist() == sorted(y)
 
 
+@pytest.mark.parametrize("bias", [[-3.0, 3.0], [-3.0, -3.0], [9.0, 9.0], [torch.nan, torch.inf]])
+def test_a_bias_that_was_altered_still_gives_a_label_to_every_record(bias):
+    found = counted_labels(torch.tensor([0.4, 0.6]), {"head.bias": torch.tensor(bias)}, 8)
+    assert len(found) == 8 and set(found.tolist()) <= {0, 1}
+
+
 def test_labels_that_are_not_granted_are_counted():
     clients = Clients()
     result = run(clients.view, Knowledge(), ensemble=1, iterations=2)
