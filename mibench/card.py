@@ -68,7 +68,10 @@ ACCESSES: tuple[str, ...] = tuple(ACCESS)
 
 
 def _tasks() -> tuple[dict[str, str], dict[str, tuple[str, str, str]]]:
-    """Return every task's module and headline, by name, read from the modules' text; a new task is a file there."""
+    """Return every task's module and headlines, by name, read from the modules' text; a new task is a file there.
+
+    A headline that is another one for a modality stands under both names: ``instance tabular``.
+    """
     modules, headlines = {}, {}
     for file in sorted(Path(__file__).with_name("tasks").glob("*.py")):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
@@ -77,11 +80,22 @@ def _tasks() -> tuple[dict[str, str], dict[str, tuple[str, str, str]]]:
             if {"name", "headline"} <= said.keys():
                 name = ast.literal_eval(said["name"])
                 modules[name], headlines[name] = file.stem, ast.literal_eval(said["headline"])
+                for modality, other in ast.literal_eval(said["headlines"]) if "headlines" in said else ():
+                    headlines[f"{name} {modality}"] = other
     return modules, headlines
 
 
 #: The modules of all tasks, and the number by which the attacks of each are compared first: metric, variant, evaluator.
 TASKS, HEADLINES = _tasks()
+
+
+def headline_of(task: str, modality: str) -> tuple[str, str, str]:
+    """Return metric, variant and evaluator by which the attacks of a task on a modality are compared first.
+
+    >>> headline_of("instance", "image"), headline_of("instance", "tabular")
+    (('psnr', '', ''), ('tolerance_accuracy', '', ''))
+    """
+    return HEADLINES.get(f"{task} {modality}", HEADLINES.get(task, ("", "", "")))
 
 
 #: Stands for the name, as the key of a paper's reference.

@@ -30,10 +30,14 @@ class Column:
     Attributes:
         name: The column's name in the original file.
         values: The categories in the order of their codes; empty for a numeric column.
+        low: The least value that a numeric column can have, in its own units; None where nobody published one.
+        high: The largest one.
     """
 
     name: str
     values: tuple[str, ...] = ()
+    low: float | None = None
+    high: float | None = None
 
     @property
     def categorical(self) -> bool:

@@ -52,6 +52,13 @@ class Entry(nn.Module):
         """Return what stage 0 takes of relaxed inputs: they themselves, unless a module says otherwise."""
         return u
 
+    def scaling(self) -> tuple[Tensor, Tensor] | None:
+        """Return what of a record's relaxed numbers was subtracted and what they were then divided by.
+
+        Both are of shape ``(width,)``. None where the module takes no records.
+        """
+        return None
+
 
 class Normalise(Entry):
     """Maps inputs from mibench's canonical range to the model's own: ``(x - mean) / std`` per channel or column.

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pyarrow.types as pa_types
 
-from mibench.card import HEADLINES
+from mibench.card import headline_of
 from mibench.leaderboard.scoring import NAN, Score, evidence
 from mibench.leaderboard.tables import codes_of, integers, plain_numbers
 
@@ -102,7 +102,7 @@ class Group:
     @property
     def headline(self) -> Number | None:
         """The number by which its task is compared first."""
-        return self.number(*HEADLINES.get(self.facts["task"], ("", "", "")))
+        return self.number(*headline_of(self.facts["task"], self.facts["modality"]))
 
     @property
     def utility(self) -> Number | None:

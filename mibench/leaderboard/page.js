@@ -153,9 +153,13 @@ function buildHead() {
   }
 }
 
+function headlineOf(group) {
+  return DATA.headlines[`${group.task} ${group.modality}`] || DATA.headlines[group.task];
+}
+
 function wantedMetric(row) {
   if (state.metric === "") return true;
-  return row.metric.name === (state.metric === "headline" ? DATA.headlines[row.group.task] : state.metric);
+  return row.metric.name === (state.metric === "headline" ? headlineOf(row.group) : state.metric);
 }
 
 function visible() {
@@ -235,7 +239,7 @@ function byFrequency(values) {
 
 function buildScatter() {
   const points = ROWS.filter(isPoint);
-  const headlines = points.filter((row) => row.metric.name === DATA.headlines[row.group.task]);
+  const headlines = points.filter((row) => row.metric.name === headlineOf(row.group));
   const headline = headlines[0] || points[0];
   if (headline) Object.assign(chosen, { dataset: headline.group.dataset, attack: "", metric: headline.metric.name });
   // The dataset with the most points stands first: it has the most to compare.
@@ -256,8 +260,8 @@ function drawScatterControls() {
   const here = points.filter((row) => row.group.dataset === chosen.dataset);
   const metrics = distinct(here.map((row) => row.metric.name));
   if (!metrics.includes(chosen.metric)) {
-    const tasks = distinct(here.map((row) => row.group.task));
-    chosen.metric = tasks.map((task) => DATA.headlines[task]).find((name) => metrics.includes(name)) || metrics[0] || "";
+    const headlines = distinct(here.map((row) => headlineOf(row.group)));
+    chosen.metric = headlines.find((name) => metrics.includes(name)) || metrics[0] || "";
   }
   const measured = here.filter((row) => row.metric.name === chosen.metric);
   const known = byFrequency(measured.map((row) => conditions(row.group)));

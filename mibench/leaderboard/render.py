@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from itertools import groupby
 
-from mibench.card import HEADLINES
+from mibench.card import headline_of
 from mibench.leaderboard.groups import Group
 from mibench.leaderboard.reference import Published, ours, protocol
 from mibench.leaderboard.worst import WorstCase
@@ -139,7 +139,7 @@ def number(value: float, signed: bool = False) -> str:
 
 
 def _section(task: str, dataset: str, groups: Sequence[Group], options: Mapping[str, str]) -> str:
-    metric, variant, evaluator = HEADLINES.get(task, ("", "", ""))
+    metric, variant, evaluator = headline_of(task, groups[0].facts["modality"])
     name = " ".join(word for word in (metric, variant, evaluator) if word) or "no headline number"
     lines = [f"## {dataset}, task `{task}`: {name}\n", f"| {' | '.join(HEADER)} |", f"|{' --- |' * len(HEADER)}"]
     measured = [one for one in groups if one.headline is not None]

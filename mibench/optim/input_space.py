@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -9,6 +10,7 @@ import torch
 from torch import Tensor
 
 from mibench.access import GradientsView
+from mibench.data import Column
 from mibench.errors import UserError
 from mibench.model import Normalise
 
@@ -107,3 +109,134 @@ class Embeddings:
         if self.allowed is not None:
             cosines = cosines.masked_fill(~self.allowed[:, None, None], -torch.inf)
         return cosines.argmax(-1)
+
+
+#: Standard deviations from the mean within which a number is searched where nobody published its bounds.
+REACH = 4.0
+
+
+@dataclass(frozen=True)
+class Relaxed:
+    """The space of soft records, which enter the model behind its encoder (:meth:`GradientsView.relaxed`).
+
+    A point holds a number for every encoded column, standardised as the model's encoder does it. On the way to the
+    model categories pass a softmax of temperature 1 over the columns of their group, taken of what they were before
+    they were standardised; numbers pass a sigmoid into their bounds (Vero et al., TabLeak, ICML 2023). A category of a
+    single encoded column passes as it is. Bounds are public: the schema's, or, where it has none, four standard
+    deviations around the mean of the model's own encoder, a parameter that every client and the server know.
+
+    Attributes:
+        columns: The schema.
+        mean: What the encoder subtracts, shape ``(width,)``.
+        std: What it then divides by, likewise.
+        low: The least standardised value of a number, likewise; of no meaning for categories.
+        high: The largest one.
+        softmax: Whether categories pass the softmax.
+        sigmoid: Whether numbers pass the sigmoid.
+    """
+
+    columns: tuple[Column, ...]
+    mean: Tensor
+    std: Tensor
+    low: Tensor
+    high: Tensor
+    softmax: bool = True
+    sigmoid: bool = True
+
+    @classmethod
+    def of(cls, view: GradientsView, softmax: bool = True, sigmoid: bool = True) -> Relaxed:
+        """Return the space of soft records of the view's model.
+
+        Raises:
+            UserError: If the model has no encoder of records.
+        """
+        entry = view.model.entry
+        scaling = None if entry is None else entry.scaling()
+        if scaling is None or not view.spec.columns:
+            raise UserError("This attack searches soft records, and the target encodes none; set target=mlp.")
+        mean, std = (value.detach() for value in scaling)
+        low, high = torch.full_like(mean, -REACH), torch.full_like(mean, REACH)
+        for column, place in places(view.spec.columns):
+            if column.low is not None:
+                low[place] = (column.low - mean[place]) / std[place]
+            if column.high is not None:
+                high[place] = (column.high - mean[place]) / std[place]
+        return cls(view.spec.columns, mean, std, low, high, softmax, sigmoid)
+
+    @property
+    def width(self) -> int:
+        """The number of encoded columns."""
+        return len(self.mean)
+
+    def to_inputs(self, u: Tensor) -> Tensor:
+        """Return soft one-hots and numbers, standardised, shape ``(n, batch, width)``, for points of that shape."""
+        plain, parts = u * self.std + self.mean, []
+        for column, place in self.places():
+            own = u[..., place]
+            if column.categorical and self.softmax and len(column.values) > 1:
+                own = (plain[..., place].softmax(-1) - self.mean[place]) / self.std[place]
+            elif not column.categorical and self.sigmoid:
+                own = self.low[place] + (self.high[place] - self.low[place]) * own.sigmoid()
+            parts.append(own)
+        return torch.cat(parts, -1)
+
+    def places(self) -> Iterator[tuple[Column, slice]]:
+        """Yield every column with its place among the encoded ones."""
+        return places(self.columns)
+
+    def project(self, u: Tensor) -> Tensor:
+        """Return the points as they are: any of them stands for a record."""
+        return u
+
+    def decode(self, u: Tensor) -> Tensor:
+        """Return the records of points, shape ``(n, batch, columns)``: category codes, and numbers in their units."""
+        return self.read(self.to_inputs(u))
+
+    def read(self, inputs: Tensor) -> Tensor:
+        """Return the records of soft ones ``(..., width)``: the strongest category, and numbers within their bounds."""
+        inside = torch.maximum(torch.minimum(inputs, self.high), self.low) * self.std + self.mean
+        plain, values = inputs * self.std + self.mean, []
+        for column, place in self.places():
+            if len(column.values) > 1:
+                values.append(plain[..., place].argmax(-1).to(inputs.dtype))
+            else:  # of a single category there is nothing to choose
+                values.append(inside[..., place.start] * (not column.categorical))
+        return torch.stack(values, -1)
+
+    def encode(self, records: Tensor) -> Tensor:
+        """Return what :meth:`to_inputs` would give for records ``(..., columns)`` of which one is sure."""
+        parts = []
+        for position, (column, _) in enumerate(self.places()):
+            value = records[..., position]
+            hard = (
+                torch.nn.functional.one_hot(value.long(), len(column.values))
+                if column.categorical
+                else value[..., None]
+            )
+            parts.append(hard.to(self.mean.dtype))
+        return (torch.cat(parts, -1) - self.mean) / self.std
+
+    def entropy(self, inputs: Tensor) -> Tensor:
+        """Return how undecided the categories of soft records are, shape ``(..., columns)``.
+
+        It is the entropy of a group's weights, made to add up to 1, over that of a uniform guess: from 0 (sure) to 1.
+        NaN for numbers, of which a soft record has one value each.
+        """
+        plain, found = inputs * self.std + self.mean, []
+        for column, place in self.places():
+            if len(column.values) < 2:
+                found.append(torch.full_like(inputs[..., 0], 0.0 if column.categorical else torch.nan))
+                continue
+            share = plain[..., place].clamp_min(0)
+            share = share / share.sum(-1, keepdim=True).clamp_min(torch.finfo(share.dtype).tiny)
+            found.append(torch.special.entr(share).sum(-1) / torch.tensor(len(column.values)).log().to(share))
+        return torch.stack(found, -1)
+
+
+def places(columns: tuple[Column, ...]) -> Iterator[tuple[Column, slice]]:
+    """Yield every column with its place among the encoded ones: one per category, or the number itself."""
+    first = 0
+    for column in columns:
+        size = len(column.values) or 1
+        yield column, slice(first, first + size)
+        first += size

@@ -27,7 +27,7 @@ Message = Mapping[str, Tensor]
 def bias_sign(message: Message, batch_size: int) -> Tensor:
     """Return the class whose bias gradient is lowest, the only negative one; for one example, shape ``(1,)``."""
     _single("bias_sign", batch_size)
-    return _of_head(message, "head.bias", "row_sum or inner_product").argmin().reshape(1)
+    return of_head(message, "head.bias", "row_sum or inner_product").argmin().reshape(1)
 
 
 def row_sum(message: Message, batch_size: int) -> Tensor:
@@ -36,7 +36,7 @@ def row_sum(message: Message, batch_size: int) -> Tensor:
     Right where features are never negative (after a sigmoid or a ReLU).
     """
     _single("row_sum", batch_size)
-    return _of_head(message, "head.weight", "bias_sign").sum(1).argmin().reshape(1)
+    return of_head(message, "head.weight", "bias_sign").sum(1).argmin().reshape(1)
 
 
 def inner_product(message: Message, batch_size: int) -> Tensor:
@@ -45,7 +45,7 @@ def inner_product(message: Message, batch_size: int) -> Tensor:
     Right for features of any sign; two classes cannot be told apart, their rows are opposite to one another.
     """
     _single("inner_product", batch_size)
-    weight = _of_head(message, "head.weight", "bias_sign")
+    weight = of_head(message, "head.weight", "bias_sign")
     products = (weight @ weight.T).fill_diagonal_(-torch.inf)
     return products.amax(1).argmin().reshape(1)
 
@@ -59,7 +59,7 @@ def lowest_rows(message: Message, batch_size: int) -> Tensor:
     Raises:
         UserError: If there are fewer classes than examples.
     """
-    lowest = _of_head(message, "head.weight", "bias_corrected").amin(1)
+    lowest = of_head(message, "head.weight", "bias_corrected").amin(1)
     if batch_size > len(lowest):
         raise UserError(
             f"The label rule lowest_rows names no class twice, so it cannot label a batch of {batch_size} over "
@@ -75,7 +75,7 @@ def bias_corrected(message: Message, batch_size: int) -> Tensor:
     What one example takes off its class is estimated as the sum of the negative entries over the batch size, and given
     back for each example named (after Wainakh et al., User-Level Label Leakage, PoPETs 2022).
     """
-    bias = _of_head(message, "head.bias", "lowest_rows").clone()
+    bias = of_head(message, "head.bias", "lowest_rows").clone()
     impact = bias.clamp_max(0).sum() / batch_size
     named = torch.nonzero(bias < 0).flatten()
     if len(named) >= batch_size:
@@ -132,7 +132,7 @@ def evolved_counts(
         population: Count vectors that are bred.
         generations: Times that each has a child, of its own counts and a partner's, which takes its place if fitter.
     """
-    rows = _of_head(message, "head.weight", "bias_corrected")
+    rows = of_head(message, "head.weight", "bias_corrected")
     sums = rows.mean(1)
     there = min(batch_size, max(1, int((sums < 0).sum())))
     present = sums.topk(there, largest=False).indices.sort().values
@@ -189,7 +189,7 @@ def _single(rule: str, batch_size: int) -> None:
         )
 
 
-def _of_head(message: Message, name: str, instead: str) -> Tensor:
+def of_head(message: Message, name: str, instead: str) -> Tensor:
     """Return the gradient of the head's weight or bias; of a head of several layers, of its last one."""
     kind = name.rpartition(".")[2]
     layers = [one.rpartition(".")[0] for one in message if one.startswith("head.") and one.endswith(".weight")]

@@ -138,6 +138,11 @@ class Found:
         rows = torch.arange(len(restart), device=restart.device) * self.problems.restarts + restart
         return [value[rows] for value in self.values], scores
 
+    def of_restarts(self) -> tuple[list[Tensor], Tensor]:
+        """Return all restarts, for methods that keep each: variables and scores ``(messages, restarts, ...)``."""
+        table = (self.problems.messages, self.problems.restarts)
+        return [value.unflatten(0, table) for value in self.values], self.scores.reshape(table)
+
 
 @dataclass(frozen=True)
 class Dropping:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from mibench.card import HEADLINES
+from mibench.card import headline_of
 from mibench.leaderboard.scoring import LEAST_TARGETS, Score, evidence, near_chance
 
 if TYPE_CHECKING:
@@ -37,7 +37,7 @@ OWNS = {
     "companions": "further models of the same people",
 }
 
-#: What the headline number of a task is, with its value and its control.
+#: What the headline number of a task, or of a task on one modality, is, with its value and its control.
 SAYS = {
     "class": (
         "Of the pictures that the attack made of the private classes, independent judges recognised {value} as the "
@@ -47,6 +47,11 @@ SAYS = {
     "instance": (
         "The inputs rebuilt from a client's update come within {value} of the true ones (PSNR: higher is closer).",
         "What was rebuilt from another client's update comes within {control}.",
+    ),
+    "instance tabular": (
+        "Of the columns of records rebuilt from a client's update {value} are right (numbers: to a third of a standard "
+        "deviation).",
+        "Of records rebuilt from another client's update it is {control}.",
     ),
     "completion": (
         "What the attack put into the hidden part of private pictures comes within {value} of the true one (PSNR: "
@@ -99,7 +104,7 @@ class Finding:
     @cached_property
     def headline(self) -> Score | None:
         """The number its task is read by; another of the same metric where that one could not be measured."""
-        metric, variant, evaluator = HEADLINES.get(self.facts["task"], ("", "", ""))
+        metric, variant, evaluator = headline_of(self.facts["task"], self.facts["modality"])
         there = [one for one in self.scores if one.status == "ok" and one.metric == metric and one.variant == variant]
         return next((one for one in there if one.evaluator == evaluator), there[0] if there else None)
 
@@ -176,7 +181,8 @@ def conclusion(found: Sequence[Finding]) -> tuple[str, str, str]:
 def sentences(one: Finding) -> list[str]:
     """Return what the attacker owned, what was brought out, by comparison, and how good the model is."""
     assert one.headline is not None
-    value, control = SAYS[one.facts["task"]]
+    task, modality = one.facts["task"], one.facts["modality"]
+    value, control = SAYS.get(f"{task} {modality}") or SAYS[task]
     knowledge = [OWNS[word] for part in one.facts["knowledge"].split(",") if (word := part.partition(":")[0]) in OWNS]
     data = "pictures" if one.facts["modality"] == "image" else "records"
     said = [f"The attacker also had {' and '.join(knowledge).format(data=data)}."] if knowledge else []

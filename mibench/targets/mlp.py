@@ -50,6 +50,13 @@ class RecordEncoder(Entry):
                 parts.append(((value - self.mean[index]) / self.std[index])[:, None].float())
         return torch.cat(parts, 1)
 
+    def scaling(self) -> tuple[Tensor, Tensor]:
+        """Return mean and deviation of every encoded column, shape ``(width,)``: 0 and 1 for those of a category."""
+        sizes = torch.tensor([len(column.values) or 1 for column in self.columns], device=self.mean.device)
+        categorical = torch.tensor([column.categorical for column in self.columns], device=self.mean.device)
+        mean, std = self.mean.masked_fill(categorical, 0.0), self.std.masked_fill(categorical, 1.0)
+        return mean.repeat_interleave(sizes), std.repeat_interleave(sizes)
+
 
 class Mlp(Target):
     """Hidden layers of linear and ReLU.

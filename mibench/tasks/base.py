@@ -183,12 +183,14 @@ class Task(ABC, Generic[GoalT, TruthT]):
         name: The task, as cards name it.
         headline: The number by which its attacks are compared first: metric, variant and evaluator; a literal, because
             it is read without torch.
+        headlines: Pairs of a modality and the number that takes the headline's place there; a literal too.
         judged: Whether its truth holds evaluation models.
         retrains: Whether its control is the same attack on a victim of other data, which ``control=none`` leaves out.
     """
 
     name: ClassVar[str]
     headline: ClassVar[tuple[str, str, str]]
+    headlines: ClassVar[tuple[tuple[str, tuple[str, str, str]], ...]] = ()
     judged: ClassVar[bool] = False
     retrains: ClassVar[bool] = False
 

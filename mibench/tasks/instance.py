@@ -5,16 +5,18 @@ Control: the same attack on another client's update, scored on this client's inp
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
-from mibench.data import Examples, InputSpec, Population
+from mibench.data import Column, Examples, InputSpec, Population
 from mibench.knowledge import Knowledge
 from mibench.model import Classifier
+from mibench.optim.records import matched, unlike
 from mibench.pictures import SheetRow, as_pictures
+from mibench.seeding import derive, generator
 from mibench.tasks.base import PER_TARGET, TARGETS, Assignment, Case, Reconstruction, Sheet, Task, Truth
 
 #: What stands in the rows of a captured update without truth.
@@ -50,6 +52,9 @@ class InstanceTruth(Truth):
         private: What the victim was trained and tested on: the inputs and all they could be mistaken for.
         public: The attacker's data, from which an input can be guessed without any message; None where there are none.
         victim: The victim's module; None where there is none.
+        columns: The schema of records; empty for other inputs.
+        spread: Standard deviation of every column among the private training records, shape ``(columns,)``; None for
+            other inputs.
     """
 
     x: Tensor
@@ -58,6 +63,8 @@ class InstanceTruth(Truth):
     private: Population | None = None
     public: Examples | None = None
     victim: Classifier | None = None
+    columns: tuple[Column, ...] = ()
+    spread: Tensor | None = None
 
 
 class InstanceTask(Task[InstanceGoal, InstanceTruth]):
@@ -65,6 +72,7 @@ class InstanceTask(Task[InstanceGoal, InstanceTruth]):
 
     name = "instance"
     headline = ("psnr", "", "")
+    headlines = (("tabular", ("tolerance_accuracy", "", "")),)
 
     def goal(self, assignment: Assignment) -> InstanceGoal:
         """Return as many messages as the budget has targets, at least two so that each has a control."""
@@ -88,6 +96,7 @@ class InstanceTask(Task[InstanceGoal, InstanceTruth]):
         """Return the clients' batches, with the data they are part of, the public data and the victim."""
         nothing = self.blank(goal, case.split.spec)
         assert nothing.labels is not None
+        columns, train = case.split.spec.columns, case.split.private.train.x
         return InstanceTruth(
             x=nothing.values if case.secret is None else case.secret.x,
             y=nothing.labels - 1 if case.secret is None else case.secret.y,
@@ -96,6 +105,8 @@ class InstanceTask(Task[InstanceGoal, InstanceTruth]):
             private=case.split.private,
             public=case.split.public,
             victim=case.victim,
+            columns=columns,
+            spread=train.double().std(0) if columns and len(train) > 1 else None,
             **case.utility,
         )
 
@@ -106,6 +117,36 @@ class InstanceTask(Task[InstanceGoal, InstanceTruth]):
         if goal.messages < 2:
             return None
         return result.reordered(torch.arange(len(result)).roll(-goal.batch_size))
+
+    def nulls(self, case: Case, goal: InstanceGoal, knowledge: Knowledge) -> Mapping[str, Reconstruction]:
+        """Return guesses of records that need no message; none for other inputs, or without public records.
+
+        Every column is drawn for itself and every record anew, three times: uniformly over categories and between the
+        bounds of numbers (``uniform``), with categories as frequent as among public records (``cat_empirical``), and
+        with numbers from public records too (``all_empirical``).
+        """
+        columns, public = case.split.spec.columns, case.split.public
+        if not columns or public is None or not len(public):
+            return {}
+        uniform, frequent = torch.empty(2, len(goal.target), len(columns), dtype=public.x.dtype).unbind()
+        draws = generator(derive(case.seed, "guessed records"))
+        for position, column in enumerate(columns):
+            known = public.x[:, position]
+            frequent[:, position] = known[torch.randint(len(known), (len(goal.target),), generator=draws)]
+            drawn = torch.rand(len(goal.target), generator=draws)
+            if column.categorical:
+                uniform[:, position] = (drawn * len(column.values)).floor()
+            else:
+                low = float(known.min()) if column.low is None else column.low
+                high = float(known.max()) if column.high is None else column.high
+                uniform[:, position] = low + (high - low) * drawn
+        categorical = torch.tensor([column.categorical for column in columns])
+        guesses = {
+            "uniform": uniform,
+            "cat_empirical": torch.where(categorical, frequent, uniform),
+            "all_empirical": frequent,
+        }
+        return {name: Reconstruction(values, goal.target) for name, values in guesses.items()}
 
     def units(self, case: Case, goal: InstanceGoal) -> Sequence[str]:
         """Return the number of every client."""
@@ -137,24 +178,26 @@ class InstanceTask(Task[InstanceGoal, InstanceTruth]):
         return Sheet(list(columns), rows)
 
     def cost(self, truth: InstanceTruth, made: Tensor, rows: Tensor) -> Tensor:
-        """Return how unlike each true input of a message and each answer are, shape ``(n, n)``: the squared error.
+        """Return how unlike each true input of a message and each answer are, shape ``(n, n)``.
+
+        It is the squared error; of records the share of categories that differ, and scaled differences of numbers
+        (:func:`mibench.optim.records.unlike`).
 
         Args:
             truth: What is true.
             made: The answers, shape ``(n, ...)``.
             rows: The rows of the truth that belong to the message, shape ``(n,)``.
         """
+        if truth.spread is not None:
+            return unlike(truth.columns, made[None].double(), truth.x[rows][:, None].double(), truth.spread)
         return torch.cdist(truth.x[rows].flatten(1).double(), made.flatten(1).double()) ** 2
 
     def align(self, result: Reconstruction, truth: InstanceTruth) -> Reconstruction:
         """Match the inputs of each message to the true ones at the least total cost (Hungarian algorithm)."""
-        from scipy.optimize import linear_sum_assignment
-
         if truth.unknown:
             return result
         order = torch.arange(len(result))
         for message in truth.target.unique():
             rows = torch.nonzero(truth.target == message).flatten()
-            _, columns = linear_sum_assignment(self.cost(truth, result.values[rows], rows).numpy())
-            order[rows] = rows[torch.from_numpy(columns)]
+            order[rows] = rows[matched(self.cost(truth, result.values[rows], rows))]
         return result.reordered(order)

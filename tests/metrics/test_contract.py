@@ -6,7 +6,7 @@ import math
 import pytest
 import torch
 
-from mibench.data import Examples, Population
+from mibench.data import Column, Examples, Population
 from mibench.leaderboard.scoring import score
 from mibench.metrics.mse import Mse
 from mibench.planning.catalogue import entries
@@ -28,11 +28,31 @@ UTILITY = {"correct": torch.ones(4), "chance": 0.5}
 SIDE = 16
 
 
-def perfect_case(task, size, evaluator):
-    """Returns a reconstruction that is the truth itself, shuffled as far as the task leaves the order open."""
+#: The schema of the records that metrics of tables are given.
+COLUMNS = (Column("kind", ("a", "b", "c")), Column("size"), Column("colour", tuple("abcde")), Column("age"))
+
+
+def records(size, draw):
+    """Returns records whose numbers lie in [0, 1], as the pixels of images do."""
+    numbers = torch.rand(size, len(COLUMNS), generator=draw)
+    codes = (numbers * torch.tensor([len(column.values) or 1 for column in COLUMNS])).floor()
+    return codes.where(torch.tensor([column.categorical for column in COLUMNS]), numbers)
+
+
+def perfect_case(name, task, size, evaluator):
+    """Returns a reconstruction that is the truth itself, shuffled as far as the task leaves the order open.
+
+    It is of images, or of records where the metric takes no images.
+    """
     draw = torch.Generator().manual_seed(size)
     x, y = torch.rand(size, 1, SIDE, SIDE, generator=draw), torch.arange(size)
     order = torch.randperm(size, generator=draw)
+    if task == "instance" and "image" not in CATALOGUE[name].card.modalities:
+        message, x, more = torch.zeros(size, dtype=torch.long), records(size, draw), records(100, draw)
+        pool = Examples(torch.cat([x, more]), torch.zeros(size + 100, dtype=torch.long))
+        table = {"columns": COLUMNS, "spread": pool.x.std(0)}
+        truth = InstanceTruth(x=x, y=y, target=message, private=Population(pool, pool), **table, **UTILITY)
+        return Reconstruction(x[order], message, y[order]), truth
     if task == "class":
         everyone = Population(Examples(x, y), Examples(x, y))
         evaluators = [evaluator(x, "one"), evaluator(x, "two")]
@@ -89,7 +109,7 @@ LEAKS = [name for name, one in CATALOGUE.items() if not build(one.node).of_victi
 
 @pytest.mark.parametrize(("name", "task", "size"), cases(LEAKS))
 def test_the_truth_itself_scores_perfectly_in_any_order(name, task, size, nearest_evaluator):
-    result, truth = perfect_case(task, size, nearest_evaluator)
+    result, truth = perfect_case(name, task, size, nearest_evaluator)
     rows = scored(built(name), task, result, truth)
     assert rows
     assert not imperfect(rows)
@@ -107,13 +127,13 @@ class WrongPairs(Mse):
 
 
 def test_a_metric_that_compares_the_wrong_pairs_is_found_out(nearest_evaluator):
-    result, truth = perfect_case("instance", 4, nearest_evaluator)
+    result, truth = perfect_case("mse", "instance", 4, nearest_evaluator)
     assert imperfect(scored(WrongPairs(), "instance", result, truth))
 
 
 @pytest.mark.parametrize(("name", "task", "size"), [case for case in cases(LEAKS) if case.values[2] == 16])
 def test_no_answer_at_all_is_never_perfect(name, task, size, nearest_evaluator):
-    result, truth = perfect_case(task, size, nearest_evaluator)
+    result, truth = perfect_case(name, task, size, nearest_evaluator)
     grey = torch.full_like(result.values, 0.5) if result.values.is_floating_point() else torch.zeros_like(result.values)
     labels = None if result.labels is None else torch.zeros_like(result.labels)
     nothing = Reconstruction(grey, result.target, labels, torch.zeros(len(grey), dtype=torch.bool))
@@ -124,7 +144,7 @@ def test_no_answer_at_all_is_never_perfect(name, task, size, nearest_evaluator):
 
 @pytest.mark.parametrize(("name", "task", "size"), [case for case in cases(LEAKS) if case.values[2] != 1])
 def test_the_order_in_a_batch_changes_nothing(name, task, size, nearest_evaluator):
-    result, truth = perfect_case(task, size, nearest_evaluator)
+    result, truth = perfect_case(name, task, size, nearest_evaluator)
     if task in ("attribute", "completion", "edges"):
         pytest.skip("the place of a record, of a masked image or of a pair of nodes is given")
     draw = torch.Generator().manual_seed(0)
@@ -141,7 +161,7 @@ def test_the_order_in_a_batch_changes_nothing(name, task, size, nearest_evaluato
 def test_without_its_weights_a_metric_gives_a_reason_and_no_number(name, tmp_path, nearest_evaluator):
     metric = built(name, weights=tmp_path)
     for task in CATALOGUE[name].card.tasks:
-        result, truth = perfect_case(task, 16, nearest_evaluator)
+        result, truth = perfect_case(name, task, 16, nearest_evaluator)
         rows = score(metric, result, result, truth, seed=0)
         without = [row for row in rows if row.status == "skipped"]
         assert without

@@ -1,14 +1,16 @@
+import dataclasses
 import itertools
 
 import pytest
 import torch
 
-from mibench.data import Examples
+from mibench.data import Column, Examples, InputSpec, Population, Split
 from mibench.knowledge import Knowledge
 from mibench.metrics.label_accuracy import LabelAccuracy
 from mibench.metrics.mse import Mse
 from mibench.metrics.psnr import Psnr
 from mibench.metrics.ssim import Ssim
+from mibench.metrics.tolerance_accuracy import ToleranceAccuracy
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.instance import InstanceTask
 
@@ -160,3 +162,78 @@ def test_a_blank_answer_is_missing_and_scores_no_exact_image(case, truth, digits
     assert decibels < 15
     assert exact == 0
     assert total(LabelAccuracy(), TASK.align(blank, truth), truth) == [0]
+
+
+COLUMNS = (Column("kind", ("a", "b", "c")), Column("size", low=0.0, high=40.0), Column("rare", ("no", "yes")))
+
+
+def people(count, seed):
+    """Returns records of which hardly any bears the rare category, and whose sizes are 10 or 11."""
+    draw = torch.Generator().manual_seed(seed)
+    kind, rare = torch.randint(3, (count,), generator=draw), torch.rand(count, generator=draw) < 0.02
+    size = 10 + torch.randint(2, (count,), generator=draw)
+    return Examples(torch.stack([kind, size, rare], 1).float(), torch.zeros(count, dtype=torch.long))
+
+
+@pytest.fixture
+def table_case(make_case):
+    spec = InputSpec("tabular", (3,), 2, COLUMNS)
+    split = Split(spec=spec, private=Population(people(500, 0), people(100, 1)), public=people(500, 2))
+    return make_case(split, targets=100, batch_size=4, secret=people(400, 3))
+
+
+def test_records_are_matched_by_categories_and_scaled_numbers(table_case):
+    """A size that is wrong by far costs no more than one category: by the squared error it would decide alone."""
+    truth = TASK.truth(table_case, TASK.goal(table_case))
+    x = truth.x.clone()
+    x[:4] = torch.tensor([[0.0, 10.0, 0.0], [1.0, 10.0, 1.0], [2.0, 11.0, 0.0], [2.0, 11.0, 1.0]])
+    truth = dataclasses.replace(truth, x=x)
+    made = x.clone()
+    made[:4, 1] = torch.tensor([900.0, 11.0, 10.0, 900.0])
+    order = torch.tensor([2, 0, 3, 1, *range(4, len(x))])
+    aligned = TASK.align(Reconstruction(made[order], truth.target), truth)
+    assert torch.equal(aligned.values, made)
+    costs = TASK.cost(truth, made[:4], torch.arange(4))
+    assert costs.shape == (4, 4)
+    assert float(costs.min()) >= 0 and float(costs.max()) <= 1
+    assert float(costs[0, 0]) == pytest.approx(1 / 3)
+
+
+def test_images_are_matched_by_the_squared_error_alone(case, truth):
+    assert truth.columns == () and truth.spread is None
+    assert TASK.nulls(case, TASK.goal(case), NOTHING) == {}
+    made = noisy(truth).values[:BATCH]
+    expected = (truth.x[:BATCH, None].double() - made[None].double()).square().flatten(2).sum(2)
+    torch.testing.assert_close(TASK.cost(truth, made, torch.arange(BATCH)), expected)
+
+
+def test_records_are_guessed_without_a_message_in_three_ways(table_case):
+    goal = TASK.goal(table_case)
+    nulls = TASK.nulls(table_case, goal, NOTHING)
+    assert list(nulls) == ["uniform", "cat_empirical", "all_empirical"]
+    for null in nulls.values():
+        TASK.check(null, goal, table_case.split.spec)
+    rare = {name: float(null.values[:, 2].mean()) for name, null in nulls.items()}
+    assert abs(rare["uniform"] - 0.5) < 0.1
+    assert max(rare["cat_empirical"], rare["all_empirical"]) < 0.1
+    assert set(nulls["all_empirical"].values[:, 1].tolist()) == {10.0, 11.0}
+    for name in ("uniform", "cat_empirical"):
+        assert 0 <= float(nulls[name].values[:, 1].min()) < 5 < 35 < float(nulls[name].values[:, 1].max()) <= 40
+    first = nulls["all_empirical"].values
+    assert not bool((first[:1] == first).all()), "every record is drawn anew"
+    assert torch.equal(TASK.nulls(table_case, goal, NOTHING)["uniform"].values, nulls["uniform"].values)
+
+
+def test_the_more_a_guess_knows_the_more_of_a_record_is_right(table_case):
+    truth = TASK.truth(table_case, TASK.goal(table_case))
+    right = [
+        total(ToleranceAccuracy(), TASK.align(null, truth), truth)[0]
+        for null in TASK.nulls(table_case, TASK.goal(table_case), NOTHING).values()
+    ]
+    assert right == sorted(right)
+    assert right[0] < right[2] - 0.1
+
+
+def test_without_public_records_nothing_is_guessed(table_case):
+    alone = dataclasses.replace(table_case, split=dataclasses.replace(table_case.split, public=None))
+    assert TASK.nulls(alone, TASK.goal(alone), NOTHING) == {}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import field
 
 import torch
@@ -42,10 +43,20 @@ class GradientSearch(Attack[GradientsView, InstanceGoal]):
         """Return the rows of the search."""
         return Problems(len(view.messages), self.restarts, at_once(view))
 
-    def noise(self, view: GradientsView, problems: Problems, what: str, *shape: int) -> Tensor:
-        """Return a standard-normal start for every problem, each from a draw of its own, shape ``(problems, ...)``."""
+    def noise(
+        self,
+        view: GradientsView,
+        problems: Problems,
+        what: str,
+        *shape: int,
+        draw: Callable[..., Tensor] = torch.randn,
+    ) -> Tensor:
+        """Return a start for every problem, each from a draw of its own, shape ``(problems, ...)``.
+
+        It is standard-normal unless ``draw`` says otherwise (``torch.rand``).
+        """
         return torch.stack([
-            torch.randn(shape, generator=self.draws(view.device, what, message, restart), device=view.device)
+            draw(shape, generator=self.draws(view.device, what, message, restart), device=view.device)
             for message in range(problems.messages)
             for restart in range(problems.restarts)
         ])  # fmt: skip

@@ -1,0 +1,290 @@
+import json
+import os
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from mibench.access import GradientsView, Ledger
+from mibench.attacks.tableak import Tableak, counted_labels
+from mibench.data import Column, Examples, InputSpec
+from mibench.errors import UserError
+from mibench.knowledge import Knowledge
+from mibench.metrics.tolerance_accuracy import ToleranceAccuracy
+from mibench.model import Classifier
+from mibench.optim.input_space import Relaxed
+from mibench.targets.mlp import Mlp, RecordEncoder
+from mibench.tasks.instance import InstanceGoal, InstanceTask, InstanceTruth
+
+#: Results of the official code, in files; the variable names their folder.
+CASES = Path(os.environ.get("MIBENCH_CASES", Path(__file__).parents[2].parent / "shared" / "cases"))
+PEER = CASES / "peers" / "tableak_adult"
+
+COLUMNS = (
+    Column("a", ("u", "v", "w")),
+    Column("x", low=-10.0, high=30.0),
+    Column("b", ("u", "v", "w", "x", "y")),
+    Column("y", low=0.0, high=1.0),
+    Column("c", ("u", "v", "w", "x")),
+    Column("z"),
+    Column("d", ("u", "v", "w", "x")),
+)
+SPEC = InputSpec("tabular", (len(COLUMNS),), 2, COLUMNS)
+
+
+def records(count, seed=0):
+    """Returns records of the small schema, of two classes."""
+    draw = torch.Generator().manual_seed(seed)
+    x = torch.stack(
+        [
+            torch.randint(len(column.values), (count,), generator=draw).float()
+            if column.categorical
+            else torch.rand(count, generator=draw)
+            for column in COLUMNS
+        ],
+        1,
+    )
+    x[:, 1] = 20 * x[:, 1] - 5
+    x[:, 5] = 100 + 7 * torch.randn(count, generator=draw)
+    return Examples(x, torch.randint(2, (count,), generator=draw))
+
+
+def truth_of(secret, batch, columns, spread):
+    target = torch.arange(len(secret) // batch).repeat_interleave(batch)
+    return InstanceTruth(
+        correct=torch.ones(1), chance=0.5, x=secret.x, y=secret.y, target=target, columns=columns, spread=spread
+    )
+
+
+def accuracy(result, truth):
+    """Returns the shares of columns that are right: all, categories, numbers."""
+    measured = ToleranceAccuracy().measure(InstanceTask().align(result, truth), truth)
+    return [float(one.values.mean()) for one in measured]
+
+
+class Clients:
+    """Messages of an untrained perceptron over the small schema."""
+
+    def __init__(self, messages=10, batch=4, seed=0):
+        train = records(400)
+        torch.manual_seed(seed)
+        model = Mlp(spec=SPEC, hidden=[64])
+        model.adapt(train.x)
+        self.secret = train[torch.randperm(400)[: messages * batch]]
+        self.truth = truth_of(self.secret, batch, COLUMNS, train.x.std(0))
+        sent = []
+        for x, y in zip(self.secret.x.split(batch), self.secret.y.split(batch), strict=True):
+            values = torch.autograd.grad(nn.functional.cross_entropy(model(x), y), list(model.parameters()))
+            sent.append(dict(zip(dict(model.named_parameters()), values, strict=True)))
+        self.view = GradientsView.of(model, sent, batch, SPEC, Ledger(), torch.device("cpu"))
+
+    def attack(self, **options):
+        known = Knowledge(facts={"labels": self.secret.y}, described=("labels",))
+        return run(self.view, known, **{"ensemble": 3, "iterations": 300, **options})
+
+    def accuracy(self, **options):
+        return accuracy(self.attack(**options), self.truth)
+
+
+def run(view, known, **options):
+    goal = InstanceGoal(len(view.messages), view.batch_size)
+    return Tableak(**options)(view, known, goal, seed=0).reconstruction
+
+
+@pytest.fixture(scope="module")
+def share():
+    """Returns the share of columns that are right, over ten batches, under given options."""
+    clients = Clients()
+    return lambda **options: clients.accuracy(**options)[0]
+
+
+@pytest.fixture(scope="module")
+def full(share):
+    return share()
+
+
+def test_records_come_back(full):
+    assert full >= 0.95
+
+
+def test_without_the_softmax_fewer_columns_are_right(full, share):
+    assert share(softmax=False) < full - 0.08
+
+
+def test_without_the_sign_fewer_columns_are_right(full, share):
+    assert share(signed=False) < full - 0.03
+
+
+def test_what_was_found_explains_the_message_and_stays_in_the_published_bounds():
+    clients = Clients(messages=2)
+    result = clients.attack(ensemble=1, iterations=150)
+    assert float(result.loss.max()) < 0.1
+    assert bool(result.valid.all())
+    for position, column in enumerate(COLUMNS):
+        values = result.values[:, position]
+        if column.low is not None:
+            assert column.low <= float(values.min()) <= float(values.max()) <= column.high
+
+
+def ensemble():
+    """Returns a space, and five members of one batch: the same four records in other orders, the last one far off."""
+    view = Clients(messages=1).view
+    space, draw = Relaxed.of(view), torch.Generator().manual_seed(0)
+    point = 4 * torch.randn(4, space.width, generator=draw)
+    orders = [torch.randperm(4, generator=draw) for _ in range(5)]
+    members = torch.stack([point[order] + 0.05 * torch.randn(4, space.width, generator=draw) for order in orders])
+    members[4] = -members[4]
+    return space, point, members, torch.tensor([0.3, 0.1, 0.3, 0.3, 0.9])
+
+
+def test_rows_are_matched_to_the_anchors_before_they_are_pooled():
+    space, _, members, scores = ensemble()
+    pooled = Tableak().pool(space, members, scores)
+    anchor = space.decode(members[1])
+    categorical = torch.tensor([column.categorical for column in COLUMNS])
+    assert torch.equal(pooled.records[:, categorical], anchor[:, categorical])
+    torch.testing.assert_close(pooled.soft, space.to_inputs(members[1]), atol=0.2, rtol=0)
+    assert not torch.equal(space.decode(members[0])[:, categorical], anchor[:, categorical])  # whose order is another
+
+
+def test_the_median_bears_a_member_that_went_astray_and_the_mean_does_not():
+    space, _, members, scores = ensemble()
+
+    def off(pooling):
+        pooled = Tableak(pooling=pooling).pool(space, members, scores).soft
+        return float((pooled - space.to_inputs(members[1])).abs().max())
+
+    assert off("median_softmax") < 0.2 < off("mean_softmax")
+    assert off("best") == 0
+
+
+def test_the_uncertain_columns_are_those_on_which_members_disagree():
+    space, _, members, scores = ensemble()
+    members = members[:4].clone()
+    members[:, :, 0:3] = 0.0  # nobody decides the first category
+    pooled = Tableak().pool(space, members, scores[:4])
+    unsure = pooled.uncertainty()
+    assert unsure.shape == (4, len(COLUMNS))
+    torch.testing.assert_close(unsure[:, 0], torch.ones(4))
+    assert float(unsure[:, 1:].max()) < 0.9
+    alone = Tableak().pool(space, members[:1], scores[:1]).uncertainty()
+    assert float(alone[:, [1, 3, 5]].max()) == 0, "one member does not disagree"
+
+
+def test_members_without_a_finite_distance_are_left_out():
+    space, _, members, scores = ensemble()
+    members[4], scores = torch.nan, torch.tensor([torch.nan, 0.1, torch.inf, 0.3, torch.nan])
+    assert len(Tableak().pool(space, members, scores).members) == 2
+
+
+def test_labels_are_counted_from_the_bias():
+    torch.manual_seed(0)
+    likely, y = torch.tensor([0.4, 0.6]), torch.tensor([0, 1, 1, 1, 0, 1, 1, 1])
+    gradient = likely - y.bincount() / len(y)
+    assert counted_labels(likely + 0.03 * torch.tensor([1.0, -1.0]), {"head.bias": gradient}, 8).tolist() == sorted(y)
+
+
+@pytest.mark.parametrize("bias", [[-3.0, 3.0], [-3.0, -3.0], [9.0, 9.0], [torch.nan, torch.inf]])
+def test_a_bias_that_was_altered_still_gives_a_label_to_every_record(bias):
+    found = counted_labels(torch.tensor([0.4, 0.6]), {"head.bias": torch.tensor(bias)}, 8)
+    assert len(found) == 8 and set(found.tolist()) <= {0, 1}
+
+
+def test_labels_that_are_not_granted_are_counted():
+    clients = Clients()
+    result = run(clients.view, Knowledge(), ensemble=1, iterations=2)
+    for found, true in zip(result.labels.split(4), clients.secret.y.split(4), strict=True):
+        assert sorted(found.tolist()) == sorted(true.tolist())
+
+
+def test_a_target_without_an_encoder_of_records_is_refused():
+    clients = Clients(messages=1)
+    clients.view.model.normalise = nn.Identity()
+    with pytest.raises(UserError, match="target=mlp"):
+        clients.attack()
+
+
+def test_a_cell_runs_with_its_nulls(data_root, make_cell, tmp_path):
+    if not (data_root / "adult").is_dir():
+        pytest.skip("the data root has no table of adults")
+    cell = make_cell(
+        "attack=tableak", "dataset=adult", "attack.iterations=150", f"paths.data={data_root}", folder=tmp_path
+    )
+    scores = {(one.metric, one.variant): one for one in cell.scores()}
+    found = scores["tolerance_accuracy", ""]
+    assert found.value > 0.8
+    nulls = ("uniform", "cat_empirical", "all_empirical")
+    assert found.value > max(found.control, *(scores["tolerance_accuracy", f"null {name}"].value for name in nulls))
+    assert cell.draw() is None
+
+
+class ScaledEncoder(RecordEncoder):
+    """Standardises one-hot columns too, as the official code does."""
+
+    def __init__(self, columns, mean, std):
+        super().__init__(columns)
+        self.register_buffer("subtracted", mean)
+        self.register_buffer("divided_by", std)
+
+    def canonical(self, x):
+        return (super().canonical(x) - self.subtracted) / self.divided_by
+
+    def scaling(self):
+        return self.subtracted, self.divided_by
+
+
+class FullyConnected(Classifier):
+    """The official network, with the weights of the stored case."""
+
+    def __init__(self, columns, stored):
+        super().__init__()
+        self.normalise = ScaledEncoder(columns, stored["mean"], stored["std"])
+        self.stages = nn.ModuleList(nn.Sequential(nn.Linear(n, 100), nn.ReLU()) for n in (105, 100))
+        self.head = nn.Linear(100, 2)
+        with torch.no_grad():
+            for position, parameter in enumerate(self.parameters()):
+                parameter.copy_(stored[f"w{position}"])
+
+
+def peer_case(name):
+    """Returns the view, the labels and the truth of a stored case of the official code."""
+    if not (PEER / f"{name}.safetensors").is_file():
+        pytest.skip(f"no stored case {name} of TabLeak's official code; set MIBENCH_CASES to the folder of cases")
+    features = json.loads((PEER / "schema.json").read_text())["features"]
+    columns = tuple(
+        Column(one["name"], tuple(one["categories"] or ()), *(one["bounds"] or (None, None))) for one in features
+    )
+    stored, case = load_file(PEER / "model_and_scaling.safetensors"), load_file(PEER / f"{name}.safetensors")
+    model = FullyConnected(columns, stored)
+    spec = InputSpec("tabular", (len(columns),), 2, columns)
+    names = [name for name, _ in model.named_parameters()]
+    sent = {name: case[f"g{position}"] for position, name in enumerate(names)}
+    y = case["labels"]
+    view = GradientsView.of(model, [sent], len(y), spec, Ledger(), torch.device("cpu"))
+    x = Relaxed.of(view).read(case["true_x"])
+    spread = torch.tensor([(one["tolerance"] or 0.0) / 0.319 for one in features])
+    return view, y, truth_of(Examples(x, y), len(y), columns, spread)
+
+
+@pytest.mark.parametrize(
+    ("name", "members", "iterations", "least"),
+    [
+        ("b1_s0", 5, 300, 1.0),  # a record alone comes back early
+        pytest.param("b8_s1", 10, 1500, 1.0, marks=pytest.mark.slow),
+        pytest.param("b32_s1", 10, 1500, 0.85, marks=pytest.mark.slow),
+    ],
+)
+def test_it_does_as_well_as_the_official_code(name, members, iterations, least):
+    view, y, truth = peer_case(name)
+    known = Knowledge(facts={"labels": y}, described=("labels",))
+    assert accuracy(run(view, known, ensemble=members, iterations=iterations), truth)[0] >= least
+
+
+def test_a_stored_gradient_is_that_of_the_stored_records():
+    view, y, truth = peer_case("b8_s1")
+    (sent,) = view.messages
+    own = view.gradient(truth.x, y)
+    for name, value in sent.items():
+        torch.testing.assert_close(own[name], value, atol=1e-5, rtol=1e-3)
