@@ -37,9 +37,17 @@ PY
 echo "smoke: attacks $attacks s, defenses $((SECONDS - attacks)) s"
 if [ -n "${MIBENCH_DATA:-}" ]; then
   "$python" -m mibench attack=gmi dataset=att_faces "${here[@]}"
-  if [ -f "$MIBENCH_DATA/planetoid/cora.npz" ]; then
-    "$python" -m mibench attack=link_stealing dataset=cora "${here[@]}"
-  fi
+  while read -r file words; do  # one real component of every other kind of data and task
+    # shellcheck disable=SC2086
+    [ ! -e "$MIBENCH_DATA/$file" ] || "$python" -m mibench $words "${here[@]}" </dev/null
+  done <<'CELLS'
+planetoid/cora.npz attack=link_stealing dataset=cora
+SST-2/train.tsv attack=tag dataset=sst2 attack.iterations=100
+adult/adult.data attack=tableak dataset=adult
+free-spoken-digit-dataset/recordings attack=mi_face dataset=fsdd
+free-spoken-digit-dataset/recordings attack=gmi dataset=fsdd dataset.label=digit prior.iterations=50
+cifar10/train attack=imprint dataset=cifar10 setting.batch_size=8
+CELLS
 fi
 "$python" - "$folder/results" <<'PY'
 import sys

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import textwrap
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, cast
 
 from mibench.card import (
     ACCESSES,
@@ -83,7 +83,7 @@ def two_facts(card: Card) -> tuple[str, str]:
         case AttackCard():
             return card.task, ", ".join(card.access)
         case DefenseCard():
-            return ", ".join(card.hooks), shortened(card.affects, [one for one in ACCESSES if one != "none"], "all")
+            return ", ".join(card.hooks), shortened(card.affects, offered(), "all")
         case MetricCard():
             return DIRECTIONS[card.higher_is_leakier], shortened(card.tasks, list(TASKS), "any")
     raise TypeError(f"There is no axis for a {type(card).__name__}.")
@@ -134,6 +134,12 @@ def facts_of(card: Card) -> dict[str, str]:
 def title_of(card: Card) -> str:
     """Return a card's title, and of what it is a variant."""
     return f"{card.title} (variant of {card.variant_of})" if card.variant_of else card.title
+
+
+def offered() -> list[str]:
+    """Return the accesses to a victim that some setting offers."""
+    cards = [cast(SettingCard, one.card) for one in entries("setting")]
+    return [one for one in ACCESSES if one != "none" and any(one in card.access for card in cards)]
 
 
 def shortened(words: Sequence[str], known: Sequence[str], all_of_them: str) -> str:

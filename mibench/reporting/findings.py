@@ -53,6 +53,10 @@ SAYS = {
         "deviation).",
         "Of records rebuilt from another client's update it is {control}.",
     ),
+    "sequence": (
+        "Of the words of clients' texts the attack put {value} in their places.",
+        "Of what was read of another client's update {control} stood there by chance.",
+    ),
     "completion": (
         "What the attack put into the hidden part of private pictures comes within {value} of the true one (PSNR: "
         "higher is closer).",

@@ -193,6 +193,7 @@ def _untested(found: Sequence[Finding]) -> str:
     if measured and budget:
         count = {"class": f"{budget.get('targets')} classes, {budget.get('samples')} pictures of each",
                  "instance": f"{budget.get('targets')} client updates",
+                 "sequence": f"{budget.get('targets')} client updates",
                  "completion": f"{budget.get('targets')} masked pictures",
                  "attribute": f"{budget.get('records')} records",
                  "edges": f"{budget.get('records')} linked pairs and as many others",

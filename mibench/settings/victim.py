@@ -347,4 +347,4 @@ def train_evaluator(
         f"evaluator {blueprint.name}",
     )
     accuracy = float(is_correct(victim.predict_proba, split.private.test.to(workshop.device)).float().mean())
-    return victim.module.requires_grad_(False), accuracy
+    return victim.module.blind().requires_grad_(False), accuracy
