@@ -137,8 +137,9 @@ def null_scores(
     for metric in metrics:
         if not metric.of_victim:
             for one in score(metric, null, None, truth, seed):
-                variant = f"null {name} {one.variant}".strip()
-                found.append(dataclasses.replace(one, variant=variant, higher_is_leakier=None))
+                if one.status == "ok":  # what a null has no answer for needs no row
+                    variant = f"null {name} {one.variant}".strip()
+                    found.append(dataclasses.replace(one, variant=variant, higher_is_leakier=None))
     return found
 
 
