@@ -195,10 +195,12 @@ class SettingCard(Card):
         access: What an attacker can be given in it.
         training_hooks: Defense hooks that act while the target is trained here, beyond data, input,
             architecture and training.
+        clients: Whether clients train here, whose server an attack may be.
     """
 
     access: tuple[str, ...]
     training_hooks: tuple[Hook, ...] = ()
+    clients: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -11,8 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from mibench.data import Examples
+from mibench.entry import Objective
 from mibench.errors import UserError
-from mibench.model import Classifier, Objective
+from mibench.model import Classifier
 from mibench.options import CountOrNone, Decay, NonNegative, Positive
 from mibench.seeding import derive, generator, seeded
 from mibench.storage.progress import progress
@@ -195,3 +196,14 @@ class Training:
 def is_correct(predict_proba: Callable[[Tensor], Tensor], data: Examples) -> Tensor:
     """Return whether each example's most probable class is its own, shape ``(N,)``, on the CPU; no answer is wrong."""
     return Objective().correct(predict_proba(data.x).cpu(), data.y.cpu())
+
+
+@contextlib.contextmanager
+def frozen(model: Classifier) -> Iterator[Classifier]:
+    """Let no parameter of ``model`` take gradients inside the block."""
+    moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    try:
+        yield model.requires_grad_(False)
+    finally:
+        for parameter in moving:
+            parameter.requires_grad_(True)

@@ -8,9 +8,9 @@ from __future__ import annotations
 from mibench.access.base import NoView, View
 from mibench.access.double_backward import has_large_convolutions, lean_convolutions
 from mibench.access.features import ENCODERS, FeaturesView
-from mibench.access.gradients import GradientsView, LocalTraining, Transcript, mean_update, server_step
+from mibench.access.gradients import GradientsView, LocalTraining, Transcript
 from mibench.access.ledger import PHASES, Ledger, uncounted
-from mibench.access.messages import Message, Round, Sealed, Server
+from mibench.access.messages import Message, Round, Sealed, Server, mean_update, server_step
 from mibench.access.pairs import EncryptedImagesView, TwoModelsView
 from mibench.access.services import ExplanationsView, GenerateView, LabelsView, ScoresView, ServiceView
 from mibench.access.white_box import WhiteBoxView

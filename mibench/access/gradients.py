@@ -67,23 +67,6 @@ class Transcript:
     lr: float
 
 
-def mean_update(updates: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
-    """Return the true mean of several clients' messages."""
-    return {name: torch.stack([one[name] for one in updates]).mean(0) for name in updates[0]}
-
-
-def server_step(model: nn.Module, sent: Sequence[Mapping[str, Tensor]], lr: float) -> None:
-    """Move parameters against the mean of what the clients sent, and set buffers that were sent to their mean."""
-    moving = dict(model.named_parameters())
-    tensors = moving | dict(model.named_buffers())
-    with torch.no_grad():
-        for name, mean in mean_update(sent).items():
-            if name in moving:
-                tensors[name].sub_(mean.to(tensors[name].device) * lr)
-            else:
-                tensors[name].copy_(mean)
-
-
 @dataclass(frozen=True)
 class GradientsView(View):
     """Access ``gradients``: the updates the server receives, and the global model that produced them.
@@ -175,7 +158,7 @@ class GradientsView(View):
         return dataclasses.replace(self, model=counted_copy(model, self.ledger, self.device))
 
     def relaxed(self) -> GradientsView:
-        """Return this view with a model that takes relaxed inputs (:class:`mibench.model.Entry`), on the same account.
+        """Return this view with a model that takes relaxed inputs (:class:`mibench.entry.Entry`), on the same account.
 
         What the entry itself learns, as of a table of embeddings, is then no part of messages and gradients.
 

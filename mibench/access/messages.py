@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from torch import Tensor
+import torch
+from torch import Tensor, nn
 
 from mibench.model import Classifier
 
@@ -88,3 +89,20 @@ class Server:
             gradient: The honest answer: the gradient of the loss of the server's own part, of the features' shape.
         """
         return gradient
+
+
+def mean_update(updates: Sequence[Mapping[str, Tensor]]) -> dict[str, Tensor]:
+    """Return the true mean of several clients' messages."""
+    return {name: torch.stack([one[name] for one in updates]).mean(0) for name in updates[0]}
+
+
+def server_step(model: nn.Module, sent: Sequence[Mapping[str, Tensor]], lr: float) -> None:
+    """Move parameters against the mean of what the clients sent, and set buffers that were sent to their mean."""
+    moving = dict(model.named_parameters())
+    tensors = moving | dict(model.named_buffers())
+    with torch.no_grad():
+        for name, mean in mean_update(sent).items():
+            if name in moving:
+                tensors[name].sub_(mean.to(tensors[name].device) * lr)
+            else:
+                tensors[name].copy_(mean)

@@ -37,8 +37,9 @@ from torch import Tensor, nn
 
 from mibench.access import GradientsView
 from mibench.attacks.base import Attack, AttackCard, InstanceGoal, Knowledge, Reconstruction
+from mibench.entry import Normalise
 from mibench.errors import IncompatibleCellError
-from mibench.model import Classifier, Normalise
+from mibench.model import Classifier
 from mibench.optim.gradient_distance import squared
 from mibench.optim.input_space import Pixels
 from mibench.options import Positive

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from mibench.access import GradientsView
 from mibench.data import Column
+from mibench.entry import Normalise
 from mibench.errors import UserError
-from mibench.model import Normalise
 
 
 class InputSpace(Protocol):

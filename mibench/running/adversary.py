@@ -15,10 +15,11 @@ from mibench.access import Ledger, Server, View, WhiteBoxView
 from mibench.attacks.base import Attack, AttackResult
 from mibench.card import HOOKS_ON_PATH
 from mibench.data import Population, Split
+from mibench.entry import argmax_or_abstain
 from mibench.errors import NotGrantedError, QueryRefused, UserError
 from mibench.knowledge import Knowledge
 from mibench.leaderboard.scoring import NAN, near_chance
-from mibench.model import Classifier, argmax_or_abstain
+from mibench.model import Classifier
 from mibench.planning.plan import Plan
 from mibench.priors.base import Prior, PriorData, loaded_prior, prior_key, show_prior, train_prior, trained_prior
 from mibench.running.stage import Stage, accuracy_of, chance_of
@@ -58,7 +59,7 @@ class Adversary(Stage):
     @cached_property
     def server(self) -> tuple[Server, dict[str, Any]]:
         """The server that the attack plants, and what identifies it; the honest one where its card plants none."""
-        if not self.plan.cards.attack.plants or "update" not in self.setting.card.training_hooks:
+        if not self.plan.cards.attack.plants or not self.setting.card.clients:
             return super().server
         public, spec = self.split.public, self.split.spec
         key = {"attack": self.plan.identity["attack"], "revision": self.plan.version("attack")}

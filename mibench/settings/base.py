@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from mibench.defenses.base import Customer, Defense, DefenseContext
 from mibench.options import Options
 from mibench.settings.victim import Blueprint, Victim, defender_context, train_central
 from mibench.storage.workshop import Workshop
+from mibench.training import Training
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,14 @@ class Scene:
         """Return what the defense's hooks are given for a victim trained on ``train``."""
         return defender_context(self.split, train, self.workshop, self.seed)
 
-    def train(self, population: Population, key: Mapping[str, Any], label: str, cut: int | None = None) -> Victim:
+    def train(
+        self,
+        population: Population,
+        key: Mapping[str, Any],
+        label: str,
+        cut: int | None = None,
+        training_kind: Callable[..., Training] = Training,
+    ) -> Victim:
         """Return the target trained by one owner: see :func:`mibench.settings.victim.train_central`."""
         return train_central(
             self.blueprint,
@@ -78,6 +86,7 @@ class Scene:
             label,
             self.learner,
             cut,
+            training_kind,
         )
 
 

@@ -62,6 +62,7 @@ class Federated(Setting):
         access=("gradients", "white_box"),
         training_hooks=("update", "protocol"),
         revision=2,
+        clients=True,
     )
 
     rounds: CountOrNone = 0

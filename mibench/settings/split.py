@@ -13,6 +13,9 @@ trains the whole network, cuts it and hands the first part to every client, so t
 the clients' devices it is no secret either. Where clients train their part themselves and keep it, ``architecture`` is
 the realistic choice; where they run a sealed program that anyone may use, ``query``. Whoever has one of these is taken
 to have the weaker ones too, and the row's ``knowledge`` says what of it the attack used.
+
+Where an attack plants a server, the target is trained across the cut: the clients' part learns from the gradients that
+this server returns for its features (:mod:`mibench.settings.across`).
 """
 
 from __future__ import annotations
@@ -21,6 +24,7 @@ import copy
 import dataclasses
 import itertools
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import torch
@@ -32,6 +36,7 @@ from mibench.data import Population, Split
 from mibench.errors import IncompatibleCellError, UserError
 from mibench.options import Count, CountOrNone
 from mibench.seeding import derive, generator, seeded
+from mibench.settings.across import TrainingAcross
 from mibench.settings.base import Observation, Scene, Setting
 from mibench.settings.victim import SENT_AT_ONCE, Victim, initial_model
 
@@ -44,6 +49,7 @@ class SplitLearning(Setting):
         title="Split learning, collaborative inference",
         modalities=("image",),
         access=("features",),
+        clients=True,
     )
 
     cut: CountOrNone = 0
@@ -68,7 +74,10 @@ class SplitLearning(Setting):
         key: dict[str, Any] = {"role": "victim", "setting": "central", "defense": dict(scene.defense_key)}
         if scene.defense_key:  # a defense may act at the cut
             key |= {"setting": [self.card.name, self.card.revision], "cut": self.cut}
-        return scene.train(population, key, label, self.cut)
+        if not scene.server_key:
+            return scene.train(population, key, label, self.cut)
+        key |= {"setting": [self.card.name, self.card.revision], "cut": self.cut, "server": dict(scene.server_key)}
+        return scene.train(population, key, label, self.cut, partial(TrainingAcross, server=scene.server))
 
     def observe(
         self, scene: Scene, victim: Victim, population: Population, access: str, count: int, ledger: Ledger

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +19,7 @@ from mibench.seeding import derive, generator, seeded
 from mibench.storage.store import Payload
 from mibench.storage.workshop import Workshop, clock
 from mibench.targets.base import Target
-from mibench.training import Recipe, Training, is_correct
+from mibench.training import Recipe, Training, frozen, is_correct
 
 log = logging.getLogger("mibench")
 
@@ -215,6 +214,7 @@ def train_central(
     label: str,
     learner: Mapping[str, Any] | None = None,
     cut: int | None = None,
+    training_kind: Callable[..., Training] = Training,
 ) -> Victim:
     """Return the target trained on ``population.train`` under ``defense``, from the store where it is there.
 
@@ -232,6 +232,7 @@ def train_central(
         label: Name of the progress bar.
         learner: What identifies the defense where it takes no part in training, but learns.
         cut: The last stage of the client's part where the model is served cut in two.
+        training_kind: Makes the training: of one owner, or across a cut.
     """
     classes = int(population.train.y.max()) + 1
     spec = dataclasses.replace(split.spec, classes=classes)
@@ -250,7 +251,7 @@ def train_central(
         start = clock(workshop.device)
         data = defense.data(context.data.train, context)
         model = initial_model(blueprint, spec, defense, context)
-        training = Training(
+        training = training_kind(
             model, data, blueprint.recipe, derive(seed, "victim"), workshop.device, workshop.precision, label, public
         )
         trained = defense.fit(training)
@@ -294,17 +295,6 @@ def taught(victim: Victim, context: DefenseContext, workshop: Workshop, learner:
     said = {**victim.reported, **payload.facts["defense"]}
     known = {TRAINING_SECONDS: sum(spent)} if spent else {}
     return dataclasses.replace(victim, facts={**victim.facts, "defense": said, **known})
-
-
-@contextmanager
-def frozen(model: Classifier) -> Iterator[Classifier]:
-    """Let no parameter of ``model`` take gradients inside the block."""
-    moving = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        yield model.requires_grad_(False)
-    finally:
-        for parameter in moving:
-            parameter.requires_grad_(True)
 
 
 def victim_tensors(model: Classifier | None, defense: Defense) -> dict[str, Tensor]:

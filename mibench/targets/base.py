@@ -9,7 +9,8 @@ from torch import Tensor
 
 from mibench.card import TargetCard
 from mibench.data import InputSpec
-from mibench.model import Classifier, Normalise
+from mibench.entry import Normalise
+from mibench.model import Classifier
 
 
 class Target(Classifier):

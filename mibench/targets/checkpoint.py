@@ -21,8 +21,8 @@ from torch import Tensor, nn
 
 from mibench.card import TargetCard
 from mibench.data import InputSpec
+from mibench.entry import Normalise
 from mibench.errors import UserError
-from mibench.model import Normalise
 from mibench.nn.foreign import built, first_line, load
 from mibench.targets.base import Target
 

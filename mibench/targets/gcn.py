@@ -24,8 +24,8 @@ from torch.nn.functional import dropout
 
 from mibench.card import TargetCard
 from mibench.data import Graph, InputSpec
+from mibench.entry import Entry
 from mibench.errors import UserError
-from mibench.model import Entry
 from mibench.options import Count, Decay
 from mibench.targets.base import Target
 

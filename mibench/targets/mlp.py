@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from mibench.card import TargetCard
 from mibench.data import Column, InputSpec
-from mibench.model import Entry
+from mibench.entry import Entry
 from mibench.options import Count
 from mibench.targets.base import Target, centred
 

@@ -6,7 +6,7 @@ r"""A small encoder of texts in the form of BERT (Devlin et al., NAACL 2019), fo
 
 with GELU in the perceptron, layer norms behind every sum and the first token's state read out. Padding is a token like
 any other (there is no attention mask), so that a server who sees gradients need not know lengths; there is no dropout
-and no segment embedding. The word embeddings are the model's :class:`~mibench.model.Entry`: a search over embeddings
+and no segment embedding. The word embeddings are the model's :class:`~mibench.entry.Entry`: a search over embeddings
 enters behind them.
 
 All weights and embeddings begin normal with deviation ``init``, biases at zero. BERT's is 0.02; of an untrained model
@@ -23,8 +23,8 @@ from torch import Tensor, nn
 
 from mibench.card import TargetCard
 from mibench.data import InputSpec
+from mibench.entry import Entry
 from mibench.errors import UserError
-from mibench.model import Entry
 from mibench.options import Count, Positive
 from mibench.targets.base import Target
 

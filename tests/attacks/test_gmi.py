@@ -6,8 +6,9 @@ from torch.nn.functional import cross_entropy
 from mibench.access import Ledger, WhiteBoxView
 from mibench.attacks.gmi import Gmi, GmiMasked
 from mibench.data import InputSpec
+from mibench.entry import Normalise
 from mibench.knowledge import Knowledge
-from mibench.model import Classifier, LatentPrior, Normalise
+from mibench.model import Classifier, LatentPrior
 from mibench.priors.base import RangedPrior
 from mibench.tasks.class_ import ClassGoal
 from mibench.tasks.completion import CompletionGoal, hole_mask

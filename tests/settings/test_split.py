@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import nn
 
-from mibench.access import ENCODERS, FeaturesView, Ledger
+from mibench.access import ENCODERS, FeaturesView, Ledger, Server
 from mibench.card import DefenseCard
 from mibench.defenses.base import Defense
 from mibench.errors import BudgetExhausted, IncompatibleCellError, NotGrantedError, UserError
@@ -184,3 +184,34 @@ def test_the_control_is_what_was_made_of_the_next_client(make_cell):
     cell = make_cell("attack=split_decoder", *tiny)
     assert len(cell.result.reconstruction) == 4
     assert torch.equal(cell.control.values, cell.result.reconstruction.values.roll(-2, 0))
+
+
+class Turning(Server):
+    """Returns the opposite of the honest gradient, and keeps the shapes of what it saw."""
+
+    def __init__(self, factor):
+        self.factor, self.seen = factor, set()
+
+    def returns(self, features, y, gradient):
+        self.seen.add((features.shape == gradient.shape, len(y) == len(features), features.requires_grad))
+        return self.factor * gradient
+
+
+def test_a_planted_server_trains_the_clients_part_and_an_honest_one_changes_nothing(make_scene):
+    plain = make_scene()
+
+    def trained(factor, key):
+        scene = dataclasses.replace(plain, server=Turning(factor), server_key={"attack": key})
+        return scene.server, SplitLearning().train(scene, scene.split.private, "victim")
+
+    ordinary = SplitLearning().train(plain, plain.split.private, "victim")
+    server, honest = trained(1.0, "honest")
+    _, turned = trained(-1.0, "turned")
+    assert honest.key["server"] == {"attack": "honest"} and server.seen == {(True, True, False)}
+    for name, value in ordinary.module.state_dict().items():
+        torch.testing.assert_close(honest.module.state_dict()[name], value)
+    first = "stages.0.0.weight"
+    moved = [one.module.state_dict()[first] - ordinary.module.state_dict()[first] for one in (honest, turned)]
+    assert float(moved[0].abs().max()) == 0 < float(moved[1].abs().max())
+    again = trained(-1.0, "turned")[1]
+    assert torch.equal(again.module.state_dict()[first], turned.module.state_dict()[first])
