@@ -6,6 +6,9 @@ cross-entropy (``kind=gradient``), or the parameters before minus those after ``
 that the client started from. ``truth`` (tensor ``images``, shape ``(N, C, H, W)`` in [0, 1], and optionally ``labels``)
 is what the reconstruction is scored on; without it the pictures and the matching loss are the result.
 
+``vocabulary`` makes it an update of texts: ``shape`` is then ``[tokens]``, and the truth's tensor is ``tokens``, ids of
+shape ``(N, tokens)``. A text model of one's own is ``target=transformer target.weights=...``.
+
 There are no private data here, so there is no utility and no control: those rows say so.
 """
 
@@ -22,7 +25,7 @@ from mibench.card import DatasetCard
 from mibench.data import Captured, Examples, InputSpec, Population, Split
 from mibench.datasets.base import Dataset
 from mibench.errors import UserError
-from mibench.options import Count, Positive
+from mibench.options import Count, CountOrNone, Positive
 
 
 class CapturedUpdate(Dataset):
@@ -31,10 +34,10 @@ class CapturedUpdate(Dataset):
     card = DatasetCard(
         name="captured_update",
         title="A captured client update",
-        modalities=("image",),
+        modalities=("image", "text"),
         licence="your own",
         may_show=False,
-        tasks=("instance",),
+        tasks=("instance", "sequence"),
     )
 
     file: Path | str | None = None
@@ -55,6 +58,8 @@ class CapturedUpdate(Dataset):
     """What it then divided by, likewise."""
     shape: Sequence[int] | None = None
     """Shape of one image, ``[C, H, W]``; null takes the truth's, or 32x32 and the first convolution's channels."""
+    vocabulary: CountOrNone = 0
+    """Number of token ids where texts are behind the update; 0 for images."""
     classes: Count | None = None
     """Number of classes; null takes those of the last linear layer, where it can be told."""
     truth: Path | str | None = None
@@ -72,8 +77,11 @@ class CapturedUpdate(Dataset):
             )
         if self.kind == "gradient" and (self.lr is not None or self.steps is not None):
             raise UserError("dataset.lr and dataset.steps say how a delta came about; set dataset.kind=delta.")
-        if self.shape is not None and (len(self.shape) != 3 or min(self.shape) < 1):
-            raise UserError(f"Expected dataset.shape to be [channels,height,width], but got {list(self.shape)}.")
+        sides = "[tokens]" if self.vocabulary else "[channels,height,width]"
+        if self.shape is not None and (len(self.shape) != sides.count(",") + 1 or min(self.shape) < 1):
+            raise UserError(f"Expected dataset.shape to be {sides}, but got {list(self.shape)}.")
+        if self.vocabulary and self.shape is None and self.truth is None:
+            raise UserError("The length of texts cannot be told from an update; set dataset.shape=[tokens].")
 
     def load(self) -> Split:
         """Read the update, and the truth where there is one."""
@@ -85,17 +93,17 @@ class CapturedUpdate(Dataset):
                 "can be matched with it; save it again before it is scaled or cast."
             )
         classes = self.classes or classes_of(update, Path(self.file))
-        images, labels = self._truth(classes)
-        shape = tuple(self.shape or (images.shape[1:] if images is not None else (_channels(update), 32, 32)))
+        inputs, labels = self._truth(classes)
+        shape = tuple(self.shape or (inputs.shape[1:] if inputs is not None else (_channels(update), 32, 32)))
         known = torch.tensor(list(self.labels)) if self.labels is not None else None
         for what, ids in (("dataset.labels", known), ("dataset.truth", labels)):
             if ids is not None and (int(ids.min()) < 0 or int(ids.max()) >= classes):
                 raise UserError(f"Expected the class ids of {what} to lie in 0..{classes - 1}, but got {ids.tolist()}.")
         nothing = Examples(torch.zeros(0, *shape), torch.zeros(0, dtype=torch.long))
         secret = None
-        if images is not None:
+        if inputs is not None:
             given = labels if labels is not None else known
-            secret = Examples(images, given if given is not None else torch.full((len(images),), -1))
+            secret = Examples(inputs, given if given is not None else torch.full((len(inputs),), -1))
         captured = Captured(
             update=update,
             delta=self.kind == "delta",
@@ -107,7 +115,7 @@ class CapturedUpdate(Dataset):
             secret=secret,
         )
         return Split(
-            spec=InputSpec("image", shape, classes),
+            spec=InputSpec("text" if self.vocabulary else "image", shape, classes, vocabulary=self.vocabulary),
             private=Population(nothing, nothing),
             class_names=tuple(map(str, range(classes))),
             captured=captured,
@@ -117,6 +125,9 @@ class CapturedUpdate(Dataset):
         if self.truth is None:
             return None, None
         held = read_tensors(Path(self.truth), "dataset.truth")
+        labels = held["labels"].long() if "labels" in held else None
+        if self.vocabulary:
+            return self._tokens(held), labels
         if "images" not in held:
             raise UserError(f"dataset.truth={self.truth} holds no tensor 'images' of shape (N, C, H, W) in [0, 1].")
         images = held["images"].float()
@@ -130,7 +141,18 @@ class CapturedUpdate(Dataset):
                 f"Expected the images of dataset.truth in [0, 1], but they go from {float(images.min()):.3g} to "
                 f"{float(images.max()):.3g}; save them before they are normalised."
             )
-        return images, held["labels"].long() if "labels" in held else None
+        return images, labels
+
+    def _tokens(self, held: Mapping[str, Tensor]) -> Tensor:
+        tokens = held.get("tokens")
+        if tokens is None or tokens.is_floating_point() or tokens.dim() != 2 or len(tokens) != self.batch_size:
+            raise UserError(
+                f"Expected dataset.truth={self.truth} to hold ids 'tokens' of shape ({self.batch_size}, tokens), as "
+                "dataset.batch_size says."
+            )
+        if int(tokens.min()) < 0 or int(tokens.max()) >= self.vocabulary:
+            raise UserError(f"Expected the ids of dataset.truth to lie in 0..{self.vocabulary - 1}.")
+        return tokens.long()
 
 
 def read_tensors(path: Path, key: str) -> dict[str, Tensor]:

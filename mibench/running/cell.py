@@ -146,7 +146,7 @@ class Cell(Adversary):
 
     def facts(self) -> CellFacts:
         """Return what all rows of the cell share."""
-        cards, result = self.plan.cards, self.result
+        result = self.result
         return CellFacts(
             cell_id=self.plan.cell_id,
             group_id=self.plan.group_id,
@@ -160,7 +160,7 @@ class Cell(Adversary):
             device=str(self.workshop.device),
             notes="\n".join(self.notes),
             **plan_facts(self.plan),
-            modality=cards.dataset.modalities[0],
+            modality=self.split.spec.modality,
         )
 
     def rows(self, scores: Sequence[Score]) -> list[dict[str, Any]]:

@@ -2,7 +2,7 @@ import dataclasses
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 
 from mibench.access import GradientsView, Ledger
 from mibench.attacks.tag import Tag, norm_at_most
@@ -10,6 +10,9 @@ from mibench.data import InputSpec
 from mibench.errors import UserError
 from mibench.knowledge import Knowledge
 from mibench.optim.input_space import Embeddings
+from mibench.planning.composition import compose
+from mibench.planning.plan import plan_cell
+from mibench.running.cell import Cell
 from mibench.targets.mlp import Mlp
 from mibench.targets.transformer import Transformer
 from mibench.tasks.instance import InstanceGoal
@@ -133,16 +136,33 @@ def peer_model(folder, tokens):
     return model, spec, mapped
 
 
-def test_the_reference_case_is_read_word_for_word(case_folder):
-    """Every word in its place, as the peer's own code; the stored gradient is what this model sends."""
+def test_the_reference_case_is_read_word_for_word(case_folder, tmp_path):
+    """Every word in its place, as the peer's own code does; from the stored update, through ``setting=captured``."""
     folder = case_folder("tag_lamp_sst2")
     stored = load_file(folder / "grad_b1_d0.safetensors")
-    x, y = stored["input_ids"].reshape(1, -1), stored["labels"].reshape(1)
+    x, y = stored["input_ids"].reshape(1, -1).long(), stored["labels"].reshape(1).long()
     model, spec, mapped = peer_model(folder, x.shape[1])
+    update = {}
+    for name, value in model.named_parameters():
+        if name == "normalise.table":
+            update[name] = torch.zeros_like(value)
+            update[name][stored["word_embedding_rows"].long()] = stored["word_embedding_gradient_of_rows"].float()
+        else:
+            update[name] = stored[mapped[name]].float()[: len(value)]
     view = view_of(model, x, y, spec)
-    for ours, theirs in mapped.items():
-        if theirs in stored and "position" not in theirs:
-            torch.testing.assert_close(view.messages[0][ours], stored[theirs], rtol=1e-3, atol=1e-6)
-    result, _ = words(Tag(iterations=600), view, x, seed=7)
-    inner = slice(1, -1)
-    assert torch.equal(result.values[:, inner], x[:, inner])
+    torch.testing.assert_close(dict(view.messages[0]), update, rtol=1e-3, atol=1e-6)
+    for name, tensors in (("w", model.state_dict()), ("u", update), ("t", {"tokens": x, "labels": y})):
+        save_file(
+            {key: value.detach().contiguous() for key, value in tensors.items()}, tmp_path / f"{name}.safetensors"
+        )
+    sizes = {"depth": 2, "width": 96, "heads": 4, "hidden": 256}
+    cell = Cell(plan_cell(compose([
+        "attack=tag", "setting=captured", "dataset=captured_update", f"dataset.file={tmp_path}/u.safetensors",
+        f"dataset.truth={tmp_path}/t.safetensors", f"dataset.vocabulary={spec.vocabulary}", "dataset.classes=2",
+        "target=transformer", *(f"target.{name}={value}" for name, value in sizes.items()),
+        f"target.weights={tmp_path}/w.safetensors", "attack.iterations=600", "device=cpu",
+        f"paths.store={tmp_path}/store", f"paths.results={tmp_path}/results",
+    ])))  # fmt: skip
+    assert torch.equal(cell.result.reconstruction.values[:, 1:-1], x[:, 1:-1])
+    accuracy = {one.variant: one.value for one in cell.scores() if one.metric == "token_accuracy"}
+    assert accuracy[""] >= (x.shape[1] - 2) / x.shape[1] and cell.facts().modality == "text"
