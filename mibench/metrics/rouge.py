@@ -7,7 +7,10 @@ texts are reported with it (LAMP, Balunovic et al., NeurIPS 2022). A missing tex
 
 from __future__ import annotations
 
+import logging
+import sys
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 
@@ -40,12 +43,12 @@ class Rouge(Metric[SequenceTruth]):
             NotMeasurableError: If the package is missing, or nothing turns ids into texts.
         """
         try:
-            from rouge_score.rouge_scorer import RougeScorer
+            scorer = scorer_of(FORMS)
         except ImportError:
             raise NotMeasurableError("ROUGE needs the package rouge-score: pip install 'mibench[text]'.") from None
         if truth.tokenizer is None:
             raise NotMeasurableError("ROUGE compares texts, and the dataset has no tokenizer that turns ids into them.")
-        scorer, decode = RougeScorer(list(FORMS), use_stemmer=False), truth.tokenizer.decode
+        decode = truth.tokenizer.decode
         scores = [
             scorer.score(decode(true.tolist()), decode(made.tolist()))
             for true, made in zip(truth.x, result.values, strict=True)
@@ -54,3 +57,22 @@ class Rouge(Metric[SequenceTruth]):
             Measurement(torch.tensor([one[form].fmeasure for one in scores]).double(), truth.target, variant=form)
             for form in FORMS
         ]
+
+
+def scorer_of(forms: Sequence[str]) -> Any:
+    """Return the package's scorer, without the handler that it puts on Python's root logger.
+
+    That handler holds whatever stands for standard error at the time of the import, and closes it when logging is set
+    up anew.
+
+    Raises:
+        ImportError: If the package is missing.
+    """
+    before = list(logging.root.handlers)
+    from absl import logging as absl_logging
+    from rouge_score.rouge_scorer import RougeScorer
+
+    for handler in [one for one in logging.root.handlers if one not in before]:
+        logging.root.removeHandler(handler)
+    absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
+    return RougeScorer(list(forms), use_stemmer=False)

@@ -1,3 +1,7 @@
+import logging
+import logging.config
+import sys
+
 import pytest
 import torch
 
@@ -43,3 +47,13 @@ def test_the_values_are_those_of_the_card():
 def test_without_a_tokenizer_there_is_nothing_to_compare():
     with pytest.raises(NotMeasurableError, match="tokenizer"):
         measured(1, 2, None)
+
+
+def test_logging_is_left_as_it_was(capsys):
+    """The package's own handler would close the captured stream when logging is set up anew."""
+    before = list(logging.root.handlers)
+    measured(1, 2, Tokenizer())
+    assert logging.root.handlers == before
+    logging.config.dictConfig({"version": 1, "disable_existing_loggers": False})
+    print("still open", file=sys.stderr)
+    assert "still open" in capsys.readouterr().err
