@@ -40,7 +40,7 @@ def evaluation_key() -> dict[str, int]:
 SEEDS = ("prior.seed", "evaluation.seed", "dataset.seed")
 
 #: Options that name the user's own folders, files and modules.
-OWN = re.compile(r"(?!data_root)(\w+_)?(root|file)|weights|factory|truth")
+OWN = re.compile(r"(?!data_root)(\w+_)?(root|file)|weights|starts_from|factory|truth")
 
 
 def without_later(block: str, node: Mapping[str, Any]) -> dict[str, Any]:

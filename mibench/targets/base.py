@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+from pathlib import Path
 from typing import ClassVar
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor
 from mibench.card import TargetCard
 from mibench.data import InputSpec
 from mibench.entry import Normalise
+from mibench.errors import UserError
 from mibench.model import Classifier
 
 
@@ -28,6 +31,35 @@ class Target(Classifier):
     def __init__(self, *, spec: InputSpec) -> None:
         super().__init__()
         self.spec = spec
+
+    def take(self, file: Path | str, key: str, sha256: str | None = None) -> None:
+        """Take weights from a safetensors file, which runs no code, by the names of this module.
+
+        Args:
+            file: The file.
+            key: The option that names it, for messages (``target.weights``).
+            sha256: What its SHA-256 has to be; None for whatever it is.
+
+        Raises:
+            UserError: If it is not there, is another file than was promised, or holds weights of another model.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load
+
+        path = Path(file).expanduser()
+        try:
+            content = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{key}={path} cannot be read ({error.strerror}).") from error
+        if sha256 is not None and (found := hashlib.sha256(content).hexdigest()) != sha256:
+            raise UserError(f"The SHA-256 of {key}={path} is {found} instead of {sha256}; it is another file.")
+        try:
+            self.load_state_dict(load(content))
+        except (SafetensorError, RuntimeError) as error:
+            said = " ".join(str(error).split())[:160]
+            raise UserError(
+                f"{key}={path} are no weights of target={self.card.name} with these options ({said})."
+            ) from error
 
     def adapt(self, x: Tensor) -> None:
         """Take from the training inputs what the architecture needs before training (scales of columns)."""

@@ -60,7 +60,9 @@ class Transformer(Target):
         heads: Heads of attention; they share ``width`` evenly.
         hidden: Units of a layer's perceptron.
         init: Deviation of the initial weights.
-        weights: File of weights (safetensors, by the names of this module); the model is then used as it is.
+        weights: File of weights (safetensors, by the names of this module); the model is finished, and used as it is.
+        starts_from: File of weights that training starts from.
+        sha256: What the SHA-256 of either file has to be; None for whatever it is.
     """
 
     card = TargetCard(
@@ -82,6 +84,8 @@ class Transformer(Target):
         hidden: Count = 512,
         init: Positive = 0.1,
         weights: Path | None = None,
+        starts_from: Path | None = None,
+        sha256: str | None = None,
     ) -> None:
         super().__init__(spec=spec)
         if width % heads:
@@ -98,20 +102,14 @@ class Transformer(Target):
                 nn.init.normal_(value, std=init)
             elif name.endswith("bias"):
                 nn.init.zeros_(value)
-        if weights is not None:
-            self._take(Path(weights).expanduser())
-
-    def _take(self, file: Path) -> None:
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
-
-        try:
-            self.load_state_dict(load_file(file))
-        except (OSError, SafetensorError, RuntimeError) as error:
+        if weights is not None and starts_from is not None:
             raise UserError(
-                f"target.weights={file} are no weights of target=transformer with these options "
-                f"({' '.join(str(error).split())[:160]})."
-            ) from error
+                "target.weights is a finished model and target.starts_from one to be trained on; set one of them."
+            )
+        if weights is not None:
+            self.take(weights, "target.weights", sha256)
+        if starts_from is not None:
+            self.take(starts_from, "target.starts_from", sha256)
 
 
 class _Positions(nn.Module):

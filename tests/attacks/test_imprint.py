@@ -7,8 +7,9 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mibench.access import GradientsView, Ledger
-from mibench.attacks.imprint import Imprint
+from mibench.attacks.imprint import Imprint, PlantingServer
 from mibench.data import Examples
+from mibench.defenses.base import Defense
 from mibench.defenses.sec_agg import SecAgg
 from mibench.errors import IncompatibleCellError, NotGrantedError
 from mibench.knowledge import Knowledge
@@ -116,6 +117,33 @@ def test_it_reaches_single_images_behind_secure_aggregation(digits8, workshop):
     result = attack(seen.view, Knowledge(), InstanceGoal(1, 16), seed=0).reconstruction
     near = (result.values[None] - seen.secret.x[:, None]).square().flatten(2).mean(2).amin(1)
     assert int((near < 1e-2).sum()) >= 4, "the rounding of the ring blurs what the float would show exactly"
+
+
+def test_the_planted_server_sees_no_example_but_through_messages(digits8, workshop, monkeypatch):
+    """Poisoned private data change what it hears and nothing that it holds or sends."""
+    attack, heard = Imprint(bins=16), []
+    monkeypatch.setattr(PlantingServer, "receive", lambda self, number, messages: heard.append(messages))
+
+    def observe(split):
+        server = attack.server(split.public, split.spec, 0)
+        scene = Scene(
+            split=split, blueprint=Blueprint("lenet", lambda spec: LeNet(spec=spec), Recipe(), {"target": "lenet"}),
+            defense=Defense(), defense_key={}, workshop=workshop, seed=0, server=server,
+            server_key={"attack": "imprint"},
+        )  # fmt: skip
+        setting = Federated(clients=2, batch_size=2)
+        victim = setting.train(scene, split.private, "victim")
+        setting.observe(scene, victim, split.private, "gradients", 2, Ledger())
+        return server, heard.pop()
+
+    private = digits8.private
+    inverted = dataclasses.replace(private, train=Examples(1 - private.train.x, private.train.y))
+    (server, sent), (other, changed) = observe(digits8), observe(dataclasses.replace(digits8, private=inverted))
+    assert all(torch.equal(getattr(server, name), getattr(other, name)) for name in ("weight", "bias", "column"))
+    assert set(vars(server)) == {"weight", "bias", "column"}
+    parameters = {name for name, _ in server.broadcast(0, LeNet(spec=digits8.spec)).named_parameters()}
+    assert all(set(one.tensors) == parameters for one in sent)
+    assert not torch.equal(sent[0].tensors["head.weight"], changed[0].tensors["head.weight"])
 
 
 class Peer(nn.Module):

@@ -167,3 +167,24 @@ def test_dp_sgd_can_train_every_image_target(name, digits8):
     model = defense.architecture(make(one, digits8.spec), context)
     trained = defense.fit(Training(model, data, Recipe(epochs=1, batch_size=4), 0, torch.device("cpu")))
     assert trained(data.x).isfinite().all() and defense.facts()["epsilon"] > 0
+
+
+def test_weights_that_were_stored_before_entries_stay_readable():
+    """The first module is registered as ``normalise``, whatever class it is of."""
+    image, table = (
+        InputSpec("image", (1, 8, 8), 3),
+        InputSpec("tabular", (2,), 3, (Column("a"), Column("b", ("x", "y")))),
+    )
+    before = {
+        "cnn": (image, {"normalise.mean", "normalise.std", "stages.0.0.weight", "head.weight"}),
+        "mlp": (table, {"normalise.mean", "normalise.std", "stages.0.0.weight", "head.weight"}),
+    }
+    for one in entries("target"):
+        if one.name in before:
+            spec, names = before[one.name]
+            assert names <= set(make(one, spec).state_dict())
+    assert {"normalise.0.mean", "normalise.0.std"} <= set(Mlp(spec=image).state_dict())
+    old = {"normalise.mean": torch.tensor([1.0, 0.0]), "normalise.std": torch.tensor([2.0, 1.0])}
+    mlp = Mlp(spec=table)
+    assert not mlp.load_state_dict(old, strict=False).unexpected_keys
+    torch.testing.assert_close(mlp.normalise(torch.tensor([[3.0, 1.0]])), torch.tensor([[1.0, 0.0, 1.0]]))

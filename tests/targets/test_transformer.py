@@ -1,3 +1,5 @@
+import hashlib
+
 import pytest
 import torch
 from safetensors.torch import save_file
@@ -71,5 +73,28 @@ def test_weights_of_ones_own_are_taken(tmp_path):
     torch.testing.assert_close(make(weights=file)(x), model(x))
     with pytest.raises(UserError, match=r"target\.weights=.*are no weights of target=transformer"):
         make(weights=file, width=32)
+    with pytest.raises(UserError, match=r"target\.starts_from one to be trained on; set one"):
+        make(weights=file, starts_from=file)
+    torch.testing.assert_close(make(starts_from=file)(x), model(x))
+    with pytest.raises(UserError, match=r"SHA-256 of target\.starts_from="):
+        make(starts_from=file, sha256="0" * 64)
+    assert make(weights=file, sha256=hashlib.sha256(file.read_bytes()).hexdigest())
+    with pytest.raises(UserError, match="cannot be read"):
+        make(weights=tmp_path / "none.safetensors")
     with pytest.raises(UserError, match=r"target\.heads=3"):
         make(heads=3)
+
+
+def test_a_model_that_starts_from_weights_is_trained_and_a_finished_one_is_not(tmp_path):
+    from mibench.planning.catalogue import entry
+    from mibench.running.stage import blueprint
+
+    file = tmp_path / "weights.safetensors"
+    save_file({name: value.contiguous() for name, value in make().state_dict().items()}, file)
+    node = {**entry("target", "transformer").node, **SMALL}
+    plain, begun, finished = (
+        blueprint({**node, **more}) for more in ({}, {"starts_from": str(file)}, {"weights": str(file)})
+    )
+    assert (plain.pretrained, begun.pretrained, finished.pretrained) == (False, False, True)
+    assert len({str(one.key) for one in (plain, begun, finished)}) == 3
+    assert str(tmp_path) not in str(begun.key), "the content identifies it, not the path"
