@@ -2,6 +2,7 @@ import hashlib
 
 import pytest
 import torch
+from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
 from mibench.access import Ledger, WhiteBoxView
@@ -91,10 +92,9 @@ def test_a_model_that_starts_from_weights_is_trained_and_a_finished_one_is_not(t
 
     file = tmp_path / "weights.safetensors"
     save_file({name: value.contiguous() for name, value in make().state_dict().items()}, file)
-    node = {**entry("target", "transformer").node, **SMALL}
-    plain, begun, finished = (
-        blueprint({**node, **more}) for more in ({}, {"starts_from": str(file)}, {"weights": str(file)})
-    )
+    node = OmegaConf.to_container(OmegaConf.load(entry("target", "transformer").file)) | SMALL
+    given = ({}, {"starts_from": str(file)}, {"weights": str(file)})
+    plain, begun, finished = (blueprint({**node, **more}) for more in given)
     assert (plain.pretrained, begun.pretrained, finished.pretrained) == (False, False, True)
     assert len({str(one.key) for one in (plain, begun, finished)}) == 3
     assert str(tmp_path) not in str(begun.key), "the content identifies it, not the path"
