@@ -83,7 +83,7 @@ class Egia(SignedSearch):
             return super().reconstruct(self.rebuilt(view), knowledge, goal, networks)
         labels = self.labels(view, knowledge)
         inputs = bias_trick.least_squares(*first_layer(view)).repeat_interleave(view.batch_size, 0)
-        images = (inputs * self.std + self.mean).clamp(0, 1).reshape(-1, *view.spec.shape)
+        images = view.spec.boxed(inputs * self.std + self.mean).reshape(-1, *view.spec.shape)
         return Reconstruction(images, goal.target.to(view.device), labels.flatten(), inputs.isfinite().all(1))
 
     def rebuilt(self, view: GradientsView) -> GradientsView:

@@ -93,7 +93,7 @@ class Rgap(Attack[GradientsView, InstanceGoal]):
             starts = head_solutions(weight, sent, None if granted is None else granted[number])
             found = [recursion(chain, weight, sent, start, self.rcond) for start in starts]
             x = pixels.to_inputs(torch.stack([one for one, _ in found]).reshape(-1, *view.spec.shape).to(images))
-            x, y = x.clamp(0, 1), torch.tensor([start.label for start in starts], device=view.device)
+            x, y = view.spec.boxed(x), torch.tensor([start.label for start in starts], device=view.device)
             best = self._nearest(view, number, x, y)
             images[number], labels[number], valid[number] = x[best], y[best], bool(x[best].isfinite().all())
             for name, count in found[best][1].items():

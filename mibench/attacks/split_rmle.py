@@ -74,11 +74,11 @@ class SplitRmle(Attack[FeaturesView, InstanceGoal]):
     ) -> Reconstruction:
         """Return the best point met for every image; those for which no finite distance was met are missing."""
         encoder, sent, shape = view.encoder, view.features, (len(view.features), *view.spec.shape)
-        best, distances = torch.full(shape, 0.5, device=view.device), torch.full((len(sent),), torch.inf).to(sent)
+        best, distances = view.spec.blank(len(sent), view.device), torch.full((len(sent),), torch.inf).to(sent)
 
         def answer() -> Reconstruction:
             return Reconstruction(
-                best.clamp(0, 1), goal.target.to(view.device), valid=distances.isfinite(), loss=distances
+                view.spec.boxed(best), goal.target.to(view.device), valid=distances.isfinite(), loss=distances
             )
 
         def objective(x: Tensor) -> Tensor:
@@ -93,7 +93,7 @@ class SplitRmle(Attack[FeaturesView, InstanceGoal]):
         for restart in range(self.restarts):
             noise = torch.randn(shape, generator=self.draws(view.device, "start", restart), device=view.device)
             (last,) = adam_descent(
-                [(self.start + SPREAD * noise).clamp(0, 1)],
+                [view.spec.boxed(self.start + SPREAD * noise)],
                 objective,
                 self.steps(self.iterations, f"start {restart + 1}"),
                 lr=self.lr,

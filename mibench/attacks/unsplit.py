@@ -85,7 +85,7 @@ class UnSplit(Attack[FeaturesView, InstanceGoal]):
 
         def answer() -> Reconstruction:
             found, distances = best.values
-            shown = stretched(found) if self.stretched else found.clamp(0, 1)
+            shown = stretched(found) if self.stretched else view.spec.boxed(found)
             return Reconstruction(shown, goal.target.to(view.device), valid=distances.isfinite(), loss=distances)
 
         for _ in self.steps(self.rounds):
