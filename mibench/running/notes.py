@@ -38,7 +38,7 @@ def _of_control(cell: Adversary) -> Iterator[str]:
 def _of_attack(cell: Adversary) -> Iterator[str]:
     if cell.result.stopped:
         yield f"The attack ended early: {cell.result.stopped}"
-    yield from cell.setting.described()
+    yield from cell.setting.described(cell.plan.cards.defense)
 
 
 def _of_victim(cell: Adversary, truth: Truth) -> Iterator[str]:

@@ -108,7 +108,7 @@ class Setting(Options, ABC):
         """Return a target's options with what the data say of them."""
         return dict(target)
 
-    def described(self) -> Sequence[str]:
+    def described(self, defense: DefenseCard) -> Sequence[str]:
         """Return what a reader must know of how the victim was trained and observed, a sentence each."""
         return ()
 

@@ -121,3 +121,8 @@ def test_a_cell_says_how_many_sent(make_cell):
     assert {row["senders"] for row in rows} == {3.0} and "points:3" in rows[0]["knowledge"]
     plain = make_cell("attack=dlg", "attack.iterations=2", "attack.restarts=1")
     assert {row["senders"] for row in plain.rows(plain.scores())} == {1.0}
+
+
+def test_a_reader_is_told_whose_mean_a_message_is():
+    (said,) = Federated(clients=6, batch_size=2, dropout=0.5).described(SecAgg.card)
+    assert "one gradient of 6 examples, the mean of 3 clients" in said

@@ -404,7 +404,7 @@ def test_impossible_numbers_are_refused(make_scene):
     ],
 )  # fmt: skip
 def test_a_reader_is_told_what_a_message_is_and_how_old_the_model(options, said):
-    assert Federated(**options).described() == [f"A message is {said}"]
+    assert Federated(**options).described(NoDefense.card) == [f"A message is {said}"]
 
 
 @pytest.mark.parametrize(
