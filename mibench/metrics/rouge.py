@@ -75,4 +75,5 @@ def scorer_of(forms: Sequence[str]) -> Any:
     for handler in [one for one in logging.root.handlers if one not in before]:
         logging.root.removeHandler(handler)
     absl_logging.get_absl_handler().python_handler.stream = sys.__stderr__
+    absl_logging.set_verbosity(absl_logging.WARNING)  # or it tells of its tokenizer every time
     return RougeScorer(list(forms), use_stemmer=False)

@@ -20,6 +20,13 @@ DATASETS = {entry.name: entry.card for entry in entries("dataset")}
 TABLES = ("bank_marketing", "adult")
 
 
+#: Short texts and an encoder that reads them in seconds.
+SMALL_TEXTS = [
+    "dataset.length=10", "dataset.private_train=60", "dataset.private_test=20", "dataset.public=300", "target.depth=1",
+    "target.width=16", "target.heads=2", "target.hidden=32", "attack.iterations=30",
+]  # fmt: skip
+
+
 @pytest.fixture
 def compose_cell(make_cell, request):
     """Composes a small cell of an attack on a dataset that suits it: ``compose_cell("gmi")``."""
@@ -37,6 +44,12 @@ def compose_cell(make_cell, request):
             except DatasetNotFoundError as missing:
                 pytest.skip(str(missing))
             return cell
+        if "text" in card.modalities:
+            pytest.importorskip("tokenizers", reason="pip install 'mibench[text]'")
+            root = request.getfixturevalue("data_root")
+            if not (root / "SST-2").is_dir():
+                pytest.skip(f"{root} holds no SST-2")
+            return make_cell(f"attack={name}", "dataset=sst2", f"paths.data={root}", *SMALL_TEXTS)
         if "graph" in card.modalities:
             return request.getfixturevalue("graph_cell")(f"attack={name}")
         return pytest.skip(f"no small dataset holds {card.modalities} data")

@@ -65,8 +65,8 @@ class GradientSearch(Attack[GradientsView, InstanceGoal]):
         """Return how far what clients of ``(x, y)`` would send is from what was sent, of every problem, shape ``(n,)``.
 
         Args:
-            view: Computes the updates.
-            x: Images, shape ``(n, batch, C, H, W)``.
+            view: Computes the updates: the attack's own, or for relaxed inputs its :meth:`GradientsView.relaxed`.
+            x: Inputs, shape ``(n, batch, ...)``: images, or what the relaxed view takes.
             y: Class ids ``(n, batch)`` or distributions ``(n, batch, classes)``.
             sent: The message of every problem.
         """
