@@ -13,14 +13,11 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING
 
-import torch
-
 from mibench.card import DatasetCard
-from mibench.data import Column, InputSpec, Population, Split
-from mibench.datasets.base import Dataset, coded_table
+from mibench.data import Column
+from mibench.datasets.base import CodedTable, coded_table
+from mibench.datasets.families.tables import PartedTable
 from mibench.errors import UserError
-from mibench.options import Count
-from mibench.seeding import derive, generator
 from mibench.storage.fetching import Download
 
 if TYPE_CHECKING:
@@ -42,11 +39,8 @@ BOUNDS = {
     "hours-per-week": (1, 99),
 }
 
-#: The parts of the shuffled table, in its order.
-PARTS = ("private_train", "private_test", "public", "held_out_train", "held_out_test")
 
-
-class Adult(Dataset):
+class Adult(PartedTable):
     """The whole table without incomplete records."""
 
     card = DatasetCard(
@@ -74,50 +68,13 @@ class Adult(Dataset):
     )
 
     sensitive: str = "marital-status"
-    """The categorical column that attribute inference is about."""
-    private_train: Count = 10000
-    """Records the target is trained on."""
-    private_test: Count = 4000
-    """Records it is tested on."""
-    public: Count = 10000
-    """The attacker's records."""
-    held_out_train: Count = 10000
-    """Records a control victim is trained on."""
-    held_out_test: Count = 4000
-    """Records it is tested on."""
 
-    @property
-    def sizes(self) -> dict[str, int]:
-        """The number of records of every part."""
-        return {part: getattr(self, part) for part in PARTS}
+    def table(self) -> CodedTable:
+        """Return the complete records of both files, with the published bounds of their numbers."""
+        coded = coded_table({"data_root": self._records()}, "income")
+        return dataclasses.replace(coded, columns=tuple(map(_bounded, coded.columns)))
 
-    def load(self) -> Split:
-        """Return the split; the order of the parts in the shuffled table is that of the options.
-
-        Raises:
-            DatasetNotFoundError: If a file is not there.
-            UserError: If more records are asked for than there are.
-        """
-        coded = coded_table({"data_root": self._table()}, "income")
-        examples, wanted = coded.examples["data_root"], sum(self.sizes.values())
-        if wanted > len(examples):
-            raise UserError(
-                f"The sizes dataset.{', dataset.'.join(self.sizes)} add up to {wanted} records, but the table has "
-                f"{len(examples)}; lower one of them."
-            )
-        order = torch.randperm(len(examples), generator=generator(derive(self.seed, "parts")))
-        parts = [examples[rows] for rows in order[:wanted].split(list(self.sizes.values()))]
-        columns = tuple(map(_bounded, coded.columns))
-        return Split(
-            spec=InputSpec("tabular", (len(columns),), len(coded.classes), columns),
-            private=Population(parts[0], parts[1]),
-            public=parts[2],
-            held_out=Population(parts[3], parts[4]),
-            class_names=coded.classes,
-            sensitive=self.sensitive,
-        )
-
-    def _table(self) -> pd.DataFrame:
+    def _records(self) -> pd.DataFrame:
         """Return the complete records of both files, none of them twice."""
         import pandas as pd
 
