@@ -8,6 +8,7 @@ from torch import Tensor, nn
 def argmax_or_abstain(answers: Tensor) -> Tensor:
     """Return the most probable class of every answer ``(N, classes)``, -1 for one of zeros: the service abstains.
 
+    >>> import torch
     >>> argmax_or_abstain(torch.tensor([[0.1, 0.9], [0.0, 0.0]])).tolist()
     [1, -1]
     """

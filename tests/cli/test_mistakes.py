@@ -100,7 +100,7 @@ MISTAKES = [
     ("attack=gmy", "attack 'gmy'; did you mean gmi"),
     ("budget=smok", "budget 'smok'; did you mean smoke"),
     ("metric=[attack_accuracy,knn_distnce]", "metric 'knn_distnce'; did you mean knn_distance"),
-    ("evaluation.models=[nope]", "target 'nope'", "known: checkpoint, cnn"),
+    ("evaluation.models=[nope]", "target 'nope'", "known: audio_cnn, checkpoint, cnn"),
     ("-m attack=gmi,gmy", "attack 'gmy'; did you mean gmi"),
     ("hydra/launcher=slurm", "launcher 'slurm'", "submitit_slurm", "pip install 'mibench[slurm]'"),
     ("plan grid=frst", "grid 'frst'; did you mean first"),
@@ -111,7 +111,7 @@ MISTAKES = [
     # cells that make no sense
     ("attack=gmi defense=rounding", "Vacuous", "'rounding' acts on output", "sees the victim's weights"),
     ("attack=gmi prior=none", "Incompatible", "latent space", "prior=wgan_gp"),
-    ("attack=gmi setting=federated", "Incompatible", "access 'white_box'", "it offers gradients"),
+    ("attack=gmi setting=split", "Incompatible", "access 'white_box'", "it offers features"),
     ("attack=gmi attack.access=scores", "Incompatible", "works with access white_box", "attack.access"),
     ("attack=dlg metric=[attack_accuracy]", "'attack_accuracy' measures class tasks", "task is 'instance'"),
     # data

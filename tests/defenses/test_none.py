@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from mibench.access import Message, Round
 from mibench.data import InputSpec
 from mibench.defenses.base import Client, DefenderData, DefenseContext
 from mibench.defenses.none import NoDefense
@@ -29,7 +30,8 @@ def test_every_hook_returns_what_it_was_given(digits8, context, trained_cnn):
     assert none.output(batch.x) is batch.x
     assert none.features(batch.x) is batch.x
     assert none.update(gradient, client) is gradient
-    assert none.protocol([gradient]) == [gradient]
+    assert none.protocol([gradient], Round(0, 2, seed=0)) == [Message(gradient)]
+    assert none.explain(batch.x, batch.x, batch.x, None) is batch.x
     assert not none.state() and not none.facts() and not client.state
     assert torch.equal(
         none.loss(Batch(trained_cnn, batch.x, batch.y)), cross_entropy(Batch(trained_cnn, batch.x, batch.y))
