@@ -246,8 +246,10 @@ class Federated(Setting):
         """Return the largest number of earlier rounds that the store holds, and what it holds; 0 and None of none."""
         if scene.server_key or type(scene.defense).loss is not Defense.loss:
             return 0, None
+        key = self._key(scene, population, self.rounds)
         for rounds in range(self.rounds - 1, 0, -1):
-            if (found := scene.workshop.store.find("victim", self._key(scene, population, rounds))) is not None:
+            shorter = {**key, "setting": [*key["setting"][:-1], self._course(rounds)]}
+            if (found := scene.workshop.store.find("victim", shorter)) is not None:
                 return rounds, found
         return 0, None
 
