@@ -136,6 +136,7 @@ def peer_model(folder, tokens):
     return model, spec, mapped
 
 
+@pytest.mark.slow
 def test_the_reference_case_is_read_word_for_word(case_folder, tmp_path):
     """Every word in its place, as the peer's own code does; from the stored update, through ``setting=captured``."""
     folder = case_folder("tag_lamp_sst2")
