@@ -16,6 +16,10 @@ from mibench.card import Modality
 class Tokenizer(Protocol):
     """What turns texts into token ids and back."""
 
+    @property
+    def special(self) -> Sequence[int]:
+        """The ids that stand for no part of a text: padding, separators, the unknown."""
+
     def encode(self, text: str) -> Sequence[int]:
         """Return the ids of a text."""
 
@@ -94,6 +98,10 @@ class InputSpec:
     def boxed(self, values: Tensor) -> Tensor:
         """Return values clamped to the range; ids and records as they are."""
         return values.clamp(self.low, self.high) if self.ranged else values
+
+    def to_unit(self, values: Tensor) -> Tensor:
+        """Return entries between :attr:`low` and :attr:`high` on the scale from 0 to 1."""
+        return (values - self.low) / (self.high - self.low)
 
     def check(self, values: Tensor) -> None:
         """Refuse examples ``(N, *shape)`` that cannot be inputs.

@@ -40,7 +40,7 @@ class SheetRow:
 
 def as_pictures(values: Tensor, spec: InputSpec) -> Tensor:
     """Return images, or spectrograms (low frequencies below), as pictures ``(n, C, H, W)`` in [0, 1]."""
-    scaled = (values - spec.low) / (spec.high - spec.low)
+    scaled = spec.to_unit(values)
     return scaled.flip(2) if spec.modality == "audio" else scaled
 
 

@@ -160,7 +160,7 @@ class GradientsView(View):
     def relaxed(self) -> GradientsView:
         """Return this view with a model that takes relaxed inputs (:class:`mibench.entry.Entry`), on the same account.
 
-        What the entry itself learns, as of a table of embeddings, is then no part of messages and gradients.
+        The parameters of the entry (a table of embeddings) are left out of its messages and gradients.
 
         Raises:
             NotGrantedError: If the model has no entry that takes them.

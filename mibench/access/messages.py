@@ -74,7 +74,7 @@ class Server:
     """
 
     def broadcast(self, number: int, model: Classifier) -> Classifier:
-        """Return the model that clients are sent in round ``number``, for the global one, which stays as it is."""
+        """Return the model that clients are sent in round ``number``; the global ``model`` itself is not changed."""
         return model
 
     def receive(self, number: int, messages: Sequence[Message]) -> None:

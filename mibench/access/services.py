@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Self
 
 import torch
@@ -19,10 +19,6 @@ if TYPE_CHECKING:
 
 #: How far apart near-duplicates of an image lie: a quarter of a grey level, enough to be another input.
 NEAR = 1e-3
-
-
-def _unexplained(x: Tensor) -> tuple[Tensor, Tensor]:
-    raise NotImplementedError("This service does not explain its answers.")
 
 
 @dataclass(frozen=True)
@@ -97,7 +93,7 @@ class ExplanationsView(ServiceView):
         kind: How the service explains: ``gradient`` is the saliency of Simonyan et al. (2014).
     """
 
-    _explain: Callable[[Tensor], tuple[Tensor, Tensor]] = _unexplained
+    _explain: Callable[[Tensor], tuple[Tensor, Tensor]] = field(kw_only=True)
     kind: str = "gradient"
 
     def known(self) -> tuple[str, ...]:

@@ -21,8 +21,8 @@ fewer ties than the ``mean`` of coarsely quantised pixels, which no bin can part
 negative Gaussian, the other half positive and ``squeeze`` times as large, the bias is 0 and :math:`x' = x + \bar h`: a
 unit fires for few images, and one that fires for a single image holds it as :math:`\partial W_i / \partial b_i`.
 
-What clients could see of it, identical rows, is not hidden. In a model of one's own that already has such a layer
-(``setting=captured``) ``layer`` names it; it then takes normalised inputs.
+Clients can see the planted layer, since its rows are identical; nothing hides that. With ``setting=captured`` the layer
+is part of a model of one's own: ``layer`` names it, and it takes normalised inputs.
 
 Code: https://github.com/lhfowl/robbing_the_fed and https://github.com/JonasGeiping/breaching; their reader of ``rtf``
 keeps the first row, which is the sum of all images, and loses those above the last edge. Order and hits here are ours.

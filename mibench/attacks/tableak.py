@@ -1,7 +1,8 @@
 r"""TabLeak: records from their gradient, searched softly and pooled over an ensemble (Vero et al., ICML 2023).
 
-A record mixes categories with numbers, and a gradient is matched by many mixtures that are no record. The attacker, who
-holds the schema, the published bounds of numbers and the global model with its encoder, searches soft records
+A record has categories and numbers. Searched freely, it becomes something that matches the gradient and is no record.
+The attacker holds the schema, the published bounds of numbers and the global model with its encoder. It searches soft
+records
 
 .. math:: \min_u 1 - \cos\big(\nabla_\theta L(\sigma(u), y), g\big), \qquad
     \sigma(u)_j = \begin{cases} \mathrm{softmax}(u_j) & \text{for the columns of one category} \\
@@ -14,7 +15,7 @@ distance is the anchor. A gradient does not say in which order its records are, 
 the anchor's (Hungarian algorithm; the cost is the share of columns that differ, numbers by more than ``tolerance``
 standard deviations). Then every soft column is the median over the members, and the strongest category of each group
 is taken. How far members disagree says which columns to trust (:meth:`Pooled.uncertainty`): the entropy of a pooled
-category over that of a uniform guess, and the standard deviation of a number. The two are no common scale.
+category over that of a uniform guess, and the standard deviation of a number. The two cannot be compared.
 
 Labels are given, as in the paper's experiments, or counted from the gradient of the head's bias (after Geng et al.,
 2021): :math:`n_c = B (\bar p_c - \partial L / \partial b_c)` with :math:`\bar p` of random records, rounded to add up.

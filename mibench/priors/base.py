@@ -105,7 +105,7 @@ class RangedPrior(LatentPrior):
 
     def critic(self, x: Tensor) -> Tensor:
         """Return the realism score of inputs in the range of the spec, shape ``(N,)``."""
-        return self.images.critic(in_unit(x, self.spec))
+        return self.images.critic(self.spec.to_unit(x))
 
     def sample_latent(self, n: int, generator: torch.Generator) -> Tensor:
         """Return what the network itself draws."""
@@ -115,11 +115,6 @@ class RangedPrior(LatentPrior):
 def is_unit(spec: InputSpec) -> bool:
     """Whether inputs lie in [0, 1], as images do."""
     return (spec.low, spec.high) == (0.0, 1.0)
-
-
-def in_unit(x: Tensor, spec: InputSpec) -> Tensor:
-    """Return inputs, whose range is that of ``spec``, in [0, 1]; those of images as they are."""
-    return x if is_unit(spec) else (x - spec.low) / (spec.high - spec.low)
 
 
 def adams(lr: float, betas: tuple[float, float], **parts: nn.Module) -> dict[str, torch.optim.Adam]:
@@ -165,7 +160,7 @@ def train_prior(prior: Prior, data: PriorData, device: torch.device, seed: int) 
     if prior.pretrained:
         return {}
     fresh = _untrained(prior, data.spec, device, seed)
-    public = Examples(in_unit(data.public.x, data.spec), data.public.y).to(device)
+    public = Examples(data.spec.to_unit(data.public.x), data.public.y).to(device)
     with seeded(derive(seed, "prior training")):
         prior.train(fresh, dataclasses.replace(data, public=public, spec=_unit(data.spec)), seed, device)
     return fresh.state_dict()

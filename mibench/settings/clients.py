@@ -93,7 +93,7 @@ class Clients:
     def present(self, number: int) -> list[int]:
         """Return the clients whose update arrives in round ``number``, in order."""
         order = torch.randperm(self.count, generator=generator(derive(self.seed, "dropped", number)))
-        return sorted(order[int(self.dropout * self.count) :].tolist())
+        return sorted(order[self.count - arriving(self.count, self.dropout) :].tolist())
 
     def fresh(self) -> States:
         """Return the states before round 0."""
@@ -176,6 +176,11 @@ class Clients:
                 "lower setting.clients."
             )
         return self.train[order[: self.batch_size]]
+
+
+def arriving(count: int, dropout: float) -> int:
+    """Return how many of ``count`` clients are left of which a share drops out."""
+    return count - int(dropout * count)
 
 
 def client_update(

@@ -44,7 +44,7 @@ from mibench.nn.batch_norm import use_batch_statistics
 from mibench.options import Count, CountOrNone, Decay, Positive, Several, option
 from mibench.seeding import derive
 from mibench.settings.base import Observation, Scene, Setting
-from mibench.settings.clients import Clients, PersonalVictim, States, is_buffer, personal_names
+from mibench.settings.clients import Clients, PersonalVictim, States, arriving, is_buffer, personal_names
 from mibench.settings.victim import TRAINING_SECONDS, Victim, initial_model, restore_victim, victim_tensors
 from mibench.storage.progress import progress
 from mibench.storage.store import Payload
@@ -118,7 +118,7 @@ class Federated(Setting):
     @property
     def senders_of_cohort(self) -> int:
         """Clients whose update arrives in a round."""
-        return self.clients - int(self.dropout * self.clients)
+        return arriving(self.clients, self.dropout)
 
     def described(self, defense: DefenseCard) -> Sequence[str]:
         """Return a sentence on the messages and the global model's age."""

@@ -41,7 +41,7 @@ class SequenceTask(InstanceTask):
     def truth(self, case: Case, goal: InstanceGoal) -> SequenceTruth:
         """Return the clients' texts, and where in them words stand."""
         plain, spec = super().truth(case, goal), case.split.spec
-        special = torch.tensor([spec.padding, *getattr(spec.tokenizer, "special", ())])
+        special = torch.tensor([spec.padding, *(() if spec.tokenizer is None else spec.tokenizer.special)])
         return SequenceTruth(**vars(plain), words=~torch.isin(plain.x, special), tokenizer=spec.tokenizer)
 
     def nulls(self, case: Case, goal: InstanceGoal, knowledge: Knowledge) -> Mapping[str, Reconstruction]:

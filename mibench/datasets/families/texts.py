@@ -127,15 +127,15 @@ class Texts(Dataset):
         order = torch.randperm(len(texts), generator=generator(derive(self.seed, "parts"))).tolist()
         rows = [row for row in order if len(texts[row].split()) >= self.min_words]
         tokenizer = WordPiece(self._pieces([texts[row] for row in rows[: self.public]]))
-        encoded = self._encoded(rows, texts, tokenizer)
         wanted = self.public + self.private_train + self.private_test
+        encoded = self._encoded(rows, texts, tokenizer, wanted)
         if len(encoded) < wanted:
             raise UserError(
                 f"The sizes dataset.public, dataset.private_train and dataset.private_test add up to {wanted} texts, "
                 f"but {len(encoded)} are long enough and fit dataset.length={self.length}; lower one of them."
             )
-        x = torch.tensor([ids for ids, _ in encoded.items()][:wanted], dtype=torch.long)
-        y = torch.tensor([labels[row] for row in encoded.values()][:wanted], dtype=torch.long)
+        x = torch.tensor(list(encoded), dtype=torch.long)
+        y = torch.tensor([labels[row] for row in encoded.values()], dtype=torch.long)
         sizes = [self.public, self.private_train, self.private_test]
         public, train, test = (Examples(*pair) for pair in zip(x.split(sizes), y.split(sizes), strict=True))
         spec = InputSpec(
@@ -161,12 +161,16 @@ class Texts(Dataset):
             )
         return pieces
 
-    def _encoded(self, rows: Sequence[int], texts: Sequence[str], tokenizer: WordPiece) -> dict[tuple[int, ...], int]:
-        """Return the padded ids of texts that fit, with their rows, in the order of ``rows``; each once."""
+    def _encoded(
+        self, rows: Sequence[int], texts: Sequence[str], tokenizer: WordPiece, most: int
+    ) -> dict[tuple[int, ...], int]:
+        """Return the padded ids of the first ``most`` texts that fit, with their rows, in this order; each once."""
         found: dict[tuple[int, ...], int] = {}
         for row in rows:
             ids = tokenizer.encode(texts[row])
             if len(ids) <= self.length:
                 padded = (*ids, *[tokenizer.special[0]] * (self.length - len(ids)))
                 found.setdefault(padded, row)
+            if len(found) == most:
+                break
         return found
