@@ -306,12 +306,19 @@ class MetricCard(Card):
             neither direction is a leak by itself.
         unit: Unit of its values, empty for shares and scores.
         default: Whether a cell of its task computes it without being asked.
+        share: Whether its values are shares of what was right, accepted or covered, within [0, 1]: their intervals stay
+            within it too.
+        confirms: By which of its numbers an independent judge can confirm what evaluation models call a leak: pairs of
+            the number's variant (empty for the only number that is no yardstick) and of the yardstick that tells the
+            judge's power, the share of real private test examples that it accepts.
     """
 
     tasks: tuple[str, ...]
     higher_is_leakier: bool | None
     unit: str = ""
     default: bool = True
+    share: bool = False
+    confirms: tuple[tuple[str, str], ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()

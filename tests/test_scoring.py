@@ -2,14 +2,14 @@ import dataclasses
 import math
 from typing import ClassVar
 
-import numpy as np
 import pytest
 import torch
-from scipy.stats import bootstrap
 
 from mibench.card import MetricCard
 from mibench.errors import NotMeasurableError, WeightsMissingError
-from mibench.leaderboard.scoring import Score, evidence, facts_as_scores, group_means, interval, score
+from mibench.leaderboard.scoring import facts_as_scores, group_means, score
+from mibench.leaderboard.statistics import mean_interval
+from mibench.leaderboard.verdicts import above_control, judged
 from mibench.metrics.base import Measurement, Metric
 from mibench.tasks.base import Reconstruction, Truth
 
@@ -29,6 +29,12 @@ class HigherLeaks(Metric[Truth]):
 
     def measure(self, result, truth):
         return [Measurement(values=result.values, groups=result.target, variant="v", evaluator="e")]
+
+
+class Shares(HigherLeaks):
+    card = MetricCard(
+        name="shares", title="", modalities=("image",), tasks=("class",), higher_is_leakier=True, share=True
+    )
 
 
 class LowerLeaks(HigherLeaks):
@@ -53,8 +59,8 @@ class NoValue(HigherLeaks):
         return [Measurement(values=empty, groups=empty, variant="top5", evaluator="e", reason="never wrong")]
 
 
-def one_score(metric, result, control=None, seed=0):
-    (only,) = score(metric, result, control, TRUTH, seed)
+def one_score(metric, result, control=None, **nulls):
+    (only,) = score(metric, result, control, TRUTH, nulls)
     return only
 
 
@@ -63,44 +69,19 @@ def one_score(metric, result, control=None, seed=0):
 
 def test_the_mean_is_over_targets_not_samples():
     one = one_score(HigherLeaks(), answer([1, 1, 1, 1, 0], [0, 0, 0, 0, 1]))
-    assert (one.value, one.n) == (0.5, 5)
+    assert (one.value, one.n, one.samples) == (0.5, 2, 5)
     assert group_means(HigherLeaks().measure(answer([1, 1, 0, 0], [2, 2, 2, 7]), TRUTH)[0]).tolist() == [
         pytest.approx(2 / 3),
         0,
     ]
 
 
-def test_the_interval_agrees_with_scipy():
-    values = torch.rand(200, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    low, high = interval(values, seed=0)
-    expected = bootstrap((values.numpy(),), np.mean, method="percentile", random_state=0).confidence_interval
-    assert (low, high) == pytest.approx((expected.low, expected.high), abs=3e-3)
-    assert low < float(values.mean()) < high
-
-
-def test_the_interval_covers_the_true_mean_about_as_often_as_it_says():
-    """95 % is promised; the percentile interval of 40 values keeps about 94 %. Half an interval would keep 67 %."""
-    draw = torch.Generator().manual_seed(0)
-    intervals = [interval(torch.randn(40, generator=draw, dtype=torch.float64), seed=i, draws=500) for i in range(200)]
-    covered = sum(low < 0 < high for low, high in intervals) / 200
-    assert 0.89 < covered < 0.99
-    halved = sum(low / 2 + high / 4 < 0 < high / 2 + low / 4 for low, high in intervals) / 200
-    assert not 0.89 < halved < 0.99
-
-
-def test_the_bootstrap_is_seeded():
-    values = torch.rand(20, dtype=torch.float64)
-    assert interval(values, seed=0) == interval(values, seed=0)
-    assert interval(values, seed=0) != interval(values, seed=1)
-    torch.manual_seed(0)
-    before = torch.random.get_rng_state()
-    interval(values, seed=0)
-    assert torch.equal(torch.random.get_rng_state(), before)
-
-
-@pytest.mark.parametrize("values", [[0.5], [0.5, 0.6, 0.7, 0.8], [0.5] * 5 + [math.inf], [0.5] * 5 + [math.nan]])
-def test_few_targets_or_an_infinite_value_have_no_interval(values):
-    assert all(math.isnan(end) for end in interval(torch.tensor(values, dtype=torch.float64), seed=0))
+def test_the_interval_is_over_targets_and_of_shares_within_their_range():
+    values = torch.tensor([1.0, 1.0, 0.0, 1.0, 0.5, 1.0, 1.0, 1.0])
+    one, share = one_score(HigherLeaks(), answer(values)), one_score(Shares(), answer(values))
+    assert (one.ci_low, one.ci_high) == pytest.approx(mean_interval(values)) and one.ci_high > 1
+    assert 0 < share.ci_low < share.value < share.ci_high < 1 and share.share
+    assert (one.n, one.samples) == (8, 8)
 
 
 # Control and lift
@@ -115,12 +96,45 @@ def test_the_lift_is_positive_where_the_result_is_leakier_than_the_control():
     assert one_score(LowerLeaks(), better, worse).lift == pytest.approx(-0.5)
 
 
-def test_the_lift_over_either_half_of_the_targets():
-    better, worse = answer([0.9, 0.1, 0.8, 0.2, 0.7]), answer([0.0] * 5)
-    one = one_score(HigherLeaks(), better, worse)
-    assert (one.lift_even, one.lift_odd) == pytest.approx((0.8, 0.15))
-    few = one_score(HigherLeaks(), answer([0.9, 0.1, 0.8]), answer([0.0] * 3))
-    assert math.isnan(few.lift_even) and math.isnan(few.lift_odd) and few.lift == pytest.approx(0.6)
+def test_every_target_is_kept_with_its_name_its_control_and_its_null():
+    better, worse = answer([0.9, 0.5, 0.1], [4, 4, 7]), answer([0.0, 0.2, 0.4], [4, 4, 7])
+    (one,) = score(HigherLeaks(), better, worse, TRUTH, {"mean": worse}, {4: "Ann", 7: "Bo"})
+    assert one.targets == ["Ann", "Bo"]
+    assert one.per_target == pytest.approx([0.7, 0.1])
+    assert one.per_target_control == one.per_target_null == pytest.approx([0.1, 0.4])
+    (unnamed,) = score(HigherLeaks(), better, worse, TRUTH, {}, {4: "Ann"})
+    assert unnamed.targets == [] and unnamed.per_target == pytest.approx([0.7, 0.1])
+    (of_victim,) = score(OfVictim(), better, worse, TRUTH, {"mean": worse}, {4: "Ann", 7: "Bo"})
+    assert of_victim.targets == [] and of_victim.null_name == "" and len(of_victim.per_target) == 2
+
+
+def test_many_targets_are_kept_in_blocks():
+    one = one_score(HigherLeaks(), answer(torch.arange(3000.0)), answer(torch.zeros(3000)))
+    assert (one.n, len(one.per_target), len(one.per_target_control)) == (3000, 20, 20)
+    assert one.lift == pytest.approx(1499.5) and one.per_target[0] == pytest.approx(74.5)
+
+
+# Nulls
+
+
+def test_the_strongest_null_counts_and_is_named():
+    made, weak, strong = answer([0.9] * 5), answer([0.1] * 5), answer([0.4, 0.6, 0.5, 0.5, 0.5])
+    one = one_score(HigherLeaks(), made, weak, weak=weak, strong=strong)
+    assert (one.null_name, one.null, one.null_lift) == ("strong", pytest.approx(0.5), pytest.approx(0.4))
+    assert 0 < one.null_lift_low < 0.4
+    low = one_score(LowerLeaks(), answer([0.1] * 5), made, near=weak, far=strong)
+    assert (low.null_name, low.null_lift) == ("near", pytest.approx(0.0))
+
+
+def test_a_null_that_has_no_answer_to_a_metric_is_left_out():
+    class Choosy(HigherLeaks):
+        def measure(self, result, truth):
+            if float(result.values[0]) == 0.5:
+                raise NotMeasurableError("no answer")
+            return super().measure(result, truth)
+
+    one = one_score(Choosy(), answer([0.9] * 5), answer([0.1] * 5), none=answer([0.5] * 5))
+    assert one.null_name == "" and math.isnan(one.null) and one.lift == pytest.approx(0.8)
 
 
 def test_the_lift_is_taken_target_by_target():
@@ -129,7 +143,7 @@ def test_the_lift_is_taken_target_by_target():
     one = one_score(HigherLeaks(), answer(hardness + 0.2), answer(hardness))
     assert (one.lift_low, one.lift_high) == pytest.approx((0.2, 0.2))
     assert one.ci_high - one.ci_low > 0.2
-    assert evidence(one) == "leak"
+    assert above_control(one)
 
 
 def test_a_score_carries_variant_evaluator_direction_and_unit():
@@ -158,7 +172,7 @@ def test_a_metric_without_a_direction_has_a_control_and_no_lift():
     one = one_score(Describing(), answer([1, 0]), answer([0.2, 0.4]))
     assert (one.value, one.control, one.higher_is_leakier) == (0.5, pytest.approx(0.3), None)
     assert math.isnan(one.lift)
-    assert evidence(one) == ""
+    assert judged([one])[0].evidence == ""
 
 
 class WithYardstick(HigherLeaks):
@@ -168,7 +182,7 @@ class WithYardstick(HigherLeaks):
 
 
 def test_a_yardstick_has_neither_control_nor_direction():
-    leak, yardstick = score(WithYardstick(), answer([1, 0]), answer([0, 0]), TRUTH, 0)
+    leak, yardstick = score(WithYardstick(), answer([1, 0]), answer([0, 0]), TRUTH)
     assert (leak.lift, yardstick.value, yardstick.higher_is_leakier) == (0.5, pytest.approx(0.01), None)
     assert math.isnan(yardstick.control)
     assert math.isnan(yardstick.lift)
@@ -192,10 +206,10 @@ def test_a_single_variant_can_be_skipped():
 
 def test_a_mistake_in_a_metric_is_not_swallowed():
     with pytest.raises(ZeroDivisionError):
-        score(Failing(ZeroDivisionError()), answer([1, 0]), None, TRUTH, 0)
+        score(Failing(ZeroDivisionError()), answer([1, 0]), None, TRUTH)
 
 
-# Facts and evidence
+# Facts
 
 
 def test_numbers_a_defense_reports_become_scores_and_words_their_variant():
@@ -204,21 +218,3 @@ def test_numbers_a_defense_reports_become_scores_and_words_their_variant():
     assert {name: row.value for name, row in rows.items()} == {"epsilon": 3.0, "delta": 1e-5}
     assert rows["epsilon"].variant == "accountant=prv"
     assert rows["epsilon"].higher_is_leakier is None
-
-
-@pytest.mark.parametrize(
-    ("changes", "said"),
-    [
-        ({}, "leak"),
-        ({"lift_low": 0.0}, "no evidence"),
-        ({"lift": -0.2, "lift_low": -0.3}, "no evidence"),
-        ({"lift_low": math.nan}, "too few targets"),
-        ({"lift": math.nan}, ""),
-        ({"control": math.nan, "lift": math.nan}, "no control"),
-        ({"higher_is_leakier": None}, ""),
-        ({"status": "skipped"}, ""),
-    ],
-)
-def test_evidence_is_a_lift_whose_whole_interval_lies_above_zero(changes, said):
-    good = Score(metric="m", value=0.9, control=0.2, lift=0.7, lift_low=0.5, lift_high=0.8, higher_is_leakier=True)
-    assert evidence(dataclasses.replace(good, **changes)) == said

@@ -23,6 +23,8 @@ USAGE = """mibench: how much of its private training data does a trained model g
   python -m mibench show CELL_ID                             one cell's rows and picture
   python -m mibench report CELL_ID [CELL_ID ...]             what leaks, to whom, what to try: a page for anyone
   python -m mibench score CELL_ID metric=[psnr,ssim]         more metrics for a stored reconstruction
+  python -m mibench compare by=defense base=none dataset=lfw paired differences, and what they decide
+  python -m mibench claims [ID ...]                          what the committed rows say of every claim
   python -m mibench reproduce CELL_ID                        the command that made it
   python -m mibench leaderboard [study=GRID]                 the table and the page, from studies and your shards
   python -m mibench store [collect]                          the artifacts on disk
@@ -37,6 +39,8 @@ SUBCOMMANDS = {
     "report": "a page on cells for anyone",
     "score": "more metrics for a stored reconstruction",
     "leaderboard": "the table and the page",
+    "compare": "paired differences between attacks, defenses or targets",
+    "claims": "what the committed rows say of every claim",
     "reproduce": "the command that made a cell",
     "store": "artifacts on disk",
     "fetch": "data and weights that do not travel with mibench",

@@ -7,7 +7,8 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from mibench.leaderboard.scoring import Score, evidence
+from mibench.leaderboard.scoring import Score
+from mibench.leaderboard.verdicts import judged
 from mibench.planning.plan import Plan
 
 if TYPE_CHECKING:
@@ -15,13 +16,13 @@ if TYPE_CHECKING:
 
 
 def print_scores(scores: Sequence[Score], plan: Plan, notes: Sequence[str]) -> None:
-    """Print one line per number: value, 95 % interval, control, lift, and whether there is evidence of a leak."""
+    """Print one line per number: value, 95 % interval, control, lift, strongest null, and what it is evidence of."""
     cards = plan.cards
     print(
         f"\n{cards.attack.title} ({plan.access}) on {cards.dataset.name}, {cards.setting.name}, {cards.target.name}, "
         f"defense {cards.defense.name}, seed {plan.config['seed']}, cell {plan.cell_id}\n"
     )
-    table = [("metric", "value", "95 % interval", "control", "lift", "evidence")]
+    table = [("metric", "value", "95 % interval", "control", "lift", "null", "evidence")]
     missing: dict[str, list[str]] = {}
     for one in scores:
         if one.status != "ok":
@@ -29,17 +30,25 @@ def print_scores(scores: Sequence[Score], plan: Plan, notes: Sequence[str]) -> N
             continue
         interval = "" if math.isnan(one.ci_low) else f"[{number(one.ci_low)}, {number(one.ci_high)}]"
         value = f"{number(one.value)} {one.unit}".strip()
-        table.append((label(one), value, interval, number(one.control), number(one.lift, signed=True), evidence(one)))
-    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
-    for line in table:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
-    print()
+        lift, said = number(one.lift, signed=True), one.evidence
+        said += f" ({one.confirmed_by})" if one.confirmed_by else ""
+        null = f"{number(one.null)} ({one.null_name})" if one.null_name else ""
+        table.append((label(one), value, interval, number(one.control), lift, null, said))
+    print_table(table)
     for reason, names in missing.items():
         print(f"{', '.join(names)} {reason}".strip())
     for note in notes:
         print(note)
     if missing or notes:
         print()
+
+
+def print_table(table: Sequence[Sequence[str]]) -> None:
+    """Print lines of equally many cells in columns, and an empty line."""
+    widths = [max(len(line[i]) for line in table) for i in range(len(table[0]))]
+    for line in table:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+    print()
 
 
 def label(one: Score) -> str:
@@ -58,7 +67,9 @@ def number(value: float, signed: bool = False) -> str:
 def scores_of(frame: pd.DataFrame) -> list[Score]:
     """Return the scores of stored rows."""
     names = [field.name for field in dataclasses.fields(Score)]
-    return [Score(**{str(name): value for name, value in row.items()}) for row in frame[names].to_dict("records")]
+    rows = frame[names].to_dict("records")
+    scores = [Score(**{str(name): value for name, value in row.items()}) for row in rows]
+    return judged(scores, old=bool((frame["schema_version"] < 2).any()))
 
 
 def notes_of(frame: pd.DataFrame) -> list[str]:

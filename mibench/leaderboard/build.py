@@ -14,6 +14,7 @@ from mibench.leaderboard.collect import Collected, collect_shards, collect_studi
 from mibench.leaderboard.groups import groups_of
 from mibench.leaderboard.page import Reproduction, page, page_data
 from mibench.leaderboard.pictures import local_pictures, public_pictures, write_pictures
+from mibench.leaderboard.pivot import pivot_table
 from mibench.leaderboard.reference import Published, collect_reference
 from mibench.leaderboard.render import markdown
 from mibench.leaderboard.tables import decoded, write_table, write_text
@@ -113,7 +114,10 @@ def _build(
     groups = groups_of(rows.table)
     made = {one.group_id: command({k: v for k, v in one.config.items() if k != "seed"}) for one in groups}
     pictures = local_pictures(results, groups) if local else public_pictures(results, groups)
-    write_table(folder / "leaderboard.parquet", rows.table)
+    write_table(
+        folder / "leaderboard.parquet",
+        pivot_table(rows.table, groups, {group: one.options for group, one in made.items()}),
+    )
     options = {group: ", ".join(one.options) for group, one in made.items()}
     cases = worst_cases(groups, {group: one.options for group, one in made.items()})
     write_text(folder / "README.md", markdown(groups, options, rows.set_aside, local, figures, cases))

@@ -4,22 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import pyarrow.types as pa_types
 
 from mibench.card import headline_of
-from mibench.leaderboard.scoring import NAN, Score, evidence
-from mibench.leaderboard.tables import codes_of, integers, plain_numbers
+from mibench.leaderboard.numbers import Number, coded, measured_rows, numbers_of, picked
+from mibench.leaderboard.statistics import NAN
+from mibench.leaderboard.verdicts import judged
 
 if TYPE_CHECKING:
     import pyarrow as pa
-    from numpy.typing import NDArray
-
-    Floats = NDArray[np.float64]
 
 #: Facts of a cell that a table shows as they are.
 FACTS = (
@@ -28,10 +25,7 @@ FACTS = (
 )  # fmt: skip
 
 #: Facts that vary with the run: those of the group's first cell.
-RUN = ("device", "mibench_version", "git_commit", "notes")
-
-#: Two-sided 95 % quantiles of Student's t for 1 to 10 degrees of freedom.
-T95 = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)
+RUN = ("device", "mibench_version", "git_commit", "notes", "judged_by", "convergence", "schema_version")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,29 +36,6 @@ class Cell:
     seed: int
     status: str
     reason: str
-
-
-@dataclass(frozen=True, kw_only=True)
-class Number:
-    """One metric of one group, over its seeds.
-
-    Attributes:
-        score: Mean over seeds with the interval of :func:`spread`; a number that could not be measured has its reason.
-        seeds: Seeds behind it.
-    """
-
-    score: Score
-    seeds: int
-
-    @property
-    def key(self) -> tuple[str, str, str]:
-        """Metric, variant and evaluator."""
-        return self.score.metric, self.score.variant, self.score.evaluator
-
-    @property
-    def verdict(self) -> str:
-        """The words of :func:`mibench.leaderboard.scoring.evidence`."""
-        return evidence(self.score)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,41 +83,14 @@ class Group:
         return together if measured else self.number("target_accuracy", "victim")
 
     @property
+    def old(self) -> bool:
+        """Whether its rows are of the first schema, which has neither nulls nor values by target."""
+        return int(self.facts["schema_version"]) < 2
+
+    @property
     def measured(self) -> bool:
         """Whether any cell gave a number."""
         return any(cell.status == "ok" for cell in self.cells)
-
-
-def student(seeds: NDArray[np.int64]) -> Floats:
-    """Return the two-sided 95 % quantile of Student's t for so many seeds, to 0.1 %; 0 for one seed."""
-    freedom = np.maximum(seeds - 1, 1)
-    z = 1.959964
-    many = z + (z**3 + z) / (4 * freedom) + (5 * z**5 + 16 * z**3 + 3 * z) / (96 * freedom**2)
-    few = np.array((0.0, *T95))[np.minimum(seeds - 1, len(T95))]
-    return np.where(seeds - 1 <= len(T95), few, many)
-
-
-def spread(values: Floats, ends: Floats, starts: NDArray[np.int64]) -> Floats:
-    """Return how far one end of each group's interval lies from the group's mean.
-
-    ``sqrt((t s / sqrt(n))^2 + mean(|end - value|)^2)``: the half-width of Student's interval over the ``n`` seeds,
-    whose values have the standard deviation ``s``, and the mean distance of the cells' own ends, which speak of
-    targets. The second is not divided by ``n``, since all seeds attack the same targets. For one seed it is the cell's
-    own interval.
-
-    Args:
-        values: The seeds' values, group after group, shape ``(rows,)``.
-        ends: The same end of the seeds' own intervals, shape ``(rows,)``.
-        starts: Where each group starts, shape ``(groups,)``.
-    """
-    seeds = np.diff(np.r_[starts, len(values)])
-    mean = np.add.reduceat(values, starts) / seeds
-    with np.errstate(invalid="ignore"):  # an infinite value (epsilon without noise) has no spread: NaN
-        squares = np.add.reduceat((values - np.repeat(mean, seeds)) ** 2, starts)
-        over_seeds = student(seeds) * np.sqrt(squares / np.maximum(seeds - 1, 1) / seeds)
-        over_targets = np.add.reduceat(np.abs(ends - values), starts) / seeds
-    both: Floats = np.hypot(over_seeds, over_targets)
-    return both
 
 
 def groups_of(table: pa.Table) -> list[Group]:
@@ -158,7 +102,7 @@ def groups_of(table: pa.Table) -> list[Group]:
     if not len(table):
         return []
     cells = _cells(table)
-    numbers = _numbers(table)
+    numbers = numbers_of(table)
     found = [_group(group, rows, numbers.get(group, [])) for group, rows in cells.items()]
     compare_training(found)
     return sorted(found, key=lambda one: (*(one.facts[name] for name in SORTED_BY), one.group_id))
@@ -189,11 +133,11 @@ SORTED_BY = ("task", "dataset", "setting", "target", "attack", "defense", "budge
 
 def _cells(table: pa.Table) -> dict[str, list[dict[str, Any]]]:
     """Return one record per cell, by group; a cell with any measured row counts as measured."""
-    ids, codes = _coded(table, "cell_id")
-    measured = np.bincount(codes, weights=_is_ok(table), minlength=len(ids)) > 0
+    ids, codes = coded(table, "cell_id")
+    measured = np.bincount(codes, weights=measured_rows(table), minlength=len(ids)) > 0
     first = np.unique(codes, return_index=True)[1]
     names = ("cell_id", "group_id", "seed", "status", "reason", *FACTS, *RUN, *COST, "config")
-    columns = [_picked(table, name, first) for name in names]
+    columns = [picked(table, name, first) for name in names]
     grouped: dict[str, list[dict[str, Any]]] = {}
     for ok, *values in zip(measured.tolist(), *columns, strict=True):
         record = dict(zip(names, values, strict=True))
@@ -211,99 +155,18 @@ def _group(group_id: str, records: list[dict[str, Any]], numbers: list[Number]) 
     first, measured = records[0], [one for one in records if one["status"] == "ok"]
     return Group(
         group_id=group_id,
-        facts={name: first[name] for name in (*FACTS, *RUN)},
+        facts={name: str(first[name]) for name in (*FACTS, *RUN)},
         cost={name: sum(one[name] for one in measured) / len(measured) if measured else NAN for name in COST}
         | {"training_times": NAN},
         cells=[
             Cell(cell_id=one["cell_id"], seed=one["seed"], status=one["status"], reason=one["reason"])
             for one in sorted(records, key=lambda one: (one["seed"], one["cell_id"]))
         ],
-        numbers=numbers,
+        numbers=_with_verdicts(numbers, int(first["schema_version"]) < 2),
         config_json=first["config"],
     )
 
 
-def _numbers(table: pa.Table) -> dict[str, list[Number]]:
-    """Return the numbers of every group, sorted by metric, variant and evaluator."""
-    coded = {name: _coded(table, name) for name in ("group_id", "metric", "variant", "evaluator")}
-    key = np.zeros(len(table), dtype=np.int64)
-    for values, codes in coded.values():
-        key = key * (len(values) + 1) + codes
-    ok = _is_ok(table)
-    order = np.lexsort((~ok, key))  # by number; the measured rows of a number stand first
-    firsts = order[np.flatnonzero(np.r_[True, np.diff(key[order]) != 0])]
-    rows = order[ok[order]]
-    averages = _averages(table, rows, np.flatnonzero(np.r_[True, np.diff(key[rows]) != 0])) if len(rows) else {}
-    measured = iter(zip(*averages.values(), strict=True))
-    words = {name: [values[code] for code in codes[firsts]] for name, (values, codes) in coded.items()}
-    told = {name: _picked(table, name, firsts) for name in ("unit", "higher_is_leakier", "status", "reason")}
-    found: dict[str, list[Number]] = {}
-    for group, metric, variant, evaluator, unit, higher, status, reason in zip(
-        *words.values(), *told.values(), strict=True
-    ):
-        said: dict[str, Any] = {"metric": metric, "variant": variant, "evaluator": evaluator, "unit": unit}
-        said["higher_is_leakier"] = higher
-        if status == "ok":
-            seeds, *numbers = next(measured)
-            score = Score(**said, **dict(zip(SCORED, numbers, strict=True)))
-            found.setdefault(group, []).append(Number(score=score, seeds=seeds))
-        elif metric:
-            score = Score(**said, status=status, reason=reason)
-            found.setdefault(group, []).append(Number(score=score, seeds=0))
-    return found
-
-
-SCORED = ("n", "value", "ci_low", "ci_high", "control", "lift", "lift_low", "lift_high", "lift_even", "lift_odd")
-
-
-def _averages(table: pa.Table, rows: NDArray[np.int64], starts: NDArray[np.int64]) -> dict[str, list[Any]]:
-    """Return seeds and the fields ``SCORED`` of every number, each of length ``len(starts)``."""
-    column = {name: plain_numbers(table[name].combine_chunks()).astype(np.float64)[rows] for name in SCORED}
-    seeds = np.diff(np.r_[starts, len(rows)])
-
-    def mean(name: str) -> Floats:
-        averaged: Floats = np.add.reduceat(column[name], starts) / seeds
-        return averaged
-
-    def end(middle: str, name: str, sign: int) -> Floats:
-        wide = mean(middle) + sign * spread(column[middle], column[name], starts)
-        return np.where(seeds == 1, column[name][starts], wide)
-
-    numbers = {
-        "seeds": seeds,
-        "n": np.add.reduceat(column["n"], starts).astype(np.int64),
-        "value": mean("value"),
-        "ci_low": end("value", "ci_low", -1),
-        "ci_high": end("value", "ci_high", 1),
-        "control": mean("control"),
-        "lift": mean("lift"),
-        "lift_low": end("lift", "lift_low", -1),
-        "lift_high": end("lift", "lift_high", 1),
-        "lift_even": mean("lift_even"),
-        "lift_odd": mean("lift_odd"),
-    }
-    return {name: array.tolist() for name, array in numbers.items()}
-
-
-def _is_ok(table: pa.Table) -> NDArray[np.bool_]:
-    values, codes = _coded(table, "status")
-    return np.array([value == "ok" for value in values], dtype=bool)[codes]
-
-
-def _coded(table: pa.Table, name: str) -> tuple[list[str], NDArray[np.int64]]:
-    """Return the values of a string column in order, and every row's position among them."""
-    dictionary, codes = codes_of(table, name)
-    values = dictionary.to_pylist()
-    distinct = sorted(set(values))
-    position = {value: number for number, value in enumerate(distinct)}
-    return distinct, np.array([position[value] for value in values], dtype=np.int64)[codes]
-
-
-def _picked(table: pa.Table, name: str, rows: NDArray[np.int64]) -> list[Any]:
-    """Return a column's values in some rows, as plain objects; a missing string is empty."""
-    if not pa_types.is_dictionary(table.schema.field(name).type):
-        picked: list[Any] = table[name].take(integers(rows)).to_pylist()
-        return picked
-    dictionary, codes = codes_of(table, name)
-    values = dictionary.to_pylist()
-    return [values[code] for code in codes[rows]]
+def _with_verdicts(numbers: Sequence[Number], old: bool) -> list[Number]:
+    scores = judged([one.score for one in numbers], old)
+    return [replace(one, score=score) for one, score in zip(numbers, scores, strict=True)]

@@ -14,7 +14,7 @@ from mibench.card import HEADLINES
 from mibench.leaderboard.groups import FACTS, Group
 from mibench.leaderboard.pictures import may_show
 from mibench.leaderboard.reference import Published, ours, protocol
-from mibench.leaderboard.scoring import NAN
+from mibench.leaderboard.statistics import NAN
 from mibench.leaderboard.worst import WorstCase
 
 #: Significant digits on the page; the parquet file has all of them.

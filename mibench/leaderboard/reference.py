@@ -8,8 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from mibench.leaderboard.groups import Group, Number
-from mibench.leaderboard.scoring import NAN
+from mibench.leaderboard.groups import Group
+from mibench.leaderboard.numbers import Number
+from mibench.leaderboard.statistics import NAN
 
 COLUMNS = (
     "attack", "dataset", "target", "public", "resolution", "metric", "variant", "value", "std", "unit", "evaluator",

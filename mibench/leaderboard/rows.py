@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import datetime
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, fields
 from typing import Any
 
-from mibench.leaderboard.scoring import NAN, Score
+from mibench.leaderboard.scoring import Score
+from mibench.leaderboard.statistics import NAN
 from mibench.planning.plan import Plan
 from mibench.version import __version__, git_commit
+
+#: Rows of version 1, which did not say so, have neither nulls nor values by target, and their ``n`` counts samples.
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,6 +28,12 @@ class CellFacts:
         training_seconds: What training the defended target, and what its defense learned of it, took: seconds of the
             processor where that computes, wall time on a GPU. NaN where neither took place, or it was not measured.
         senders: Clients behind one message; NaN where none are sent.
+        judged_by: The evaluation models, each with its accuracy on private test data; empty where there are none.
+        judge_seconds: What their training took; NaN where there are none, or it was not measured.
+        convergence: Whether twice the attack's length moves its headline: ``converged``, ``not converged``, or empty
+            where that was not checked.
+        defense_fidelity: As ``fidelity``, of the defense.
+        schema_version: Version of the columns.
         notes: What a reader of the numbers must know, one sentence a line.
         created_at: UTC, ISO 8601.
         config: The resolved configuration as JSON.
@@ -51,6 +61,11 @@ class CellFacts:
     training_seconds: float = NAN
     peak_memory_mb: float = NAN
     senders: float = NAN
+    judged_by: str = ""
+    judge_seconds: float = NAN
+    convergence: str = ""
+    defense_fidelity: str = ""
+    schema_version: int = SCHEMA_VERSION
     device: str = ""
     mibench_version: str = ""
     git_commit: str = ""
@@ -59,18 +74,28 @@ class CellFacts:
     created_at: str = ""
 
 
-#: Column order of a shard; beside the interval of the value stand ``lift_low`` and ``lift_high``, that of the lift, and
-#: the lift over either half of the targets.
+#: Column order of a shard.
 COLUMNS = (
     "cell_id", "group_id", "dataset", "modality", "setting", "target", "attack", "attack_family", "task", "access",
     "knowledge", "defense", "defense_hooks", "metric", "variant", "evaluator", "value", "ci_low", "ci_high", "n",
-    "control", "lift", "lift_low", "lift_high", "lift_even", "lift_odd", "higher_is_leakier", "unit", "seed",
-    "budget", "status", "reason", "fidelity", "queries", "gradient_evals", "seconds", "training_seconds",
-    "peak_memory_mb", "senders", "device", "mibench_version", "git_commit", "notes", "config", "created_at",
+    "samples", "control", "lift", "lift_low", "lift_high", "null", "null_name", "null_lift", "null_lift_low",
+    "evidence", "confirmed_by", "higher_is_leakier", "unit", "share", "seed", "budget", "status", "reason", "fidelity",
+    "defense_fidelity", "queries", "gradient_evals", "seconds", "training_seconds", "peak_memory_mb", "senders",
+    "judged_by", "judge_seconds", "convergence", "device", "mibench_version", "git_commit", "notes", "config",
+    "created_at", "schema_version", "targets", "per_target", "per_target_control", "per_target_null",
 )  # fmt: skip
 
-#: Numbers that shards of earlier versions lack; they are read as NaN.
-ADDED = ("lift_even", "lift_odd", "training_seconds", "senders")
+#: Columns of lists, in shards and studies alone.
+LISTS = ("targets", "per_target", "per_target_control", "per_target_null")
+
+#: Columns that shards of earlier versions lack; they are read as NaN, 0, false, empty or an empty list.
+ADDED = (
+    "training_seconds", "senders", "samples", "null", "null_name", "null_lift", "null_lift_low", "evidence",
+    "confirmed_by", "share", "judged_by", "judge_seconds", "convergence", "defense_fidelity", "schema_version", *LISTS,
+)  # fmt: skip
+
+#: Columns of earlier versions that are read no more.
+RETIRED = ("lift_even", "lift_odd")
 
 
 def plan_facts(plan: Plan) -> dict[str, Any]:
@@ -89,6 +114,7 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
         "seed": int(config["seed"]),
         "budget": config["budget"]["name"],
         "fidelity": cards.attack.fidelity,
+        "defense_fidelity": cards.defense.fidelity,
         "mibench_version": __version__,
         "git_commit": git_commit(),
         "config": json.dumps(plan.description, sort_keys=True),
@@ -98,11 +124,18 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
 
 def make_row(facts: CellFacts, score: Score) -> dict[str, Any]:
     """Return one row: the cell's facts and one score."""
-    row = asdict(facts) | asdict(score)
+    row = vars(facts) | vars(score)
     return {name: row[name] for name in COLUMNS}
 
 
 def arrow_type(name: str) -> str:
-    """Return the Arrow type of a column: ``string``, ``int64``, ``float64`` or ``bool``."""
+    """Return the Arrow type of a column: ``string``, ``int64``, ``float64``, ``bool``, or ``list`` of ``string``."""
     types = {field.name: str(field.type) for owner in (CellFacts, Score) for field in fields(owner)}
-    return {"int": "int64", "float": "float64", "bool | None": "bool"}.get(types[name], "string")
+    return {
+        "int": "int64",
+        "float": "float64",
+        "bool": "bool",
+        "bool | None": "bool",
+        "Sequence[str]": "list of string",
+        "Sequence[float]": "list of float32",
+    }.get(types[name], "string")

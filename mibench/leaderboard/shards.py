@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mibench.errors import UserError
-from mibench.leaderboard.rows import ADDED, COLUMNS, arrow_type
+from mibench.leaderboard.rows import ADDED, COLUMNS, RETIRED, arrow_type
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -21,18 +21,40 @@ def schema() -> pa.Schema:
     """Return the explicit Arrow schema of a shard; an all-empty column keeps its type."""
     import pyarrow as pa
 
-    return pa.schema([(name, getattr(pa, {"bool": "bool_"}.get(kind := arrow_type(name), kind))()) for name in COLUMNS])
+    def kind(name: str) -> pa.DataType:
+        plain = {"string": pa.string(), "int64": pa.int64(), "float64": pa.float64(), "bool": pa.bool_()}
+        word = arrow_type(name)
+        return plain[word] if word in plain else pa.list_(pa.float32() if "float32" in word else pa.string())
+
+    return pa.schema([(name, kind(name)) for name in COLUMNS])
 
 
 def completed(table: pa.Table) -> pa.Table:
-    """Return the rows of an earlier version with the numbers that have been added since, as NaN."""
-    import numpy as np
+    """Return the rows of an earlier version with the columns of today.
+
+    What was added since is empty; ``samples`` is what ``n`` counted then, and ``schema_version`` is 1.
+    """
     import pyarrow as pa
 
-    for place, name in enumerate(COLUMNS):
-        if name in ADDED and name not in table.schema.names and place <= len(table.schema):
-            table = table.add_column(place, schema().field(name), pa.array(np.full(len(table), np.nan)))
-    return table
+    names = table.schema.names
+    if "schema_version" in names or not set(COLUMNS) - set(ADDED) <= set(names):
+        return table  # of today, or of somebody else
+    empty: dict[str, Any] = {"int64": 0, "float64": float("nan"), "bool": False, "string": ""}
+    columns = []
+    for field in schema():
+        if field.name == "samples":
+            column = table["n"]
+        elif field.name in names:
+            column = table[field.name]
+        else:
+            value = 1 if field.name == "schema_version" else empty.get(str(field.type).replace("double", "float64"), [])
+            column = pa.repeat(pa.scalar(value, field.type), len(table))
+        columns.append(column)
+    strange = [name for name in names if name not in COLUMNS and name not in RETIRED]
+    whole = pa.Table.from_arrays(columns, names=list(COLUMNS))
+    for name in strange:
+        whole = whole.append_column(name, table[name])
+    return whole
 
 
 def shard_path(results: Path, cell_id: str) -> Path:

@@ -1,22 +1,22 @@
-"""The worst case of a defended victim: the strongest of several attacks, picked on half of the targets.
+"""The worst case of a defended victim: the strongest of several attacks, picked on targets on which it is not reported.
 
-Whoever reports the best of many attacks on the targets by which it was picked reports luck as well. Here the attack of
-the highest lift over one half of the targets is reported on the other half, and the two ways round are averaged: a
-number without a parameter, by which defenses are ranked.
+The choice and its interval are those of :mod:`mibench.leaderboard.selection`. Only cells with values by target take
+part, and only those whose judges and control agree.
 """
 
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from mibench.card import HEADLINES
-from mibench.leaderboard.groups import Group, Number
+from mibench.leaderboard.groups import Group
+from mibench.leaderboard.numbers import ByTarget, by_target, in_common
+from mibench.leaderboard.selection import cross_fitted, strongest
+from mibench.leaderboard.statistics import LEAST_TARGETS, Spread
 
 #: What cells of one worst case have in common, beside task and access.
-SHARED = ("dataset", "setting", "target", "defense", "budget")
+SHARED = ("dataset", "setting", "target", "defense", "budget", "evaluation", "control")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,16 +26,21 @@ class WorstCase:
     Attributes:
         groups: The groups that it was picked from, one per attack and its options.
         options: What of the defense and the setting differs from the defaults.
-        picked: The attacks that were picked, on either half.
-        lift: Mean lift of the picked attacks over the half by which they were not picked.
+        picked: The attacks that were picked, the most frequent first.
+        spread: Mean lift of the picked attacks over targets by which they were not picked, with its interval.
         unit: Its unit.
     """
 
     groups: Sequence[Group]
     options: Sequence[str]
     picked: Sequence[str]
-    lift: float
+    spread: Spread
     unit: str
+
+    @property
+    def lift(self) -> float:
+        """Mean lift over targets by which the attacks were not picked."""
+        return self.spread.mean
 
     @property
     def facts(self) -> Mapping[str, str]:
@@ -55,40 +60,40 @@ def worst_cases(groups: Sequence[Group], options: Mapping[str, Sequence[str]] | 
         groups: The groups.
         options: By group id, what differs from the defaults.
     """
-    same: dict[tuple[str, ...], list[Group]] = {}
+    same: dict[tuple[str, ...], list[tuple[Group, ByTarget]]] = {}
     for group in groups:
-        if group.measured and group.facts["access"] != "none" and halves(group) is not None:
+        lifts = headline_lifts(group)
+        if lifts is not None and group.facts["access"] != "none":
             shared = json.dumps([group.config.get(axis) for axis in SHARED], sort_keys=True)
-            same.setdefault((group.facts["task"], group.facts["access"], shared), []).append(group)
-    found = [_worst(own, options or {}) for own in same.values() if len({one.facts["attack"] for one in own}) > 1]
-    return sorted(found, key=lambda one: (*(one.facts[name] for name in ORDER), one.lift))
+            same.setdefault((group.facts["task"], group.facts["access"], shared), []).append((group, lifts))
+    found = [_worst(own, options or {}) for own in same.values() if len({one.facts["attack"] for one, _ in own}) > 1]
+    kept = [one for one in found if one is not None]
+    return sorted(kept, key=lambda one: (*(one.facts[name] for name in ORDER), one.lift))
 
 
 ORDER = ("task", "dataset", "setting", "target", "access", "budget")
 
 
-def halves(group: Group) -> Number | None:
-    """Return the task's headline number where its lift is known over both halves of the targets."""
-    number = group.headline if group.facts["task"] in HEADLINES else None
-    known = number is not None and not math.isnan(number.score.lift_even + number.score.lift_odd)
-    return number if known else None
+def headline_lifts(group: Group) -> ByTarget | None:
+    """Return the lift of the task's headline by seed and target; None where its rows do not tell."""
+    number = group.headline
+    return None if number is None or number.score.status != "ok" else by_target(number)
 
 
-def picked(lifts: Sequence[tuple[float, float]]) -> tuple[int, int, float]:
-    """Return which pair is highest on its first half, which on its second, and their mean on the other halves.
-
-    >>> picked([(0.75, 0.25), (0.25, 0.5)])
-    (0, 1, 0.25)
-    """
-    even = max(range(len(lifts)), key=lambda one: lifts[one][0])
-    odd = max(range(len(lifts)), key=lambda one: lifts[one][1])
-    return even, odd, (lifts[even][1] + lifts[odd][0]) / 2
-
-
-def _worst(groups: Sequence[Group], options: Mapping[str, Sequence[str]]) -> WorstCase:
-    scores = [number.score for one in groups if (number := halves(one)) is not None]
-    even, odd, lift = picked([(score.lift_even, score.lift_odd) for score in scores])
-    names = [groups[one].facts["attack"] for one in (even, odd)]
-    own = [one for one in options.get(groups[0].group_id, ()) if one.startswith(("defense.", "setting."))]
-    picks = list(dict.fromkeys(names))
-    return WorstCase(groups=groups, options=own, picked=picks, lift=lift, unit=scores[even].unit)
+def _worst(own: Sequence[tuple[Group, ByTarget]], options: Mapping[str, Sequence[str]]) -> WorstCase | None:
+    seeds, targets, tables = in_common([lifts for _, lifts in own])
+    if not seeds or len(targets) < LEAST_TARGETS:
+        return None
+    groups = [group for group, _ in own]
+    headline = groups[0].headline
+    assert headline is not None
+    selected = cross_fitted(tables, strongest, headline.score.share)
+    names = [groups[place].facts["attack"] for place, _ in selected.shares]
+    said = [one for one in options.get(groups[0].group_id, ()) if one.startswith(("defense.", "setting."))]
+    return WorstCase(
+        groups=groups,
+        options=said,
+        picked=list(dict.fromkeys(names)),
+        spread=selected.spread,
+        unit=headline.score.unit,
+    )

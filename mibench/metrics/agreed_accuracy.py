@@ -44,6 +44,8 @@ class AgreedAccuracy(Metric[ClassTruth]):
         fidelity="reconstruction",
         tasks=("class",),
         higher_is_leakier=True,
+        share=True,
+        confirms=(("judge", "judge_true_accepts"),),
     )
 
     false_accepts: Share = 0.01

@@ -29,6 +29,7 @@ class AttackAccuracy(Metric[ClassTruth]):
         bib="gmi",
         tasks=("class",),
         higher_is_leakier=True,
+        share=True,
     )
 
     def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:

@@ -26,6 +26,7 @@ class AttributeAccuracy(Metric[AttributeTruth]):
         modalities=("tabular",),
         tasks=("attribute",),
         higher_is_leakier=True,
+        share=True,
     )
 
     def measure(self, result: Reconstruction, truth: AttributeTruth) -> Sequence[Measurement]:

@@ -30,6 +30,7 @@ class Measurement:
         evaluator: The evaluation model, or the pre-trained network with its checksum.
         unit: Unit of this variant where it is not the card's.
         reason: Why there is no value; ``values`` is empty then.
+        share: Whether the values are shares within [0, 1], where that is another answer than the card's.
         yardstick: Whether it tells how to read the metric and does not depend on the reconstruction (a judge's rate of
             false positives); it has neither control nor direction then.
     """
@@ -41,6 +42,7 @@ class Measurement:
     unit: str | None = None
     reason: str = ""
     yardstick: bool = False
+    share: bool | None = None
 
 
 TruthT = TypeVar("TruthT", bound=Truth)

@@ -30,6 +30,7 @@ class Coverage(Overlapping):
         bib="density_coverage",
         tasks=("class",),
         higher_is_leakier=True,
+        share=True,
         default=False,
     )
 

@@ -36,6 +36,7 @@ class EdgeAuc(Metric[EdgesTruth]):
         year=1988,
         tasks=("edges",),
         higher_is_leakier=True,
+        share=True,
     )
 
     def measure(self, result: Reconstruction, truth: EdgesTruth) -> Sequence[Measurement]:

@@ -30,6 +30,7 @@ class FederatedAccuracy(Metric[InstanceTruth]):
         modalities=("image", "tabular"),
         tasks=("instance",),
         higher_is_leakier=False,
+        share=True,
         default=False,
     )
     of_victim: ClassVar[bool] = True

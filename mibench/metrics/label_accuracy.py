@@ -31,6 +31,7 @@ class LabelAccuracy(Metric[InstanceTruth]):
         modalities=("image", "text", "tabular", "audio"),
         tasks=("instance", "completion"),
         higher_is_leakier=True,
+        share=True,
     )
 
     def measure(self, result: Reconstruction, truth: InstanceTruth) -> Sequence[Measurement]:

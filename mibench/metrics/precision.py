@@ -30,6 +30,7 @@ class Precision(Overlapping):
         bib="precision_recall",
         tasks=("class",),
         higher_is_leakier=True,
+        share=True,
         default=False,
     )
 

@@ -43,4 +43,4 @@ class Psnr(Metric[InstanceTruth]):
             decibels = (-10 * squared_errors(x, y).log10()).clamp_max(self.cap)
             measured.append(Measurement(values=decibels, groups=truth.target, variant=variant, unit="dB"))
         exact = (squared_errors(result.values, truth.x) == 0) & ~result.missing
-        return [*measured, Measurement(values=exact.double(), groups=truth.target, variant="exact")]
+        return [*measured, Measurement(values=exact.double(), groups=truth.target, variant="exact", share=True)]

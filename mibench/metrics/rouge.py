@@ -34,6 +34,7 @@ class Rouge(Metric[SequenceTruth]):
         fidelity="official",
         tasks=("sequence",),
         higher_is_leakier=True,
+        share=True,
     )
 
     def measure(self, result: Reconstruction, truth: SequenceTruth) -> Sequence[Measurement]:

@@ -26,6 +26,7 @@ class TargetAccuracy(Metric[Truth]):
         modalities=("image", "text", "tabular", "audio", "graph"),
         tasks=("class", "instance", "completion", "attribute", "sequence", "edges"),
         higher_is_leakier=False,
+        share=True,
     )
     of_victim: ClassVar[bool] = True
     needs_no_truth: ClassVar[bool] = True

@@ -34,6 +34,7 @@ class TokenAccuracy(Metric[SequenceTruth]):
         bib="tag",
         tasks=("sequence",),
         higher_is_leakier=True,
+        share=True,
     )
 
     def measure(self, result: Reconstruction, truth: SequenceTruth) -> Sequence[Measurement]:

@@ -36,6 +36,7 @@ class ToleranceAccuracy(Metric[InstanceTruth]):
         bib="tableak",
         tasks=("instance",),
         higher_is_leakier=True,
+        share=True,
     )
 
     tolerance: NonNegative = 0.319

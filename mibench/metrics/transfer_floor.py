@@ -47,6 +47,7 @@ class TransferFloor(Metric[ClassTruth]):
         fidelity="reconstruction",
         tasks=("class",),
         higher_is_leakier=None,
+        share=True,
         default=False,
     )
     of_victim: ClassVar[bool] = True

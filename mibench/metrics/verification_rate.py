@@ -47,6 +47,8 @@ class VerificationRate(OfFaces):
         bib="lfw",
         tasks=("class",),
         higher_is_leakier=True,
+        share=True,
+        confirms=(("", "true_accepts"),),
         default=False,
     )
     false_accepts: Share = 0.01

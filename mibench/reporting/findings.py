@@ -10,7 +10,9 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from mibench.card import headline_of
-from mibench.leaderboard.scoring import LEAST_TARGETS, Score, evidence, near_chance
+from mibench.leaderboard.scoring import Score, near_chance
+from mibench.leaderboard.statistics import LEAST_TARGETS
+from mibench.leaderboard.verdicts import judged
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -81,6 +83,22 @@ VERDICTS = {
         "No leak shown",
         "The difference is no larger than chance explains: this attack, with this budget, showed no leak.",
     ),
+    "below null": (
+        "No leak shown",
+        "The number is no better than what can be answered without this model: the attack shows no leak.",
+    ),
+    "unconfirmed": (
+        "A leak that no judge confirms",
+        "The evaluation models see a leak, and no independent judge confirms it: they may have been fooled.",
+    ),
+    "weak judge": (
+        "The judge is too weak",
+        "The evaluation model is less accurate than the model it judges, so its number says little.",
+    ),
+    "undecided": (
+        "Undecided",
+        "The number was measured by an earlier version, without what a verdict needs today; score the cell again.",
+    ),
     "too few targets": (
         "Too little was attacked",
         f"Fewer than {LEAST_TARGETS} targets were attacked, too few to tell a leak from chance.",
@@ -91,6 +109,10 @@ VERDICTS = {
     ),
     "not measured": ("Not measured", ""),
 }
+
+
+#: Verdicts by which a number shows no leak, whatever other numbers of its cell do.
+NO_LEAK = ("no evidence", "below null", "unconfirmed", "weak judge")
 
 
 @dataclass(frozen=True)
@@ -117,8 +139,8 @@ class Finding:
         """A key of ``VERDICTS``."""
         if self.headline is None:
             return "not measured"
-        said = evidence(self.headline)
-        if said == "no evidence" and any(evidence(one) == "leak" for one in self.scores):
+        said = self.headline.evidence
+        if said in NO_LEAK and any(one.evidence == "leak" for one in self.scores):
             return "signs"
         return said or "no control"
 
@@ -139,6 +161,7 @@ def findings_of(rows: pd.DataFrame) -> list[Finding]:
     found = []
     for _, part in rows.groupby("cell_id", sort=False):
         scores = [Score(**{str(k): v for k, v in row.items()}) for row in part[names].to_dict("records")]
+        scores = judged(scores, old=bool((part["schema_version"] < 2).any()))
         facts = {str(k): v for k, v in part.iloc[0].to_dict().items() if k not in names}
         found.append(Finding(facts, scores))
     return found
@@ -170,7 +193,10 @@ def conclusion(found: Sequence[Finding]) -> tuple[str, str, str]:
             "unsure",
             "Run it with budget=standard and at least five classes.",
         )
-    if "no evidence" in verdicts:
+    if unsure := verdicts & {"unconfirmed", "weak judge", "undecided"}:
+        heading, meaning = VERDICTS[min(unsure, key=list(VERDICTS).index)]
+        return heading, "unsure", meaning
+    if verdicts & {"no evidence", "below null"}:
         return (
             "No leak was shown",
             "calm",

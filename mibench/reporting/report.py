@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, cast
 
 from mibench.card import AttackCard, Card, DefenseCard, SettingCard
 from mibench.errors import UserError
-from mibench.leaderboard.scoring import evidence
 from mibench.planning.catalogue import entries
 from mibench.reporting.findings import VERDICTS, WHO, Finding, amount, conclusion, findings_of, reasons, sentences
 from mibench.storage.store import digest_of
@@ -221,7 +220,7 @@ def _numbers(found: Sequence[Finding]) -> str:
                     [
                         one.facts["attack"], one.facts["defense"], name, value, interval,
                         "" if math.isnan(score.control) else f"{score.control:.4g}",
-                        "" if math.isnan(score.lift) else f"{score.lift:+.4g}", evidence(score),
+                        "" if math.isnan(score.lift) else f"{score.lift:+.4g}", score.evidence,
                     ]
                 )  # fmt: skip
     cells = ", ".join(str(one.facts["cell_id"]) for one in found)

@@ -18,7 +18,8 @@ from mibench.data import Population, Split
 from mibench.entry import argmax_or_abstain
 from mibench.errors import NotGrantedError, QueryRefused, UserError
 from mibench.knowledge import Knowledge
-from mibench.leaderboard.scoring import NAN, near_chance
+from mibench.leaderboard.scoring import near_chance
+from mibench.leaderboard.statistics import NAN
 from mibench.model import Classifier
 from mibench.planning.plan import Plan
 from mibench.priors.base import Prior, PriorData, loaded_prior, prior_key, show_prior, train_prior, trained_prior

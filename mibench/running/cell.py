@@ -18,8 +18,10 @@ from torch import Tensor
 
 from mibench.data import Population
 from mibench.leaderboard.rows import CellFacts, make_row, plan_facts
-from mibench.leaderboard.scoring import NAN, Score, facts_as_scores, null_scores, score
+from mibench.leaderboard.scoring import Score, facts_as_scores, score
 from mibench.leaderboard.shards import write_shard
+from mibench.leaderboard.statistics import NAN
+from mibench.leaderboard.verdicts import judged
 from mibench.metrics.base import Metric
 from mibench.planning.plan import Plan, folder
 from mibench.running.adversary import Adversary
@@ -127,15 +129,27 @@ class Cell(Adversary):
         )
 
     def scores(self) -> list[Score]:
-        """Return the numbers of the stored reconstruction."""
+        """Return the numbers of the stored reconstruction, with their verdicts."""
         result, control = self.aligned
-        numbers = []
+        numbers: list[Score] = []
         for metric in self.metrics:
-            numbers += score(metric, result, control, self.truth, self.seed)
-        for name, null in self.task.nulls(self.full_case, self.goal, self.knowledge).items():
-            numbers += null_scores(self.metrics, name, self.task.align(null, self.truth), self.truth, self.seed)
-        met = [Score(metric=name, value=value, n=1) for name, value in sorted(self.result.customer.items())]
-        return numbers + facts_as_scores(self.truth) + met
+            numbers += score(metric, result, control, self.truth, self.nulls, self.names)
+        met = [Score(metric=name, value=value, n=1, samples=1) for name, value in sorted(self.result.customer.items())]
+        return judged(numbers + facts_as_scores(self.truth) + met)
+
+    @cached_property
+    def nulls(self) -> dict[str, Reconstruction]:
+        """What can be answered without the leak, by name, in the order of the truth."""
+        if self.truth.unknown:
+            return {}
+        nulls = self.task.nulls(self.full_case, self.goal, self.knowledge)
+        return {name: self.task.align(null, self.truth) for name, null in nulls.items()}
+
+    @property
+    def names(self) -> dict[int, str]:
+        """What every target is called in cells of other attacks and seeds too, by its number."""
+        targets = self.result.reconstruction.target.unique().tolist()
+        return dict(zip(targets, self.task.units(self.full_case, self.goal), strict=True))
 
     # Rows and pictures
 
@@ -157,6 +171,7 @@ class Cell(Adversary):
             training_seconds=self.victim.facts.get(TRAINING_SECONDS, NAN),
             peak_memory_mb=result.peak_memory_mb,
             senders=self.observation.view.senders or NAN if self.plan.access in ("gradients", "features") else NAN,
+            judged_by="; ".join(f"{one.name} {one.accuracy:.3f}" for one in self.truth.evaluators),
             device=str(self.workshop.device),
             notes="\n".join(self.notes),
             **plan_facts(self.plan),

@@ -25,7 +25,7 @@ def add_cell():
     plans = {}
 
     def add(
-        results, *overrides, lift=0.5, accuracy=0.9, status="ok", reason="", picture=False, halves=None, more=(), **told
+        results, *overrides, lift=0.5, accuracy=0.9, status="ok", reason="", picture=False, gains=(), more=(), **told
     ):
         plan = plans.setdefault(overrides, plan_cell(compose(list(overrides))))
         facts = {**plan_facts(plan), "created_at": "2026-01-01T00:00:00+00:00", **told}
@@ -33,7 +33,11 @@ def add_cell():
         cell = CellFacts(cell_id=plan.cell_id, group_id=plan.group_id, knowledge="public", modality=modality, **facts)
         value = {"control": 0.2, "value": 0.2 + lift, "ci_low": 0.1 + lift, "ci_high": 0.3 + lift, "lift": lift}
         value |= {"lift_low": lift - 0.1, "lift_high": lift + 0.1, "n": 40, "higher_is_leakier": True}
-        value |= dict(zip(("lift_even", "lift_odd"), halves or (lift, lift), strict=True))
+        value |= {
+            "targets": [f"person {place}" for place in range(len(gains))],
+            "per_target": [0.2 + gain for gain in gains],
+            "per_target_control": [0.2] * len(gains),
+        }
         scores = [
             Score(metric="target_accuracy", variant="victim", value=accuracy, ci_low=accuracy, ci_high=accuracy, n=100),
             Score(metric="attack_accuracy", variant="top1", evaluator="vote", **value),

@@ -5,13 +5,9 @@ import pytest
 from scipy import stats
 
 from mibench.leaderboard.collect import collect_shards
-from mibench.leaderboard.groups import groups_of, spread, student
+from mibench.leaderboard.groups import groups_of
+from mibench.leaderboard.numbers import by_target, in_common, spread
 from mibench.leaderboard.scoring import Score
-
-
-@pytest.mark.parametrize("seeds", [2, 3, 5, 11, 12, 20, 100])
-def test_student_is_scipys(seeds):
-    assert student(np.array([seeds]))[0] == pytest.approx(stats.t.ppf(0.975, seeds - 1), rel=1e-3)
 
 
 def test_one_seed_shows_the_cells_own_interval(tmp_path, add_cell):
@@ -19,7 +15,7 @@ def test_one_seed_shows_the_cells_own_interval(tmp_path, add_cell):
     (group,) = groups_of(collect_shards(tmp_path).table)
     score = group.headline.score
     assert (score.value, score.ci_low, score.ci_high, score.lift_low) == (0.7, 0.6, 0.8, 0.4)
-    assert group.headline.verdict == "leak" and group.headline.seeds == 1
+    assert group.headline.verdict == "leak" and not group.old and group.headline.seeds == 1
 
 
 def test_seeds_of_a_group_become_one_number_with_a_wider_interval(tmp_path, add_cell):
@@ -34,6 +30,32 @@ def test_seeds_of_a_group_become_one_number_with_a_wider_interval(tmp_path, add_
     assert score.lift == pytest.approx(0.6) and score.control == pytest.approx(0.2)
     assert (score.lift_low, score.lift_high) == pytest.approx((0.6 - half, 0.6 + half), rel=1e-3)
     assert score.n == 120 and other.headline.score.lift == pytest.approx(0.1)
+
+
+def test_the_targets_of_all_seeds_make_one_interval(tmp_path, add_cell):
+    gains = np.array([[0.1, 0.2, 0.3, 0.4, 0.5, 0.3], [0.2, 0.2, 0.4, 0.4, 0.6, 0.3], [0.1, 0.1, 0.3, 0.3, 0.5, 0.2]])
+    for seed, own in enumerate(gains):
+        add_cell(tmp_path, f"seed={seed}", lift=float(own.mean()), gains=own.tolist())
+    (group,) = groups_of(collect_shards(tmp_path).table)
+    found = group.headline
+    of_targets = stats.t.ppf(0.975, 5) * gains.mean(0).std(ddof=1) / math.sqrt(6)
+    of_seeds = stats.t.ppf(0.975, 2) * gains.mean(1).std(ddof=1) / math.sqrt(3)
+    assert found.score.lift == pytest.approx(gains.mean()) and (found.score.n, found.seeds) == (6, 3)
+    assert found.score.lift_low == pytest.approx(gains.mean() - math.hypot(of_targets, of_seeds), abs=1e-6)
+    assert list(found.score.per_target) == pytest.approx((0.2 + gains.mean(0)).tolist())
+    lifts = by_target(found)
+    assert lifts.seeds == [0, 1, 2] and lifts.values == pytest.approx(gains, abs=1e-6)
+    assert by_target(found, lift=False).values == pytest.approx(gains + 0.2, abs=1e-6)
+    few = type(lifts)([1, 2, 7], ["person 3", "stranger", "person 1"], np.arange(9.0).reshape(3, 3))
+    seeds, targets, (one, other) = in_common([lifts, few])
+    assert (seeds, targets) == ([1, 2], ["person 1", "person 3"])
+    assert one == pytest.approx(gains[1:][:, [1, 3]], abs=1e-6) and other.tolist() == [[2, 0], [5, 3]]
+
+
+def test_rows_that_tell_no_targets_are_those_of_the_first_schema(tmp_path, add_cell):
+    add_cell(tmp_path, lift=0.5, schema_version=1)
+    (group,) = groups_of(collect_shards(tmp_path).table)
+    assert group.old and group.headline.verdict == "undecided" and by_target(group.headline) is None
 
 
 def test_seeds_that_disagree_are_no_evidence_though_each_cell_said_leak(tmp_path, add_cell):

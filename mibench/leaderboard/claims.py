@@ -1,0 +1,248 @@
+"""Claims as data: what somebody states, which groups it is about, and the verdict that their rows give.
+
+A claim is a file ``results/claims/ID.yaml``::
+
+    statement: LOMMA brings out more than GMI from the same victim.
+    source: lomma                       # a key of references.bib, or empty
+    kind: difference
+    left: {dataset: att_faces, attack: lomma, defense: none, attack.base.name: gmi}
+    right: {dataset: att_faces, attack: gmi, defense: none}
+    number: [attack_accuracy, top1, vote]   # metric, variant, evaluator; without it the task's headline
+    margin: 0.0
+    least: {targets: 10, seeds: 3}
+
+``kind`` is one of
+
+``difference``
+    The left group leaks more than the right one, target by target, by more than ``margin``.
+``leak``
+    The left group's number is a leak (:mod:`mibench.leaderboard.verdicts`), by more than ``margin`` over control and
+    null.
+``above``, ``below``
+    The left group's number lies above (below) ``margin``.
+
+The verdict is ``holds`` where the whole interval lies beyond the margin, ``does not hold`` where the whole interval
+lies on the other side of it, ``undecided`` between, and where the rows do not allow a verdict, with the reason; and
+``not tested`` where there is no row. Nothing but rows decides it.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from pathlib import Path
+from typing import Any, Literal, get_args
+
+import yaml
+
+from mibench.errors import UserError
+from mibench.leaderboard.compare import compare
+from mibench.leaderboard.groups import FACTS, Group
+from mibench.leaderboard.numbers import Number
+from mibench.leaderboard.statistics import NAN
+
+Kind = Literal["difference", "leak", "above", "below"]
+Verdict = Literal["holds", "does not hold", "undecided", "not tested"]
+
+#: What a claim needs where it does not say.
+LEAST = {"targets": 10, "seeds": 3}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One claim.
+
+    Attributes:
+        id: Stem of its file.
+        statement: What is claimed, one sentence.
+        source: Who claims it: a key of ``references.bib``, or empty for a statement of this benchmark.
+        kind: What must be shown.
+        left: The group it is about: facts (``dataset``, ``attack`` ...) and options by their dotted key.
+        right: The group it is compared with; empty for other kinds than ``difference``.
+        number: Metric, variant and evaluator; empty for the headline of the task.
+        by: The axis in which the groups differ.
+        margin: What has to be passed, in the unit of the number.
+        least: Targets and seeds without which nothing is decided.
+        note: What a reader should know; it has no part in the verdict.
+    """
+
+    id: str
+    statement: str
+    kind: Kind
+    left: Mapping[str, Any]
+    source: str = ""
+    right: Mapping[str, Any] | None = None
+    number: Sequence[str] = ()
+    by: str = "attack"
+    margin: float = 0.0
+    least: Mapping[str, int] | None = None
+    note: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """What rows say of a claim.
+
+    Attributes:
+        claim: The claim.
+        verdict: ``holds``, ``does not hold``, ``undecided`` or ``not tested``.
+        reason: Why nothing is decided; empty where something is.
+        effect: The difference, lift or value; NaN where there is none.
+        low: Lower end of its 95 % interval.
+        high: Upper end.
+        unit: Its unit.
+        n: Targets behind it.
+        seeds: Seeds behind it.
+    """
+
+    claim: Claim
+    verdict: Verdict
+    reason: str = ""
+    effect: float = NAN
+    low: float = NAN
+    high: float = NAN
+    unit: str = ""
+    n: int = 0
+    seeds: int = 0
+
+
+def claims_in(results: Path) -> list[Claim]:
+    """Return the claims below a folder of results, by id.
+
+    Raises:
+        UserError: If a file is no claim, saying which and why.
+    """
+    return [read_claim(path) for path in sorted((results / "claims").glob("*.yaml"))]
+
+
+def read_claim(path: Path) -> Claim:
+    """Return the claim of one file.
+
+    Raises:
+        UserError: If it is no claim.
+    """
+    try:
+        told = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, yaml.YAMLError) as error:
+        raise UserError(f"{path} is no readable claim ({' '.join(str(error).split())[:120]}).") from error
+    names = [field.name for field in fields(Claim) if field.name != "id"]
+    if not isinstance(told, dict):
+        raise UserError(f"{path} is no claim: expected a mapping with {', '.join(names)}.")
+    if odd := sorted(set(map(str, told)) - set(names)):
+        raise UserError(f"{path} is no claim: it may hold {', '.join(names)}, but not {odd[0]}.")
+    if missing := [name for name in ("statement", "kind", "left") if not told.get(name)]:
+        raise UserError(f"{path} is no claim: it has no '{missing[0]}'.")
+    if told["kind"] not in get_args(Kind):
+        raise UserError(f"{path}: kind is one of {', '.join(get_args(Kind))}, but got '{told['kind']}'.")
+    if bool(told.get("right")) != (told["kind"] == "difference"):
+        raise UserError(f"{path}: a difference needs 'right', and no other kind takes it.")
+    return Claim(id=path.stem, **told)
+
+
+def judge(claim: Claim, groups: Sequence[Group]) -> Judgement:
+    """Return the verdict that the groups of committed studies give.
+
+    Raises:
+        UserError: If a side of the claim fits more than one group.
+    """
+    left = chosen(claim, claim.left, groups)
+    right = chosen(claim, claim.right, groups) if claim.right else None
+    if left is None or (claim.right and right is None):
+        return Judgement(claim=claim, verdict="not tested", reason="no rows")
+    if claim.kind == "difference":
+        assert right is not None
+        return _difference(claim, left, right)
+    number = _number(claim, left)
+    if number is None or not number.seeds:
+        return Judgement(claim=claim, verdict="not tested", reason="the number was not measured")
+    return _leak(claim, left, number) if claim.kind == "leak" else _value(claim, left, number)
+
+
+def chosen(claim: Claim, wanted: Mapping[str, Any], groups: Sequence[Group]) -> Group | None:
+    """Return the group that has all facts and options of one side of a claim; None where there is none.
+
+    Raises:
+        UserError: If there are several.
+    """
+    found = [one for one in groups if one.measured and all(_has(one, name, value) for name, value in wanted.items())]
+    if len(found) > 1:
+        differing = sorted({name for one in found for name in one.config if one.config[name] != found[0].config[name]})
+        raise UserError(
+            f"Claim '{claim.id}' is about one group, but {len(found)} fit; say more of {', '.join(differing)}."
+        )
+    return found[0] if found else None
+
+
+def _has(group: Group, name: str, value: object) -> bool:
+    if name in FACTS:
+        return group.facts[name] == str(value)
+    node: Any = group.config
+    for part in name.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return value is None
+        node = node[part]
+    return bool(node == value)
+
+
+def _number(claim: Claim, group: Group) -> Number | None:
+    return group.number(*_key(claim)) if claim.number else group.headline
+
+
+def _key(claim: Claim) -> tuple[str, str, str]:
+    metric, variant, evaluator = (*claim.number, "", "")[:3]
+    return metric, variant, evaluator
+
+
+def _difference(claim: Claim, left: Group, right: Group) -> Judgement:
+    found = compare(left, right, claim.by, _key(claim) if claim.number else None)
+    spread = found.spread
+    said = Judgement(
+        claim=claim, verdict="undecided", effect=spread.mean, low=spread.low, high=spread.high, unit=found.unit,
+        n=spread.n, seeds=spread.seeds,
+    )  # fmt: skip
+    return _decided(said, found.reason)
+
+
+def _leak(claim: Claim, group: Group, number: Number) -> Judgement:
+    score = number.score
+    floor, low = score.lift, score.lift_low
+    if score.null_name and score.null_lift < floor:
+        floor, low = score.null_lift, score.null_lift_low
+    said = Judgement(
+        claim=claim, verdict="undecided", effect=floor, low=low, high=2 * floor - low, unit=score.unit, n=score.n,
+        seeds=number.seeds,
+    )  # fmt: skip
+    barred = score.evidence if score.evidence in ("no control", "weak judge", "unconfirmed") else ""
+    return _decided(said, _no_targets(group) or barred)
+
+
+def _value(claim: Claim, group: Group, number: Number) -> Judgement:
+    score = number.score
+    said = Judgement(
+        claim=claim, verdict="undecided", effect=score.value, low=score.ci_low, high=score.ci_high, unit=score.unit,
+        n=score.n, seeds=number.seeds,
+    )  # fmt: skip
+    return _decided(said, _no_targets(group))
+
+
+def _no_targets(group: Group) -> str:
+    return "no values by target" if group.old else ""
+
+
+def _decided(said: Judgement, reason: str) -> Judgement:
+    """Return a judgement with its verdict: where both ends of the interval lie on one side of the margin."""
+    claim, least = said.claim, {**LEAST, **(said.claim.least or {})}
+    if not reason and said.n < least["targets"]:
+        reason = f"{said.n} of {least['targets']} targets"
+    if not reason and said.seeds < least["seeds"]:
+        reason = f"{said.seeds} of {least['seeds']} seeds"
+    if not reason and (math.isnan(said.low) or math.isnan(said.high)):
+        reason = "no interval"
+    verdict: Verdict = "undecided"
+    if not reason:
+        above, below = said.low > claim.margin, said.high < claim.margin
+        shown, refuted = (below, above) if claim.kind == "below" else (above, below)
+        verdict = "holds" if shown else "does not hold" if refuted else "undecided"
+        reason = "" if shown or refuted else "the interval holds the margin"
+    return replace(said, verdict=verdict, reason=reason)
