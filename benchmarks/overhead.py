@@ -2,7 +2,7 @@
 
 The default cell on the digits with ``budget=smoke`` runs once, so that its artifacts are in the store; then its rows
 are removed and it runs again, each time in a fresh process: everything but the attack, which comes from the store. From
-the CPU seconds of such a run go those inside the metrics (``Metric.measure``; means and bootstrap count as harness) and
+the CPU seconds of such a run go those inside the metrics (``Metric.measure``; means and intervals count as harness) and
 those of a process that only imports the third-party modules that the run had imported at its end.
 """
 

@@ -31,8 +31,11 @@ AXES: Mapping[str, Sequence[str]] = {
     "precision": ("precision",),
 }
 
+#: Whose revisions a stored configuration lists, in their order.
+REVISED = ("dataset", "setting", "target", "attack", "defense")
+
 #: What of a configuration is no part of a comparison.
-FREE = ("seed", "convergence")
+FREE = ("seed", "convergence", "revisions")
 
 #: Share of wrong decisions that is accepted in a table.
 ALPHA = 0.05
@@ -111,6 +114,8 @@ def blocks(groups: Sequence[Group], by: str) -> list[list[Group]]:
     same: dict[str, list[Group]] = {}
     for one in groups:
         kept = {name: block for name, block in one.config.items() if name not in (*AXES[by], *FREE)}
+        revisions = dict(zip(REVISED, one.config.get("revisions", ()), strict=False))
+        kept["revisions"] = {name: count for name, count in revisions.items() if name != by}
         shared = json.dumps([one.facts["task"], one.facts["access"], kept], sort_keys=True)
         same.setdefault(shared, []).append(one)
     return [own for own in same.values() if len(own) > 1]
@@ -151,11 +156,32 @@ def _objections(left: Group, right: Group, by: str) -> Iterator[str]:
         return
     if odd := [one.facts["attack"] for one in (left, right) if one.facts["convergence"] not in CONVERGED]:
         yield f"not shown to be converged: {', '.join(dict.fromkeys(odd))}"
-    gradients = [one.config["budget"].get("gradients") for one in (left, right)]
-    searching = [one for one in (left, right) if one.cost["gradient_evals"] > 0]
-    if len(searching) == 2 and (None in gradients or gradients[0] != gradients[1]):
-        yield "other numbers of victim gradients (budget.gradients)"
+    gradients = sorted(one.cost["gradient_evals"] for one in (left, right))
+    if gradients[0] > 0 and gradients[1] > ALIKE * gradients[0]:
+        yield f"{gradients[0]:.0f} and {gradients[1]:.0f} victim gradients (set budget.gradients)"
 
+
+def on_front(groups: Sequence[Group]) -> dict[str, bool]:
+    """Return of every group with values by target whether no other defense beats it before the same attack, by id.
+
+    One beats it whose victim is at least as accurate and that is found to leak less in a paired comparison of the
+    headline.
+    """
+    found = {one.group_id: True for one in groups if one.headline is not None and by_target(one.headline) is not None}
+    for pair in compared(groups, "defense"):
+        for one, other, said in ((pair.left, pair.right, "more"), (pair.right, pair.left, "less")):
+            as_good = _accuracy(other) >= _accuracy(one)
+            if as_good and pair.verdict == said:
+                found[one.group_id] = False
+    return found
+
+
+def _accuracy(group: Group) -> float:
+    return group.utility.score.value if group.utility is not None else NAN
+
+
+#: Numbers of victim gradients that differ by a smaller factor are equal: steps are whole.
+ALIKE = 1.1
 
 #: What of a row's ``convergence`` lets an attack be ranked.
 CONVERGED = ("converged", "no search")

@@ -283,12 +283,10 @@ function drawScatterControls() {
   drawScatter(shown.filter((row) => !chosen.attack || row.group.attack === chosen.attack), attacks);
 }
 
-// Of points sorted from accurate to inaccurate, those that leak less than every more accurate one.
+// Points that no at least as accurate one is found to beat in a paired comparison; none where nothing was compared.
 function paretoFront(points) {
   const sorted = [...points].sort((a, b) => b.group.accuracy - a.group.accuracy || a.lift - b.lift);
-  const front = [];
-  for (const point of sorted) if (!front.length || point.lift < front[front.length - 1].lift) front.push(point);
-  return front;
+  return sorted.filter((point) => point.group.front);
 }
 
 function ticks(low, high, count) {
@@ -340,6 +338,7 @@ function drawScatter(points, attacks) {
   for (const run of distinct(points.map((row) => attacker(row.group)))) {
     const front = paretoFront(points.filter((row) => attacker(row.group) === run));
     front.forEach((row) => leading.add(row));
+    if (!front.length) continue;
     svg.append(element("polyline", { class: "front", "data-attack": front[0].group.attack, "data-ids": front.map((row) => row.group.id).join(" "),
       style: `stroke: ${color(front[0])}`, points: front.map((row) => `${x(row.group.accuracy).toFixed(1)},${y(row.lift).toFixed(1)}`).join(" ") }));
   }
@@ -356,6 +355,7 @@ function drawScatter(points, attacks) {
       onclick: () => { location.hash = row.group.id; }, onkeydown: (event) => { if (event.key === "Enter") location.hash = row.group.id; } },
       element("title", {}, title));
     if (row.liftLow !== null) mark.append(element("line", { x1: cx, x2: cx, y1: y(row.liftLow), y2: y(row.liftHigh), style: `stroke: ${color(row)}` }));
+    if (row.group.accuracyLow !== null) mark.append(element("line", { x1: x(Math.max(x0, row.group.accuracyLow)), x2: x(Math.min(x1, row.group.accuracyHigh)), y1: cy, y2: cy, style: `stroke: ${color(row)}` }));
     mark.append(element("circle", { cx, cy, r: 5.5, style: `fill: ${color(row)}` }));
     // Points of one attack that coincide share a label; it goes to the first free place, or is left to the tooltips.
     const together = ordered.filter((one) => named(one) && one.group.attack === row.group.attack && Math.hypot(at(one)[0] - cx, at(one)[1] - cy) < 5);
@@ -465,7 +465,7 @@ const CASES = [
   ["dataset", (one) => [one.dataset, sub(one.target)]],
   ["access", (one) => [one.access, sub(one.budget), optionsOf(one, "setting")]],
   ["defense", (one) => [one.defense, optionsOf(one, "defense")]],
-  ["lift", (one) => [`${number(one.lift, true)} ${one.unit}`.trim()], "num"],
+  ["lift", (one) => [`${number(one.lift, true)} ${one.unit}`.trim(), sub(interval(one.low, one.high))], "num"],
   ["strongest", (one) => [element("a", { href: `#${one.group}` }, one.picked.join(", ")), sub(`of ${one.attacks} attacks`)]],
   ["victim", (one) => [number(one.accuracy), sub(one.times !== null && `trained ${times(one.times)} times as long as without`)], "num"],
 ];

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from mibench.card import HEADLINES
+from mibench.leaderboard.compare import on_front
 from mibench.leaderboard.groups import FACTS, Group
 from mibench.leaderboard.pictures import may_show
 from mibench.leaderboard.reference import Published, ours, protocol
@@ -84,6 +85,7 @@ def page_data(
         key: number
         for number, key in enumerate(sorted({(*one.key, one.score.unit) for group in groups for one in group.numbers}))
     }
+    fronts = on_front(groups)
     owned = [(position, one) for position, group in enumerate(groups) for one in group.numbers]
     values = shortened([[getattr(one.score, name) for name in SHOWN] for _, one in owned])
     rows = [
@@ -97,7 +99,10 @@ def page_data(
             {"name": " ".join(word for word in key[:3] if word), "metric": key[0], "unit": key[3]} for key in metrics
         ],
         "headlines": {task: " ".join(word for word in key if word) for task, key in HEADLINES.items()},
-        "groups": [_group(one, made[one.group_id], pictures.get(one.group_id), text, block) for one in groups],
+        "groups": [
+            _group(one, made[one.group_id], pictures.get(one.group_id), text, block, fronts.get(one.group_id))
+            for one in groups
+        ],
         "rows": rows,
         "setAside": sorted(set_aside.items()),
         "worst": [_worst(one) for one in cases],
@@ -111,7 +116,8 @@ def _worst(case: WorstCase) -> dict[str, Any]:
     group = next(one for one in case.groups if one.facts["attack"] == case.picked[0])
     accuracy = group.utility
     right = accuracy.score.value if accuracy else NAN
-    ((lift, known, times),) = shortened([[case.lift, right, group.cost["training_times"]]])
+    numbers = [case.lift, case.spread.low, case.spread.high, right, group.cost["training_times"]]
+    ((lift, low, high, known, times),) = shortened([numbers])
     return {
         **{name: group.facts[name] for name in ("dataset", "target", "access", "defense", "setting", "budget")},
         "options": list(case.options),
@@ -119,6 +125,8 @@ def _worst(case: WorstCase) -> dict[str, Any]:
         "picked": list(case.picked),
         "attacks": case.attacks,
         "lift": lift,
+        "low": low,
+        "high": high,
         "unit": case.unit,
         "accuracy": known,
         "times": times,
@@ -148,18 +156,23 @@ def _group(
     picture: str | None,
     text: Callable[[str], int],
     block: Callable[[str, Any], int],
+    front: bool | None,
 ) -> dict[str, Any]:
     accuracy = group.utility
     chance = group.number("target_accuracy", "chance")
     known = [NAN if one is None else one.score.value for one in (accuracy, chance)]
+    known += [NAN, NAN] if accuracy is None else [accuracy.score.ci_low, accuracy.score.ci_high]
     (short,) = shortened([[*known, *group.cost.values()]])
     return {
         "id": group.group_id,
         **{name: group.facts[name] for name in FACTS},
         "accuracy": short[0],
         "chance": short[1],
+        "accuracyLow": short[2],
+        "accuracyHigh": short[3],
+        "front": front,
         "cells": [[one.cell_id, one.seed, one.status, text(one.reason)] for one in group.cells],
-        "cost": dict(zip(group.cost, short[2:], strict=True)),
+        "cost": dict(zip(group.cost, short[4:], strict=True)),
         "run": [group.facts[name] for name in ("device", "mibench_version", "git_commit")],
         "notes": [text(note) for note in group.facts["notes"].split("\n") if note],
         "command": made.command,

@@ -74,8 +74,8 @@ def markdown(
 
 WORST = """## Worst case
 
-The strongest of several attacks on one victim, each picked by one half of the targets and reported on the other; per
-victim the higher, the worse.
+The strongest of several attacks on one victim, picked on random halves of the targets and reported on the others, with
+its 95 % interval; per victim the higher, the worse.
 
 | dataset | target | access | defense | lift | attacks | strongest | victim's accuracy | training |
 | --- | --- | --- | --- | --- | --- | --- | --- | --- |"""
@@ -89,7 +89,8 @@ def _worst(cases: Sequence[WorstCase]) -> str:
         accuracy = group.utility
         cells = [
             facts["dataset"], facts["target"], facts["access"], defense,
-            f"{number(one.lift, signed=True)} {one.unit}".strip(), str(one.attacks), ", ".join(one.picked),
+            f"{number(one.lift, signed=True)} {one.unit} {_interval(one.spread.low, one.spread.high)}".strip(),
+            str(one.attacks), ", ".join(one.picked),
             number(accuracy.score.value) if accuracy else "", _times(group),
         ]  # fmt: skip
         lines.append(f"| {' | '.join(map(_plain, cells))} |")

@@ -79,7 +79,7 @@ def test_the_worst_case_is_neither_luck_nor_below_the_mean_of_its_candidates():
 
 
 def test_a_defense_gains_nothing_by_having_many_levels():
-    """Levels of one and the same effect before three attacks: the best level, reported where it was picked, flatters."""
+    """Six levels of one effect before three attacks: the best one, reported where it was picked, is something else."""
     draw = np.random.default_rng(1)
     levels = [[3 * place, 3 * place + 1, 3 * place + 2] for place in range(6)]
     honest, flattered = [], []
