@@ -140,11 +140,6 @@ def compared(
     return measured
 
 
-def evenly(images: Tensor, most: int) -> Tensor:
-    """Return every k-th image, at most ``most`` of them, on the CPU."""
-    return images[:: max(1, -(-len(images) // most))].cpu()
-
-
 def answers(evaluators: Sequence[Evaluator], images: Tensor) -> dict[str, Tensor]:
     """Return every evaluation model's probabilities ``(N, classes)``, by name.
 

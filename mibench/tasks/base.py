@@ -147,7 +147,8 @@ class Case(Assignment):
     Attributes:
         secret: What lies behind the observation (the clients' batches), None where there is nothing.
         utility: Fields of :class:`Truth` that every task shares.
-        victim: The victim's module, for metrics that audit the evaluation models with it; None where there is none.
+        victim: The victim's module, for nulls that ask it and metrics that audit the evaluation models with it; None
+            where there is none.
     """
 
     secret: Examples | None
@@ -236,7 +237,11 @@ class Task(ABC, Generic[GoalT, TruthT]):
         return other
 
     def nulls(self, case: Case, goal: GoalT, knowledge: Knowledge) -> Mapping[str, Reconstruction]:
-        """Return what can be answered without any model, by name: floors that no leak lies below."""
+        """Return what can be answered without the leak that an attack claims, by name: floors under every attack.
+
+        A null is made on mibench's side: it asks ``case.victim`` directly, charges no ledger, and no attack sees it.
+        One that lacks what it needs (a victim, public data) is left out.
+        """
         return {}
 
     @abstractmethod
