@@ -254,6 +254,7 @@ class DefenseCard(Card):
         affects: The accesses whose attacker can see any difference at all.
         withholds: The accesses that it takes away: what they offer is served to nobody.
         strength: The one option that sweeps its strength, empty where there is none.
+        stronger: Whether ``higher`` or ``lower`` values of that option protect more; empty where there is none.
         levels: Values of it from weak to strong, over which ``grid=utility_sweep`` runs it.
         adaptive: The attackers who know of it, each as the words of a command line (``attack=brepmi``), for which
             ``attack=adaptive`` stands in a sweep; empty where it hides nothing that an attacker could go around.
@@ -268,6 +269,7 @@ class DefenseCard(Card):
     affects: tuple[str, ...]
     withholds: tuple[str, ...] = ()
     strength: str = ""
+    stronger: Literal["higher", "lower", ""] = ""
     levels: tuple[float, ...] = ()
     adaptive: tuple[str, ...] = ()
     replaces: str = ""
@@ -280,6 +282,11 @@ class DefenseCard(Card):
         _check("hook", self.finished, self.hooks, self.name)
         _check("access", self.affects, ACCESSES, self.name)
         _check("access", self.withholds, ACCESSES, self.name)
+        _check("direction", [self.stronger] if self.stronger else [], ("higher", "lower"), self.name)
+        if self.stronger and list(self.levels) != sorted(self.levels, reverse=self.stronger == "lower"):
+            raise ValueError(
+                f"Card '{self.name}': the levels {self.levels} do not go {self.stronger}, as stronger says."
+            )
 
     @property
     def trains(self) -> tuple[Hook, ...]:
@@ -306,12 +313,15 @@ class MetricCard(Card):
             neither direction is a leak by itself.
         unit: Unit of its values, empty for shares and scores.
         default: Whether a cell of its task computes it without being asked.
+        updates: Whether only a setting whose clients send updates has what it measures; no other cell computes it
+            without being asked.
     """
 
     tasks: tuple[str, ...]
     higher_is_leakier: bool | None
     unit: str = ""
     default: bool = True
+    updates: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -88,7 +88,7 @@ class Truth:
         evaluators: Evaluation models, empty for tasks that need none.
         unknown: Why nobody knows what was reconstructed; empty where it is known.
         courses: What metrics asked to be trained beside the cell, by metric: whether a model is right on each private
-            test example, with the defense and without it.
+            test example, with the defense and without it; or why there is no such training.
     """
 
     correct: Tensor
@@ -96,7 +96,7 @@ class Truth:
     facts: Mapping[str, float | str] = field(default_factory=dict)
     evaluators: Sequence[Evaluator] = ()
     unknown: str = ""
-    courses: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    courses: Mapping[str, tuple[Tensor, Tensor] | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
