@@ -60,6 +60,7 @@ class AugmentedDp(Defense):
         hooks=("architecture", "training"),
         affects=("scores", "labels"),
         strength="epsilon",
+        stronger="lower",
         levels=(5.0, 2.0, 1.0, 0.5),
         replaces="decision tree",
     )

@@ -53,6 +53,7 @@ class ClassDp(Defense):
         hooks=("architecture", "training"),
         affects=("white_box", "scores", "labels", "explanations", "features"),
         strength="noise_multiplier",
+        stronger="higher",
         levels=(0.03, 0.1, 0.3, 1.0),
     )
 

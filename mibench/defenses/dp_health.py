@@ -53,6 +53,7 @@ class DpHealth(Defense):
         hooks=("architecture", "training"),
         affects=("white_box", "scores", "labels", "explanations", "features"),
         strength="epsilon",
+        stronger="lower",
         levels=(10.0, 3.0, 1.0, 0.3),
     )
 

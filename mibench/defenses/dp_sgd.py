@@ -61,6 +61,7 @@ class DpSgd(Defense):
         hooks=("architecture", "training", "update"),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="noise_multiplier",
+        stronger="higher",
         levels=(0.1, 0.3, 1.0, 3.0),
     )
 
