@@ -114,8 +114,8 @@ class DpHealth(Defense):
         return model.eval()
 
     def facts(self) -> dict[str, float | str]:
-        """Return epsilon (infinity without noise), delta, which is 0, and how passes are accounted."""
-        return {**pure_guarantee(self.epsilon), "passes": self.passes}
+        """Return the guarantee (infinity without noise, delta 0) and the passes that share it."""
+        return {**pure_guarantee(self.epsilon, "record", "replace"), "passes": self.passes}
 
 
 class LogisticRegression(Classifier):
