@@ -258,11 +258,9 @@ class DefenseCard(Card):
         levels: Values of it from weak to strong, over which ``grid=utility_sweep`` runs it.
         adaptive: The attackers who know of it, each as the words of a command line (``attack=brepmi``), for which
             ``attack=adaptive`` stands in a sweep; empty where it hides nothing that an attacker could go around.
-        replaces: What it trains in the place of the target where that is no torch module (``decision tree``); attackers
-            may then query it, and find neither gradients nor features.
+        replaces: What it trains in the target's place (``decision tree``); attackers may then only query it.
         cohort: Whether one message of it stands for all clients of a round.
-        finished: Of a defense that takes part in training, the hooks with which alone it can serve a model that came
-            trained; empty where it cannot.
+        finished: Of one that takes part in training, the hooks that can serve a model which came trained.
     """
 
     hooks: tuple[Hook, ...]
@@ -282,7 +280,7 @@ class DefenseCard(Card):
         _check("hook", self.finished, self.hooks, self.name)
         _check("access", self.affects, ACCESSES, self.name)
         _check("access", self.withholds, ACCESSES, self.name)
-        _check("direction", [self.stronger] if self.stronger else [], ("higher", "lower"), self.name)
+        _check("direction", {self.stronger} - {""}, ("higher", "lower"), self.name)
         if self.stronger and list(self.levels) != sorted(self.levels, reverse=self.stronger == "lower"):
             raise ValueError(
                 f"Card '{self.name}': the levels {self.levels} do not go {self.stronger}, as stronger says."
@@ -313,8 +311,7 @@ class MetricCard(Card):
             neither direction is a leak by itself.
         unit: Unit of its values, empty for shares and scores.
         default: Whether a cell of its task computes it without being asked.
-        updates: Whether only a setting whose clients send updates has what it measures; no other cell computes it
-            without being asked.
+        updates: Whether that holds only where clients send updates.
     """
 
     tasks: tuple[str, ...]
