@@ -254,20 +254,20 @@ class DefenseCard(Card):
         affects: The accesses whose attacker can see any difference at all.
         withholds: The accesses that it takes away: what they offer is served to nobody.
         strength: The one option that sweeps its strength, empty where there is none.
+        stronger: Whether ``higher`` or ``lower`` values of that option protect more; empty where there is none.
         levels: Values of it from weak to strong, over which ``grid=utility_sweep`` runs it.
         adaptive: The attackers who know of it, each as the words of a command line (``attack=brepmi``), for which
             ``attack=adaptive`` stands in a sweep; empty where it hides nothing that an attacker could go around.
-        replaces: What it trains in the place of the target where that is no torch module (``decision tree``); attackers
-            may then query it, and find neither gradients nor features.
+        replaces: What it trains in the target's place (``decision tree``); attackers may then only query it.
         cohort: Whether one message of it stands for all clients of a round.
-        finished: Of a defense that takes part in training, the hooks with which alone it can serve a model that came
-            trained; empty where it cannot.
+        finished: Of one that takes part in training, the hooks that can serve a model which came trained.
     """
 
     hooks: tuple[Hook, ...]
     affects: tuple[str, ...]
     withholds: tuple[str, ...] = ()
     strength: str = ""
+    stronger: Literal["higher", "lower", ""] = ""
     levels: tuple[float, ...] = ()
     adaptive: tuple[str, ...] = ()
     replaces: str = ""
@@ -280,6 +280,11 @@ class DefenseCard(Card):
         _check("hook", self.finished, self.hooks, self.name)
         _check("access", self.affects, ACCESSES, self.name)
         _check("access", self.withholds, ACCESSES, self.name)
+        _check("direction", {self.stronger} - {""}, ("higher", "lower"), self.name)
+        if self.stronger and list(self.levels) != sorted(self.levels, reverse=self.stronger == "lower"):
+            raise ValueError(
+                f"Card '{self.name}': the levels {self.levels} do not go {self.stronger}, as stronger says."
+            )
 
     @property
     def trains(self) -> tuple[Hook, ...]:
@@ -306,6 +311,7 @@ class MetricCard(Card):
             neither direction is a leak by itself.
         unit: Unit of its values, empty for shares and scores.
         default: Whether a cell of its task computes it without being asked.
+        updates: Whether that holds only where clients send updates.
         share: Whether its values are shares of what was right, accepted or covered, within [0, 1]: their intervals stay
             within it too.
         confirms: By which of its numbers an independent judge can confirm what evaluation models call a leak: pairs of
@@ -319,6 +325,7 @@ class MetricCard(Card):
     default: bool = True
     share: bool = False
     confirms: tuple[tuple[str, str], ...] = ()
+    updates: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -210,10 +210,18 @@ def defenses() -> str:
     rows = []
     for name, card in sorted(defense_cards().items(), key=lambda item: max(map(HOOKS.index, item[1].hooks))):
         levels = ", ".join(f"{level:g}" for level in card.levels)
-        strength = f"{code(card.strength)}: {levels}" if levels else code(card.strength)
+        strength = f"{code(card.strength)}, {card.stronger}" if card.strength else ""
+        strength += f": {levels}" if levels else ""
         affects = shortened(card.affects, [one for one in ACCESSES if one != "none"], "all")
         rows.append((", ".join(card.hooks), code(name), title_of(card), strength, affects, card.fidelity))
-    heads = ("acts on", "defense", "title", "strength, from weak to strong", "changes what is seen with", "fidelity")
+    heads = (
+        "acts on",
+        "defense",
+        "title",
+        "strength, what is stronger, and levels from weak to strong",
+        "changes what is seen with",
+        "fidelity",
+    )
     return table(heads, rows)
 
 

@@ -129,3 +129,15 @@ def test_a_card_that_cannot_be_read_is_said_in_a_sentence(tmp_path, field, said)
 def test_an_architecture_that_an_option_names_has_its_family(arch, family):
     assert family_of(TARGET, {"arch": arch}) == family
     assert family_of(replace(TARGET, family="residual"), {"arch": "vgg16"}) == "residual"
+
+
+def test_levels_go_the_way_that_is_said_to_be_stronger():
+    def made(stronger, *levels):
+        return replace(DEFENSE, strength="step", stronger=stronger, levels=levels)
+
+    assert made("higher", 0.1, 0.2).levels == (0.1, 0.2) and made("lower", 3.0, 1.0).stronger == "lower"
+    for stronger, levels in (("higher", (0.2, 0.1)), ("lower", (1.0, 3.0)), ("higher", (1.0, 3.0, 2.0))):
+        with pytest.raises(ValueError, match=f"do not go {stronger}"):
+            made(stronger, *levels)
+    with pytest.raises(ValueError, match="direction"):
+        made("up", 1.0)

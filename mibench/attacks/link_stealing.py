@@ -15,40 +15,17 @@ to 7, with features, known links or a shadow data set, are other attacks.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cosine_similarity
 
 from mibench.access import ScoresView
 from mibench.attacks.base import Attack, AttackCard, Knowledge, Reconstruction
+from mibench.optim.posterior_distance import link_scores
 from mibench.options import Count
 from mibench.tasks.edges import EdgesGoal
-
-
-def _cosine(a: Tensor, b: Tensor) -> Tensor:
-    return 1 - cosine_similarity(a, b, eps=1e-300)
-
-
-def _ratio(above: Tensor, below: Tensor) -> Tensor:
-    """Return quotients, 0 where both are 0."""
-    return torch.where(below > 0, above / below.clamp_min(1e-300), 0.0)
-
-
-#: The distances of posteriors ``(P, classes)``, row by row.
-DISTANCES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "cosine": _cosine,
-    "euclidean": lambda a, b: (a - b).square().sum(1).sqrt(),
-    "correlation": lambda a, b: _cosine(a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)),
-    "chebyshev": lambda a, b: (a - b).abs().amax(1),
-    "braycurtis": lambda a, b: _ratio((a - b).abs().sum(1), (a + b).abs().sum(1)),
-    "canberra": lambda a, b: _ratio((a - b).abs(), a.abs() + b.abs()).sum(1),
-    "cityblock": lambda a, b: (a - b).abs().sum(1),
-    "sqeuclidean": lambda a, b: (a - b).square().sum(1),
-}
 
 
 class LinkStealing(Attack[ScoresView, EdgesGoal]):
@@ -101,6 +78,5 @@ class LinkStealing(Attack[ScoresView, EdgesGoal]):
             goal: The pairs.
         """
         known = (place < len(answers)).all(1)
-        left, right = answers[place.where(known[:, None], 0).to(answers.device)].unbind(1)
-        distance = DISTANCES[self.metric](left, right).nan_to_num(0.0, 0.0, 0.0).clamp_min(0)  # rounding goes below
-        return Reconstruction(-distance.cpu().where(known, 0.0).float(), goal.target, valid=known)
+        scores = link_scores(answers, place.where(known[:, None], 0), self.metric)
+        return Reconstruction(scores.where(known, 0.0), goal.target, valid=known)

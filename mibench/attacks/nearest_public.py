@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mibench.access import ScoresView
 from mibench.attacks.base import Attack, AttackCard, ClassGoal, Knowledge, Reconstruction
-from mibench.optim.selection import best_candidates
+from mibench.optim.selection import highest_inputs
 from mibench.options import Count
 
 
@@ -56,6 +56,4 @@ class NearestPublic(Attack[ScoresView, ClassGoal]):
     @staticmethod
     def _highest(public: Tensor, scores: Tensor, goal: ClassGoal) -> Reconstruction:
         """Return the best of the public images that were asked about, whose scores are ``(images, targets)``."""
-        rows = best_candidates(scores, min(goal.samples, len(scores)))
-        rows = rows[torch.arange(goal.samples, device=rows.device) % len(rows)]
-        return Reconstruction(public[rows.T.flatten()], goal.labels.to(public.device))
+        return Reconstruction(highest_inputs(public, scores, goal.samples), goal.labels.to(public.device))

@@ -121,6 +121,7 @@ def facts_of(card: Card) -> dict[str, str]:
             levels = ", ".join(f"{level:g}" for level in card.levels)
             facts |= {"hooks": card.hooks, "affects": card.affects, "withholds": card.withholds}
             facts |= {"strength": f"{card.strength}, from weak to strong {levels}" if levels else card.strength}
+            facts |= {"stronger is": card.stronger}
             facts |= {"replaces the target by": card.replaces, "serves a finished model at": card.finished}
             facts |= {"attackers who know of it": card.adaptive}
         case MetricCard():

@@ -84,6 +84,7 @@ class Ats(Defense):
         hooks=("architecture", "training"),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="share",
+        stronger="higher",
         levels=(0.25, 0.5, 1.0),
     )
 

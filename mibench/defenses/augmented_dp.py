@@ -60,6 +60,7 @@ class AugmentedDp(Defense):
         hooks=("architecture", "training"),
         affects=("scores", "labels"),
         strength="epsilon",
+        stronger="lower",
         levels=(5.0, 2.0, 1.0, 0.5),
         replaces="decision tree",
     )
@@ -154,8 +155,8 @@ class AugmentedDp(Defense):
         self.tree = Tree.of(state)
 
     def facts(self) -> dict[str, float | str]:
-        """Return epsilon and delta, the gain that the audit still finds, and how many nodes it merged."""
-        return {**pure_guarantee(self.epsilon), "model": self.card.replaces, **self._audited}
+        """Return the guarantee, the gain that the audit still finds, and how many nodes it merged."""
+        return {**pure_guarantee(self.epsilon, "record", "add or remove"), "model": self.card.replaces, **self._audited}
 
 
 @dataclass(frozen=True)

@@ -64,6 +64,7 @@ class Bido(Defense):
         hooks=("training",),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="a1",
+        stronger="higher",
         levels=(0.0125, 0.05, 0.2, 0.8),
         adaptive=("attack=brepmi", "setting=federated attack=inverting_gradients knowledge.defense_loss=true"),
     )

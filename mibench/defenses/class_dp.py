@@ -35,7 +35,15 @@ from mibench.card import DefenseCard
 from mibench.data import Examples
 from mibench.defenses.base import Defense, DefenseContext
 from mibench.model import Classifier
-from mibench.optim.differential_privacy import rdp_epsilon, sum_of_clipped, with_gaussian, without_batch_norm
+from mibench.optim.differential_privacy import (
+    COMMON_DELTA,
+    Unit,
+    guarantee,
+    rdp_epsilon,
+    sum_of_clipped,
+    with_gaussian,
+    without_batch_norm,
+)
 from mibench.options import Count, NonNegative, Portion, Positive, Share
 from mibench.seeding import derive, generator
 from mibench.training import Batch, Training, cross_entropy
@@ -53,6 +61,7 @@ class ClassDp(Defense):
         hooks=("architecture", "training"),
         affects=("white_box", "scores", "labels", "explanations", "features"),
         strength="noise_multiplier",
+        stronger="higher",
         levels=(0.03, 0.1, 0.3, 1.0),
     )
 
@@ -103,12 +112,13 @@ class ClassDp(Defense):
         model = private.run(loss)
         training.curve = private.curve
         steps = private.epochs * private.steps_per_epoch
+        epsilon, common = (
+            rdp_epsilon(self.noise_multiplier, self.sample_rate, steps, delta) for delta in (self.delta, COMMON_DELTA)
+        )
+        unit: Unit = "class" if self.subclasses == 1 else "subclass"
         self._spent = {
-            "epsilon": rdp_epsilon(self.noise_multiplier, self.sample_rate, steps, self.delta),
-            "delta": self.delta,
+            **guarantee(epsilon, self.delta, common, "rdp", unit, "add or remove"),
             "groups": len(groups),
-            "accountant": "rdp",
-            "unit": "class" if self.subclasses == 1 else "subclass",
         }
         return model
 
@@ -123,7 +133,7 @@ class ClassDp(Defense):
         return found
 
     def facts(self) -> dict[str, float | str]:
-        """Return epsilon and delta for adding or removing a group, the number of groups, noise and clipping norm."""
+        """Return the guarantee for a group, the number of groups, noise and clipping norm."""
         return {**self._spent, "noise_multiplier": self.noise_multiplier, "max_grad_norm": self.max_grad_norm}
 
 

@@ -79,6 +79,7 @@ class Crafter(Defense):
         hooks=("features",),
         affects=("features",),
         strength="beta",
+        stronger="lower",
         levels=(10.0, 2.0, 1.0, 0.5),
         adaptive=("setting=split attack=split_decoder",),
     )

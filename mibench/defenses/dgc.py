@@ -52,6 +52,7 @@ class Dgc(Defense):
         hooks=("update",),
         affects=("gradients",),
         strength="ratio",
+        stronger="lower",
         adaptive=("setting=federated attack=inverting_gradients attack.mask_sent=true",),
     )
 

@@ -43,6 +43,7 @@ class Dgp(Defense):
         hooks=("update",),
         affects=("gradients",),
         strength="top",
+        stronger="higher",
         adaptive=("setting=federated attack=inverting_gradients attack.mask_sent=true",),
     )
 

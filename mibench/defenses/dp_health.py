@@ -53,6 +53,7 @@ class DpHealth(Defense):
         hooks=("architecture", "training"),
         affects=("white_box", "scores", "labels", "explanations", "features"),
         strength="epsilon",
+        stronger="lower",
         levels=(10.0, 3.0, 1.0, 0.3),
     )
 
@@ -113,8 +114,8 @@ class DpHealth(Defense):
         return model.eval()
 
     def facts(self) -> dict[str, float | str]:
-        """Return epsilon (infinity without noise), delta, which is 0, and how passes are accounted."""
-        return {**pure_guarantee(self.epsilon), "passes": self.passes}
+        """Return the guarantee (infinity without noise, delta 0) and the passes that share it."""
+        return {**pure_guarantee(self.epsilon, "record", "replace"), "passes": self.passes}
 
 
 class LogisticRegression(Classifier):

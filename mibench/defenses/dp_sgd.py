@@ -7,7 +7,8 @@ all parameters jointly, and adds Gaussian noise:
 
 The recipe's optimiser steps along :math:`\tilde g`. Opacus (https://github.com/pytorch/opacus) samples, clips, adds
 noise and accounts; what is reported is :math:`\epsilon` at :math:`\delta` for adding or removing one example,
-:math:`\delta = 1/N` unless it is given, and infinity without noise. Batch norm mixes examples and has no private
+:math:`\delta = 1/N` unless it is given, and infinity without noise; ``epsilon_common`` is that of the same training
+at the delta at which all defenses are compared. Batch norm mixes examples and has no private
 form: Opacus' group norm takes its place in the architecture.
 
 Deviations from the paper: :math:`q` is 1 / (steps per epoch of the recipe); the accountant is the tighter PRV one
@@ -34,9 +35,11 @@ from torch.utils.data import DataLoader, TensorDataset
 from mibench.defenses.base import Classifier, Client, Defense, DefenseCard, DefenseContext, Examples, Training, Update
 from mibench.errors import UserError
 from mibench.optim.differential_privacy import (
+    COMMON_DELTA,
     LEAST_PRV_NOISE,
     clipped_sum,
     finite_epsilon,
+    guarantee,
     quiet,
     with_gaussian,
     without_batch_norm,
@@ -61,6 +64,7 @@ class DpSgd(Defense):
         hooks=("architecture", "training", "update"),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="noise_multiplier",
+        stronger="higher",
         levels=(0.1, 0.3, 1.0, 3.0),
     )
 
@@ -92,7 +96,9 @@ class DpSgd(Defense):
             delta = self.delta or 1 / len(training.data)
             noise = float(private.stepper.noise_multiplier)
             epsilon, accountant = _guarantee(engine, noise, delta)
-            self._spent = {"epsilon": epsilon, "delta": delta, "noise_multiplier": noise, "accountant": accountant}
+            common = epsilon if delta == COMMON_DELTA else _guarantee(engine, noise, COMMON_DELTA)[0]
+            spent = guarantee(epsilon, delta, common, accountant, "example", "add or remove")
+            self._spent = {**spent, "noise_multiplier": noise}
         private.model.to_standard_module()  # type: ignore[operator]
         for parameter in training.model.parameters():
             parameter.grad = None
@@ -115,7 +121,7 @@ class DpSgd(Defense):
         return {name: value / len(client.batch) for name, value in noisy.items()}
 
     def facts(self) -> dict[str, float | str]:
-        """Return epsilon and delta of the training, the noise, the clipping norm and the accountant."""
+        """Return the guarantee of the training where there was one, the noise, the clipping norm and the accountant."""
         spent = self._spent or {"noise_multiplier": self.noise_multiplier, "accountant": "none"}
         return {**spent, "max_grad_norm": self.max_grad_norm}
 

@@ -38,6 +38,7 @@ class GradientClipping(Defense):
         hooks=("update",),
         affects=("gradients",),
         strength="noise_multiplier",
+        stronger="higher",
     )
 
     max_norm: Positive = 1.0

@@ -37,6 +37,7 @@ class GradientNoise(Defense):
         hooks=("update",),
         affects=("gradients",),
         strength="std",
+        stronger="higher",
     )
 
     std: NonNegative = 0.1

@@ -35,6 +35,7 @@ class GradientPruning(Defense):
         hooks=("update",),
         affects=("gradients",),
         strength="keep",
+        stronger="lower",
         adaptive=("setting=federated attack=inverting_gradients attack.mask_sent=true",),
     )
 

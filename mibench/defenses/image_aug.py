@@ -59,6 +59,7 @@ class ImageAug(Defense):
         hooks=("data",),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="tolerance",
+        stronger="higher",
         levels=(0.01, 0.02, 0.05),
     )
 

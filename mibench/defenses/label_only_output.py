@@ -33,6 +33,7 @@ class LabelOnlyOutput(Defense):
         affects=("scores", "labels", "explanations"),
         withholds=("scores", "explanations"),
         strength="threshold",
+        stronger="higher",
         levels=(0.25, 0.5, 0.9),
         adaptive=("attack=brepmi",),
     )

@@ -57,6 +57,7 @@ class Mid(Defense):
         hooks=("architecture", "training"),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="beta",
+        stronger="higher",
         levels=(3e-4, 3e-3, 3e-2, 0.1),
         adaptive=(
             "attack=inversion_network knowledge.repeats=8",

@@ -44,6 +44,7 @@ class NegLs(Defense):
         hooks=("training",),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="alpha",
+        stronger="lower",
         levels=(-0.01, -0.05, -0.1, -0.2),
         adaptive=("attack=brepmi", "setting=federated attack=inverting_gradients knowledge.defense_loss=true"),
     )

@@ -45,6 +45,7 @@ class NoPeek(Defense):
         hooks=("training",),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="alpha",
+        stronger="higher",
         levels=(0.1, 0.5, 2.0),
         adaptive=("setting=split attack=split_decoder", "setting=split attack=split_rmle"),
     )

@@ -70,6 +70,7 @@ class Patrol(AgainstDecoder):
         hooks=("architecture", "training"),
         affects=("white_box", "scores", "labels", "explanations", "features"),
         strength="beta",
+        stronger="higher",
         levels=(0.3, 1.0, 3.0),
         adaptive=("setting=split attack=split_decoder",),
     )

@@ -47,6 +47,7 @@ class PerceptualHash(Defense):
         hooks=("input",),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="share",
+        stronger="higher",
         levels=(0.25, 0.5, 1.0),
     )
 

@@ -52,6 +52,7 @@ class Precode(Defense):
         hooks=("architecture", "training"),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="beta",
+        stronger="higher",
         levels=(1e-4, 1e-3, 1e-2, 1e-1),
         adaptive=(
             "setting=federated attack=inverting_gradients attack.skip_last=6",

@@ -46,6 +46,7 @@ class PrivacyGuidedTrees(Defense):
         hooks=("architecture", "training"),
         affects=("scores", "labels"),
         strength="gamma",
+        stronger="higher",
         levels=(0.5, 0.9, 0.99, 1.0),
         replaces="decision tree",
     )

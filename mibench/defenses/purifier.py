@@ -53,6 +53,7 @@ class Purifier(Defense):
         hooks=("output",),
         affects=("scores", "labels", "explanations"),
         strength="inversion_weight",
+        stronger="higher",
         levels=(0.1, 1.0, 10.0),
         adaptive=("attack=inversion_network",),
     )

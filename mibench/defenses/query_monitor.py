@@ -70,6 +70,7 @@ class QueryMonitor(Defense):
         hooks=("output",),
         affects=("scores", "labels", "explanations"),
         strength="cap",
+        stronger="lower",
         levels=(10000, 1000, 100),
         adaptive=("attack=inversion_network",),
     )

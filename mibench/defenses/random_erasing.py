@@ -52,6 +52,7 @@ class RandomErasing(Defense):
         hooks=("training",),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="area_high",
+        stronger="higher",
         levels=(0.3, 0.5, 0.8),
     )
 

@@ -61,6 +61,7 @@ class ResSfl(AgainstDecoder):
         hooks=("architecture", "training"),
         affects=("white_box", "scores", "labels", "explanations", "features"),
         strength="alpha",
+        stronger="higher",
         levels=(0.3, 1.0, 5.0),
         adaptive=("setting=split attack=split_decoder",),
     )

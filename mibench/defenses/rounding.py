@@ -33,6 +33,7 @@ class Rounding(Defense):
         hooks=("output",),
         affects=("scores", "explanations"),
         strength="step",
+        stronger="higher",
         levels=(0.001, 0.01, 0.05, 0.2),
         adaptive=("attack=inversion_network",),
     )

@@ -61,6 +61,7 @@ class RvePfl(Defense):
         hooks=("architecture", "training", "protocol"),
         affects=("gradients",),
         strength="kl_weight",
+        stronger="higher",
         levels=(1e-4, 1e-3, 1e-2),
     )
 

@@ -54,6 +54,7 @@ class Sca(Defense):
         hooks=("architecture",),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="threshold",
+        stronger="higher",
         levels=(0.1, 0.5, 1.0),
     )
 

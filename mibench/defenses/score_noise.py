@@ -52,6 +52,7 @@ class ScoreNoise(Defense):
         hooks=("output",),
         affects=("scores", "explanations"),
         strength="epsilon",
+        stronger="higher",
         levels=(0.1, 0.5, 1.0),
         adaptive=("attack=inversion_network knowledge.repeats=8",),
     )

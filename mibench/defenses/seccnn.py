@@ -51,6 +51,7 @@ class SecCnn(Defense):
         hooks=("architecture",),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="factor",
+        stronger="higher",
         levels=(2, 3, 4),
     )
 

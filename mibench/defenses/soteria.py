@@ -49,6 +49,7 @@ class Soteria(Defense):
         hooks=("update",),
         affects=("gradients",),
         strength="percentile",
+        stronger="higher",
         adaptive=("setting=federated attack=inverting_gradients attack.skip_last=2",),
     )
 

@@ -48,6 +48,7 @@ class SplitNoise(Defense):
         hooks=("architecture", "training", "features"),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="scale",
+        stronger="higher",
         levels=(0.1, 0.5, 2.0),
         adaptive=("setting=split attack=split_decoder setting.sends=16",),
         finished=("features",),

@@ -44,6 +44,7 @@ class SynthPpt(Defense):
         hooks=("data",),
         affects=("white_box", "scores", "labels", "explanations"),
         strength="share",
+        stronger="higher",
         levels=(0.1, 0.5, 1.0),
     )
 

@@ -38,6 +38,7 @@ class Temperature(Defense):
         hooks=("output",),
         affects=("scores", "explanations"),
         strength="temperature",
+        stronger="higher",
         levels=(2.0, 5.0, 10.0),
         adaptive=("attack=inversion_network",),
     )

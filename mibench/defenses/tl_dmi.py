@@ -47,6 +47,7 @@ class TlDmi(Defense):
         hooks=("training",),
         affects=("white_box", "scores", "labels", "explanations", "features"),
         strength="frozen",
+        stronger="higher",
         levels=(0.3, 0.6, 0.9),
     )
     learns_from_public = True

@@ -37,6 +37,7 @@ class TopK(Defense):
         hooks=("output",),
         affects=("scores", "explanations"),
         strength="k",
+        stronger="lower",
         levels=(10, 5, 3, 1),
         adaptive=("attack=inversion_network",),
     )

@@ -55,6 +55,7 @@ class VrmMixup(Defense):
         hooks=("data", "training"),
         affects=("white_box", "scores", "labels", "explanations", "gradients", "features"),
         strength="alpha",
+        stronger="higher",
         levels=(0.2, 1.0, 5.0),
     )
 

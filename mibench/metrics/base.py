@@ -14,7 +14,7 @@ from torch import Tensor
 from mibench.card import MetricCard
 from mibench.options import Options
 from mibench.storage.fetching import Download
-from mibench.tasks.base import Evaluator, Reconstruction, Truth
+from mibench.tasks.base import Budget, Evaluator, Reconstruction, Truth
 from mibench.tasks.completion import CompletionTruth
 from mibench.tasks.instance import InstanceTruth
 
@@ -69,9 +69,8 @@ class Metric(Options, ABC, Generic[TruthT]):
         if "card" in vars(cls):
             cls.block = f"metric.{cls.card.name}"
 
-    @property
-    def course(self) -> Mapping[str, Any]:
-        """The options of the setting with which a cell of clients is to train a model beside its own.
+    def course(self, budget: Budget) -> Mapping[str, Any]:
+        """Return the options of the setting with which a cell of clients is to train a model beside its own.
 
         It is trained with the defense and without it, and stands in ``truth.courses`` under the metric's name; where
         there are none nothing is trained.
@@ -140,11 +139,6 @@ def compared(
         values = torch.empty(0) if reason else compare(made, true)
         measured.append(Measurement(values, truth.target, variant, evaluator, reason=reason))
     return measured
-
-
-def evenly(images: Tensor, most: int) -> Tensor:
-    """Return every k-th image, at most ``most`` of them, on the CPU."""
-    return images[:: max(1, -(-len(images) // most))].cpu()
 
 
 def answers(evaluators: Sequence[Evaluator], images: Tensor) -> dict[str, Tensor]:

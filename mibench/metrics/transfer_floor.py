@@ -19,7 +19,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor
-from torch.nn.functional import cross_entropy
 
 from mibench.card import MetricCard
 from mibench.errors import NotMeasurableError
@@ -27,12 +26,11 @@ from mibench.metrics.agreed_accuracy import judge_of
 from mibench.metrics.base import Measurement, Metric, answers
 from mibench.model import Classifier
 from mibench.nn.verification import Judge
+from mibench.optim.perturbation import towards
 from mibench.options import Count, Positive, Share
 from mibench.seeding import generator
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassTruth
-
-CHUNK = 256
 
 
 class TransferFloor(Metric[ClassTruth]):
@@ -71,8 +69,7 @@ class TransferFloor(Metric[ClassTruth]):
             raise NotMeasurableError("There is no victim here to perturb images against.")
         victim, judge = truth.victim, judge_of(truth, self.false_accepts)
         images, labels = self._of_others(truth, result.target.unique())
-        pairs = zip(images.split(CHUNK), labels.split(CHUNK), strict=True)
-        moved = torch.cat([towards(victim, x, y, self.epsilon, self.steps) for x, y in pairs])
+        moved = towards(victim, images, labels, self.epsilon, self.steps)
         return [
             Measurement(values=accepted.double(), groups=labels, variant=variant, evaluator=name)
             for variant, shown in (("clean", images), (f"linf={self.epsilon:g}", moved))
@@ -89,18 +86,6 @@ class TransferFloor(Metric[ClassTruth]):
             images.append(chosen)
             labels.append(torch.full((len(chosen),), label))
         return torch.cat(images), torch.cat(labels)
-
-
-def towards(victim: Classifier, images: Tensor, labels: Tensor, epsilon: float, steps: int) -> Tensor:
-    """Return images ``(N, C, H, W)`` in [0, 1] that the victim takes for ``labels``, within ``epsilon`` per pixel."""
-    start, labels = images.to(victim.device), labels.to(victim.device)
-    low, high, size = (start - epsilon).clamp(min=0), (start + epsilon).clamp(max=1), 2.5 * epsilon / steps
-    x = start
-    for _ in range(steps):
-        x = x.detach().requires_grad_()
-        (slope,) = torch.autograd.grad(cross_entropy(victim(x), labels, reduction="sum"), x)
-        x = torch.clamp(x - size * slope.sign(), low, high)
-    return x.detach().cpu()
 
 
 def _acceptances(

@@ -28,9 +28,10 @@ from torch import Tensor
 from mibench.card import MetricCard
 from mibench.data import Population
 from mibench.errors import NotMeasurableError
-from mibench.metrics.base import Measurement, evenly
+from mibench.metrics.base import Measurement
 from mibench.metrics.families.faces import OfFaces, enlarged
 from mibench.nn.verification import Judge, calibrated
+from mibench.optim.selection import evenly
 from mibench.options import Count, Share
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassTruth

@@ -12,7 +12,7 @@ import logging
 import math
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -22,6 +22,17 @@ from mibench.model import Classifier
 
 #: Below this noise (above this budget) PRV's grid takes minutes or does not fit the memory; RDP accounts instead.
 LEAST_PRV_NOISE = 0.3
+
+#: The delta at which every guarantee is reported beside its own, so that epsilons can be compared. It is far below one
+#: over the number of examples of every dataset with fewer than 10,000 of them, and below it up to 100,000.
+COMMON_DELTA = 1e-5
+
+#: What a guarantee hides: one example, one record of a table, all examples of a class or of a part of one, or all that
+#: stands behind a client's message.
+Unit = Literal["example", "record", "class", "subclass", "client"]
+
+#: How two data sets differ that must look alike: by a unit that is there or not, or by one in another's place.
+Neighbours = Literal["add or remove", "replace"]
 
 
 def clipped_sum(model: Classifier, batch: Examples, norm: float) -> dict[str, Tensor]:
@@ -96,9 +107,44 @@ def without_batch_norm(model: Classifier) -> Classifier:
     return fixed
 
 
-def pure_guarantee(epsilon: float | None) -> dict[str, float | str]:
-    """Return the facts of a training whose mechanisms compose to ``epsilon`` at a delta of 0; None is without noise."""
-    return {"epsilon": math.inf if epsilon is None else epsilon, "delta": 0.0, "accountant": "pure composition"}
+def guarantee(
+    epsilon: float,
+    delta: float,
+    common: float,
+    accountant: str,
+    unit: Unit,
+    neighbours: Neighbours,
+    name: str = "epsilon",
+) -> dict[str, float | str]:
+    """Return what a defense reports of its guarantee.
+
+    Args:
+        epsilon: At ``delta``; infinity without noise.
+        delta: From 0 to below 1.
+        common: Epsilon at :data:`COMMON_DELTA`.
+        accountant: What computed both.
+        unit: What the guarantee hides.
+        neighbours: How neighbouring data sets differ.
+        name: What epsilon is called: ``local_epsilon`` of a single message.
+    """
+    return {
+        name: epsilon,
+        "delta": delta,
+        f"{name}_common": common,
+        "delta_common": COMMON_DELTA,
+        "accountant": accountant,
+        "unit": unit,
+        "neighbours": neighbours,
+    }
+
+
+def pure_guarantee(epsilon: float | None, unit: Unit, neighbours: Neighbours) -> dict[str, float | str]:
+    """Return the facts of a training whose mechanisms compose to ``epsilon`` at a delta of 0; None is without noise.
+
+    What holds at 0 holds at every delta, :data:`COMMON_DELTA` included.
+    """
+    spent = math.inf if epsilon is None else epsilon
+    return guarantee(spent, 0.0, spent, "pure composition", unit, neighbours)
 
 
 def rdp_epsilon(noise_multiplier: float, sample_rate: float, steps: int, delta: float) -> float:
@@ -138,7 +184,9 @@ def finite_epsilon(accountant: Any, delta: float) -> tuple[float, str]:
 
 
 def local_guarantee(deviation: float, norm: float, delta: float) -> dict[str, float | str]:
-    """Return ``local_epsilon`` of one message at ``delta`` and Opacus' ``accountant``; nothing without noise.
+    """Return the facts of one message, ``local_epsilon`` at ``delta`` by Opacus' accountant; nothing without noise.
+
+    It hides all that is behind the message: any other batch in its place would look alike.
 
     Args:
         deviation: Standard deviation of the Gaussian noise on the mean.
@@ -154,7 +202,8 @@ def local_guarantee(deviation: float, norm: float, delta: float) -> dict[str, fl
         accountant = PRVAccountant() if multiplier >= LEAST_PRV_NOISE else RDPAccountant()
         accountant.history = [(multiplier, 1.0, 1)]
         epsilon, mechanism = finite_epsilon(accountant, delta)
-    return {"local_epsilon": epsilon, "delta": delta, "accountant": mechanism}
+        common = epsilon if delta == COMMON_DELTA else finite_epsilon(accountant, COMMON_DELTA)[0]
+    return guarantee(epsilon, delta, common, mechanism, "client", "replace", name="local_epsilon")
 
 
 @contextlib.contextmanager

@@ -61,6 +61,27 @@ def best_candidates(scores: Tensor, count: int) -> Tensor:
     return scores.topk(count, dim=0).indices
 
 
+def highest_inputs(inputs: Tensor, scores: Tensor, samples: int) -> Tensor:
+    """Return of every class the inputs that score highest, highest first, shape ``(classes * samples, ...)``.
+
+    Those of a class stand side by side, none twice unless there are fewer inputs than samples: then they come again
+    from the first.
+
+    Args:
+        inputs: Shape ``(n, ...)``.
+        scores: Of the first of them, at least one, for every class, shape ``(m, classes)``.
+        samples: Inputs wanted of each class.
+    """
+    rows = best_candidates(scores, min(samples, len(scores)))
+    rows = rows[torch.arange(samples, device=rows.device) % len(rows)]
+    return inputs[rows.T.flatten()]
+
+
+def evenly(inputs: Tensor, most: int) -> Tensor:
+    """Return every k-th input, at most ``most`` of them, on the CPU."""
+    return inputs[:: max(1, -(-len(inputs) // most))].cpu()
+
+
 def best_of_each(scores: Tensor, groups: int, keep: int) -> Tensor:
     """Return the positions of each group's highest scores, shape ``(groups * keep,)``, groups in their order.
 

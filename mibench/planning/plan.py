@@ -272,6 +272,7 @@ def metric_blocks(plan: Plan) -> list[dict[str, Any]]:
             for one in entries("metric")
             if (card := cast(MetricCard, one.card)).default
             and task in card.tasks
+            and (not card.updates or "update" in plan.cards.setting.training_hooks)
             and set(modality) & set(card.modalities)
         ]
     for node in chosen:

@@ -7,7 +7,7 @@ reconstruction, stored (:mod:`mibench.running.adversary`) -> metrics beside a co
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from mibench.data import Population
+from mibench.errors import UserError
 from mibench.leaderboard.rows import CellFacts, make_row, plan_facts
 from mibench.leaderboard.scoring import Score, facts_as_scores, score
 from mibench.leaderboard.shards import write_shard
@@ -94,15 +95,19 @@ class Cell(Adversary):
         }
         return self.case(self.observation.secret, utility, self.victim.model)
 
-    def courses(self) -> dict[str, tuple[Tensor, Tensor]]:
+    def courses(self) -> dict[str, tuple[Tensor, Tensor] | str]:
         """Return what metrics ask to be trained beside the cell, where there are clients to train it."""
         if "update" not in self.setting.card.training_hooks:
             return {}
-        return {
-            one.card.name: (self.federated_answers(one.course, True), self.federated_answers(one.course, False))
-            for one in self.metrics
-            if one.course
-        }
+        asked = {one.card.name: one.course(self.budget) for one in self.metrics}
+        return {name: self.both_answers(options) for name, options in asked.items() if options}
+
+    def both_answers(self, options: Mapping[str, Any]) -> tuple[Tensor, Tensor] | str:
+        """Return the answers of a model that clients train with the defense and without, or why that is refused."""
+        try:
+            return self.federated_answers(options, True), self.federated_answers(options, False)
+        except UserError as refused:  # more local steps than in the cell, of which a defense may make nothing
+            return str(refused)
 
     @cached_property
     def truth(self) -> Truth:

@@ -166,14 +166,19 @@ class Stage:
     def federated_answers(self, options: Mapping[str, Any], defended: bool) -> Tensor:
         """Return whether a global model is right on each private test example, trained as the setting would do it.
 
+        The server is honest, whatever the attack plants. Classes of a batch need not differ, and a batch is no larger
+        than what a client owns.
+
         Args:
             options: Options of the setting to be used instead of the cell's.
             defended: Whether the cell's defense takes part.
         """
         block = self.config["setting"]
         shared = block["batch_norm"] == "train"  # or the server could not test what it trains
+        owned = max(1, len(self.split.private.train) // block["clients"])
+        options = {**options, "batch_size": min(options["batch_size"], owned), "unique_labels": False}
         setting: Setting = build({**block, "pooled_epochs": 0, "share_buffers": shared, **options})
-        scene = self.scene()
+        scene = dataclasses.replace(self.scene(), server=Server(), server_key={})
         if not defended:
             scene = dataclasses.replace(scene, defense=Defense(), defense_key={})
         victim = setting.train(scene, self.split.private, "federated training")

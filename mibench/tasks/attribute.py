@@ -1,13 +1,15 @@
 """Task ``attribute``: a sensitive column of records whose other columns and response the attacker knows.
 
 Control: the best guess without the model: an imputation model fitted on the attacker's public records (the response is
-one of its inputs), or the most frequent value where there are no public records.
+one of its inputs). It is the null ``imputation`` as well; beside it stands the most frequent public value. Without
+public records there are none of them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -106,20 +108,41 @@ class AttributeTask(Task[AttributeGoal, AttributeTruth]):
         self, case: Case, goal: AttributeGoal, knowledge: Knowledge, result: Reconstruction
     ) -> Reconstruction | None:
         """Return the imputation of the sensitive column from public records alone."""
-        public = case.split.public
-        if public is None:
-            return None
-        from sklearn.ensemble import HistGradientBoostingClassifier
+        guess = _imputation(case, goal)
+        return None if guess is None else Reconstruction(guess, result.target)
 
-        known = [i for i in range(goal.records.shape[1]) if not bool(goal.records[:, i].isnan().all())]
-        categorical = [case.split.spec.columns[i].categorical for i in known] + [True]
+    def nulls(self, case: Case, goal: AttributeGoal, knowledge: Knowledge) -> Mapping[str, Reconstruction]:
+        """Return the imputation that is the control, and the most frequent public value (``most_frequent``)."""
+        guess, public = _imputation(case, goal), case.split.public
+        if guess is None or public is None:
+            return {}
+        target = torch.arange(len(guess))
+        frequent = public.x[:, goal.column].long().bincount(minlength=goal.choices).argmax()
+        return {
+            "imputation": Reconstruction(guess, target),
+            "most_frequent": Reconstruction(frequent.expand(len(guess)).clone(), target),
+        }
 
-        def table(records: Tensor, responses: Tensor) -> Tensor:
-            return torch.cat([records[:, known], responses[:, None].to(records.dtype)], 1)
 
-        model = HistGradientBoostingClassifier(
-            categorical_features=categorical, max_iter=60, random_state=derive(case.seed, "imputation") % 2**32
-        )
-        model.fit(table(public.x, public.y).numpy(), public.x[:, goal.column].long().numpy())
-        guess = torch.from_numpy(model.predict(table(goal.records, goal.responses).numpy())).long()
-        return Reconstruction(guess, result.target)
+def _imputation(case: Case, goal: AttributeGoal) -> Tensor | None:
+    """Return the sensitive values that public records alone suggest, shape ``(N,)``; None without any."""
+    if case.split.public is None:
+        return None
+    seed = derive(case.seed, "imputation") % 2**32
+    return _imputed(case.split.public, tuple(column.categorical for column in case.split.spec.columns), goal, seed)
+
+
+@lru_cache(maxsize=1)  # for control and null; goal and public records are compared as objects
+def _imputed(public: Examples, categorical: tuple[bool, ...], goal: AttributeGoal, seed: int) -> Tensor:
+    from sklearn.ensemble import HistGradientBoostingClassifier
+
+    known = [i for i in range(goal.records.shape[1]) if not bool(goal.records[:, i].isnan().all())]
+
+    def table(records: Tensor, responses: Tensor) -> Tensor:
+        return torch.cat([records[:, known], responses[:, None].to(records.dtype)], 1)
+
+    model = HistGradientBoostingClassifier(
+        categorical_features=[categorical[i] for i in known] + [True], max_iter=60, random_state=seed
+    )
+    model.fit(table(public.x, public.y).numpy(), public.x[:, goal.column].long().numpy())
+    return torch.from_numpy(model.predict(table(goal.records, goal.responses).numpy())).long()

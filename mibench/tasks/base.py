@@ -88,7 +88,7 @@ class Truth:
         evaluators: Evaluation models, empty for tasks that need none.
         unknown: Why nobody knows what was reconstructed; empty where it is known.
         courses: What metrics asked to be trained beside the cell, by metric: whether a model is right on each private
-            test example, with the defense and without it.
+            test example, with the defense and without it; or why there is no such training.
     """
 
     correct: Tensor
@@ -96,7 +96,7 @@ class Truth:
     facts: Mapping[str, float | str] = field(default_factory=dict)
     evaluators: Sequence[Evaluator] = ()
     unknown: str = ""
-    courses: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    courses: Mapping[str, tuple[Tensor, Tensor] | str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -147,7 +147,8 @@ class Case(Assignment):
     Attributes:
         secret: What lies behind the observation (the clients' batches), None where there is nothing.
         utility: Fields of :class:`Truth` that every task shares.
-        victim: The victim's module, for metrics that audit the evaluation models with it; None where there is none.
+        victim: The victim's module, for nulls that ask it and metrics that audit the evaluation models with it; None
+            where there is none.
     """
 
     secret: Examples | None
@@ -236,7 +237,11 @@ class Task(ABC, Generic[GoalT, TruthT]):
         return other
 
     def nulls(self, case: Case, goal: GoalT, knowledge: Knowledge) -> Mapping[str, Reconstruction]:
-        """Return what can be answered without any model, by name: floors that no leak lies below."""
+        """Return what can be answered without the leak that an attack claims, by name: floors under every attack.
+
+        A null is made on mibench's side: it asks ``case.victim`` directly, charges no ledger, and no attack sees it.
+        One that lacks what it needs (a victim, public data) is left out.
+        """
         return {}
 
     @abstractmethod

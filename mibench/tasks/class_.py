@@ -1,11 +1,13 @@
 """Task ``class``: images that show what a private class looks like (identity inversion).
 
-Control: the same attack, with the same budget, on a victim that never saw those people or classes.
+Control: the same attack, with the same budget, on a victim that never saw those people or classes. Nulls: what the
+victim's answers to public examples give without any search: the public examples that it is surest of, and public
+examples that are hardly changed until it takes them for the class. An attack that does not beat them made no likeness.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -14,8 +16,17 @@ from torch import Tensor
 from mibench.data import Examples, InputSpec, Population
 from mibench.knowledge import Knowledge
 from mibench.model import Classifier
+from mibench.optim.perturbation import towards
+from mibench.optim.selection import evenly, highest_inputs
 from mibench.pictures import SheetRow, as_pictures, nearest, noun
+from mibench.seeding import derive, generator, seeded
 from mibench.tasks.base import PER_TARGET, TARGETS, Assignment, Case, Reconstruction, Sheet, Task, Truth
+
+#: The most public examples that the null ``nearest_public`` asks about, evenly taken.
+PUBLIC_EXAMPLES = 4096
+
+#: How far the null ``transfer_floor`` moves an entry, as a share of its range, and in how many steps.
+EPSILON, STEPS = 0.1, 20
 
 
 @dataclass(frozen=True)
@@ -92,6 +103,28 @@ class ClassTask(Task[ClassGoal, ClassTruth]):
     def control(self, case: Case, goal: ClassGoal, knowledge: Knowledge, result: Reconstruction) -> Population | None:
         """Return the held-out classes, on whose victim the same attack is run."""
         return case.split.held_out
+
+    def nulls(self, case: Case, goal: ClassGoal, knowledge: Knowledge) -> Mapping[str, Reconstruction]:
+        """Return public examples that the victim takes for the classes; none without a victim or public data.
+
+        ``nearest_public`` are those whose class the victim's module is surest of, as the attack of that name takes
+        them, of at most ``PUBLIC_EXAMPLES`` evenly taken ones. ``transfer_floor``, for inputs with a range alone, are
+        public examples drawn at random, moved by at most ``EPSILON`` of the range per entry against the victim
+        (:func:`mibench.optim.perturbation.towards`): they show nobody of the class.
+        """
+        victim, public, spec = case.victim, case.split.public, case.split.spec
+        if victim is None or public is None or not len(public):
+            return {}
+        labels = goal.labels.cpu()
+        with seeded(derive(case.seed, "nulls")):
+            asked = evenly(public.x, PUBLIC_EXAMPLES)
+            scores = victim.predict_proba(asked).cpu()[:, goal.targets.cpu()]
+            made = {"nearest_public": highest_inputs(asked, scores, goal.samples)}
+            if spec.ranged:
+                order = torch.randperm(len(public), generator=generator(derive(case.seed, "moved examples")))
+                start = public.x[order[torch.arange(len(labels)) % len(order)]]
+                made["transfer_floor"] = towards(victim, start, labels, EPSILON, STEPS, spec.low, spec.high)
+        return {name: Reconstruction(values, labels) for name, values in made.items()}
 
     def units(self, case: Case, goal: ClassGoal) -> Sequence[str]:
         """Return the names of the attacked classes."""

@@ -2,14 +2,15 @@
 
 The hole is the side fact ``knowledge.masked_image``. Control: the same attack on the same masked images, with a victim
 that never saw these people or classes. What it names as their class means nothing among the private classes, so the
-control of the class is the most frequent private one.
+control of the class is the most frequent private one. Nulls: the mean of the public images in the hole, with the class
+that the victim names of that picture, and of other pictures of the class that it was never trained on.
 """
 
 from __future__ import annotations
 
 import hashlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
@@ -19,9 +20,9 @@ from torch import Tensor
 from mibench.data import Examples, InputSpec, Population, digests
 from mibench.knowledge import Knowledge
 from mibench.pictures import SheetRow
-from mibench.seeding import derive, generator
+from mibench.seeding import derive, generator, seeded
 from mibench.tasks.base import TARGETS, Assignment, Case, Reconstruction, Sheet, Task
-from mibench.tasks.instance import InstanceTruth
+from mibench.tasks.instance import InstanceTruth, public_mean
 
 Hole = Literal["centre", "face_t"]
 
@@ -102,6 +103,20 @@ def _chosen(assignment: Assignment) -> Examples:
     return train[order[torch.tensor(turns).argsort(stable=True)][: assignment.budget.targets]]
 
 
+def _strangers(case: Case, labels: Tensor) -> Tensor | None:
+    """Return a private test image of each class in ``labels``, in turn; None where a class has none."""
+    test, taken = case.split.private.test, Counter[int]()
+    order = torch.randperm(len(test), generator=generator(derive(case.seed, "non-members")))
+    rows = []
+    for label in labels.tolist():
+        own = order[test.y[order] == label]
+        if not len(own):
+            return None
+        rows.append(own[taken[label] % len(own)])
+        taken[label] += 1
+    return test.x[torch.stack(rows)]
+
+
 class CompletionTask(Task[CompletionGoal, CompletionTruth]):
     """Completion of masked training images."""
 
@@ -159,6 +174,33 @@ class CompletionTask(Task[CompletionGoal, CompletionTruth]):
         frequent = case.split.private.train.y.bincount().argmax()
         labels = None if result.labels is None else frequent.expand(len(result)).clone()
         return replace(other, labels=labels)
+
+    def nulls(self, case: Case, goal: CompletionGoal, knowledge: Knowledge) -> Mapping[str, Reconstruction]:
+        """Return the masked images with the mean of the public images in the hole; none without public images.
+
+        The labels are what the victim's module names, None without a victim. Of ``public_mean`` it is asked about
+        these very pictures. Of ``non_members`` it is asked, for every target, about a private *test* image of the
+        target's class with the same mean in its hole, which it was never trained on; the class is that of the target,
+        so the answer is right of both or of neither, and the label accuracy is that on non-members. A class with
+        several targets takes its test images in turn, in an order drawn by seed. The pixels of ``non_members`` are
+        those of ``public_mean``: only its labels say anything. It is left out where a class has no test image.
+        """
+        mean = public_mean(case.split)
+        if mean is None:
+            return {}
+
+        def filled(images: Tensor) -> Tensor:
+            return torch.where(goal.hole.cpu(), mean, images.cpu())
+
+        own, victim = filled(goal.images), case.victim
+        if victim is None:
+            return {"public_mean": Reconstruction(own, goal.target.cpu())}
+        asked = {"public_mean": own}
+        if (strangers := _strangers(case, _chosen(case).y)) is not None:
+            asked["non_members"] = filled(strangers)
+        with seeded(derive(case.seed, "nulls")):
+            named = {name: victim.predict_proba(images).argmax(1).cpu() for name, images in asked.items()}
+        return {name: Reconstruction(own, goal.target.cpu(), labels=labels) for name, labels in named.items()}
 
     def sheet(
         self,

@@ -1,8 +1,9 @@
 """Task ``edges``: which pairs of nodes are linked in the graph that a model was trained on.
 
 Asked are ``budget.records`` linked pairs and as many that are not, drawn by seed. The answer is how sure the attack is
-of a link. Control: the same attack on a victim of the same nodes that never saw a link. Null: how much the features of
-two nodes are alike, which tells much of a link where like nodes are linked.
+of a link. Control: the same attack on a victim of the same nodes that never saw a link. Nulls: how much the features of
+two nodes are alike, which tells much of a link where like nodes are linked, and how much the victim's answers to them
+are when it is asked without any link: what its weights alone give away.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from torch import Tensor
 from mibench.data import Graph, InputSpec, Population
 from mibench.errors import UserError
 from mibench.knowledge import Knowledge
+from mibench.optim.posterior_distance import link_scores
 from mibench.pictures import SheetRow
 from mibench.seeding import derive, generator
 from mibench.tasks.base import TARGETS, Assignment, Case, Reconstruction, Sheet, Task, Truth
@@ -109,9 +111,19 @@ class EdgesTask(Task[EdgesGoal, EdgesTruth]):
         return case.split.held_out
 
     def nulls(self, case: Case, goal: EdgesGoal, knowledge: Knowledge) -> Mapping[str, Reconstruction]:
-        """Return the cosine of both nodes' features (``features``)."""
+        """Return how much the nodes of every pair are alike, without any link.
+
+        ``features`` is the cosine of their features. ``empty_graph`` is minus the correlation distance of the answers
+        of the victim's weights on the nodes without a link, as ``link_stealing`` reads them; only for a victim that
+        holds the links.
+        """
         left, right = (_graph(case).features[goal.pairs[:, side]] for side in (0, 1))
-        return {"features": Reconstruction(torch.cosine_similarity(left, right), goal.target)}
+        nulls = {"features": Reconstruction(torch.cosine_similarity(left, right), goal.target)}
+        if case.victim is not None and case.victim.secret:
+            nodes, place = goal.pairs.unique(return_inverse=True)
+            answers = case.victim.blind().predict_proba(nodes).double()
+            nulls["empty_graph"] = Reconstruction(link_scores(answers, place, "correlation"), goal.target)
+        return nulls
 
     def units(self, case: Case, goal: EdgesGoal) -> Sequence[str]:
         """Return both nodes of every pair."""

@@ -1,6 +1,7 @@
 """Task ``instance``: the very inputs behind a client's update or a query, matched one to one.
 
-Control: the same attack on another client's update, scored on this client's inputs.
+Control: the same attack on another client's update, scored on this client's inputs. Nulls: guesses that need no
+message, which are the mean of the public inputs, or records drawn from public ones.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mibench.data import Column, Examples, InputSpec, Population
+from mibench.data import Column, Examples, InputSpec, Population, Split
 from mibench.knowledge import Knowledge
 from mibench.model import Classifier
 from mibench.optim.records import matched, unlike
@@ -67,6 +68,13 @@ class InstanceTruth(Truth):
     spread: Tensor | None = None
 
 
+def public_mean(split: Split) -> Tensor | None:
+    """Return the mean of the public inputs, shape ``spec.shape``; None without any, or where they have no range."""
+    if split.public is None or not len(split.public) or not split.spec.ranged:
+        return None
+    return split.spec.boxed(split.public.x.mean(0))
+
+
 class InstanceTask(Task[InstanceGoal, InstanceTruth]):
     """Instance-level reconstruction."""
 
@@ -119,13 +127,16 @@ class InstanceTask(Task[InstanceGoal, InstanceTruth]):
         return result.reordered(torch.arange(len(result)).roll(-goal.batch_size))
 
     def nulls(self, case: Case, goal: InstanceGoal, knowledge: Knowledge) -> Mapping[str, Reconstruction]:
-        """Return guesses of records that need no message; none for other inputs, or without public records.
+        """Return guesses that need no message; none without public data.
 
-        Every column is drawn for itself and every record anew, three times: uniformly over categories and between the
-        bounds of numbers (``uniform``), with categories as frequent as among public records (``cat_empirical``), and
-        with numbers from public records too (``all_empirical``).
+        For inputs with a range it is their public mean, for every input the same (``public_mean``). Of records every
+        column is drawn for itself and every record anew, three times: uniformly over categories and between the bounds
+        of numbers (``uniform``), with categories as frequent as among public records (``cat_empirical``), and with
+        numbers from public records too (``all_empirical``).
         """
-        columns, public = case.split.spec.columns, case.split.public
+        columns, public, mean = case.split.spec.columns, case.split.public, public_mean(case.split)
+        if mean is not None:
+            return {"public_mean": Reconstruction(mean.expand(len(goal.target), *mean.shape).clone(), goal.target)}
         if not columns or public is None or not len(public):
             return {}
         uniform, frequent = torch.empty(2, len(goal.target), len(columns), dtype=public.x.dtype).unbind()

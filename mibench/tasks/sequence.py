@@ -1,7 +1,7 @@
 """Task ``sequence``: the very texts behind a client's update, matched one to one.
 
-Control: the same attack on another client's update, scored on this client's texts. Null: what public texts say of any
-text, the most frequent token of every position.
+Control: the same attack on another client's update, scored on this client's texts. Nulls: what public texts say of any
+text, the most frequent token of every position, and public texts themselves, drawn at random.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 from mibench.data import InputSpec, Tokenizer
 from mibench.knowledge import Knowledge
 from mibench.pictures import SheetRow
+from mibench.seeding import derive, generator
 from mibench.tasks.base import TARGETS, Case, Reconstruction, Sheet
 from mibench.tasks.instance import InstanceGoal, InstanceTask, InstanceTruth
 
@@ -45,11 +46,21 @@ class SequenceTask(InstanceTask):
         return SequenceTruth(**vars(plain), words=~torch.isin(plain.x, special), tokenizer=spec.tokenizer)
 
     def nulls(self, case: Case, goal: InstanceGoal, knowledge: Knowledge) -> Mapping[str, Reconstruction]:
-        """Return the most frequent public token of every position (``unigram``); none without public texts."""
-        if case.split.public is None:
+        """Return what public texts say of any text; none without public texts.
+
+        ``unigram`` is the most frequent token of every position, ``prior_text`` for every text a public one drawn at
+        random.
+        """
+        public = case.split.public
+        if public is None or not len(public):
             return {}
-        frequent = case.split.public.x.mode(0).values
-        return {"unigram": Reconstruction(frequent.expand(len(goal.target), -1).clone(), goal.target)}
+        frequent = public.x.mode(0).values
+        draws = generator(derive(case.seed, "public texts"))
+        drawn = public.x[torch.randint(len(public), (len(goal.target),), generator=draws)]
+        return {
+            "unigram": Reconstruction(frequent.expand(len(goal.target), -1).clone(), goal.target),
+            "prior_text": Reconstruction(drawn, goal.target),
+        }
 
     def cost(self, truth: InstanceTruth, made: Tensor, rows: Tensor) -> Tensor:
         """Return how many positions differ, of every true text and every answer, shape ``(n, n)``."""

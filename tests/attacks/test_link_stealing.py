@@ -8,9 +8,10 @@ from scipy.spatial import distance
 from sklearn.metrics import roc_auc_score
 
 from mibench.access import Ledger, ScoresView
-from mibench.attacks.link_stealing import DISTANCES, LinkStealing
+from mibench.attacks.link_stealing import LinkStealing
 from mibench.data import Graph, InputSpec
 from mibench.knowledge import Knowledge
+from mibench.optim.posterior_distance import DISTANCES
 from mibench.tasks.edges import EdgesGoal
 
 CPU = torch.device("cpu")
@@ -81,6 +82,7 @@ def test_links_are_told_where_the_model_saw_them_and_not_elsewhere(cell):
     assert scores["edge_auc"].value == pytest.approx(auc(cell, cell.result.reconstruction.values))
     assert scores["edge_auc"].control < 0.65
     assert 0.4 < scores["edge_auc null features"].value < 0.6
+    assert 0.6 < scores["edge_auc null empty_graph"].value < scores["edge_auc"].value - 0.1, "the weights tell blocks"
     assert scores["target_accuracy victim"].value > 0.8
 
 

@@ -122,7 +122,10 @@ def test_the_victim_is_stored_and_answers_alike(tables, workshop):
 
     first, second = victim(), victim()
     assert torch.equal(first.predict_proba(test.x), second.predict_proba(test.x))
-    assert (second.reported["epsilon"], second.reported["delta"]) == (2.0, 0.0)
+    said = second.reported
+    assert (said["epsilon"], said["delta"], said["accountant"]) == (2.0, 0.0, "pure composition")
+    assert (said["epsilon_common"], said["delta_common"]) == (2.0, 1e-5), "what holds at 0 holds at every delta"
+    assert (said["unit"], said["neighbours"]) == ("record", "add or remove")
 
 
 @pytest.mark.parametrize(("sensitive", "public"), [(None, True), ("age", True), ("sex", False)])

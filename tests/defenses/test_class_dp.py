@@ -87,8 +87,20 @@ def test_epsilon_is_that_of_the_mechanism(fitted, gaussian_epsilon, small_mlp, t
     assert exact <= facts["epsilon"] <= 1.15 * exact
     assert facts["epsilon"] > 2 * gaussian_epsilon(1 / 8.0, 1e-5), "forgetting 19 of 20 steps"
     assert (facts["delta"], facts["groups"], facts["unit"]) == (1e-5, CLASSES, "class")
+    assert (facts["neighbours"], facts["accountant"]) == ("add or remove", "rdp")
+    assert facts["epsilon_common"] == facts["epsilon"] and facts["delta_common"] == 1e-5
     assert rdp_epsilon(2.0, 0.1, 100, 1e-5) == pytest.approx(sampled_epsilon(2.0, 0.1, 100, 1e-5), rel=0.01)
     assert rdp_epsilon(0.0, 0.1, 100, 1e-5) == math.inf
+
+
+def test_another_delta_leaves_the_common_epsilon_as_it_is(fitted, small_mlp, train):
+    said = []
+    for options in ({}, {"delta": 1e-3, "subclasses": 2}):
+        defense = ClassDp(noise_multiplier=8.0, **options)
+        fitted(defense, small_mlp, train, epochs=2, lr=1e-3)
+        said.append(defense.facts())
+    assert said[1]["epsilon_common"] == said[0]["epsilon_common"] > said[1]["epsilon"] + 0.1
+    assert (said[1]["delta"], said[1]["delta_common"], said[1]["unit"]) == (1e-3, 1e-5, "subclass")
 
 
 def test_subclasses_part_every_class(step, small_mlp, train):

@@ -1,5 +1,7 @@
 """What holds for every defense of the catalogue."""
 
+import itertools
+
 import pytest
 import torch
 
@@ -51,6 +53,29 @@ def test_it_affects_only_accesses_that_meet_one_of_its_hooks(name):
 def test_its_strength_is_one_of_its_options(name):
     entry = ENTRIES[name]
     assert not entry.card.strength or entry.card.strength in entry.node
+
+
+@pytest.mark.parametrize("name", ENTRIES)
+def test_its_card_says_which_values_of_its_strength_are_stronger(name):
+    """A direction wherever there is a strength, and levels that go that way."""
+    card = ENTRIES[name].card
+    assert bool(card.stronger) == bool(card.strength)
+    steps = [after - before for before, after in itertools.pairwise(card.levels)]
+    assert all(step > 0 if card.stronger == "higher" else step < 0 for step in steps)
+
+
+def test_directions_are_those_of_what_the_options_do():
+    """Of options that have no levels, or whose name says the opposite."""
+    said = {
+        "dgc": "lower",
+        "gradient_pruning": "lower",
+        "dgp": "higher",
+        "soteria": "higher",
+        "gradient_noise": "higher",
+    }
+    said |= {"gradient_clipping": "higher", "crafter": "lower", "top_k": "lower", "query_monitor": "lower"}
+    said |= {"dp_health": "lower", "augmented_dp": "lower", "score_noise": "higher", "neg_ls": "lower", "none": ""}
+    assert {name: ENTRIES[name].card.stronger for name in said} == said
 
 
 @pytest.mark.parametrize("name", [name for name, entry in ENTRIES.items() if entry.card.adaptive])

@@ -120,7 +120,8 @@ def test_epsilon_is_that_of_the_noise_that_was_drawn(records, monkeypatch, passe
     each = {2 / (scale * least) for scale in drawn}  # epsilon of one step at sensitivity 2
     assert len(drawn) == 40 * passes and len(each) == 1
     assert each.pop() * passes == pytest.approx(defense.facts()["epsilon"]) == pytest.approx(2.0)
-    assert defense.facts()["delta"] == 0
+    assert (defense.facts()["delta"], defense.facts()["epsilon_common"]) == (0, defense.facts()["epsilon"])
+    assert (defense.facts()["unit"], defense.facts()["neighbours"]) == ("record", "replace")
 
 
 def test_emphasis_moves_noise_to_the_sensitive_column(records):

@@ -101,17 +101,24 @@ def test_epsilon_is_that_of_the_gaussian_mechanism(fitted, gaussian_epsilon, sma
     assert (facts["delta"], facts["noise_multiplier"], facts["accountant"]) == (1e-5, 8.0, "prv")
 
 
-def test_delta_is_one_over_the_number_of_examples(fitted, small_mlp, train):
-    defense = DpSgd()
-    fitted(defense, small_mlp, train)
-    assert defense.facts()["delta"] == pytest.approx(1 / 60)
+def test_delta_is_one_over_the_number_of_examples_and_the_common_one_stands_beside_it(
+    fitted, gaussian_epsilon, small_mlp, train
+):
+    defense = DpSgd(noise_multiplier=8.0)
+    fitted(defense, small_mlp, train, epochs=20)
+    facts, mu = defense.facts(), math.sqrt(20) / 8.0
+    assert facts["delta"] == pytest.approx(1 / 60) and facts["delta_common"] == 1e-5
+    assert facts["epsilon"] == pytest.approx(gaussian_epsilon(mu, 1 / 60), abs=0.03)
+    assert facts["epsilon_common"] == pytest.approx(gaussian_epsilon(mu, 1e-5), abs=0.03)
+    assert facts["epsilon_common"] > facts["epsilon"] + 0.5
+    assert (facts["unit"], facts["neighbours"]) == ("example", "add or remove")
 
 
 def test_without_noise_there_is_no_guarantee(fitted, small_mlp, train):
     defense = DpSgd(noise_multiplier=0.0)
     assert "epsilon" not in defense.facts()
     fitted(defense, small_mlp, train)
-    assert defense.facts()["epsilon"] == math.inf
+    assert defense.facts()["epsilon"] == defense.facts()["epsilon_common"] == math.inf
 
 
 def test_weak_noise_is_accounted_by_rdp(fitted, small_mlp, train):
@@ -212,4 +219,5 @@ def test_impossible_options_are_refused(option, value):
 
 def test_a_cell_reports_the_guarantee(make_cell):
     cell = make_cell("defense=dp_sgd", "target.recipe.epochs=1", "target.recipe.min_steps=0", "dataset.size=8")
-    assert {"epsilon", "delta", "noise_multiplier", "max_grad_norm", "accountant"} == set(cell.victim.reported)
+    said = {"epsilon", "delta", "epsilon_common", "delta_common", "accountant", "unit", "neighbours"}
+    assert said | {"noise_multiplier", "max_grad_norm"} == set(cell.victim.reported)

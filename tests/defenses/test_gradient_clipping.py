@@ -117,6 +117,9 @@ def test_epsilon_is_that_of_replacing_the_whole_batch(gaussian_epsilon, noise_mu
     halved = gaussian_epsilon(1 / noise_multiplier, delta)  # a stub: forgets that both sides move
     assert halved < 0.6 * exact
     assert facts["accountant"] == "prv" and facts["delta"] == delta
+    common = gaussian_epsilon(2 / noise_multiplier, 1e-5)
+    assert common <= facts["local_epsilon_common"] <= common + 0.02 and facts["delta_common"] == 1e-5
+    assert (facts["unit"], facts["neighbours"]) == ("client", "replace")
 
 
 def test_weak_noise_is_accounted_by_rdp(gaussian_epsilon):

@@ -8,8 +8,8 @@ from mibench.errors import NotMeasurableError
 from mibench.leaderboard.scoring import score
 from mibench.metrics.agreed_accuracy import AgreedAccuracy
 from mibench.metrics.attack_accuracy import AttackAccuracy
-from mibench.metrics.transfer_floor import towards
 from mibench.nn.verification import calibrated
+from mibench.optim.perturbation import towards
 from mibench.tasks.base import Reconstruction
 
 

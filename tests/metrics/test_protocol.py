@@ -10,7 +10,8 @@ from mibench.metrics.attack_accuracy import AttackAccuracy
 from mibench.metrics.coverage import Coverage
 from mibench.metrics.knn_distance import KnnDistance
 from mibench.metrics.precision import Precision
-from mibench.metrics.transfer_floor import TransferFloor, towards
+from mibench.metrics.transfer_floor import TransferFloor
+from mibench.optim.perturbation import towards
 from mibench.tasks.base import Reconstruction
 from mibench.training import is_correct
 

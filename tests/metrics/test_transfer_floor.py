@@ -5,7 +5,8 @@ import torch
 
 from mibench.errors import NotMeasurableError
 from mibench.leaderboard.scoring import score
-from mibench.metrics.transfer_floor import TransferFloor, towards
+from mibench.metrics.transfer_floor import TransferFloor
+from mibench.optim.perturbation import towards
 from mibench.tasks.base import Reconstruction
 
 

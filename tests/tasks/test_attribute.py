@@ -7,6 +7,7 @@ from mibench.data import Column, Examples, InputSpec, Population, Split
 from mibench.errors import UserError
 from mibench.knowledge import Knowledge
 from mibench.metrics.attribute_accuracy import AttributeAccuracy
+from mibench.tasks import attribute
 from mibench.tasks.attribute import AttributeTask
 
 TASK = AttributeTask()
@@ -83,9 +84,42 @@ def test_the_control_guesses_what_public_records_tell_and_no_more(table, make_ca
     assert accuracy_of_control(make_case(dataclasses.replace(table, sensitive="marital"), records=200)) < 0.65
 
 
+def test_the_nulls_are_the_control_computed_once_and_the_most_frequent_public_value(table, make_case):
+    """Here the job follows from the age, and of the public people, unlike the private ones, most have job d."""
+    public = table.public
+    lopsided = public[torch.cat([torch.arange(100), torch.nonzero(public.x[:, JOB] == 3).flatten()])]
+    case = make_case(dataclasses.replace(table, public=lopsided), records=200)
+    goal = TASK.goal(case)
+    attribute._imputed.cache_clear()
+    control = TASK.control(case, goal, NOTHING, TASK.blank(goal, table.spec))
+    nulls = TASK.nulls(case, goal, NOTHING)
+    assert attribute._imputed.cache_info().misses == 1
+    assert list(nulls) == ["imputation", "most_frequent"]
+    assert torch.equal(nulls["imputation"].values, control.values)
+    assert nulls["most_frequent"].values.tolist() == [3] * 200
+    truth = TASK.truth(case, goal)
+    right = {}
+    for name, null in nulls.items():
+        TASK.check(null, goal, table.spec)
+        right[name] = float(AttributeAccuracy().measure(null, truth)[0].values.mean())
+    assert right["imputation"] > 0.9 and right["most_frequent"] < 0.4
+
+
+def test_another_case_gets_an_imputation_of_its_own(table, make_case):
+    """What is kept for the null is not taken for another goal, other public records or another seed."""
+    guesses = []
+    for split, seed in ((table, 0), (table, 1), (dataclasses.replace(table, public=people(400, 9)), 0)):
+        case = make_case(split, seed=seed, records=60)
+        guesses.append(TASK.nulls(case, TASK.goal(case), NOTHING)["imputation"].values)
+        truth = TASK.truth(case, TASK.goal(case))
+        assert float((guesses[-1] == truth.values).double().mean()) > 0.9
+    assert not torch.equal(guesses[0], guesses[1])
+
+
 def test_without_public_records_there_is_no_control(table, make_case):
     case = make_case(dataclasses.replace(table, public=None))
     goal = TASK.goal(case)
+    assert TASK.nulls(case, goal, NOTHING) == {}
     assert TASK.control(case, goal, NOTHING, TASK.blank(goal, table.spec)) is None
 
 

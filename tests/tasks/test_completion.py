@@ -7,6 +7,7 @@ from mibench.data import Examples, Population
 from mibench.knowledge import Knowledge
 from mibench.leaderboard.scoring import score
 from mibench.metrics.label_accuracy import LabelAccuracy
+from mibench.metrics.psnr import Psnr
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.completion import CompletionTask, hole_mask
 
@@ -139,3 +140,60 @@ def test_the_control_of_the_class_is_the_most_frequent_one(digits8, make_case):
 def test_without_held_out_data_there_is_no_control(digits8, make_case):
     case = make_case(dataclasses.replace(digits8, held_out=None))
     assert TASK.control(case, TASK.goal(case), NOTHING, None) is None
+
+
+def test_the_null_has_the_public_mean_in_the_hole_and_what_the_victim_names_of_it(digits8, make_case, trained_cnn):
+    """Inside the hole of 8x8 digits about 8 dB."""
+    case = make_case(digits8, targets=40, victim=trained_cnn)
+    goal = TASK.goal(case)
+    null = TASK.nulls(case, goal, NOTHING)["public_mean"]
+    TASK.check(null, goal, digits8.spec)
+    mean = digits8.public.x.mean(0)
+    torch.testing.assert_close(null.values, torch.where(goal.hole, mean, goal.images))
+    assert torch.equal(null.labels, trained_cnn.predict_proba(null.values).argmax(1))
+    (row,) = [one for one in score(Psnr(), null, None, TASK.truth(case, goal), seed=0) if one.variant == "hole"]
+    assert 6 < row.value < 10
+
+
+def test_non_members_are_test_images_of_the_same_classes_and_score_as_the_victim_does_on_them(digits8, make_case):
+    """A victim that remembers the training images and names class 0 otherwise: right of members, seldom of others."""
+    train, test = digits8.private.train, digits8.private.test
+    hole = hole_mask("centre", 8, 8)
+    known = {known_pixels(x[None], hole).numpy().tobytes(): int(y) for x, y in zip(train.x, train.y, strict=True)}
+    asked = []
+
+    class Memory:
+        def predict_proba(self, x):
+            asked.append(x)
+            names = [known.get(known_pixels(one[None], hole).numpy().tobytes(), 0) for one in x]
+            return torch.nn.functional.one_hot(torch.tensor(names), 5).double()
+
+    case = make_case(digits8, targets=20, victim=Memory())
+    goal = TASK.goal(case)
+    truth, nulls = TASK.truth(case, goal), TASK.nulls(case, goal, NOTHING)
+    TASK.check(nulls["non_members"], goal, digits8.spec)
+    rows = {name: score(LabelAccuracy(), null, None, truth, seed=0)[0] for name, null in nulls.items()}
+    assert rows["public_mean"].value == 1.0
+    assert rows["non_members"].value == pytest.approx(float((truth.y == 0).double().mean()))
+    strangers = asked[1]
+    torch.testing.assert_close(strangers[..., 2:6, 2:6], digits8.public.x.mean(0)[..., 2:6, 2:6].expand(20, 1, 4, 4))
+    outside = {known_pixels(x[None], hole).numpy().tobytes(): int(y) for x, y in zip(test.x, test.y, strict=True)}
+    shown = [known_pixels(one[None], hole).numpy().tobytes() for one in strangers]
+    assert [outside[one] for one in shown] == truth.y.tolist()
+    assert len(set(shown)) == 20, "no test image twice before all of its class had their turn"
+    assert torch.equal(nulls["non_members"].values, nulls["public_mean"].values)
+
+
+def test_nulls_need_public_images_and_ask_a_victim_where_there_is_one(digits8, make_case, trained_cnn):
+    case = make_case(dataclasses.replace(digits8, public=None), victim=trained_cnn)
+    assert TASK.nulls(case, TASK.goal(case), NOTHING) == {}
+    case = make_case(digits8)
+    ((name, null),) = TASK.nulls(case, TASK.goal(case), NOTHING).items()
+    assert name == "public_mean" and null.labels is None
+
+
+def test_a_class_without_a_test_image_has_no_non_members(digits8, make_case, trained_cnn):
+    test = digits8.private.test
+    split = dataclasses.replace(digits8, private=Population(digits8.private.train, test[test.y != 2]))
+    case = make_case(split, targets=7, victim=trained_cnn)
+    assert list(TASK.nulls(case, TASK.goal(case), NOTHING)) == ["public_mean"]

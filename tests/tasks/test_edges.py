@@ -1,9 +1,12 @@
+import dataclasses
+
 import pytest
 import torch
 
 from mibench.data import Examples, Graph, InputSpec, Population, Split
 from mibench.errors import UserError
 from mibench.knowledge import Knowledge
+from mibench.model import Classifier
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.edges import EdgesTask, drawn_pairs
 
@@ -80,6 +83,43 @@ def test_control_and_null_are_of_the_nodes_without_a_link(ring, make_case):
     TASK.check(null, goal, ring.spec)
     alike = (goal.pairs[:, 0] - goal.pairs[:, 1]) % 30 == 0
     assert torch.equal(null.values, alike.float())
+
+
+class Neighbourly(Classifier):
+    """Answers of a node its own block, of three, where it sees no link, and otherwise which link it has."""
+
+    secret = ("edges",)
+
+    def __init__(self, graph):
+        super().__init__()
+        self.register_buffer("edges", graph.edges.clone())
+        self.register_parameter("weight", torch.nn.Parameter(torch.zeros(1)))
+
+    def forward(self, x):
+        if not self.edges.numel():
+            return 5 * torch.nn.functional.one_hot(x // 20, 60).float()
+        seen = torch.nn.functional.one_hot(self.edges[:, None], 60).float()
+        return (seen[0, 0, self.edges[0].argsort()][x]) * 50
+
+
+def test_the_empty_graph_is_the_victims_weights_without_a_link(ring, make_case):
+    """Only whether two nodes are of one block tells them apart, whatever the victim says of linked ones."""
+    graph = ring.private.graph
+    case = make_case(ring, records=40, victim=Neighbourly(graph).eval())
+    goal = TASK.goal(case)
+    null = TASK.nulls(case, goal, NOTHING)["empty_graph"]
+    TASK.check(null, goal, ring.spec)
+    blocks = goal.pairs // 20
+    same = blocks[:, 0] == blocks[:, 1]
+    assert float(null.values[same].min()) == pytest.approx(0, abs=1e-6)
+    assert float(null.values[~same].max()) < -0.5
+    assert case.victim.edges.numel() > 0, "the victim keeps its links"
+
+
+def test_without_a_victim_that_holds_links_there_is_no_empty_graph(ring, make_case, trained_cnn):
+    for victim in (None, trained_cnn):
+        case = dataclasses.replace(make_case(ring), victim=victim)
+        assert list(TASK.nulls(case, TASK.goal(case), NOTHING)) == ["features"]
 
 
 def test_units_are_the_pairs(ring, make_case):

@@ -201,10 +201,37 @@ def test_records_are_matched_by_categories_and_scaled_numbers(table_case):
 
 def test_images_are_matched_by_the_squared_error_alone(case, truth):
     assert truth.columns == () and truth.spread is None
-    assert TASK.nulls(case, TASK.goal(case), NOTHING) == {}
     made = noisy(truth).values[:BATCH]
     expected = (truth.x[:BATCH, None].double() - made[None].double()).square().flatten(2).sum(2)
     torch.testing.assert_close(TASK.cost(truth, made, torch.arange(BATCH)), expected)
+
+
+def test_the_null_of_images_is_the_public_mean_for_every_input(case, truth, digits8):
+    """On 8x8 digits about 10 dB: below any reconstruction worth the name, above a picture of one value."""
+    goal = TASK.goal(case)
+    ((name, null),) = TASK.nulls(case, goal, NOTHING).items()
+    TASK.check(null, goal, digits8.spec)
+    assert name == "public_mean" and null.labels is None
+    expected = digits8.public.x.double().mean(0).float()
+    torch.testing.assert_close(null.values, expected.expand(TOTAL, 1, 8, 8))
+    assert float((expected - digits8.private.train.x.mean(0)).abs().max()) > 0.1, "the private mean is another one"
+    decibels = total(Psnr(), TASK.align(null, truth), truth)[0]
+    assert 9 < decibels < 12
+    grey = Reconstruction(digits8.spec.blank(TOTAL), goal.target)
+    assert decibels > total(Psnr(), TASK.align(grey, truth), truth)[0] + 1
+
+
+def test_the_public_mean_of_spectrograms_is_in_their_range(case, digits8):
+    """Decibels from -80 to 0, as of digits turned into such."""
+    public = digits8.public
+    louder = dataclasses.replace(
+        digits8,
+        spec=dataclasses.replace(digits8.spec, modality="audio", low=-80.0, high=0.0),
+        public=Examples(80 * public.x - 80, public.y),
+    )
+    null = TASK.nulls(dataclasses.replace(case, split=louder), TASK.goal(case), NOTHING)["public_mean"]
+    torch.testing.assert_close(null.values[0], 80 * public.x.mean(0) - 80)
+    TASK.check(null, TASK.goal(case), louder.spec)
 
 
 def test_records_are_guessed_without_a_message_in_three_ways(table_case):
@@ -234,6 +261,8 @@ def test_the_more_a_guess_knows_the_more_of_a_record_is_right(table_case):
     assert right[0] < right[2] - 0.1
 
 
-def test_without_public_records_nothing_is_guessed(table_case):
+@pytest.mark.parametrize("kind", ["case", "table_case"])
+def test_without_public_data_nothing_is_guessed(kind, request):
+    table_case = request.getfixturevalue(kind)
     alone = dataclasses.replace(table_case, split=dataclasses.replace(table_case.split, public=None))
     assert TASK.nulls(alone, TASK.goal(alone), NOTHING) == {}
