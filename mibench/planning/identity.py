@@ -22,6 +22,7 @@ MACHINE_KEYS = ("metric", "paths", "device", "threads", "overwrite", "verbose", 
 #: that value a key is left out of identity, description and reproduction. A component says the same of an option that
 #: it gains in its field: ``option(False, since=2)``.
 LATER: Mapping[str, Any] = {
+    "seeds": "victim",
     "knowledge.defense_loss": False,
     "knowledge.repeats": 1,
     "evaluation.min_steps": None,
@@ -36,7 +37,8 @@ def evaluation_key() -> dict[str, int]:
     return {} if EVALUATION_REVISION == 1 else {"revision": EVALUATION_REVISION}
 
 
-#: Keys of seeds that a cell may let follow its own (``prior.seed=${seed}``), so that its seeds stay one group.
+#: Keys of seeds that a cell may let follow its own (``prior.seed=${seed}``, or all of them by ``seeds=all``), so that its
+#: seeds stay one group.
 SEEDS = ("prior.seed", "evaluation.seed", "dataset.seed")
 
 #: Options that name the user's own folders, files and modules.
