@@ -65,6 +65,7 @@ class LinkStealing(Attack[ScoresView, EdgesGoal]):
         task="edges",
         access=("scores",),
     )
+    length = ()
 
     metric: Literal[
         "cosine",

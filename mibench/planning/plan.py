@@ -39,6 +39,7 @@ TOP_KEYS: Mapping[str, Any] = {
     "overwrite": Literal["never", "failed", "always"],
     "control": Literal["retrain", "none"],
     "query_budget": Count | None,
+    "convergence": Literal["check"] | None,
     "pack": Count,
     "time_limit": Positive | None,
     "verbose": bool,
@@ -51,6 +52,7 @@ TOP_KEYS: Mapping[str, Any] = {
     "budget.targets": Count,
     "budget.samples": Count,
     "budget.records": Count,
+    "budget.gradients": Count | None,
     "paths.data": str,
     "paths.store": str,
     "paths.results": str,
@@ -213,8 +215,8 @@ def seeded_alike(config: dict[str, Any], follows: Sequence[str]) -> tuple[str, .
             continue
         if key not in follows and config[block][name] not in (0, config["seed"]):
             raise UserError(
-                f"seeds=all lets every seed follow the cell's, but {key}={shown(config[block][name])} is set too; leave "
-                "out one of them."
+                f"seeds=all lets every seed follow the cell's, but {key}={shown(config[block][name])} is set too; "
+                "leave out one of them."
             )
         config[block] = {**config[block], name: config["seed"]}
         found.append(key)

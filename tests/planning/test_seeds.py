@@ -45,8 +45,10 @@ def test_a_cell_of_all_seeds_is_reproduced_by_its_key_and_its_seed():
 
 
 def test_with_seeds_all_split_prior_judges_and_reconstruction_are_others_and_at_seed_0_the_usual_ones(make_cell):
-    words = ["attack=random_prior", "prior.iterations=2", "prior.batch_size=16", "evaluation.models=[mlp]",
-             "dataset.size=8", "target.recipe.epochs=1", "target.recipe.min_steps=0", "metric=[knn_distance]"]  # fmt: skip
+    words = [
+        "attack=random_prior", "prior.iterations=2", "prior.batch_size=16", "evaluation.models=[mlp]", "dataset.size=8",
+        "target.recipe.epochs=1", "target.recipe.min_steps=0", "metric=[knn_distance]",
+    ]  # fmt: skip
     usual, first, other = (make_cell(*words, *more) for more in ([], ["seeds=all"], ["seeds=all", "seed=1"]))
     assert usual.split.private.train.digest() == first.split.private.train.digest()
     assert usual.split.private.train.digest() != other.split.private.train.digest()
