@@ -65,7 +65,7 @@ def test_a_count_of_steps_that_is_no_part_of_the_length_would_be_seen():
 @pytest.mark.parametrize("name", CHEAP)
 def test_gradients_are_linear_in_the_length_and_twice_the_steps_take_twice_as_many(name, make_cell):
     small = ["target.recipe.epochs=1", "target.recipe.min_steps=0", "evaluation.models=[mlp]"]
-    small += ["prior.iterations=2", "prior.batch_size=16"] if "prior" in ATTACKS[name].get("defaults", "") else []
+    small += ["prior.iterations=2"] if "prior" in get_class(ATTACKS[name]["_target_"]).card.needs else []
     cell = make_cell(f"attack={name}", "dataset=digits", "dataset.size=8", *small)
     length = length_of(cell.config["attack"])
     assert list(length) == CHEAP[name]
