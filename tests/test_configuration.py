@@ -19,8 +19,8 @@ from mibench.running.standing import finished
 from mibench.settings.base import Observation
 from mibench.training import Recipe
 
-#: Read from the words or from the configuration of a sweep; tests/cli shows what they do.
-OUTSIDE = {"verbose", "grid", "pack", "paths.data"}
+#: Read while a cell is planned, or from the configuration of a sweep; below and in tests/cli stands what they do.
+OUTSIDE = {"verbose", "grid", "pack", "paths.data", "seeds"}
 
 
 class Spy(dict):
@@ -87,6 +87,7 @@ def test_a_key_that_nothing_reads_would_be_seen(spied):
 
 def test_keys_of_sweeps_folders_and_priors_do_what_they_say(spied, digits8, monkeypatch, tmp_path):
     assert pack_size(compose(["pack=3"])) == 3
+    assert plan_cell(compose(["seeds=all", "seed=3"])).config["evaluation"]["seed"] == 3
     assert plan_cell(compose([f"paths.data={tmp_path}"])).config["dataset"]["data_root"] == str(tmp_path)
     given = []
     monkeypatch.setattr("mibench.running.adversary.trained_prior", lambda *arguments: given.append(arguments[-1]))

@@ -51,6 +51,7 @@ class AnalyticLinear(GradientSearch):
         access=("gradients",),
         uses=("labels",),
     )
+    length = ()
 
     combine: Literal["pinv", "max_row", "rows"] = "pinv"
     """Of one example: ``pinv`` (least squares), ``max_row`` (largest bias gradient) or ``rows`` (as of a batch)."""

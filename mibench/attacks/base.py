@@ -80,9 +80,16 @@ class Attack(Options, ABC, Generic[ViewT, GoalT]):
     A subclass has a literal ``card``, keyword-only hyper-parameters at the paper's defaults, and
     ``reconstruct``. Where it trains models of its own it also writes ``networks`` (their architecture) and
     ``prepare`` (their training); the cell stores them with what their training cost.
+
+    Attributes:
+        length: The options that count steps, a literal: how many its search takes and its own models are trained, and
+            after how many a schedule changes. Doubled together they are the same search at twice its length. Neither
+            how many starts it has nor a rule that ends it early (``patience``) is part of it. Empty where nothing is
+            searched; None where the attack does not say.
     """
 
     card: ClassVar[AttackCard]
+    length: ClassVar[tuple[str, ...] | None] = None
     block: ClassVar[str] = "attack"
 
     _best: Callable[[], Reconstruction] | None = field(init=False, repr=False, default=None)

@@ -54,6 +54,7 @@ class BrepMi(Attack[LabelsView, ClassGoal]):
         access=("labels",),
         needs=("public", "prior"),
     )
+    length = ("iterations",)
 
     points: Count = 32
     """Points on the sphere around a latent (N)."""

@@ -58,6 +58,7 @@ class DeepInversion(ClassSearch):
         task="class",
         access=("white_box",),
     )
+    length = ("iterations",)
 
     iterations: Count = 2000
     """Descent steps."""

@@ -134,6 +134,7 @@ class Emi(Attack[WhiteBoxView, ClassGoal]):
         access=("white_box",),
         uses=("public", "companions"),
     )
+    length = ("iterations",)
 
     iterations: Count = 5000
     """Generator steps."""

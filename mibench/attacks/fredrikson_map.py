@@ -49,6 +49,7 @@ class FredriksonMap(Attack[ScoresView, AttributeGoal]):
         needs=("marginals",),
         uses=("confusion",),
     )
+    length = ()
 
     error_model: Literal["confidence", "confusion"] = "confidence"
     """``confidence`` or ``confusion`` (which needs ``knowledge.confusion=true``)."""

@@ -70,6 +70,7 @@ class GradInversion(GradientSearch):
         access=("gradients",),
         uses=("labels", "local_training", "buffers"),
     )
+    length = ("iterations", "warmup")
 
     iterations: Count = 20000
     """Steps."""

@@ -56,6 +56,7 @@ class Ifgmi(CroppedStyles):
         needs=("public", "prior"),
         space="style",
     )
+    length = ("first_steps", "later_steps")
 
     stages: Count = 5
     """Number of stages, at most the generator's number of blocks."""

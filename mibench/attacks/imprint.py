@@ -66,6 +66,7 @@ class Imprint(GradientSearch):
         uses=("labels", "public"),
         plants=True,
     )
+    length = ()
 
     variant: Literal["rtf", "cah"] = "rtf"
     """``rtf`` (bins of one functional) or ``cah`` (units that fire for few images)."""

@@ -60,6 +60,7 @@ class InversionNetwork(Attack[ScoresView, ClassGoal]):
         access=("scores",),
         needs=("public",),
     )
+    length = ("epochs",)
 
     topk: Count | None = None
     """Entries of an answer that are kept; null keeps all that the service gives."""

@@ -48,6 +48,7 @@ class Kedmi(CriticWeights, ClassSearch):
         access=("white_box",),
         needs=("public", "prior"),
     )
+    length = ("iterations",)
 
     iterations: Count = 1500
     """Descent steps."""

@@ -70,6 +70,7 @@ class LearningToInvert(Attack[GradientsView, InstanceGoal]):
         needs=("public",),
         uses=("labels", "local_training"),
     )
+    length = ("epochs",)
 
     leak: Literal["none", "sign", "prune", "gauss"] = "none"
     """What the client's defense is taken to be: ``none``, ``sign``, ``prune`` or ``gauss``."""

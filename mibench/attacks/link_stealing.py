@@ -42,6 +42,7 @@ class LinkStealing(Attack[ScoresView, EdgesGoal]):
         task="edges",
         access=("scores",),
     )
+    length = ()
 
     metric: Literal[
         "cosine",

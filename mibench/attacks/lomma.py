@@ -52,6 +52,7 @@ class Lomma(Attack[WhiteBoxView, ClassGoal]):
         access=("white_box",),
         needs=("public",),
     )
+    length = ("epochs",)
 
     base: Attack[Any, Any]
     """The attack that is wrapped; choose it with ``attack@attack.base=NAME``."""

@@ -33,7 +33,7 @@ import math
 from collections.abc import Sequence
 from functools import partial
 from itertools import pairwise
-from typing import Literal
+from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
@@ -62,6 +62,7 @@ class MiFace(Attack[WhiteBoxView, ClassGoal]):
         task="class",
         access=("white_box",),
     )
+    length: ClassVar[tuple[str, ...]] = ("iterations",)
 
     iterations: Count = 5000
     """The most descent steps (the paper's alpha)."""
@@ -136,6 +137,7 @@ class MiFaceDenoise(MiFace):
         access=("white_box",),
         needs=("public",),
     )
+    length = ("iterations", "training_steps")
 
     start: Fraction = 1.0
     """Codes start uniformly in ``[0, start]``; 0 is the paper's."""

@@ -53,6 +53,7 @@ class MirrorWhite(StyleStart):
         needs=("public", "prior"),
         space="style",
     )
+    length = ("iterations",)
 
     latents: Count = 100_000
     """Size of the random pool, at least the budget's samples."""

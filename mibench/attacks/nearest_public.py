@@ -33,6 +33,7 @@ class NearestPublic(Attack[ScoresView, ClassGoal]):
         access=("scores",),
         needs=("public",),
     )
+    length = ()
 
     batch_size: Count = 256
     """Images per query."""

@@ -106,6 +106,7 @@ class PatchMi(ClassSearch):
         access=("white_box",),
         needs=("public",),
     )
+    length = ("iterations",)
 
     iterations: Count = 28_125
     """Steps of each class's two networks."""

@@ -46,6 +46,7 @@ class PlgMi(ClassSearch):
         needs=("public", "prior"),
         space="class",
     )
+    length = ("iterations",)
 
     iterations: Count = 600
     """Descent steps."""

@@ -28,6 +28,7 @@ class RandomPrior(Attack[NoView, ClassGoal]):
         access=("none",),
         needs=("public", "prior"),
     )
+    length = ()
 
     def reconstruct(
         self, view: NoView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict

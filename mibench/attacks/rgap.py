@@ -69,6 +69,7 @@ class Rgap(Attack[GradientsView, InstanceGoal]):
         uses=("labels", "local_training"),
         largest_batch=1,
     )
+    length = ()
 
     rcond: Positive = 1e-6
     """Singular values below this share of the largest count as zero in least squares."""

@@ -66,6 +66,7 @@ class Sgi(GradientSearch):
         needs=("public",),
         uses=("labels", "local_training", "buffers"),
     )
+    length = ("iterations", "period", "tv_after", "bn_after", "boost")
 
     label_rule: LabelRule | Literal["evolution"] = "evolution"
     """``evolution``, or another rule's name; where labels are granted, none."""

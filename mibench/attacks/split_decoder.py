@@ -55,6 +55,7 @@ class SplitDecoder(Attack[FeaturesView, InstanceGoal]):
         needs=("public",),
         encoder="query",
     )
+    length = ("epochs",)
 
     decoder: Body = "res_norm"
     """``custom``, ``conv_norm`` or ``res_norm``."""

@@ -49,6 +49,7 @@ class SplitRmle(Attack[FeaturesView, InstanceGoal]):
         access=("features",),
         encoder="weights",
     )
+    length = ("iterations",)
 
     iterations: Count = 3000
     """Descent steps."""

@@ -96,6 +96,7 @@ class Tableak(GradientSearch):
         access=("gradients",),
         uses=("labels", "local_training", "defense_loss"),
     )
+    length = ("iterations",)
 
     ensemble: Count = 30
     """Members: searches per message, all of which are pooled."""

@@ -53,6 +53,7 @@ class Tag(GradientSearch):
         access=("gradients",),
         uses=("labels", "local_training"),
     )
+    length = ("iterations", "warmup")
 
     iterations: Count = 1000
     """Steps."""

@@ -47,6 +47,7 @@ class UnSplit(Attack[FeaturesView, InstanceGoal]):
         access=("features",),
         encoder="architecture",
     )
+    length = ("rounds",)
 
     rounds: Count = 1000
     """Times that both are descended in turn."""

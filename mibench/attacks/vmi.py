@@ -51,6 +51,7 @@ class Vmi(ClassSearch):
         access=("white_box",),
         needs=("public", "prior"),
     )
+    length = ("iterations",)
 
     family: Literal["gaussian", "mixture", "flow"] = "flow"
     """The kind of distribution."""

@@ -18,7 +18,7 @@ from mibench.leaderboard.page import Reproduction
 from mibench.leaderboard.tables import write_text
 from mibench.planning.catalogue import card_of, conf_dir
 from mibench.planning.composition import compose, plain
-from mibench.planning.identity import essential, later_keys
+from mibench.planning.identity import SEEDS, essential, later_keys
 
 #: The axes of a command, in the order in which they are written; the first ones always stand there.
 ALWAYS = ("attack", "defense", "dataset", "target", "budget")
@@ -79,8 +79,9 @@ class Commands:
         ]
         changed += revised(config)
         later = {key for key in later_keys(config) if not key.startswith("knowledge.")}  # the page words grants itself
+        seeds = SEEDS if config.get("seeds") == "all" else ()
         for key, value in then.items():
-            if key in ("seed", "revisions") or now.get(key, _ABSENT) == value:
+            if key in ("seed", "revisions", *seeds) or now.get(key, _ABSENT) == value:
                 continue
             unknown = key not in now and key not in later
             if unknown or key.rpartition(".")[2] in ("_target_", "name", "variant_of"):

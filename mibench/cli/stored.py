@@ -58,7 +58,7 @@ def replan(description: Mapping[str, Any], overrides: Sequence[str]) -> Plan:
     cfg = compose(overrides)
     OmegaConf.set_struct(cfg, False)
     for key, value in description.items():
-        if key in MERGED:  # what made no difference to the cell is not stored with it
+        if key in MERGED and isinstance(value, Mapping):  # what made no difference to the cell is not stored with it
             cfg[key] = {**cfg[key], **value}
         elif key != "revisions":
             cfg[key] = value

@@ -16,12 +16,17 @@ from mibench.planning.catalogue import card_of, later_options
 from mibench.storage.public_sets import PUBLIC_SETS
 
 #: Keys of the configuration that change neither what a cell is nor what it measures.
-MACHINE_KEYS = ("metric", "paths", "device", "threads", "overwrite", "verbose", "logger", "grid", "pack", "time_limit")
+MACHINE_KEYS = (
+    "metric", "convergence", "paths", "device", "threads", "overwrite", "verbose", "logger", "grid", "pack",
+    "time_limit",
+)  # fmt: skip
 
 #: Keys that were added after the first cells had been measured, with the value that was the only behaviour before. At
 #: that value a key is left out of identity, description and reproduction. A component says the same of an option that
 #: it gains in its field: ``option(False, since=2)``.
 LATER: Mapping[str, Any] = {
+    "seeds": "victim",
+    "budget.gradients": None,
     "knowledge.defense_loss": False,
     "knowledge.repeats": 1,
     "evaluation.min_steps": None,
@@ -36,7 +41,8 @@ def evaluation_key() -> dict[str, int]:
     return {} if EVALUATION_REVISION == 1 else {"revision": EVALUATION_REVISION}
 
 
-#: Keys of seeds that a cell may let follow its own (``prior.seed=${seed}``), so that its seeds stay one group.
+#: Keys of seeds that a cell may let follow its own (``prior.seed=${seed}``, or ``seeds=all``), so that its seeds stay
+#: one group.
 SEEDS = ("prior.seed", "evaluation.seed", "dataset.seed")
 
 #: Options that name the user's own folders, files and modules.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -32,12 +32,14 @@ from mibench.storage.store import digest_of
 #: The keys that belong to no component, with their types.
 TOP_KEYS: Mapping[str, Any] = {
     "seed": int,
+    "seeds": Literal["victim", "all"],
     "device": Literal["auto", "cpu", "cuda"],
     "precision": Literal["float32", "bfloat16"],
     "threads": Count | None,
     "overwrite": Literal["never", "failed", "always"],
     "control": Literal["retrain", "none"],
     "query_budget": Count | None,
+    "convergence": Literal["check"] | None,
     "pack": Count,
     "time_limit": Positive | None,
     "verbose": bool,
@@ -50,6 +52,7 @@ TOP_KEYS: Mapping[str, Any] = {
     "budget.targets": Count,
     "budget.samples": Count,
     "budget.records": Count,
+    "budget.gradients": Count | None,
     "paths.data": str,
     "paths.store": str,
     "paths.results": str,
@@ -154,6 +157,8 @@ def plan_cell(cfg: DictConfig) -> Plan:
     for axis in ("dataset", "setting", "target", "prior", "attack", "defense", "budget", "logger"):
         config[axis] = block(cfg, axis)
     config["defense"] = with_parts(config["defense"], cfg)
+    if config["seeds"] == "all":
+        follows = seeded_alike(config, follows)
     card: dict[str, Card] = {
         axis: card_of_axis(axis, config[axis])
         for axis in ("dataset", "setting", "target", "prior", "attack", "defense")
@@ -195,6 +200,27 @@ def follows_seed(cfg: DictConfig, key: str) -> bool:
     if not isinstance(node, DictConfig) or name not in node or not OmegaConf.is_interpolation(node, name):
         return False
     return str(OmegaConf.to_container(node, resolve=False)[name]).strip("${.} ") == "seed"  # type: ignore[index,call-overload]
+
+
+def seeded_alike(config: dict[str, Any], follows: Sequence[str]) -> tuple[str, ...]:
+    """Set every seed of a component (:data:`SEEDS`) to the cell's own, and return which there are.
+
+    Raises:
+        UserError: If one of them has been set to another number.
+    """
+    found = []
+    for key in SEEDS:
+        block, _, name = key.partition(".")
+        if name not in config[block]:
+            continue
+        if key not in follows and config[block][name] not in (0, config["seed"]):
+            raise UserError(
+                f"seeds=all lets every seed follow the cell's, but {key}={shown(config[block][name])} is set too; "
+                "leave out one of them."
+            )
+        config[block] = {**config[block], name: config["seed"]}
+        found.append(key)
+    return tuple(found)
 
 
 def card_of_axis(axis: str, node: Mapping[str, Any]) -> Card:

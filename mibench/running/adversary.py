@@ -37,6 +37,9 @@ WEAK_CONTROL = (
     "says little; raise target.recipe.epochs."
 )
 
+#: Parts of a cell's identity that its reconstruction does not depend on, or that stand in its key otherwise.
+BESIDE = ("evaluation", "target", "dataset", "seeds")
+
 
 class Adversary(Stage):
     """The attacker of one cell.
@@ -252,7 +255,7 @@ class Adversary(Stage):
         method, goal = self.method, self.goal
         sees_victim = self.plan.access != "none"
         key: dict[str, Any] = {
-            "cell": {k: v for k, v in self.plan.identity.items() if k not in ("evaluation", "target", "dataset")},
+            "cell": {k: v for k, v in self.plan.identity.items() if k not in BESIDE},
             "victim": dict(victim.key) if sees_victim else {},
             "data": [
                 population.seen if sees_victim else "",

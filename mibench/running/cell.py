@@ -24,9 +24,11 @@ from mibench.leaderboard.shards import write_shard
 from mibench.leaderboard.statistics import NAN
 from mibench.leaderboard.verdicts import judged
 from mibench.metrics.base import Metric
+from mibench.planning.length import doubled, length_of, with_length
 from mibench.planning.plan import Plan, folder
-from mibench.running.adversary import Adversary
+from mibench.running.convergence import NO_SEARCH, UNKNOWN, Convergence, headline, judged
 from mibench.running.notes import notes_of
+from mibench.running.pace import Paced
 from mibench.running.stage import chance_of
 from mibench.settings.victim import TRAINING_SECONDS
 from mibench.tasks.base import Case, Reconstruction, Truth
@@ -54,7 +56,7 @@ class Outcome:
     curve: Sequence[tuple[int, float]] = ()
 
 
-class Cell(Adversary):
+class Cell(Paced):
     """One cell, each step done once and when it is needed.
 
     Args:
@@ -72,7 +74,7 @@ class Cell(Adversary):
 
     def run(self) -> Outcome:
         """Run the cell to its rows, and write them and the picture sheet."""
-        scores = self.scores()
+        scores = [*self.scores(), *self.length_scores()]
         shard = write_shard(folder(self.plan, "results"), self.plan.cell_id, self.rows(scores))
         return Outcome(scores, shard, self.draw(), self.notes, self.victim.facts.get("curve", ()))
 
@@ -156,12 +158,48 @@ class Cell(Adversary):
         targets = self.result.reconstruction.target.unique().tolist()
         return dict(zip(targets, self.task.units(self.full_case, self.goal), strict=True))
 
+    # The length of the search
+
+    @property
+    def convergence(self) -> str:
+        """Whether the search has converged: a verdict of :class:`Convergence`."""
+        return self.checked.verdict
+
+    @cached_property
+    def checked(self) -> Convergence:
+        """What the attack at twice its length says of that at once, where ``convergence=check`` asks for it."""
+        if self.config["convergence"] is None:
+            return Convergence()
+        length = length_of(self.paced.config["attack"])
+        if not length:
+            return Convergence(NO_SEARCH, reason="The attack searches nothing, so it has no length to double.")
+        longer = self.paced.with_plan(with_length(self.paced.plan, doubled(length)))
+        again = longer.attack(self.victim, self.split.private, "attack at twice the length")
+        once, twice = (
+            headline(
+                self.metrics,
+                self.task.name,
+                self.split.spec.modality,
+                self.task.align(one.reconstruction, self.truth),
+                self.truth,
+            )
+            for one in (self.result, again)
+        )
+        if once is None or twice is None:
+            return Convergence(UNKNOWN, reason="The cell does not measure its task's headline number.")
+        return judged(once.values, twice.values, once.unit)
+
+    def length_scores(self) -> list[Score]:
+        """Return the rows of the check of convergence, and the options of a length that was scaled."""
+        scaled = [Score(metric="length", variant=f"attack.{k}", value=v, n=1) for k, v in self.scaled.items()]
+        return [*self.checked.scores(), *scaled]
+
     # Rows and pictures
 
     @cached_property
     def notes(self) -> Sequence[str]:
         """What a reader of the numbers must know."""
-        return notes_of(self, self.truth)
+        return [*notes_of(self, self.truth), *self.pace_notes()]
 
     def facts(self) -> CellFacts:
         """Return what all rows of the cell share."""

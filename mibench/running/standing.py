@@ -155,8 +155,10 @@ def finished(plan: Plan) -> Path | None:
     path = shard_path(folder(plan, "results"), plan.cell_id)
     if overwrite == "always" or not path.exists():
         return None
-    status = set(read_shard(path)["status"])
-    return None if overwrite == "failed" and "failed" in status else path
+    rows = read_shard(path)
+    if plan.config["convergence"] and "ok" in set(rows["status"]) and "convergence" not in set(rows["metric"]):
+        return None  # measured, but not yet checked
+    return None if overwrite == "failed" and "failed" in set(rows["status"]) else path
 
 
 def leave_row(plan: Plan, status: str, reason: str) -> Path:

@@ -31,14 +31,14 @@ def test_a_later_key_at_its_old_value_moves_no_id_and_is_not_told(monkeypatch):
 
 def test_a_new_top_key_in_the_table_adds_nothing_to_a_stored_cell(monkeypatch):
     before = planned("attack=gmi")
-    monkeypatch.setitem(TOP_KEYS, "budget.gradients", int | None)
-    monkeypatch.setattr(identity, "LATER", {**LATER, "budget.gradients": None})
+    monkeypatch.setitem(TOP_KEYS, "budget.minutes", int | None)
+    monkeypatch.setattr(identity, "LATER", {**LATER, "budget.minutes": None})
     cfg = compose(["attack=gmi"])
     OmegaConf.set_struct(cfg, False)
-    cfg.budget.gradients = None
+    cfg.budget.minutes = None
     after = plan_cell(cfg)
     assert (after.cell_id, after.group_id, after.description) == (before.cell_id, before.group_id, before.description)
-    cfg.budget.gradients = 100
+    cfg.budget.minutes = 100
     assert plan_cell(cfg).cell_id != before.cell_id
 
 

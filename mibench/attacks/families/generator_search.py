@@ -16,6 +16,8 @@ from mibench.options import Count, Positive
 class GeneratorSearch(GradientSearch):
     """Search of a generator's variables; the step size rises over 1/20 of the steps and falls over the last 3/4."""
 
+    length = ("iterations",)
+
     iterations: Count = 1000
     """Steps of every descent."""
     lr: Positive = 0.1

@@ -31,6 +31,8 @@ class CriticWeights(Options):
 class BoxedDescent(Attack[ViewT, GoalT]):
     """A descent by Nesterov steps of latents that stay in a box."""
 
+    length = ("iterations",)
+
     iterations: Count = 1500
     """Descent steps."""
     lr: Positive = 0.02

@@ -18,6 +18,8 @@ class LbfgsSearch(GradientSearch):
 
     distance = "squared"
 
+    length = ("iterations",)
+
     iterations: Count = 300
     """Outer L-BFGS steps."""
     inner: Count = 20

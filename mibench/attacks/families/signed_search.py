@@ -27,6 +27,8 @@ class SignedSearch(GradientSearch):
 
     boxed = False
 
+    length = ("iterations",)
+
     iterations: Count = 4800
     """Steps."""
     lr: Positive = 0.1

@@ -57,6 +57,8 @@ class CroppedStyles(StyleStart):
 class SelectedStyles(CroppedStyles):
     """The search of many candidates per class, of which those are returned that the target knows from every view."""
 
+    length = ("iterations",)
+
     candidates: Count = 200
     """Styles per class that descend; at least the budget's samples."""
     iterations: Count = 70

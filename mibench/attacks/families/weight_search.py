@@ -20,6 +20,8 @@ from mibench.options import Count, NonNegative, Positive
 class WeightSearch(GradientSearch):
     """Distance of gradients over the weights of untrained generators, signed Adam."""
 
+    length = ("iterations",)
+
     iterations: Count = 5000
     """Steps in a generator's weights."""
     lr: Positive = 1e-3
