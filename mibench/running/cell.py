@@ -26,7 +26,7 @@ from mibench.leaderboard.verdicts import judged
 from mibench.metrics.base import Metric
 from mibench.planning.length import doubled, length_of, with_length
 from mibench.planning.plan import Plan, folder
-from mibench.running.convergence import NO_SEARCH, UNKNOWN, Convergence, headline, judged
+from mibench.running.convergence import NO_SEARCH, UNKNOWN, Convergence, converged, headline
 from mibench.running.notes import notes_of
 from mibench.running.pace import Paced
 from mibench.running.stage import chance_of
@@ -187,7 +187,7 @@ class Cell(Paced):
         )
         if once is None or twice is None:
             return Convergence(UNKNOWN, reason="The cell does not measure its task's headline number.")
-        return judged(once.values, twice.values, once.unit)
+        return converged(once.values, twice.values, once.unit)
 
     def length_scores(self) -> list[Score]:
         """Return the rows of the check of convergence, and the options of a length that was scaled."""
@@ -215,6 +215,7 @@ class Cell(Paced):
             peak_memory_mb=result.peak_memory_mb,
             senders=self.observation.view.senders or NAN if self.plan.access in ("gradients", "features") else NAN,
             judged_by="; ".join(f"{one.name} {one.accuracy:.3f}" for one in self.truth.evaluators),
+            convergence=self.convergence,
             device=str(self.workshop.device),
             notes="\n".join(self.notes),
             **plan_facts(self.plan),

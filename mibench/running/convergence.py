@@ -5,15 +5,19 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from torch import Tensor
+import numpy as np
 
 from mibench.card import headline_of
 from mibench.errors import NotMeasurableError, WeightsMissingError
-from mibench.leaderboard.scoring import NAN, Score, group_means
+from mibench.leaderboard.scoring import Score, group_means
+from mibench.leaderboard.statistics import NAN
 from mibench.metrics.base import Metric
 from mibench.tasks.base import Reconstruction, Truth
+
+if TYPE_CHECKING:
+    from mibench.leaderboard.statistics import Floats
 
 #: The verdicts.
 NOT_CHECKED, CONVERGED, MOVES = "not checked", "converged", "not converged"
@@ -54,13 +58,13 @@ class Convergence:
         ]
 
 
-def judged(once: Tensor, twice: Tensor, unit: str = "") -> Convergence:
+def converged(once: Floats, twice: Floats, unit: str = "") -> Convergence:
     """Return the verdict on values of every target, shape ``(targets,)``, at once and at twice the length."""
     n = len(once)
-    if n < 2 or len(twice) != n or not bool((once + twice).isfinite().all()):
+    if n < 2 or len(twice) != n or not np.isfinite(once + twice).all():
         return Convergence(UNKNOWN, reason="A standard error needs finite values of at least two targets.")
     moved = float(twice.mean() - once.mean())
-    error = float(once.std(correction=1)) / math.sqrt(n)
+    error = float(once.std(ddof=1)) / math.sqrt(n)
     verdict = CONVERGED if moved == 0 or abs(moved) < error else MOVES
     return Convergence(verdict, moved, error, n, unit)
 
@@ -74,7 +78,7 @@ class Headline:
         unit: Their unit.
     """
 
-    values: Tensor
+    values: Floats
     unit: str
 
 

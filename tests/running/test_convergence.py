@@ -1,22 +1,23 @@
 import math
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 import torch
 
 from mibench.leaderboard.shards import read_shard
 from mibench.metrics.base import Measurement
 from mibench.metrics.psnr import Psnr
-from mibench.running.convergence import headline, judged
+from mibench.running.convergence import converged, headline
 from mibench.running.standing import finished
 
-VALUES = torch.tensor([1.0, 2.0, 3.0, 6.0])
+VALUES = np.array([1.0, 2.0, 3.0, 6.0])
 ERROR = math.sqrt(14 / 3) / 2  # of these: their sum of squares is 14, and there are four
 
 
 @pytest.mark.parametrize("sign", [1, -1])
 def test_a_move_of_less_than_one_standard_error_is_converged(sign):
-    under, over = (judged(VALUES, VALUES + sign * share * ERROR, "dB") for share in (0.99, 1.01))
+    under, over = (converged(VALUES, VALUES + sign * share * ERROR, "dB") for share in (0.99, 1.01))
     assert (under.verdict, over.verdict) == ("converged", "not converged")
     assert over.error == pytest.approx(ERROR) and over.moved == pytest.approx(sign * 1.01 * ERROR) and over.n == 4
     moved, error = over.scores()
@@ -25,17 +26,17 @@ def test_a_move_of_less_than_one_standard_error_is_converged(sign):
 
 
 def test_the_error_is_that_of_the_attack_at_once_its_length():
-    assert judged(VALUES, 100 * VALUES).error == pytest.approx(ERROR)
+    assert converged(VALUES, 100 * VALUES).error == pytest.approx(ERROR)
 
 
 def test_values_that_do_not_differ_are_converged_only_where_nothing_moves():
-    same = torch.ones(3)
-    assert (judged(same, same).verdict, judged(same, same + 1e-6).verdict) == ("converged", "not converged")
+    same = np.ones(3)
+    assert (converged(same, same).verdict, converged(same, same + 1e-6).verdict) == ("converged", "not converged")
 
 
 @pytest.mark.parametrize("values", [[1.0], [1.0, math.nan], [1.0, math.inf]])
 def test_without_two_finite_values_there_is_no_verdict(values):
-    found = judged(torch.tensor(values), torch.tensor(values))
+    found = converged(np.array(values), np.array(values))
     assert found.verdict == "not measured"
     assert [(one.status, one.variant) for one in found.scores()] == [("skipped", "not measured")]
 
