@@ -14,7 +14,7 @@ from mibench.data import Examples
 from mibench.entry import Objective
 from mibench.errors import UserError
 from mibench.model import Classifier
-from mibench.options import CountOrNone, Decay, NonNegative, Positive
+from mibench.options import CountOrNone, Decay, Fraction, NonNegative, Positive
 from mibench.seeding import derive, generator, seeded
 from mibench.storage.progress import progress
 
@@ -35,6 +35,8 @@ class Recipe:
         weight_decay: l2 penalty.
         schedule: ``constant`` or ``cosine``.
         min_steps: Optimiser steps taken at the least: small data are passed over more often.
+        flip: Whether every image of a batch is mirrored left to right with probability 1/2.
+        shift: Every image of a batch is moved by up to this share of its side, down and across, its border repeated.
     """
 
     epochs: int = 20
@@ -45,6 +47,8 @@ class Recipe:
     weight_decay: NonNegative = 0.0
     schedule: str = "cosine"
     min_steps: CountOrNone = 0
+    flip: bool = False
+    shift: Fraction = 0.0
 
     def __post_init__(self) -> None:
         if self.epochs < 0 or self.batch_size < 1 or self.lr <= 0:
@@ -58,6 +62,42 @@ class Recipe:
         ):
             if value not in known:
                 raise UserError(f"Expected target.recipe.{key} to be {' or '.join(known)}, but got '{value}'.")
+
+    def steps_of_epoch(self, examples: int) -> int:
+        """Return the optimiser steps of one pass over so many examples."""
+        return max(1, examples // self.batch_size)
+
+    def passes(self, examples: int) -> int:
+        """Return the passes over so many examples: ``epochs``, or as many as ``min_steps`` need."""
+        if not self.epochs:
+            return 0
+        return max(self.epochs, math.ceil(self.min_steps / self.steps_of_epoch(examples)))
+
+    def moved(self, x: Tensor, draws: torch.Generator) -> Tensor:
+        """Return a batch as it is learned from, shape ``(N, C, H, W)``: mirrored and shifted, each image by itself.
+
+        Args:
+            x: Inputs; images where anything of them is moved.
+            draws: Random generator on the CPU.
+
+        Raises:
+            UserError: If inputs that are no images are to be moved.
+        """
+        if not self.flip and not self.shift:
+            return x
+        if x.ndim != 4:
+            raise UserError("Only images can be mirrored and shifted; leave out target.recipe.flip and .shift.")
+        index = []
+        for side, mirrored in ((x.shape[-2], False), (x.shape[-1], self.flip)):
+            most = round(self.shift * side)
+            by = torch.randint(-most, most + 1, (len(x), 1), generator=draws)
+            places = (torch.arange(side) + by).clamp(0, side - 1)
+            if mirrored:
+                places = torch.where(torch.rand(len(x), 1, generator=draws) < 0.5, places.flip(1), places)
+            index.append(places.to(x.device))
+        rows, columns = index
+        every = torch.arange(len(x), device=x.device)[:, None, None]
+        return x[every, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
 
 
 @dataclass(frozen=True)
@@ -138,23 +178,25 @@ class Training:
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps of one pass."""
-        return max(1, len(self.data) // self.recipe.batch_size)
+        return self.recipe.steps_of_epoch(len(self.data))
 
     @property
     def epochs(self) -> int:
         """Passes over the data: the recipe's, or as many as its ``min_steps`` need."""
-        if not self.recipe.epochs:
-            return 0
-        return max(self.recipe.epochs, math.ceil(self.recipe.min_steps / self.steps_per_epoch))
+        return self.recipe.passes(len(self.data))
 
     def batches(self) -> Iterator[Examples]:
-        """Yield every batch of every epoch, reshuffled per epoch; smaller last batches are dropped."""
-        order = generator(derive(self.seed, "order"), "cpu")
+        """Yield every batch of every epoch, reshuffled per epoch; smaller last batches are dropped.
+
+        Images are moved as the recipe says.
+        """
+        order, moves = (generator(derive(self.seed, what), "cpu") for what in ("order", "moves"))
         size = min(self.recipe.batch_size, len(self.data))
         for _ in range(self.epochs):
             shuffled = torch.randperm(len(self.data), generator=order).to(self.device)
             for start in range(0, len(shuffled) - size + 1, size):
-                yield self.data[shuffled[start : start + size]]
+                batch = self.data[shuffled[start : start + size]]
+                yield Examples(self.recipe.moved(batch.x, moves), batch.y)
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Return the mixed-precision context of the chosen precision."""

@@ -26,9 +26,9 @@ import torch
 from torch import Tensor
 
 from mibench.card import MetricCard
-from mibench.data import Population
+from mibench.data import Population, evenly
 from mibench.errors import NotMeasurableError
-from mibench.metrics.base import Measurement, evenly
+from mibench.metrics.base import Measurement
 from mibench.metrics.families.faces import OfFaces, enlarged
 from mibench.nn.verification import Judge, calibrated
 from mibench.options import Count, Share
@@ -48,6 +48,7 @@ class VerificationRate(OfFaces):
         tasks=("class",),
         higher_is_leakier=True,
         default=False,
+        confirms=(("", "true_accepts"),),
     )
     false_accepts: Share = 0.01
     """Share of (training image, person it does not show) that the threshold lets pass."""
