@@ -14,7 +14,7 @@ from mibench.data import Examples
 from mibench.entry import Objective
 from mibench.errors import UserError
 from mibench.model import Classifier
-from mibench.options import CountOrNone, Decay, Fraction, NonNegative, Positive
+from mibench.options import CountOrNone, Decay, NonNegative, Positive
 from mibench.seeding import derive, generator, seeded
 from mibench.storage.progress import progress
 
@@ -36,7 +36,6 @@ class Recipe:
         schedule: ``constant`` or ``cosine``.
         min_steps: Optimiser steps taken at the least: small data are passed over more often.
         flip: Whether every image of a batch is mirrored left to right with probability 1/2.
-        shift: Every image of a batch is moved by up to this share of its side, down and across, its border repeated.
     """
 
     epochs: int = 20
@@ -48,7 +47,6 @@ class Recipe:
     schedule: str = "cosine"
     min_steps: CountOrNone = 0
     flip: bool = False
-    shift: Fraction = 0.0
 
     def __post_init__(self) -> None:
         if self.epochs < 0 or self.batch_size < 1 or self.lr <= 0:
@@ -73,31 +71,22 @@ class Recipe:
             return 0
         return max(self.epochs, math.ceil(self.min_steps / self.steps_of_epoch(examples)))
 
-    def moved(self, x: Tensor, draws: torch.Generator) -> Tensor:
-        """Return a batch as it is learned from, shape ``(N, C, H, W)``: mirrored and shifted, each image by itself.
+    def views(self, x: Tensor, draws: torch.Generator) -> Tensor:
+        """Return a batch as it is learned from, each image mirrored or not where the recipe says ``flip``.
 
         Args:
-            x: Inputs; images where anything of them is moved.
+            x: Inputs; images ``(N, C, H, W)`` where they are mirrored.
             draws: Random generator on the CPU.
 
         Raises:
-            UserError: If inputs that are no images are to be moved.
+            UserError: If inputs that are no images are to be mirrored.
         """
-        if not self.flip and not self.shift:
+        if not self.flip:
             return x
         if x.ndim != 4:
-            raise UserError("Only images can be mirrored and shifted; leave out target.recipe.flip and .shift.")
-        index = []
-        for side, mirrored in ((x.shape[-2], False), (x.shape[-1], self.flip)):
-            most = round(self.shift * side)
-            by = torch.randint(-most, most + 1, (len(x), 1), generator=draws)
-            places = (torch.arange(side) + by).clamp(0, side - 1)
-            if mirrored:
-                places = torch.where(torch.rand(len(x), 1, generator=draws) < 0.5, places.flip(1), places)
-            index.append(places.to(x.device))
-        rows, columns = index
-        every = torch.arange(len(x), device=x.device)[:, None, None]
-        return x[every, :, rows[:, :, None], columns[:, None, :]].permute(0, 3, 1, 2).contiguous()
+            raise UserError("Only images can be mirrored, but these inputs are none; set target.recipe.flip=false.")
+        mirrored = torch.rand(len(x), generator=draws) < 0.5
+        return torch.where(mirrored.to(x.device)[:, None, None, None], x.flip(3), x)
 
 
 @dataclass(frozen=True)
@@ -188,15 +177,15 @@ class Training:
     def batches(self) -> Iterator[Examples]:
         """Yield every batch of every epoch, reshuffled per epoch; smaller last batches are dropped.
 
-        Images are moved as the recipe says.
+        Images are mirrored where the recipe says so.
         """
-        order, moves = (generator(derive(self.seed, what), "cpu") for what in ("order", "moves"))
+        order, draws = (generator(derive(self.seed, what), "cpu") for what in ("order", "views"))
         size = min(self.recipe.batch_size, len(self.data))
         for _ in range(self.epochs):
             shuffled = torch.randperm(len(self.data), generator=order).to(self.device)
             for start in range(0, len(shuffled) - size + 1, size):
                 batch = self.data[shuffled[start : start + size]]
-                yield Examples(self.recipe.moved(batch.x, moves), batch.y)
+                yield Examples(self.recipe.views(batch.x, draws), batch.y)
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Return the mixed-precision context of the chosen precision."""

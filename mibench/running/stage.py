@@ -230,7 +230,10 @@ class Stage:
     @cached_property
     def evaluators(self) -> Sequence[Evaluator]:
         """The evaluation models, with their votes: classifiers trained on raw private data, and of faces embeddings."""
-        options, target = self.config["evaluation"], self.undefended_accuracy
+        options = self.config["evaluation"]
+        if not options["count"]:
+            return ()
+        target = self.undefended_accuracy
         trained = [
             train_evaluator(
                 (blueprint(self.evaluator_block(card.name, 2**doubled)) for doubled in range(options["rounds"])),
@@ -257,12 +260,15 @@ class Stage:
     def evaluator_block(self, name: str, times: int = 1) -> dict[str, Any]:
         """Return the target block of an evaluation model.
 
-        It is trained ``times`` as long as its recipe and ``evaluation.min_steps`` say.
+        It is trained ``times`` as long as its recipe and ``evaluation.min_steps`` say, on mirrored images too where
+        these show the same class.
         """
         block, least = target_block(self.plan, name), self.config["evaluation"]["min_steps"]
         recipe = block["recipe"]
         if least is not None:
             recipe = {**recipe, "min_steps": max(least, recipe.get("min_steps", 0))}
+        if self.split.spec.mirrored:
+            recipe = {**recipe, "flip": True}
         return {**block, "recipe": lengthened(recipe, times)}
 
 
