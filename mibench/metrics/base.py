@@ -144,9 +144,11 @@ def compared(
 def answers(evaluators: Sequence[Evaluator], images: Tensor) -> dict[str, Tensor]:
     """Return every evaluation model's probabilities ``(N, classes)``, by name.
 
-    The last entry is the verdict of all: ``vote``, the mean of their probabilities, or the only model's own.
+    The last entry is the verdict of all: ``vote``, the mean of the probabilities of those that vote, or the only
+    model's own.
     """
     probabilities = {one.name: one.model.predict_proba(images).cpu() for one in evaluators}
     if len(probabilities) > 1:
-        probabilities["vote"] = torch.stack(list(probabilities.values())).mean(0)
+        voters = [probabilities[one.name] for one in evaluators if one.votes]
+        probabilities["vote"] = torch.stack(voters).mean(0)
     return probabilities

@@ -1,7 +1,7 @@
 """Target accuracy: the utility of the defended victim on private test data, as its service answers.
 
-Beside it stand the evaluation models' accuracies, without which attack accuracy cannot be read, and the accuracy of
-naming the most frequent class always.
+Beside it stand the evaluation models' accuracies and that of their vote, without which attack accuracy cannot be read,
+and the accuracy of naming the most frequent class always.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ import torch
 
 from mibench.card import MetricCard
 from mibench.errors import NotMeasurableError
-from mibench.metrics.base import Measurement, Metric
+from mibench.metrics.base import Measurement, Metric, answers
 from mibench.tasks.base import Reconstruction, Truth
+from mibench.tasks.class_ import ClassTruth
 
 
 class TargetAccuracy(Metric[Truth]):
-    """Accuracy of the victim behind all of its defenses, and of the evaluation models."""
+    """Accuracy of the victim behind all of its defenses, of the evaluation models and of their vote."""
 
     card = MetricCard(
         name="target_accuracy",
@@ -32,7 +33,7 @@ class TargetAccuracy(Metric[Truth]):
     needs_no_truth: ClassVar[bool] = True
 
     def measure(self, result: Reconstruction, truth: Truth) -> Sequence[Measurement]:
-        """Return, per private test example, whether the victim is right; one number per evaluation model; chance.
+        """Return, per private test example, whether victim and vote are right; a number per evaluation model; chance.
 
         Raises:
             NotMeasurableError: If the cell has no data to test on.
@@ -45,4 +46,13 @@ class TargetAccuracy(Metric[Truth]):
             Measurement(values=torch.tensor([e.accuracy]), groups=one, variant="evaluator", evaluator=e.name)
             for e in truth.evaluators
         ]
+        if isinstance(truth, ClassTruth) and len(truth.evaluators) > 1:
+            others.append(_of_vote(truth))
         return [victim, *others, Measurement(values=torch.tensor([truth.chance]), groups=one, variant="chance")]
+
+
+def _of_vote(truth: ClassTruth) -> Measurement:
+    test = truth.private.test
+    name, probabilities = list(answers(truth.evaluators, test.x).items())[-1]
+    right = probabilities.argmax(1) == test.y.cpu()
+    return Measurement(right.double(), torch.arange(len(right)), variant="evaluator", evaluator=name)

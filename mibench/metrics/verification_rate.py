@@ -26,7 +26,7 @@ import torch
 from torch import Tensor
 
 from mibench.card import MetricCard
-from mibench.data import Population
+from mibench.data import Population, evenly
 from mibench.errors import NotMeasurableError
 from mibench.metrics.base import Measurement
 from mibench.metrics.families.faces import OfFaces, enlarged
@@ -51,6 +51,7 @@ class VerificationRate(OfFaces):
         share=True,
         confirms=(("", "true_accepts"),),
         default=False,
+        confirms=(("", "true_accepts"),),
     )
     false_accepts: Share = 0.01
     """Share of (training image, person it does not show) that the threshold lets pass."""

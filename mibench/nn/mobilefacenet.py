@@ -18,19 +18,15 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from mibench.nn.faces import shown
 from mibench.storage.fetching import checked_weights
+from mibench.storage.judge_files import MOBILEFACENET
 
-FILE = "mobilefacenet_casia_068.ckpt"
+FILE = MOBILEFACENET.path
 
-SHA256 = "e839247cdbdfc023fb7cadeaf53a4549d50c8fc24ad154c02e35920ea8910d99"
+SHA256 = MOBILEFACENET.sha256
 
-SOURCE = (
-    "https://raw.githubusercontent.com/Xiaoccer/MobileFaceNet_Pytorch/26bd8d262017e472a3c7f56d62929e2138a70aeb/"
-    "model/best/068.ckpt"
-)
-
-#: Images at once, by kind of device: on the CPU few, whose features stay in memory that is there already.
-BATCH = {"cpu": 8, "cuda": 256}
+SOURCE = MOBILEFACENET.url
 
 #: Left, top, right and bottom of the face in LFW's crop, as shares of it.
 LFW_REGION = (1 / 14, 0.0, 13 / 14, 1.0)
@@ -120,13 +116,7 @@ class MobileFaceNet(nn.Module):
 
     def shown(self, x: Tensor) -> Tensor:
         """Return the region of images as the network takes it: 3 channels, 112x96 pixels (bilinear), in [0, 1]."""
-        left, top, right, bottom = self.region
-        scale = x.new_tensor([[right - left, 0, left + right - 1], [0, bottom - top, top + bottom - 1]])
-        points = nn.functional.affine_grid(
-            scale.expand(len(x), -1, -1), [len(x), 3, HEIGHT, WIDTH], align_corners=False
-        )
-        colour = x.expand(-1, 3, -1, -1)
-        return nn.functional.grid_sample(colour, points, padding_mode="border", align_corners=False)
+        return shown(x, self.region, HEIGHT, WIDTH)
 
     def embedded(self, face: Tensor) -> Tensor:
         """Return the network's own output ``(N, 128)`` for inputs ``(N, 3, 112, 96)`` in its range."""
@@ -151,10 +141,3 @@ def load(folder: Path, region: Sequence[float] = LFW_REGION) -> MobileFaceNet:
     network = MobileFaceNet(region)
     network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["net_state_dict"])
     return network.requires_grad_(False).eval()
-
-
-@torch.no_grad()
-def embeddings(network: nn.Module, images: Tensor) -> Tensor:
-    """Return unit embeddings ``(N, F)`` of images ``(N, C, H, W)``, on the CPU."""
-    device = next((p.device for p in network.parameters()), torch.device("cpu"))
-    return torch.cat([network(part.float().to(device)).cpu() for part in images.split(BATCH.get(device.type, 8))])

@@ -10,7 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mibench.card import AttackCard
+from mibench.card import JUDGED, AttackCard
 from mibench.knowledge import GRANTS
 from mibench.planning.catalogue import card_of, later_options
 from mibench.storage.public_sets import PUBLIC_SETS
@@ -30,15 +30,17 @@ LATER: Mapping[str, Any] = {
     "knowledge.defense_loss": False,
     "knowledge.repeats": 1,
     "evaluation.min_steps": None,
+    "evaluation.rounds": 3,  # came with the second revision of the evaluation models, which counts for what they judge
+    "evaluation.embeddings": ["mobilefacenet", "face_resnet"],
 }
 
-#: Counts the recipe of the evaluation models; part of what a cell is and of their keys from 2 on.
-EVALUATION_REVISION = 1
+#: Counts the recipe of the evaluation models; part of what a cell that they judge is, and of their keys, from 2 on.
+EVALUATION_REVISION = 2
 
 
-def evaluation_key() -> dict[str, int]:
-    """Return what the recipe of the evaluation models adds to the key of whatever they judge."""
-    return {} if EVALUATION_REVISION == 1 else {"revision": EVALUATION_REVISION}
+def evaluation_key(task: str) -> dict[str, int]:
+    """Return what the recipe of the evaluation models adds to the key of whatever of a task they judge."""
+    return {"revision": EVALUATION_REVISION} if task in JUDGED and EVALUATION_REVISION > 1 else {}
 
 
 #: Keys of seeds that a cell may let follow its own (``prior.seed=${seed}``, or ``seeds=all``), so that its seeds stay

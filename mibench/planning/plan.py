@@ -48,6 +48,8 @@ TOP_KEYS: Mapping[str, Any] = {
     "evaluation.count": CountOrNone,
     "evaluation.seed": int,
     "evaluation.min_steps": Count | None,
+    "evaluation.rounds": Count,
+    "evaluation.embeddings": list[str],
     "budget.name": Literal["smoke", "standard", "paper"],
     "budget.targets": Count,
     "budget.samples": Count,
@@ -95,7 +97,7 @@ class Plan:
         files = {axis: content_of(said[axis]) for axis in ("dataset", "target")}
         prior = content_of(said["prior"])
         prior = prior if (version := self.version("prior")) == 1 else {**prior, "version": version}
-        judges = {**said["evaluation"], **evaluation_key()}
+        judges = {**said["evaluation"], **evaluation_key(self.cards.attack.task)}
         return {**said, **files, "prior": prior, "revisions": revisions, "evaluation": judges}
 
     def part(self, axis: str) -> Part:

@@ -92,7 +92,7 @@ class Cell(Paced):
             "correct": correct,
             "chance": chance,
             "facts": self.victim.reported,
-            "evaluators": self.evaluators() if self.task.judged else (),
+            "evaluators": self.evaluators if self.task.judged else (),
             "courses": self.courses(),
         }
         return self.case(self.observation.secret, utility, self.victim.model)

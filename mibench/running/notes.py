@@ -18,8 +18,11 @@ UNTRAINED = (
     "({hooks}), and may lose more utility, and hide less or more, than one that was."
 )
 
-#: An evaluation model whose accuracy is this much below the victim's is said to be weak.
-WEAKER = 0.05
+#: What is said of face embeddings whose files are not there.
+NO_EMBEDDING = (
+    "These face embeddings did not judge, for their files are not there or not the published ones: {names}; "
+    "get them with python -m mibench fetch face_judges."
+)
 
 
 def notes_of(cell: Adversary, truth: Truth) -> list[str]:
@@ -57,20 +60,26 @@ def _of_victim(cell: Adversary, truth: Truth) -> Iterator[str]:
 
 
 def _of_evaluators(cell: Adversary, truth: Truth) -> Iterator[str]:
-    accuracy, family = _accuracy(truth), family_of(cell.plan.cards.target, cell.config["target"])
+    if not truth.evaluators:
+        return
+    target, family = cell.undefended_accuracy, family_of(cell.plan.cards.target, cell.config["target"])
     for one in truth.evaluators:
-        if one.accuracy < accuracy - WEAKER:
+        if one.accuracy < target:
+            then = "it has no vote" if not one.votes else "as none reaches it, it votes all the same"
             yield (
                 f"Evaluation model '{one.name}' is right on {one.accuracy:.0%} of the test data, less than the "
-                f"victim's {accuracy:.0%}: its verdicts are weak; train it longer (evaluation.min_steps=1000) or take "
-                "another (evaluation.models)."
+                f"undefended target's {target:.0%}: {then}; more rounds (evaluation.rounds) or others "
+                "(evaluation.models) may do better."
             )
     for one in truth.evaluators:
-        if family and family == evaluator_family(cell.plan, one.name):
+        if one.name not in cell.embeddings and family and family == evaluator_family(cell.plan, one.name):
             yield (
                 f"Evaluation model '{one.name}' is of the victim's family ({family}): it accepts texture made against "
                 "the victim more easily; choose others with evaluation.models."
             )
+    wanted = cell.config["evaluation"]["embeddings"] if cell.split.subject == "face" else []
+    if absent := [name for name in wanted if name not in cell.embeddings]:
+        yield NO_EMBEDDING.format(names=", ".join(absent))
 
 
 def _accuracy(truth: Truth) -> float:

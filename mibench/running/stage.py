@@ -5,6 +5,7 @@ These are the victim, further victims of the same people (companions) and the ev
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from mibench.card import HOOKS_OF_TRAINING, Card, TargetCard, family_of
 from mibench.data import Examples, Population, Split, shared_rows
 from mibench.datasets.base import COINCIDE, Dataset
 from mibench.defenses.base import Defense
-from mibench.errors import UserError
+from mibench.errors import UserError, WeightsMissingError
 from mibench.leaderboard.scoring import near_chance
 from mibench.options import check_types
 from mibench.planning.catalogue import entry
@@ -30,7 +31,14 @@ from mibench.priors.base import Prior
 from mibench.seeding import derive
 from mibench.settings.base import Scene, Setting
 from mibench.settings.captured import CapturedSetting
-from mibench.settings.victim import Blueprint, Victim, train_evaluator
+from mibench.settings.evaluators import (
+    embedding_evaluator,
+    lengthened,
+    refuse_unknown,
+    train_evaluator,
+    with_votes,
+)
+from mibench.settings.victim import Blueprint, Victim
 from mibench.storage.store import Store
 from mibench.storage.workshop import Workshop
 from mibench.tasks.base import Evaluator
@@ -66,6 +74,7 @@ class Stage:
         blueprint(self.config["target"])
         for name in (*self.config["evaluation"]["models"], *self.config["knowledge"]["companions"]):
             entry("target", name)
+        refuse_unknown(self.config["evaluation"]["embeddings"])
         _ = self.judges
 
     @cached_property
@@ -186,7 +195,9 @@ class Stage:
 
     @property
     def judges(self) -> list[Card]:
-        """The architectures of the evaluation models: neither the victim's nor a companion's.
+        """The architectures that are trained as evaluation models: neither the victim's nor a companion's.
+
+        Those of other families than the victim's come first.
 
         Raises:
             UserError: If companions leave none.
@@ -202,25 +213,68 @@ class Stage:
                 f"hold (the victim's, and knowledge.companions=[{', '.join(self.companions)}]); add another one to "
                 "evaluation.models or leave one out of knowledge.companions."
             )
+        family = family_of(self.plan.cards.target, self.config["target"])
+        suited.sort(key=lambda card: bool(family) and evaluator_family(self.plan, card.name) == family)
         return suited[: options["count"]]
 
-    def evaluators(self) -> Sequence[Evaluator]:
-        """Return the evaluation models: other architectures and seeds than the victim's, on raw private data."""
-        ready = []
-        for card in self.judges:
-            name, plans = card.name, blueprint(self.evaluator_block(card.name))
-            model, accuracy = train_evaluator(
-                plans, self.split, self.workshop, self.config["evaluation"]["seed"], evaluation_key()
-            )
-            ready.append(Evaluator(name, model, accuracy))
-        return ready
+    @cached_property
+    def undefended_accuracy(self) -> float:
+        """The accuracy on private test data of the cell's target without its defense; NaN where there are none.
 
-    def evaluator_block(self, name: str) -> dict[str, Any]:
-        """Return the target block of an evaluation model, trained at least as long as the cell says."""
+        An honest server serves it. A model that came finished is taken as it is.
+        """
+        test = self.split.private.test
+        if not len(test):
+            return float("nan")
+        plain = dataclasses.replace(
+            self.scene(defense=Defense()), defense_key={}, learner={}, server=Server(), server_key={}
+        )
+        victim = self.setting.train(plain, self.split.private, "undefended target")
+        return accuracy_of(victim, test.to(self.workshop.device))
+
+    @cached_property
+    def evaluators(self) -> Sequence[Evaluator]:
+        """The evaluation models, with their votes: classifiers trained on raw private data, and of faces embeddings."""
+        options = self.config["evaluation"]
+        if not options["count"]:
+            return ()
+        target = self.undefended_accuracy
+        trained = [
+            train_evaluator(
+                (blueprint(self.evaluator_block(card.name, 2**doubled)) for doubled in range(options["rounds"])),
+                self.split,
+                self.workshop,
+                options["seed"],
+                evaluation_key(self.plan.cards.attack.task),
+                target,
+            )
+            for card in self.judges
+        ]
+        return with_votes([*trained, *self.embeddings.values()], target)
+
+    @cached_property
+    def embeddings(self) -> dict[str, Evaluator]:
+        """The face embeddings that judge, by name: none where images show no faces, and none whose file is missing."""
+        options, found = self.config["evaluation"], {}
+        if self.split.subject == "face" and options["count"]:
+            for name in options["embeddings"]:
+                with contextlib.suppress(WeightsMissingError):
+                    found[name] = embedding_evaluator(name, folder(self.plan, "weights"), self.split, self.workshop)
+        return found
+
+    def evaluator_block(self, name: str, times: int = 1) -> dict[str, Any]:
+        """Return the target block of an evaluation model.
+
+        It is trained ``times`` as long as its recipe and ``evaluation.min_steps`` say, on mirrored images too where
+        these show the same class.
+        """
         block, least = target_block(self.plan, name), self.config["evaluation"]["min_steps"]
+        recipe = block["recipe"]
         if least is not None:
-            block["recipe"] = {**block["recipe"], "min_steps": max(least, block["recipe"].get("min_steps", 0))}
-        return block
+            recipe = {**recipe, "min_steps": max(least, recipe.get("min_steps", 0))}
+        if self.split.spec.mirrored:
+            recipe = {**recipe, "flip": True}
+        return {**block, "recipe": lengthened(recipe, times)}
 
 
 def blueprint(block: dict[str, Any]) -> Blueprint:

@@ -1,4 +1,4 @@
-"""Victims and evaluation models: trained under a defense, cached by content, and exposed at an access level."""
+"""Victims: trained under a defense, cached by content, and exposed at an access level."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from mibench.seeding import derive, generator, seeded
 from mibench.storage.store import Payload
 from mibench.storage.workshop import Workshop, clock
 from mibench.targets.base import Target
-from mibench.training import Recipe, Training, frozen, is_correct
+from mibench.training import Recipe, Training, frozen
 
 log = logging.getLogger("mibench")
 
@@ -317,24 +317,3 @@ def restore_victim(model: Classifier, defense: Defense, tensors: Mapping[str, Te
     secrets = {name: model.get_buffer(name) for name in model.secret}
     model.load_state_dict({**weights, **secrets})
     return model.eval()
-
-
-def train_evaluator(
-    blueprint: Blueprint, split: Split, workshop: Workshop, seed: int, key: Mapping[str, Any]
-) -> tuple[Classifier, float]:
-    """Return an evaluation model trained on raw, undefended private data, and its private test accuracy.
-
-    ``key`` is what the recipe of all evaluation models adds to its key.
-    """
-    victim = train_central(
-        blueprint,
-        split.private,
-        split,
-        Defense(),
-        workshop,
-        {"role": "evaluator", **key},
-        derive(seed, "evaluator", blueprint.name),
-        f"evaluator {blueprint.name}",
-    )
-    accuracy = float(is_correct(victim.predict_proba, split.private.test.to(workshop.device)).float().mean())
-    return victim.module.blind().requires_grad_(False), accuracy

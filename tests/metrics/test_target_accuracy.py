@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 
@@ -25,3 +27,20 @@ def test_it_is_no_leak_and_has_no_control(truth):
         assert row.higher_is_leakier is None
         assert row.control != row.control
         assert row.lift != row.lift
+
+
+def test_the_vote_has_an_accuracy_of_its_own(linear_evaluator, class_truth):
+    """Of three test images the first model names the second alone; the surer second one turns it into the others."""
+    x = torch.eye(3)[:, None, None]
+    first = linear_evaluator(torch.tensor([[1.0, 0, 0], [2, 1, 2], [0, 0, 1]]), name="first")
+    second = linear_evaluator(torch.tensor([[9.0, 9.5, 0], [0, 0, 0], [0, 0, 9]]), name="second")
+    truth = class_truth(x, torch.arange(3), [first, second])
+
+    def votes(truth):
+        rows = score(TargetAccuracy(), NOTHING, None, truth, seed=0)
+        return [(row.value, row.n) for row in rows if (row.variant, row.evaluator) == ("evaluator", "vote")]
+
+    assert votes(truth) == [(pytest.approx(2 / 3), 3)]
+    without = dataclasses.replace(second, votes=False)
+    assert votes(dataclasses.replace(truth, evaluators=[first, without])) == [(pytest.approx(1 / 3), 3)]
+    assert not votes(dataclasses.replace(truth, evaluators=[first]))

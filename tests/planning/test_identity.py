@@ -120,9 +120,20 @@ def test_networks_of_another_precision_have_keys_of_their_own(make_cell):
     assert blueprints[0] == blueprints[1], "so it is the workshop's key that tells them apart"
 
 
-def test_the_recipe_of_evaluation_models_is_counted_from_two_on(monkeypatch):
-    before = planned("attack=gmi")
-    assert "revision" not in before.identity["evaluation"]
-    monkeypatch.setattr(identity, "EVALUATION_REVISION", 2)
-    after = planned("attack=gmi")
-    assert after.identity["evaluation"]["revision"] == 2 and after.cell_id != before.cell_id
+def test_the_recipe_of_evaluation_models_is_counted_from_two_on_where_they_judge(monkeypatch):
+    """A cell of client updates has no evaluation model, and keeps its id."""
+    words = (["attack=gmi"], ["attack=dlg"])
+    judged, other = (planned(*one) for one in words)
+    assert judged.identity["evaluation"]["revision"] == identity.EVALUATION_REVISION == 2
+    assert "revision" not in other.identity["evaluation"]
+    monkeypatch.setattr(identity, "EVALUATION_REVISION", 3)
+    later = [planned(*one) for one in words]
+    assert later[0].cell_id != judged.cell_id and later[1].cell_id == other.cell_id
+    monkeypatch.setattr(identity, "EVALUATION_REVISION", 1)
+    assert "revision" not in planned("attack=gmi").identity["evaluation"]
+
+
+def test_options_of_the_second_evaluation_models_stand_in_an_id_only_where_they_are_set():
+    plain, other = planned("attack=dlg"), planned("attack=gmi", "evaluation.rounds=1", "evaluation.embeddings=[]")
+    assert not {"rounds", "embeddings"} & set(plain.description["evaluation"])
+    assert other.description["evaluation"]["rounds"] == 1 and other.description["evaluation"]["embeddings"] == []

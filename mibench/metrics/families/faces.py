@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from mibench.errors import NotMeasurableError, UserError
 from mibench.metrics.base import WeightsMetric
 from mibench.nn import mobilefacenet
+from mibench.nn.faces import embeddings
 from mibench.storage.fetching import Download
 from mibench.tasks.class_ import ClassTruth
 
@@ -65,7 +66,7 @@ class OfFaces(WeightsMetric[ClassTruth]):
         """
         content = hashlib.sha256(images.contiguous().cpu().numpy().tobytes()).digest()
         if content not in self._seen:
-            self._seen[content] = mobilefacenet.embeddings(self._network, images)
+            self._seen[content] = embeddings(self._network, images)
         return self._seen[content]
 
     @property
