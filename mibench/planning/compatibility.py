@@ -42,6 +42,15 @@ class CellCards:
     finished: bool = False
 
 
+def arriving(count: int, dropout: float) -> int:
+    """Return how many of ``count`` clients are left of which a share drops out.
+
+    >>> arriving(8, 0.25)
+    6
+    """
+    return count - int(dropout * count)
+
+
 #: Return why a cell cannot be run, as one sentence, or an empty string where the rule has nothing against it.
 Rule = Callable[[CellCards], str]
 

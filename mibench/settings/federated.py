@@ -42,9 +42,10 @@ from mibench.errors import IncompatibleCellError, UserError
 from mibench.model import Classifier
 from mibench.nn.batch_norm import use_batch_statistics
 from mibench.options import Count, CountOrNone, Decay, Positive, Several, option
+from mibench.planning.compatibility import arriving
 from mibench.seeding import derive
 from mibench.settings.base import Observation, Scene, Setting
-from mibench.settings.clients import Clients, PersonalVictim, States, arriving, is_buffer, personal_names
+from mibench.settings.clients import Clients, PersonalVictim, States, is_buffer, personal_names
 from mibench.settings.victim import TRAINING_SECONDS, Victim, initial_model, restore_victim, victim_tensors
 from mibench.storage.progress import progress
 from mibench.storage.store import Payload
