@@ -187,6 +187,7 @@ def plan_cell(cfg: DictConfig) -> Plan:
         prior=None if config["prior"]["name"] == "none" else cast(PriorCard, card["prior"]),
         batch_size=batch_size,
         finished=bool(config["target"].get("weights")),
+        rounds=config["setting"].get("rounds"),
     )
     return Plan(config, cards, follows)
 
