@@ -25,6 +25,9 @@ def style_prior():
     return network.eval().requires_grad_(False)
 
 
+CPU = torch.device("cpu")
+
+
 class LinearInpainting(InpaintingPrior):
     """Fills the hole of 8x8 images with ``1/2 + A z``, inside [0, 1] for every z of the box; remembers its latents.
 
@@ -74,6 +77,22 @@ class FirstOrderView(GradientsView):
 
     def gradients(self, x, y):
         return {name: value.detach() + 0 * (x.sum() + y.sum()) for name, value in super().gradients(x, y).items()}
+
+
+@pytest.fixture(scope="session")
+def one_client():
+    """The view of one client whose model gives the mean gradient of a batch: ``one_client(model, x, y, spec)``.
+
+    Parameters that take no part in the loss have a gradient of zeros.
+    """
+
+    def make(model, x, y, spec):
+        named = dict(model.named_parameters())
+        loss = nn.functional.cross_entropy(model(x), y)
+        found = torch.autograd.grad(loss, list(named.values()), allow_unused=True, materialize_grads=True)
+        return GradientsView.of(model, [dict(zip(named, found, strict=True))], len(x), spec, Ledger(), CPU)
+
+    return make
 
 
 @pytest.fixture(scope="session")
