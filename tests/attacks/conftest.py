@@ -9,6 +9,7 @@ from mibench.data import InputSpec
 from mibench.knowledge import Knowledge
 from mibench.metrics.mse import squared_errors
 from mibench.model import Classifier, InpaintingPrior, LatentPrior
+from mibench.planning.catalogue import conf_dir, entries
 from mibench.priors.style_gan import StyleGan
 from mibench.seeding import seeded
 from mibench.tasks.class_ import ClassGoal
@@ -26,6 +27,39 @@ def style_prior():
 
 
 CPU = torch.device("cpu")
+
+#: What tests that ask how an attack behaves, and not what it finds, cut its options to.
+FEW = {"iterations": 8, "epochs": 1, "training_steps": 4, "hidden": 16, "num_candidates": 2, "prototypes": 16}
+
+#: What it is for single attacks: schedules come one after the other, images are denoised every ten steps, an outer step
+#: of L-BFGS is many, and every companion is trained.
+OWN = {
+    "ci_net": {"attack.overparameterisation": 1.0},
+    "dlg": {"attack.iterations": 2},
+    "emi": {"knowledge.companions": "[mlp]"},
+    "gradinversion": {"attack.iterations": 4, "attack.warmup": 2},
+    "idlg": {"attack.iterations": 2},
+    "lomma": {"attack.base.iterations": 8, "attack.images": 200},
+    "mi_face_denoise": {"attack.iterations": 20, "attack.hidden": "[32,16]"},
+    "sgi": {"attack.iterations": 24},
+}
+
+
+@pytest.fixture(scope="session")
+def few_steps():
+    """The words that make an attack and its prior short: ``few_steps("gmi")``.
+
+    A WGAN stays as it is, because BREP-MI starts only from images that the victim takes for their class.
+    """
+    nodes = {entry.name: entry.node for entry in entries("attack")}
+
+    def words(name):
+        yaml = (conf_dir() / "attack" / f"{name}.yaml").read_text()
+        cut = {f"attack.{key}": value for key, value in FEW.items() if key in nodes[name]} | OWN.get(name, {})
+        prior = ["prior.iterations=4"] if "/prior@" in yaml and "wgan_gp" not in yaml else []
+        return [*(f"{key}={value}" for key, value in cut.items()), *prior]
+
+    return words
 
 
 class LinearInpainting(InpaintingPrior):
