@@ -26,8 +26,8 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "sinfo"
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 #: Four cells of two victims: the packs are one attack each, so that both jobs need both victims.
-GRID = ["attack=dlg,idlg", "seed=0,1", "setting.rounds=2", "pack=2"]
-TINY = ["budget=smoke", "dataset.size=8", "attack.iterations=2", "attack.restarts=1", "threads=1", "device=cpu"]
+GRID = ["attack=dlg,idlg", "dataset.size=8", "seed=0,1", "setting.rounds=2", "pack=2"]
+TINY = ["budget=smoke", "attack.iterations=2", "attack.restarts=1", "threads=1", "device=cpu"]
 
 SLURM_CONF = """
 ClusterName=mibench
