@@ -44,7 +44,7 @@ def file_of_records(root):
 PART = {
     "cifar10": ["dataset.limit=40"],
     "mnist": ["dataset.limit=500"],
-    "lfw": ["dataset.private_people=8", "dataset.held_out_people=8"],
+    "lfw": ["dataset.private_people=8", "dataset.held_out_people=8", "dataset.public_limit=500"],
 }
 
 #: One that has no private data has a test of its own.
