@@ -51,10 +51,10 @@ _AT_THE_CUT: tuple[Hook, ...] = (*HOOKS_OF_TRAINING, "features")
 ACCESS: Mapping[str, Access] = {
     "white_box": Access(HOOKS_OF_TRAINING, "white_box:WhiteBoxView", "the model, weights and all"),
     "scores": Access(_ANSWERED, "services:ScoresView", "a service's probabilities"),
-    "labels": Access(_ANSWERED, "services:LabelsView", "a service's most probable class"),
+    "labels": Access(_ANSWERED, "services:LabelsView", "a service's most probable class, -1 where it abstains"),
     "explanations": Access(_ANSWERED, "services:ExplanationsView", "a service's probabilities and saliency maps"),
     "gradients": Access(_SENT, "gradients:GradientsView", "what federated clients send, and the global model"),
-    "features": Access(_AT_THE_CUT, "features:FeaturesView", "what split clients send"),
+    "features": Access(_AT_THE_CUT, "features:FeaturesView", "what split clients send or an embedding service returns"),
     "generate": Access(_ANSWERED, "services:GenerateView", "a service that continues a prompt"),
     "encrypted_images": Access(("data", "input"), "pairs:EncryptedImagesView", "images as a defense scrambles them"),
     "two_models": Access(HOOKS_OF_TRAINING, "pairs:TwoModelsView", "a model before and after it learned some examples"),

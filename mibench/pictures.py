@@ -57,6 +57,7 @@ def nearest(made: Tensor, private: Tensor) -> Tensor:
 def draw_sheet(path: Path, headings: Sequence[str], rows: Sequence[SheetRow], caption: str) -> Path:
     """Write a PNG with one row per target and one group of tiles, or a text, per heading, and return the path.
 
+    A row without pictures is as high as its lines.
     The file appears whole or not at all: it is written under another name and then renamed.
     """
     from PIL import Image, ImageDraw, ImageFont
@@ -65,29 +66,46 @@ def draw_sheet(path: Path, headings: Sequence[str], rows: Sequence[SheetRow], ca
     columns = list(zip(*(row.pictures for row in rows), strict=True)) or [() for _ in headings]
     tiles = [max([1, *(tiles_of(cell) for cell in column)]) for column in columns]
     widths = [count * (TILE + GAP) + 3 * GAP for count in tiles]
-    size = (MARGIN + sum(widths), 2 * LABEL + 2 * GAP + len(rows) * (TILE + GAP) + GAP)
-    longest = int(ImageDraw.Draw(Image.new("RGB", (1, 1))).textlength(caption, font=font)) + 4 * GAP
-    sheet = Image.new("RGB", (max(size[0], longest), size[1]), PAPER)
+    ruler = ImageDraw.Draw(Image.new("RGB", (1, 1)))
+
+    def in_lines(text: str, width: int) -> str:
+        return wrapped(text, lambda line: ruler.textlength(line, font=font) <= width - 3 * GAP)
+
+    def height_of(title: str, cells: Sequence[Tensor | str | None]) -> int:
+        texts = [title, *(cell for cell in cells if isinstance(cell, str))]
+        lines = max(math.ceil(ruler.multiline_textbbox((0, 0), text, font=font)[3]) for text in texts)
+        return max(lines + GAP, TILE * any(isinstance(cell, Tensor) for cell in cells))
+
+    titles = [in_lines(row.title, MARGIN) for row in rows]
+    cells = [
+        [
+            in_lines(cell, width) if isinstance(cell, str) else cell
+            for cell, width in zip(row.pictures, widths, strict=True)
+        ]
+        for row in rows
+    ]
+    heights = [height_of(title, line) for title, line in zip(titles, cells, strict=True)]
+    longest = int(ruler.textlength(caption, font=font)) + 4 * GAP
+    size = (max(MARGIN + sum(widths), longest), 2 * LABEL + 3 * GAP + sum(heights) + len(rows) * GAP)
+    sheet = Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(sheet)
     pen.text((2 * GAP, GAP), caption, fill=INK, font=font)
     left = MARGIN
     for heading, width in zip(headings, widths, strict=True):
         pen.text((left, LABEL + GAP), heading, fill=INK, font=font)
         left += width
-    for number, row in enumerate(rows):
-        top = 2 * LABEL + 2 * GAP + number * (TILE + GAP)
-        title = wrapped(row.title, lambda text: pen.textlength(text, font=font) <= MARGIN - 3 * GAP)
-        pen.multiline_text((2 * GAP, top + TILE // 2), title, fill=INK, font=font, anchor="lm")
-        left = MARGIN
-        for cell, width in zip(row.pictures, widths, strict=True):
+    top = 2 * LABEL + 2 * GAP
+    for title, line, height in zip(titles, cells, heights, strict=True):
+        middle, left = top + height // 2, MARGIN
+        pen.multiline_text((2 * GAP, middle), title, fill=INK, font=font, anchor="lm")
+        for cell, width in zip(line, widths, strict=True):
             if isinstance(cell, str):
-                room = width - 3 * GAP
-                text = wrapped(cell, lambda text: pen.textlength(text, font=font) <= room)  # noqa: B023
-                pen.multiline_text((left, top + TILE // 2), text, fill=INK, font=font, anchor="lm")
+                pen.multiline_text((left, middle), cell, fill=INK, font=font, anchor="lm")
             elif cell is not None:
                 for position, image in enumerate(cell):
                     sheet.paste(_tile(image), (left + position * (TILE + GAP), top))
             left += width
+        top += height + GAP
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
     sheet.save(temporary, format="PNG")

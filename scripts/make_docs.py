@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from sources import classes_in, sentences_of, summary_of
 
-from mibench.card import ACCESSES, HOOKS, HOOKS_ON_PATH, AttackCard, DefenseCard, SettingCard
+from mibench.card import ACCESS, ACCESSES, HOOKS, HOOKS_ON_PATH, AttackCard, DefenseCard, SettingCard
 from mibench.cli.list_command import facts_of, shortened, title_of
 from mibench.knowledge import GRANTS
 from mibench.options import in_words, shown
@@ -142,15 +142,17 @@ def link(file: Path) -> str:
 
 @cache
 def views() -> dict[str, tuple[str, Path, str]]:
-    """Return the view class, its file and its words for every access, from the docstrings ``Access ``NAME``: ...``."""
+    """Return the view class, its file and its words for every access."""
     found = {}
-    for file in sorted((ROOT / "mibench" / "access").glob("*.py")):
-        for view in classes_in(file):
-            if said := re.fullmatch(r"Access ``(\w+)``: (.*?)\.?", summary_of(file, view)):
-                found[said[1]] = (view, file, plain(said[2]))
-    if missing := [access for access in ACCESSES if access not in found]:
-        raise SystemExit(f"No class of mibench/access has a docstring that begins with: Access ``{missing[0]}``: ...")
-    return {access: found[access] for access in ACCESSES}
+    for name, access in ACCESS.items():
+        module, _, view = access.view.partition(":")
+        file = ROOT / "mibench" / "access" / f"{module}.py"
+        if not file.is_file() or view not in classes_in(file):
+            raise SystemExit(
+                f"mibench/access has no {access.view}, which ACCESS in mibench/card.py names for '{name}'."
+            )
+        found[name] = (view, file, access.words)
+    return found
 
 
 def attacks_with(access: str) -> list[str]:

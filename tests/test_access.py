@@ -1,7 +1,16 @@
 import pytest
 import torch
 
-from mibench.access import FeaturesView, GradientsView, LabelsView, Ledger, ScoresView, View, WhiteBoxView
+from mibench.access import (
+    ExplanationsView,
+    FeaturesView,
+    GradientsView,
+    LabelsView,
+    Ledger,
+    ScoresView,
+    View,
+    WhiteBoxView,
+)
 from mibench.data import Examples
 from mibench.errors import BudgetExhausted, NotGrantedError, QueryRefused
 from mibench.targets.lenet import LeNet
@@ -60,6 +69,23 @@ def test_whoever_asks_several_times_averages_what_a_random_service_answers(digit
     assert len({one.numpy().tobytes() for one in asked[-64:]}) == 64  # near-duplicates, none the same
     assert max(float((one - x).abs().max()) for one in asked[-64:]) <= 1e-3
     assert (often.narrow().query(x) == 2).double().mean() > 0.95 > (once.narrow().query(x) == 2).double().mean()
+
+
+def test_explanations_are_asked_for_as_often_as_scores(digits8):
+    asked = []
+
+    def explain(x):
+        asked.append(x)
+        scores = torch.full((len(x), digits8.spec.classes), float(len(asked)), requires_grad=True)
+        return scores, len(asked) * x
+
+    view = ExplanationsView(digits8.spec, Ledger(), torch.device("cpu"), None, 4, _explain=explain)
+    x = images(digits8, 5)
+    scores, saliency = view.query(x)
+    assert scores.unique().tolist() == [2.5] and not scores.requires_grad, "the mean of four answers"
+    torch.testing.assert_close(saliency, sum(n * one for n, one in enumerate(asked, 1)) / 4)
+    assert view.ledger.queries == 20 and torch.equal(asked[0], x)
+    assert len({one.numpy().tobytes() for one in asked}) == 4, "near-duplicates, none the same"
 
 
 def test_of_repeated_queries_the_answered_ones_are_counted(digits8):

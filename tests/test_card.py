@@ -73,6 +73,20 @@ def test_a_victim_that_is_no_module_is_open_to_queries_alone(access):
     assert "decision tree" not in compatible(replace(cell, access=access, defense=replace(tree, replaces="")))
 
 
+def test_an_update_defense_before_a_global_model_that_no_update_made_is_vacuous():
+    federated = replace(SETTING, name="federated", training_hooks=("update", "protocol"))
+    dgc = replace(DEFENSE, name="dgc", hooks=("update",), affects=("gradients",))
+    cell = replace(CELL, setting=federated, defense=dgc, access="white_box", rounds=0)
+    reason = compatible(cell)
+    assert all(word in reason for word in ["Vacuous", "'dgc'", "update", "setting.rounds=0", "set setting.rounds=1"])
+    assert reason.count(". ") == 0 and reason.endswith("."), "one sentence"
+    both = replace(dgc, hooks=("training", "update"))
+    message = {"access": "gradients", "setting": replace(federated, access=("gradients",))}
+    seen = replace(cell, **message, attack=replace(ATTACK, access=("gradients",)))
+    for other in (replace(cell, rounds=1), replace(cell, defense=both), seen):
+        assert compatible(other) == ""
+
+
 def test_no_defense_is_never_vacuous():
     none = DefenseCard(name="none", title="None", modalities=("image",), hooks=(), affects=())
     assert compatible(replace(CELL, defense=none, access="white_box")) == ""

@@ -5,11 +5,12 @@ import re
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from mibench.card import ACCESSES
+from mibench.card import ACCESS, ACCESSES
 from mibench.planning.catalogue import AXES, entries, entry
 
 ROOT = Path(__file__).parent.parent
@@ -109,7 +110,16 @@ def test_threat_models_agree_with_the_cards(make_docs):
     assert "rounding" in scores["output"] and "bido" in scores["training"] and "update" not in scores
     assert make_docs.attacks_with("gradients").index("dlg") < make_docs.attacks_with("gradients").index("gifd")
     assert list(make_docs.views()) == list(ACCESSES)
+    view, file, words = make_docs.views()["labels"]
+    assert (view, file.name, words) == ("LabelsView", "services.py", ACCESS["labels"].words)
     assert make_docs.papers()["neg_ls"].startswith("*Be Careful What You Smooth For")
+
+
+def test_an_access_without_a_view_is_said_so(make_docs, monkeypatch):
+    monkeypatch.setattr(make_docs, "ACCESS", {"labels": replace(ACCESS["labels"], view="services:Elsewhere")})
+    make_docs.views.cache_clear()
+    with pytest.raises(SystemExit, match=r"no services:Elsewhere, .* for 'labels'"):
+        make_docs.views()
 
 
 def test_torch_is_not_needed():

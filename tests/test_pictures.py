@@ -21,6 +21,28 @@ def test_values_outside_the_range_are_clamped(tmp_path):
     assert (np.asarray(Image.open(path)) == 255).all(2).sum() == TILE * TILE
 
 
+def test_a_row_of_texts_is_as_high_as_its_lines_and_one_with_a_picture_as_high_as_that(tmp_path):
+    def height(*cells):
+        headings = [f"column {number}" for number in range(len(cells))]
+        rows = [SheetRow(f"row {number}", list(cells)) for number in range(5)]
+        return Image.open(draw_sheet(tmp_path / "sheet.png", headings, rows, "texts")).height / 5
+
+    long = "the film is a small wonder of patience " * 5
+    one, several, picture = height("a text", "another"), height(long, "another"), height(long, torch.ones(1, 1, 8, 8))
+    assert one < TILE / 2 and one + 20 < several < picture
+
+
+def test_no_line_of_a_text_leaves_its_row(tmp_path):
+    """Rows of two long texts show as much ink as the same texts do in sheets of their own."""
+
+    def ink(*titles):
+        rows = [SheetRow("", [f"{title} " + "gypsy quay " * 20]) for title in titles]
+        sheet = np.asarray(Image.open(draw_sheet(tmp_path / "sheet.png", [""], rows, "")).convert("L"), dtype=float)
+        return float((sheet.max() - sheet).sum())
+
+    assert ink("one", "two") == pytest.approx(ink("one") + ink("two"), rel=1e-3)
+
+
 @pytest.mark.parametrize("earlier", [None, 0.0])
 def test_a_drawing_cut_short_leaves_what_was_there(tmp_path, monkeypatch, earlier):
     """A cell killed while it writes has opened the file and filled none of it."""

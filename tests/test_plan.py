@@ -46,6 +46,8 @@ def test_choices_are_those_that_hydra_composes(overrides):
         ("attack=idlg", "setting.batch_size=4"),
         ("attack=gmi", "attack.access=scores"),
         ("attack=dlg", "defense=dgc"),
+        ("attack=mi_face", "setting=federated", "defense=dgc"),
+        ("attack=mi_face", "setting=federated", "defense=dgc", "setting.rounds=1"),
     ],
     ids=" ".join,
 )

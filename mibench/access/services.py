@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -16,6 +16,8 @@ from mibench.seeding import derive, generator
 
 if TYPE_CHECKING:
     from mibench.card import AttackCard
+
+T = TypeVar("T")
 
 #: How far apart near-duplicates of an image lie: a quarter of a grey level, enough to be another input.
 NEAR = 1e-3
@@ -44,10 +46,14 @@ class ServiceView(View):
 
     def _answers(self, x: Tensor) -> Iterator[Tensor]:
         """Yield the answers ``(N, classes)`` to every repetition of inputs ``(N, ...)``."""
+        return self._repeated(x, torch.no_grad()(self._ask))
+
+    def _repeated(self, x: Tensor, ask: Callable[[Tensor], T]) -> Iterator[T]:
+        """Yield what ``ask`` answers to every repetition of inputs ``(N, ...)``, each of which is counted."""
         x = x.detach().to(self.device)
         for number in range(self.repeats):
-            with self.ledger.answered(len(x)), torch.no_grad():
-                answer = self._ask(self._near(x, number) if number else x)
+            with self.ledger.answered(len(x)):
+                answer = ask(self._near(x, number) if number else x)
             yield answer
 
     def _near(self, x: Tensor, number: int) -> Tensor:
@@ -105,14 +111,8 @@ class ExplanationsView(ServiceView):
 
         Of several repetitions both are the means.
         """
-        x = x.detach().to(self.device)
-        found = []
-        for number in range(self.repeats):
-            with self.ledger.answered(len(x)):
-                found.append(self._explain(self._near(x, number) if number else x))
-        scores, saliency = (
-            torch.stack(part).mean(0) if len(part) > 1 else part[0] for part in zip(*found, strict=True)
-        )
+        found = zip(*self._repeated(x, self._explain), strict=True)
+        scores, saliency = (torch.stack(part).mean(0) if len(part) > 1 else part[0] for part in found)
         return scores.detach(), saliency.detach()
 
 

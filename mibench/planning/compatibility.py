@@ -29,6 +29,7 @@ class CellCards:
         access: The access the attack is run with.
         batch_size: Examples behind one message in a federated cell, 0 elsewhere.
         finished: Whether the target comes trained (``target.weights``).
+        rounds: Rounds of clients' updates behind the victim (``setting.rounds``); None where the setting has none.
     """
 
     dataset: DatasetCard
@@ -40,6 +41,16 @@ class CellCards:
     prior: PriorCard | None = None
     batch_size: int = 0
     finished: bool = False
+    rounds: int | None = None
+
+
+def arriving(count: int, dropout: float) -> int:
+    """Return how many of ``count`` clients are left of which a share drops out.
+
+    >>> arriving(8, 0.25)
+    6
+    """
+    return count - int(dropout * count)
 
 
 #: Return why a cell cannot be run, as one sentence, or an empty string where the rule has nothing against it.
@@ -172,6 +183,17 @@ def defense_changes_what_is_seen(cell: CellCards) -> str:
     )
 
 
+def defense_has_met_updates(cell: CellCards) -> str:
+    """A defense that acts only on what clients send has met some of it before a global model is seen."""
+    defense, acts = cell.defense, set(cell.defense.hooks)
+    if cell.access != "white_box" or cell.rounds != 0 or not acts or acts - {"update", "protocol"}:
+        return ""
+    return (
+        f"Vacuous: defense '{defense.name}' acts on {_list(defense.hooks)}, but with setting.rounds=0 no client sends "
+        f"anything before attack '{cell.attack.name}' sees the victim's weights; set setting.rounds=1 or more."
+    )
+
+
 def finished_model_needs_no_training(cell: CellCards) -> str:
     """A model that comes trained meets no defense that would have to train it again."""
     defense, goes_on = cell.defense, cell.setting.training_hooks
@@ -208,6 +230,7 @@ RULES: tuple[Rule, ...] = (
     target_is_a_network_for_the_access,
     defense_leaves_the_access,
     defense_changes_what_is_seen,
+    defense_has_met_updates,
     finished_model_needs_no_training,
     finished_model_is_served_by_the_defense,
 )

@@ -278,7 +278,9 @@ def _planned(overrides: Overrides) -> PlannedCell:
     if "attack@attack.base" in said and "base" in found["attack"].node:
         base = _entry("attack", said["attack@attack.base"]).node
         attack = cast(AttackCard, card_of({**found["attack"].node, "base": base}))
-    batch = said.get("setting.batch_size", found["setting"].node.get("batch_size", 0))
+    batch, rounds = (
+        str(said.get(f"setting.{key}", found["setting"].node.get(key))) for key in ("batch_size", "rounds")
+    )
     cards = CellCards(
         dataset=cast(DatasetCard, found["dataset"].card),
         setting=cast(SettingCard, found["setting"].card),
@@ -287,7 +289,8 @@ def _planned(overrides: Overrides) -> PlannedCell:
         defense=_defense_card(choices["defense"], said),
         access=said.get("attack.access", found["attack"].node.get("access", attack.access[0])),
         prior=None if choices["prior"] == "none" else cast(PriorCard, found["prior"].card),
-        batch_size=int(batch) if str(batch).isdecimal() else 0,
+        batch_size=int(batch) if batch.isdecimal() else 0,
+        rounds=int(rounds) if rounds.isdecimal() else None,
         finished=said.get("target.weights", found["target"].node.get("weights")) not in (None, "", "null"),
     )
     return PlannedCell(overrides, choices, compatible(cards))

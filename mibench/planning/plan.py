@@ -13,9 +13,9 @@ from omegaconf import DictConfig, OmegaConf
 from mibench.card import AttackCard, Card, DatasetCard, DefenseCard, MetricCard, PriorCard, SettingCard, TargetCard
 from mibench.errors import IncompatibleCellError, UnknownNameError, UserError
 from mibench.knowledge import GRANTS
-from mibench.options import Count, CountOrNone, Positive, check_value, shown
+from mibench.options import Count, CountOrNone, Decay, Positive, check_value, shown
 from mibench.planning.catalogue import AXES, card_of, entries, entry
-from mibench.planning.compatibility import CellCards, compatible
+from mibench.planning.compatibility import CellCards, arriving, compatible
 from mibench.planning.composition import AXIS_OF, Part, block, part_of, plain, with_parts
 from mibench.planning.identity import (
     OWN,
@@ -176,8 +176,11 @@ def plan_cell(cfg: DictConfig) -> Plan:
     for key in ("batch_size", "clients_per_message"):
         check_value(f"setting.{key}", CountOrNone, config["setting"].get(key, 0))
         batch_size *= config["setting"].get(key, int(key != "batch_size"))
-    if cast(DefenseCard, card["defense"]).cohort:  # of which one message stands for all clients
-        batch_size *= config["setting"].get("clients", 1)
+    if cast(DefenseCard, card["defense"]).cohort:  # of which one message stands for all clients that arrive
+        clients, dropout = (config["setting"].get(key, least) for key, least in (("clients", 1), ("dropout", 0.0)))
+        check_value("setting.clients", Count, clients)
+        check_value("setting.dropout", Decay, dropout)
+        batch_size *= arriving(clients, dropout)
     if "batch_size" in config["dataset"]:  # a captured update brings its own
         batch_size = config["dataset"]["batch_size"]
         check_value("dataset.batch_size", Count, batch_size)
@@ -191,6 +194,7 @@ def plan_cell(cfg: DictConfig) -> Plan:
         prior=None if config["prior"]["name"] == "none" else cast(PriorCard, card["prior"]),
         batch_size=batch_size,
         finished=bool(config["target"].get("weights")),
+        rounds=config["setting"].get("rounds"),
     )
     return Plan(config, cards, follows)
 

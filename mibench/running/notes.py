@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from mibench.card import family_of
 from mibench.leaderboard.scoring import near_chance
+from mibench.nn.batch_norm import norms
 from mibench.running.adversary import Adversary
 from mibench.running.stage import MISFIT, evaluator_family
 from mibench.tasks.base import Truth
@@ -41,7 +42,8 @@ def _of_control(cell: Adversary) -> Iterator[str]:
 def _of_attack(cell: Adversary) -> Iterator[str]:
     if cell.result.stopped:
         yield f"The attack ended early: {cell.result.stopped}"
-    yield from cell.setting.described(cell.plan.cards.defense)
+    batch_norm = cell.victim.model is not None and bool(norms(cell.victim.model))
+    yield from cell.setting.described(cell.plan.cards.defense, batch_norm)
 
 
 def _of_victim(cell: Adversary, truth: Truth) -> Iterator[str]:

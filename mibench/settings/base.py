@@ -108,8 +108,13 @@ class Setting(Options, ABC):
         """Return a target's options with what the data say of them."""
         return dict(target)
 
-    def described(self, defense: DefenseCard) -> Sequence[str]:
-        """Return what a reader must know of how the victim was trained and observed, a sentence each."""
+    def described(self, defense: DefenseCard, batch_norm: bool) -> Sequence[str]:
+        """Return what a reader must know of how the victim was trained and observed, a sentence each.
+
+        Args:
+            defense: The card of the defense.
+            batch_norm: Whether the target has batch norm.
+        """
         return ()
 
     @abstractmethod

@@ -16,6 +16,7 @@ from mibench.defenses.base import Client, Customer, Defense, DefenseContext, Upd
 from mibench.errors import UserError
 from mibench.model import Classifier
 from mibench.nn.batch_norm import norms, running_buffers
+from mibench.planning.compatibility import arriving
 from mibench.seeding import derive, generator, seeded
 from mibench.settings.victim import Blueprint, Victim, initial_model
 from mibench.training import Batch
@@ -176,11 +177,6 @@ class Clients:
                 "lower setting.clients."
             )
         return self.train[order[: self.batch_size]]
-
-
-def arriving(count: int, dropout: float) -> int:
-    """Return how many of ``count`` clients are left of which a share drops out."""
-    return count - int(dropout * count)
 
 
 def client_update(

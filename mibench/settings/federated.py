@@ -42,9 +42,10 @@ from mibench.errors import IncompatibleCellError, UserError
 from mibench.model import Classifier
 from mibench.nn.batch_norm import use_batch_statistics
 from mibench.options import Count, CountOrNone, Decay, Positive, Several, option
+from mibench.planning.compatibility import arriving
 from mibench.seeding import derive
 from mibench.settings.base import Observation, Scene, Setting
-from mibench.settings.clients import Clients, PersonalVictim, States, arriving, is_buffer, personal_names
+from mibench.settings.clients import Clients, PersonalVictim, States, is_buffer, personal_names
 from mibench.settings.victim import TRAINING_SECONDS, Victim, initial_model, restore_victim, victim_tensors
 from mibench.storage.progress import progress
 from mibench.storage.store import Payload
@@ -120,23 +121,20 @@ class Federated(Setting):
         """Clients whose update arrives in a round."""
         return arriving(self.clients, self.dropout)
 
-    def described(self, defense: DefenseCard) -> Sequence[str]:
+    def described(self, defense: DefenseCard, batch_norm: bool) -> Sequence[str]:
         """Return a sentence on the messages and the global model's age."""
         steps = self.local.steps(self.batch_size)
         what = f"the difference that {steps} local steps make" if self.deltas else "one gradient"
         senders = self.senders_of_cohort if defense.cohort else self.clients_per_message
         shared = f", the mean of {senders} clients" if senders > 1 else ""
-        norm = "its batch's own statistics" if self.batch_norm == "train" else "the model's running statistics"
-        buffers = ", shared" if self.share_buffers else ""
+        statistics = "its batch's own statistics" if self.batch_norm == "train" else "the model's running statistics"
+        norm = f", with batch norm by {statistics}{', shared' if self.share_buffers else ''}" if batch_norm else ""
         known = {0: [], None: ["trained on all clients' data"]}
         age = known.get(self.pooled_epochs, [f"trained for {self.pooled_epochs} epochs on all clients' data"])
         age = [*age, *([f"trained for {self.rounds} rounds"] if self.rounds else [])] or ["untrained"]
         size = self.batch_size * senders
         examples = f"{size} example" + "s" * (size > 1)
-        return [
-            f"A message is {what} of {examples}{shared}, with batch norm by {norm}{buffers}; the global model is "
-            f"{' and '.join(age)}."
-        ]
+        return [f"A message is {what} of {examples}{shared}{norm}; the global model is {' and '.join(age)}."]
 
     def train(self, scene: Scene, population: Population, label: str) -> Victim:
         """Return the global model before the attacked round, with the clients' defense states.

@@ -63,7 +63,7 @@ class SplitLearning(Setting):
         """Return the inputs of one client."""
         return self.batch_size
 
-    def described(self, defense: DefenseCard) -> Sequence[str]:
+    def described(self, defense: DefenseCard, batch_norm: bool) -> Sequence[str]:
         """Return a sentence on the cut and on what clients send."""
         times = f", {self.sends} times" if self.sends > 1 else ""
         inputs = f"{self.batch_size} inputs" if self.batch_size > 1 else "one input"

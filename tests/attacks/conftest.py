@@ -9,6 +9,7 @@ from mibench.data import InputSpec
 from mibench.knowledge import Knowledge
 from mibench.metrics.mse import squared_errors
 from mibench.model import Classifier, InpaintingPrior, LatentPrior
+from mibench.planning.catalogue import conf_dir, entries
 from mibench.priors.style_gan import StyleGan
 from mibench.seeding import seeded
 from mibench.tasks.class_ import ClassGoal
@@ -23,6 +24,42 @@ def style_prior():
         )
     network.mean_style.copy_(network.mapping(torch.randn(500, 16)).mean(0).detach())
     return network.eval().requires_grad_(False)
+
+
+CPU = torch.device("cpu")
+
+#: What tests that ask how an attack behaves, and not what it finds, cut its options to.
+FEW = {"iterations": 8, "epochs": 1, "training_steps": 4, "hidden": 16, "num_candidates": 2, "prototypes": 16}
+
+#: What it is for single attacks: schedules come one after the other, images are denoised every ten steps, an outer step
+#: of L-BFGS is many, and every companion is trained.
+OWN = {
+    "ci_net": {"attack.overparameterisation": 1.0},
+    "dlg": {"attack.iterations": 2},
+    "emi": {"knowledge.companions": "[mlp]"},
+    "gradinversion": {"attack.iterations": 4, "attack.warmup": 2},
+    "idlg": {"attack.iterations": 2},
+    "lomma": {"attack.base.iterations": 8, "attack.images": 200},
+    "mi_face_denoise": {"attack.iterations": 20, "attack.hidden": "[32,16]"},
+    "sgi": {"attack.iterations": 24},
+}
+
+
+@pytest.fixture(scope="session")
+def few_steps():
+    """The words that make an attack and its prior short: ``few_steps("gmi")``.
+
+    A WGAN stays as it is, because BREP-MI starts only from images that the victim takes for their class.
+    """
+    nodes = {entry.name: entry.node for entry in entries("attack")}
+
+    def words(name):
+        yaml = (conf_dir() / "attack" / f"{name}.yaml").read_text()
+        cut = {f"attack.{key}": value for key, value in FEW.items() if key in nodes[name]} | OWN.get(name, {})
+        prior = ["prior.iterations=4"] if "/prior@" in yaml and "wgan_gp" not in yaml else []
+        return [*(f"{key}={value}" for key, value in cut.items()), *prior]
+
+    return words
 
 
 class LinearInpainting(InpaintingPrior):
@@ -74,6 +111,22 @@ class FirstOrderView(GradientsView):
 
     def gradients(self, x, y):
         return {name: value.detach() + 0 * (x.sum() + y.sum()) for name, value in super().gradients(x, y).items()}
+
+
+@pytest.fixture(scope="session")
+def one_client():
+    """The view of one client whose model gives the mean gradient of a batch: ``one_client(model, x, y, spec)``.
+
+    Parameters that take no part in the loss have a gradient of zeros.
+    """
+
+    def make(model, x, y, spec):
+        named = dict(model.named_parameters())
+        loss = nn.functional.cross_entropy(model(x), y)
+        found = torch.autograd.grad(loss, list(named.values()), allow_unused=True, materialize_grads=True)
+        return GradientsView.of(model, [dict(zip(named, found, strict=True))], len(x), spec, Ledger(), CPU)
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -20,25 +20,30 @@ DATASETS = {entry.name: entry.card for entry in entries("dataset")}
 TABLES = ("bank_marketing", "adult")
 
 
-#: Short texts and an encoder that reads them in seconds.
+#: Short texts and an encoder that reads them in seconds, few records, and a graph network that has learned something.
 SMALL_TEXTS = [
     "dataset.length=10", "dataset.private_train=60", "dataset.private_test=20", "dataset.public=300", "target.depth=1",
-    "target.width=16", "target.heads=2", "target.hidden=32", "attack.iterations=30",
+    "target.width=16", "target.heads=2", "target.hidden=32",
 ]  # fmt: skip
+SMALL_TABLE = [
+    "dataset.private_train=400", "dataset.private_test=100", "dataset.public=400", "dataset.held_out_train=200",
+    "dataset.held_out_test=100", "budget.records=20", "target.recipe.epochs=2", "target.recipe.min_steps=0",
+]  # fmt: skip
+SMALL_GRAPH = ["target.recipe.epochs=20"]
 
 
 @pytest.fixture
-def compose_cell(make_cell, request):
+def compose_cell(make_cell, few_steps, request):
     """Composes a small cell of an attack on a dataset that suits it: ``compose_cell("gmi")``."""
 
     def make(name):
         card = ATTACKS[name]
         if "image" in card.modalities:
-            return make_cell(f"attack={name}", "dataset=digits", "dataset.size=8")
+            return make_cell(f"attack={name}", "dataset=digits", "dataset.size=8", *few_steps(name))
         if "tabular" in card.modalities:
             root = request.getfixturevalue("data_root")
             table = next(one for one in TABLES if card.task in DATASETS[one].tasks)
-            cell = make_cell(f"attack={name}", f"dataset={table}", f"paths.data={root}")
+            cell = make_cell(f"attack={name}", f"dataset={table}", f"paths.data={root}", *SMALL_TABLE, *few_steps(name))
             try:
                 assert cell.split
             except DatasetNotFoundError as missing:
@@ -49,9 +54,9 @@ def compose_cell(make_cell, request):
             root = request.getfixturevalue("data_root")
             if not (root / "SST-2").is_dir():
                 pytest.skip(f"{root} holds no SST-2")
-            return make_cell(f"attack={name}", "dataset=sst2", f"paths.data={root}", *SMALL_TEXTS)
+            return make_cell(f"attack={name}", "dataset=sst2", f"paths.data={root}", *SMALL_TEXTS, *few_steps(name))
         if "graph" in card.modalities:
-            return request.getfixturevalue("graph_cell")(f"attack={name}")
+            return request.getfixturevalue("graph_cell")(f"attack={name}", *SMALL_GRAPH, *few_steps(name))
         return pytest.skip(f"no small dataset holds {card.modalities} data")
 
     return make

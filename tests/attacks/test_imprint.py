@@ -6,7 +6,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from mibench.access import GradientsView, Ledger
+from mibench.access import Ledger
 from mibench.attacks.imprint import Imprint, PlantingServer
 from mibench.data import Examples
 from mibench.defenses.base import Defense
@@ -20,11 +20,9 @@ from mibench.targets.lenet import LeNet
 from mibench.tasks.instance import InstanceGoal
 from mibench.training import Recipe
 
-CPU = torch.device("cpu")
-
 
 @pytest.fixture
-def planted(digits8):
+def planted(digits8, one_client):
     """Plants a server in front of a LeNet in float64, and returns the view of one client of ``batch`` digits."""
 
     def plant(attack, batch, seed=0):
@@ -36,10 +34,7 @@ def planted(digits8):
         draws = torch.Generator().manual_seed(seed)
         data = digits8.private.train[torch.randperm(len(digits8.private.train), generator=draws)[:batch]]
         x = data.x.double()
-        loss = nn.functional.cross_entropy(model.double()(x), data.y)
-        named = dict(model.named_parameters())
-        sent = dict(zip(named, torch.autograd.grad(loss, list(named.values())), strict=True))
-        return GradientsView.of(model, [sent], batch, spec, Ledger(), CPU), x, server
+        return one_client(model.double(), x, data.y, spec), x, server
 
     return plant
 

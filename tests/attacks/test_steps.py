@@ -24,7 +24,7 @@ WHITE_BOX = [
 #: Attacks that train a generator for every class, each on a batch of its own.
 GENERATOR_PER_CLASS = {"patchmi"}
 
-EARLY, LATE = 5, 25  # steps between which the memory must not grow
+EARLY, LATE = 5, 12  # steps between which the memory must not grow; images are denoised after ten
 
 
 def lengthened(node, steps):
@@ -89,9 +89,9 @@ def growth(monkeypatch, run):
 
 
 @pytest.fixture(params=WHITE_BOX)
-def search(request, make_cell):
+def search(request, make_cell, few_steps):
     """Prepares an attack: ``search(steps)`` returns the victim's view and ``run(classes, samples)``."""
-    cell = make_cell(f"attack={request.param}", "dataset=digits", "dataset.size=8")
+    cell = make_cell(f"attack={request.param}", "dataset=digits", "dataset.size=8", *few_steps(request.param))
     view = cell.observe(cell.victim, cell.split.private).view
     knowledge = cell.knowledge_of(cell.victim, cell.split.private, view)[0]
 

@@ -4,7 +4,6 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from mibench.access import GradientsView, Ledger
 from mibench.attacks.tag import Tag, norm_at_most
 from mibench.data import InputSpec
 from mibench.errors import UserError
@@ -17,27 +16,18 @@ from mibench.targets.mlp import Mlp
 from mibench.targets.transformer import Transformer
 from mibench.tasks.instance import InstanceGoal
 
-CPU = torch.device("cpu")
 SPEC = InputSpec("text", (5,), 2, vocabulary=60, padding=0)
 
 
-def view_of(model, x, y, spec):
-    loss = torch.nn.functional.cross_entropy(model(x), y)
-    named = dict(model.named_parameters())
-    sent = dict(zip(named, torch.autograd.grad(loss, list(named.values()), allow_unused=True), strict=True))
-    sent = {name: torch.zeros_like(named[name]) if value is None else value for name, value in sent.items()}
-    return GradientsView.of(model, [sent], len(x), spec, Ledger(), CPU)
-
-
 @pytest.fixture
-def case():
+def case(one_client):
     """Returns the view of one client with a text of five words, the text and its label."""
 
     def make(seed=0, init=0.1, batch=1):
         torch.manual_seed(seed)
         model = Transformer(spec=SPEC, depth=2, width=32, heads=2, hidden=64, init=init).eval()
         x, y = torch.randint(1, 60, (batch, 5)), torch.randint(2, (batch,))
-        return view_of(model, x, y, SPEC), x, y
+        return one_client(model, x, y, SPEC), x, y
 
     return make
 
@@ -137,7 +127,7 @@ def peer_model(folder, tokens):
 
 
 @pytest.mark.slow
-def test_the_reference_case_is_read_word_for_word(case_folder, tmp_path):
+def test_the_reference_case_is_read_word_for_word(one_client, case_folder, tmp_path):
     """Every word in its place, as the peer's own code does; from the stored update, through ``setting=captured``."""
     folder = case_folder("tag_lamp_sst2")
     stored = load_file(folder / "grad_b1_d0.safetensors")
@@ -150,7 +140,7 @@ def test_the_reference_case_is_read_word_for_word(case_folder, tmp_path):
             update[name][stored["word_embedding_rows"].long()] = stored["word_embedding_gradient_of_rows"].float()
         else:
             update[name] = stored[mapped[name]].float()[: len(value)]
-    view = view_of(model, x, y, spec)
+    view = one_client(model, x, y, spec)
     torch.testing.assert_close(dict(view.messages[0]), update, rtol=1e-3, atol=1e-6)
     for name, tensors in (("w", model.state_dict()), ("u", update), ("t", {"tokens": x, "labels": y})):
         save_file(

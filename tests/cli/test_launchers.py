@@ -26,7 +26,7 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "sinfo"
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 #: Four cells of two victims: the packs are one attack each, so that both jobs need both victims.
-GRID = ["attack=dlg,idlg", "seed=0,1", "setting.rounds=2", "pack=2"]
+GRID = ["attack=dlg,idlg", "dataset.size=8", "seed=0,1", "setting.rounds=2", "pack=2"]
 TINY = ["budget=smoke", "attack.iterations=2", "attack.restarts=1", "threads=1", "device=cpu"]
 
 SLURM_CONF = """
@@ -176,15 +176,17 @@ def holders(lock):
 
 
 @pytest.fixture(scope="module")
-def basic(tmp_path_factory):
+def basic(mibench, places, tmp_path_factory):
     folder = tmp_path_factory.mktemp("basic")
-    done = subprocess.run(command(folder, *GRID), cwd=ROOT, capture_output=True, text=True, check=False, timeout=240)
-    assert done.returncode == 0, done.stderr
+    status, _, err = mibench("-m", *TINY, *GRID, *places(folder))
+    assert status == 0, err
     return shards(folder)
 
 
 @pytest.mark.parametrize("launch", ["submitit_local", "submitit_slurm"], indirect=True)
-def test_the_rows_are_those_of_one_process_and_every_shared_victim_is_trained_once(launch, basic, tmp_path):
+def test_the_rows_are_those_of_one_process_and_every_shared_victim_is_trained_once(
+    launch, basic, mibench, places, tmp_path
+):
     status, err = finish(launch(*GRID))
     assert status == 0, err
     assert "4 cells to run in 2 jobs" in err and "4 measured, 0 failed" in err
@@ -196,7 +198,7 @@ def test_the_rows_are_those_of_one_process_and_every_shared_victim_is_trained_on
     assert trainings(tmp_path) == 2
 
     before = {path: path.stat().st_mtime_ns for path in (tmp_path / "results" / "shards").iterdir()}
-    status, err = finish(launch(*GRID))
+    status, _, err = mibench("-m", *TINY, *GRID, *places(tmp_path))
     assert status == 0 and "0 cells to run in 0 jobs" in err and "4 that stand already" in err
     assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "results" / "shards").iterdir()}
 

@@ -1,4 +1,7 @@
-"""The command line as a person meets it: in a process of its own, with exit status and one sentence."""
+"""The command line as a person meets it: exit status, table, and one sentence for every mistake.
+
+Cells, sweeps and mistakes have a process of their own once each; what else is asked of them needs none.
+"""
 
 import os
 import subprocess
@@ -12,12 +15,13 @@ from mibench.leaderboard.shards import read_shard
 ROOT = Path(__file__).parent.parent.parent
 TINY = [
     "budget=smoke", "device=cpu", "threads=1", "prior.iterations=2", "attack.iterations=2",
-    "target.recipe.epochs=1", "target.recipe.min_steps=0", "dataset.size=8", "evaluation.min_steps=1",
+    "target.recipe.epochs=1", "target.recipe.min_steps=0", "dataset.size=8", "evaluation.models=[mlp,lenet]",
 ]  # fmt: skip
+ONE_JUDGE = "evaluation.models=[mlp]"
 
 
-def mibench(*words, folder):
-    words = [*words, f"paths.store={folder}/store", f"paths.results={folder}/results"] if folder else list(words)
+def process(*words):
+    """Runs a command in a process of its own, and returns its status, output and errors."""
     done = subprocess.run(
         [sys.executable, "-m", "mibench", *words],
         cwd=ROOT, capture_output=True, text=True, check=False, timeout=300,
@@ -27,9 +31,9 @@ def mibench(*words, folder):
 
 
 @pytest.fixture(scope="module")
-def ran(tmp_path_factory):
+def ran(places, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
-    return folder, mibench("attack=gmi", "metric=[attack_accuracy]", *TINY, folder=folder)
+    return folder, process("attack=gmi", "metric=[attack_accuracy]", *TINY, *places(folder))
 
 
 def test_help_imports_neither_torch_nor_hydra():
@@ -50,45 +54,45 @@ def test_a_cell_ends_with_its_table_and_paths(ran):
     assert set(read_shard(shard)["metric"]) == {"attack_accuracy"}
 
 
-def test_a_finished_cell_is_not_run_again(ran):
+def test_a_finished_cell_is_not_run_again(mibench, places, ran):
     folder, _ = ran
     (shard,) = (folder / "results" / "shards").glob("*.parquet")
     before = shard.stat().st_mtime_ns
-    status, out, err = mibench("attack=gmi", *TINY, folder=folder)
+    status, out, err = mibench("attack=gmi", *TINY, *places(folder))
     assert status == 0 and shard.stat().st_mtime_ns == before
     assert "attack_accuracy" in out and "overwrite=always" in err
     assert "Public and control classes coincide" in out
 
 
-def test_score_adds_metrics_to_the_stored_reconstruction(ran):
+def test_score_adds_metrics_to_the_stored_reconstruction(mibench, places, ran):
     folder, _ = ran
     (shard,) = (folder / "results" / "shards").glob("*.parquet")
-    status, out, err = mibench("score", shard.stem[:6], "metric=[knn_distance]", folder=folder)
+    status, out, err = mibench("score", shard.stem[:6], "metric=[knn_distance]", *places(folder))
     assert status == 0, err
     assert set(read_shard(shard)["metric"]) == {"attack_accuracy", "knn_distance"} and "knn_distance" in out
 
 
-def test_show_prints_a_stored_cell(ran):
+def test_show_prints_a_stored_cell(mibench, places, ran):
     folder, _ = ran
     (shard,) = (folder / "results" / "shards").glob("*.parquet")
-    status, out, err = mibench("show", shard.stem, folder=folder)
+    status, out, err = mibench("show", shard.stem, *places(folder))
     assert status == 0, err
     assert "attack_accuracy top1 vote" in out and "queries" in out and ".png" in out
-    status, _, err = mibench("show", "zzz", folder=folder)
+    status, _, err = mibench("show", "zzz", *places(folder))
     assert status == 2 and "zzz" in err and "Traceback" not in err
 
 
-def test_store_lists_and_collects(ran):
+def test_store_lists_and_collects(mibench, places, ran):
     folder, _ = ran
-    status, out, _ = mibench("store", folder=folder)
+    status, out, _ = mibench("store", *places(folder))
     assert status == 0 and "prior" in out and "reconstruction" in out and "MiB" in out
-    status, _, err = mibench("store", "collect", folder=folder)
+    status, _, err = mibench("store", "collect", *places(folder))
     assert status == 2 and "kinds=" in err
 
 
-def test_a_sweep_leaves_a_row_for_what_cannot_be_run(tmp_path):
-    status, _, err = mibench("-m", "attack=random_prior", "defense=none,rounding", *TINY[:3], "prior.iterations=2",
-                             *TINY[5:], folder=tmp_path)  # fmt: skip
+def test_a_sweep_leaves_a_row_for_what_cannot_be_run(places, tmp_path):
+    status, _, err = process("-m", "attack=random_prior", "defense=none,rounding", *TINY[:3], "prior.iterations=2",
+                             *TINY[5:-1], ONE_JUDGE, *places(tmp_path))  # fmt: skip
     assert status == 0, err
     frames = [read_shard(path) for path in (tmp_path / "results" / "shards").glob("*.parquet")]
     skipped = [frame for frame in frames if set(frame["status"]) == {"skipped"}]
@@ -96,32 +100,33 @@ def test_a_sweep_leaves_a_row_for_what_cannot_be_run(tmp_path):
     assert skipped[0]["reason"].item().startswith("Vacuous: defense 'rounding'")
 
 
-def test_a_sweep_skips_an_attack_that_needs_what_the_cell_does_not_grant(tmp_path):
+def test_a_sweep_skips_an_attack_that_needs_what_the_cell_does_not_grant(mibench, places, tmp_path):
     words = ["attack=dlg", "attack.iterations=2", "attack.restarts=1", "setting.batch_size=2", "setting.local_epochs=2"]
-    status, _, err = mibench("-m", *words, "knowledge.local_training=true,false", "budget=smoke", folder=tmp_path)
+    words += [*TINY[:3], "dataset.size=8"]
+    status, _, err = mibench("-m", *words, "knowledge.local_training=true,false", *places(tmp_path))
     assert status == 0, err
     frames = [read_shard(path) for path in (tmp_path / "results" / "shards").glob("*.parquet")]
     skipped = [frame for frame in frames if set(frame["status"]) == {"skipped"}]
     assert len(frames) == 2 and len(skipped) == 1 and "knowledge.local_training=true" in skipped[0]["reason"].item()
 
 
-def test_a_mistake_in_a_sweep_leaves_a_failed_row_and_the_others_run(tmp_path):
-    words = ["-m", "attack=mi_face", "attack.start=0.1,2", *TINY[:3], *TINY[4:]]
-    status, _, err = mibench(*words, folder=tmp_path)
+def test_a_mistake_in_a_sweep_leaves_a_failed_row_and_the_others_run(mibench, places, tmp_path):
+    words = ["-m", "attack=mi_face", "attack.start=0.1,2", *TINY[:3], *TINY[4:-1], ONE_JUDGE]
+    status, _, err = mibench(*words, *places(tmp_path))
     assert status == 1, err
     frames = [read_shard(path) for path in (tmp_path / "results" / "shards").glob("*.parquet")]
     reasons = [frame["reason"].item() for frame in frames if set(frame["status"]) == {"failed"}]
     assert len(frames) == 2 and len(reasons) == 1 and "attack.start" in reasons[0]
 
 
-def test_a_broken_cell_leaves_a_failed_row_and_status_1(tmp_path):
+def test_a_broken_cell_leaves_a_failed_row_and_status_1(mibench, places, tmp_path):
     words = ["attack=gmi", *TINY, "attack.identity_weight=nan"]
-    status, _, err = mibench(*words, folder=tmp_path)
+    status, _, err = mibench(*words, *places(tmp_path))
     assert status == 1 and "The cell failed" in err
     (shard,) = (tmp_path / "results" / "shards").glob("*.parquet")
     frame = read_shard(shard)
     assert frame["status"].tolist() == ["failed"] and "NaN" in frame["reason"].item()
-    status, _, err = mibench(*words, folder=tmp_path)
+    status, _, err = mibench(*words, *places(tmp_path))
     assert status == 1 and "overwrite=failed" in err
 
 
@@ -140,21 +145,22 @@ def test_a_broken_cell_leaves_a_failed_row_and_status_1(tmp_path):
         (["seed=abc"], "seed"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_status_2(words, said, tmp_path):
-    folder = None if words[0] in ("lst", "list") else tmp_path
-    status, _, err = mibench(*words, folder=folder)
+def test_a_mistake_is_one_sentence_and_status_2(mibench, places, words, said, tmp_path):
+    own = words in (["lst"], ["attack=gmi", "defense=rounding"])  # one before Hydra, and one after it
+    where = [] if words[0] in ("lst", "list") else places(tmp_path)
+    status, _, err = (process if own else mibench)(*words, *where)
     assert status == 2, err
     assert said in err and "Traceback" not in err
 
 
-def test_a_read_only_results_folder_is_said_so(tmp_path):
+def test_a_read_only_results_folder_is_said_so(mibench, places, tmp_path):
     (tmp_path / "results").write_text("a file, no folder")
-    status, _, err = mibench("attack=gmi", *TINY, folder=tmp_path)
+    status, _, err = mibench("attack=gmi", *TINY, *places(tmp_path))
     assert status == 2 and "Traceback" not in err and "results" in err
 
 
 def test_help_and_list_need_nothing_heavy():
-    status, out, _ = mibench("--help", folder=None)
+    status, out, _ = process("--help")
     assert status == 0 and "python -m mibench attack=gmi" in out
-    status, out, _ = mibench("list", "attacks", folder=None)
+    status, out, _ = process("list", "attacks")
     assert status == 0 and "gmi" in out and "white_box" in out

@@ -14,6 +14,7 @@ from mibench.planning.composition import compose
 from mibench.planning.plan import plan_cell
 
 ROOT = Path(__file__).parent.parent.parent
+TINY = ["threads=1", "device=cpu", "dataset.size=8", "target.recipe.min_steps=0"]
 FILE = re.compile(r"^`(my_methods/\S+)`\n\n```\w+\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -45,7 +46,7 @@ def test_list_and_plan_know_what_lies_outside(outside, capsys, said):
 
 def test_a_run_measures_it_and_another_text_of_it_is_another_cell(outside, capsys, tmp_path):
     words = ["attack=best_match", "budget=smoke", f"paths.store={tmp_path}/store", f"paths.results={tmp_path}/results"]
-    words += ["threads=1", "target.recipe.epochs=2"]
+    words += [*TINY, "target.recipe.epochs=2", "evaluation.models=[mlp]", "evaluation.min_steps=1"]
     assert main(["--config-dir", str(outside), *words]) == 0
     assert "attack_accuracy" in capsys.readouterr().out
     (shard,) = (tmp_path / "results" / "shards").iterdir()
@@ -66,7 +67,7 @@ def test_a_run_measures_it_and_another_text_of_it_is_another_cell(outside, capsy
 def test_a_launchers_workers_find_it(outside, tmp_path):
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
     words = ["-m", "--config-dir", str(outside), "grid=mine", "seed=0", "hydra/launcher=joblib", "budget=smoke"]
-    words += ["hydra.launcher.n_jobs=2", "target.recipe.epochs=1", "threads=1"]
+    words += [*TINY, "hydra.launcher.n_jobs=2", "target.recipe.epochs=1"]
     words += [f"paths.store={tmp_path}/store", f"paths.results={tmp_path}/results"]
     path = os.pathsep.join([str(outside.parent.parent), str(ROOT)])
     done = subprocess.run(
@@ -81,7 +82,8 @@ def test_from_python(outside, tmp_path):
     import mibench
 
     frame = mibench.run(
-        f"--config-dir {outside} attack=best_match budget=smoke threads=1 target.recipe.epochs=1 "
+        f"--config-dir {outside} attack=best_match budget=smoke {' '.join(TINY)} target.recipe.epochs=1 "
+        "evaluation.models=[mlp] evaluation.min_steps=1 "
         f"paths.store={tmp_path}/store paths.results={tmp_path}/results"
     )
     assert set(frame["attack"]) == {"best_match"} and "ok" in set(frame["status"])

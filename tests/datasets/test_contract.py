@@ -40,24 +40,35 @@ def file_of_records(root):
     return root / "records.csv"
 
 
+#: What loads a part of the large ones; all of them are loaded in the slow run.
+PART = {
+    "cifar10": ["dataset.limit=40"],
+    "mnist": ["dataset.limit=500"],
+    "lfw": ["dataset.private_people=8", "dataset.held_out_people=8", "dataset.public_limit=500"],
+}
+
 #: One that has no private data has a test of its own.
-WITH_DATA = [name for name in ENTRIES if name != "captured_update"]
+WITH_DATA = [
+    *(name for name in ENTRIES if name != "captured_update"),
+    *(pytest.param(f"{name} whole", marks=pytest.mark.slow) for name in PART),
+]
 
 
 @pytest.fixture(scope="module", params=WITH_DATA)
 def split(request, tmp_path_factory):
-    if ENTRIES[request.param].card.embedded:
-        return made(request.param).load()
-    if request.param in NEEDS_FOLDER:
+    name, _, whole = request.param.partition(" ")
+    if ENTRIES[name].card.embedded:
+        return made(name).load()
+    if name in NEEDS_FOLDER:
         root = folder_of_images(tmp_path_factory.mktemp("images"))
-        return made(request.param, f"dataset.root={root}", "dataset.public_classes=2").load()
-    if request.param in NEEDS_TABLE:
+        return made(name, f"dataset.root={root}", "dataset.public_classes=2").load()
+    if name in NEEDS_TABLE:
         file = file_of_records(tmp_path_factory.mktemp("records"))
         words = [f"dataset.file={file}", "dataset.response=answer", "dataset.sensitive=letter"]
-        return made(request.param, *words, "dataset.public_fraction=0.3").load()
+        return made(name, *words, "dataset.public_fraction=0.3").load()
     root = request.getfixturevalue("data_root")
     try:
-        return made(request.param, f"paths.data={root}").load()
+        return made(name, f"paths.data={root}", *([] if whole else PART.get(name, []))).load()
     except DatasetNotFoundError as missing:
         pytest.skip(str(missing))
 

@@ -1,6 +1,8 @@
 """What holds for every defense of the catalogue."""
 
+import copy
 import itertools
+from functools import cache
 
 import pytest
 import torch
@@ -22,9 +24,14 @@ TRAINED = [name for name, entry in ENTRIES.items() if "image" in entry.card.moda
 IDLE = {"bido": {"a1": 0.0, "a2": 0.0}, "bido_coco": {"a1": 0.0, "a2": 0.0}}
 
 
-def made(name, **options):
+@cache
+def options_of(name):
     cfg = compose([f"defense={name}", "budget=smoke"])
-    return build({**with_parts(plain(cfg.defense), cfg), **options})
+    return with_parts(plain(cfg.defense), cfg)
+
+
+def made(name, **options):
+    return build({**copy.deepcopy(options_of(name)), **options})
 
 
 def victim_of(defense, split, workshop, key):

@@ -117,6 +117,8 @@ def test_it_is_refused_where_several_clients_already_are_one_message(scene):
 def test_a_cell_says_how_many_sent(make_cell):
     cell = make_cell("attack=dlg", "defense=sec_agg", "setting.clients=3", "attack.iterations=2", "attack.restarts=1")
     assert cell.plan.cards.batch_size == 3
+    dropped = make_cell("attack=dlg", "defense=sec_agg", "setting.clients=6", "setting.dropout=0.34").plan
+    assert dropped.cards.batch_size == 4, "two of six clients are behind no message"
     rows = cell.rows(cell.scores())
     assert {row["senders"] for row in rows} == {3.0} and "points:3" in rows[0]["knowledge"]
     plain = make_cell("attack=dlg", "attack.iterations=2", "attack.restarts=1")
@@ -124,5 +126,5 @@ def test_a_cell_says_how_many_sent(make_cell):
 
 
 def test_a_reader_is_told_whose_mean_a_message_is():
-    (said,) = Federated(clients=6, batch_size=2, dropout=0.5).described(SecAgg.card)
+    (said,) = Federated(clients=6, batch_size=2, dropout=0.5).described(SecAgg.card, batch_norm=False)
     assert "one gradient of 6 examples, the mean of 3 clients" in said

@@ -1,5 +1,6 @@
 import copy
 import dataclasses
+import re
 
 import pytest
 import torch
@@ -404,7 +405,15 @@ def test_impossible_numbers_are_refused(make_scene):
     ],
 )  # fmt: skip
 def test_a_reader_is_told_what_a_message_is_and_how_old_the_model(options, said):
-    assert Federated(**options).described(NoDefense.card) == [f"A message is {said}"]
+    assert Federated(**options).described(NoDefense.card, batch_norm=True) == [f"A message is {said}"]
+    (without,) = Federated(**options).described(NoDefense.card, batch_norm=False)
+    assert without == "A message is " + re.sub(", with batch norm by .*;", ";", said)
+
+
+@pytest.mark.parametrize(("target", "told"), [("lenet", False), ("resnet20", True)])
+def test_a_cell_speaks_of_batch_norm_where_its_target_has_some(make_cell, target, told):
+    cell = make_cell("attack=dlg", f"target={target}", "dataset.size=8", "attack.iterations=1", "attack.restarts=1")
+    assert any("batch norm" in note for note in cell.notes) == told
 
 
 @pytest.mark.parametrize(

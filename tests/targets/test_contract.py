@@ -40,28 +40,49 @@ def make(one, spec, seed=0):
     return build(OmegaConf.to_container(OmegaConf.create(dict(one.node))), spec=spec).eval()
 
 
-@pytest.mark.parametrize("one", MAPS, ids=lambda one: one.name)
-@pytest.mark.parametrize("shape", [(1, 16, 16), (3, 32, 32)])
-def test_an_image_target_keeps_the_contract(one, shape):
-    spec = spec_for(one, shape, 7)
-    model, x = make(one, spec), inputs(spec, 3)
-    logits, blocks = model.forward_with_blocks(x)
-    assert logits.shape == (3, 7) and len(blocks) >= 2
-    assert torch.allclose(logits, model(x), atol=1e-6)
-    assert torch.allclose(model.head(model.features(x)), logits, atol=1e-6)
-    assert model.features(x).dim() == 2
-    assert torch.allclose(model.predict_proba(x).sum(1), torch.ones(3), atol=1e-5)
-    assert torch.allclose(model.predict_proba(x, batch_size=1), model.predict_proba(x), atol=1e-5)
+@pytest.fixture(scope="class")
+def model(one):
+    """The target for maps of one channel and 16x16 entries, of four classes; made once for several tests."""
+    return make(one, spec_for(one, (1, 16, 16), 4))
 
 
-@pytest.mark.parametrize("one", MAPS, ids=lambda one: one.name)
-def test_the_input_counts_and_differentiates(one):
-    spec = spec_for(one, (1, 16, 16), 4)
-    ledger = Ledger()
-    view = WhiteBoxView.of(make(one, spec), spec, ledger, torch.device("cpu"))
-    x = inputs(spec, 2).requires_grad_(True)
-    (gradient,) = torch.autograd.grad(view.logits(x).sum(), x)
-    assert gradient.abs().sum() > 0 and ledger.queries == ledger.gradient_evals == 2
+def keeps_the_contract(model, spec):
+    x = inputs(spec, 3)
+    with torch.no_grad():
+        logits, blocks = model.forward_with_blocks(x)
+        features, probabilities = model.features(x), model.predict_proba(x)
+        assert logits.shape == (3, spec.classes) and len(blocks) >= 2
+        assert torch.allclose(logits, model(x), atol=1e-6)
+        assert torch.allclose(model.head(features), logits, atol=1e-6)
+        assert features.dim() == 2
+        assert torch.allclose(probabilities.sum(1), torch.ones(3), atol=1e-5)
+        assert torch.allclose(model.predict_proba(x, batch_size=1), probabilities, atol=1e-5)
+
+
+@pytest.mark.parametrize("one", MAPS, ids=lambda one: one.name, scope="class")
+class TestMaps:
+    """What holds for every target of images or spectrograms."""
+
+    def test_an_image_target_keeps_the_contract(self, model, one):
+        keeps_the_contract(model, spec_for(one, (1, 16, 16), 4))
+
+    def test_it_does_so_for_colours_and_other_sizes(self, one):
+        spec = spec_for(one, (3, 32, 32), 7)
+        keeps_the_contract(make(one, spec), spec)
+
+    def test_the_input_counts_and_differentiates(self, model, one):
+        spec = spec_for(one, (1, 16, 16), 4)
+        ledger = Ledger()
+        view = WhiteBoxView.of(model, spec, ledger, torch.device("cpu"))
+        x = inputs(spec, 2).requires_grad_(True)
+        (gradient,) = torch.autograd.grad(view.logits(x).sum(), x)
+        assert gradient.abs().sum() > 0 and ledger.queries == ledger.gradient_evals == 2
+
+    def test_weights_depend_on_the_seed_alone(self, model, one):
+        spec = spec_for(one, (1, 16, 16), 4)
+        again, other = make(one, spec), make(one, spec, seed=1)
+        assert all(torch.equal(a, b) for a, b in zip(model.parameters(), again.parameters(), strict=True))
+        assert not torch.equal(next(model.parameters()), next(other.parameters()))
 
 
 @pytest.mark.parametrize("one", SPECTROGRAMS, ids=lambda one: one.name)
@@ -70,14 +91,6 @@ def test_a_target_of_spectrograms_takes_decibels_as_it_takes_images(one):
     decibels, pictures = (InputSpec(kind, (1, 16, 16), 4, low=low, high=high) for kind, low, high in RANGES)
     x = torch.rand(3, 1, 16, 16)
     assert torch.allclose(make(one, decibels)(80 * x - 80), make(one, pictures)(x), atol=1e-4)
-
-
-@pytest.mark.parametrize("one", MAPS, ids=lambda one: one.name)
-def test_weights_depend_on_the_seed_alone(one):
-    spec = spec_for(one, (1, 16, 16), 4)
-    first, again, other = make(one, spec), make(one, spec), make(one, spec, seed=1)
-    assert all(torch.equal(a, b) for a, b in zip(first.parameters(), again.parameters(), strict=True))
-    assert not torch.equal(next(first.parameters()), next(other.parameters()))
 
 
 def derivatives(model, x, y, create_graph=False):
@@ -161,11 +174,11 @@ def test_dp_sgd_can_train_every_image_target(name, digits8):
     from mibench.training import Recipe, Training
 
     (one,) = (one for one in IMAGES if one.name == name)
-    data = Examples(digits8.private.train.x[:8], digits8.private.train.y[:8])
+    data = Examples(digits8.private.train.x[:4], digits8.private.train.y[:4])
     context = DefenseContext(digits8.spec, DefenderData(data, data, None), 0, torch.device("cpu"))
     defense = DpSgd()
     model = defense.architecture(make(one, digits8.spec), context)
-    trained = defense.fit(Training(model, data, Recipe(epochs=1, batch_size=4), 0, torch.device("cpu")))
+    trained = defense.fit(Training(model, data, Recipe(epochs=1, batch_size=2), 0, torch.device("cpu")))
     assert trained(data.x).isfinite().all() and defense.facts()["epsilon"] > 0
 
 
