@@ -1,4 +1,7 @@
-"""A service that answers: scores, labels or explanations, and nothing of the model."""
+"""A service that answers: scores, labels or explanations, and nothing of the model.
+
+A service computes in float32, whatever the precision of the attack that asks it.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from torch import Tensor, nn
 
 from mibench.access.base import View
 from mibench.entry import argmax_or_abstain
+from mibench.precision import computing
 from mibench.seeding import derive, generator
 
 if TYPE_CHECKING:
@@ -46,7 +50,7 @@ class ServiceView(View):
         """Yield the answers ``(N, classes)`` to every repetition of inputs ``(N, ...)``."""
         x = x.detach().to(self.device)
         for number in range(self.repeats):
-            with self.ledger.answered(len(x)), torch.no_grad():
+            with self.ledger.answered(len(x)), torch.no_grad(), computing("float32", self.device):
                 answer = self._ask(self._near(x, number) if number else x)
             yield answer
 
@@ -108,7 +112,7 @@ class ExplanationsView(ServiceView):
         x = x.detach().to(self.device)
         found = []
         for number in range(self.repeats):
-            with self.ledger.answered(len(x)):
+            with self.ledger.answered(len(x)), computing("float32", self.device):
                 found.append(self._explain(self._near(x, number) if number else x))
         scores, saliency = (
             torch.stack(part).mean(0) if len(part) > 1 else part[0] for part in zip(*found, strict=True)
