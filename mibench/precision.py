@@ -1,7 +1,7 @@
 """The precision that networks compute in: float32, or bfloat16 where it costs nothing that an attack measures.
 
 Nothing else in mibench decides what runs in which precision. At ``bfloat16`` every convolution and matrix product of a
-training or a search runs in bfloat16 (autocast) on weights that stay float32, and the networks lie in the channels-last
+training or a search runs in bfloat16 (autocast) on weights that stay float32, and networks lie in the channels-last
 memory format. What an attack asks of a service, and whatever metrics compute, is float32.
 """
 
