@@ -12,7 +12,17 @@ from concurrent.futures import ProcessPoolExecutor
 
 from figures import measured, report
 
-NAMES = ("startup", "overhead", "attack_steps", "gradient_matching", "training_cost", "store", "leaderboard")
+NAMES = (
+    "startup",
+    "overhead",
+    "attack_steps",
+    "half_precision",
+    "workers",
+    "gradient_matching",
+    "training_cost",
+    "store",
+    "leaderboard",
+)
 
 
 def main() -> int:

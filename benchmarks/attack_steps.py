@@ -8,6 +8,7 @@ The memory of an attack is the most bytes of tensors alive at once, to the byte,
 
 from __future__ import annotations
 
+import copy
 import gc
 import statistics
 import time
@@ -43,6 +44,7 @@ from mibench.attacks.vmi import Vmi
 from mibench.data import Examples, InputSpec
 from mibench.knowledge import Knowledge
 from mibench.planning.catalogue import entries
+from mibench.precision import computing
 from mibench.priors.inpainting_gan import InpaintingGan
 from mibench.priors.inversion_gan import InversionGan
 from mibench.priors.projection_cgan import ProjectionCgan
@@ -161,11 +163,12 @@ class Run:
         hole = hole_mask("centre", *SPEC.shape[1:])
         masked = CompletionGoal(public.x[:classes].masked_fill(hole, 0.0), hole) if case.masked else None
         self.goal = masked or ClassGoal(targets, samples)
-        given = Given(self.attack, self.view, prior, self.own, public.x, targets, samples, others, masked)
+        apart = copy.deepcopy((prior, self.own))  # which the attack may lay out in another way
+        given = Given(self.attack, self.view, *apart, public.x, targets, samples, others, masked)
         self.by_hand = case.loop(given)
 
-    def go(self, after: Callable[[], None]) -> None:
-        """Run the attack and call ``after`` after every step."""
+    def go(self, after: Callable[[], None], precision: str = "float32") -> None:
+        """Run the attack in a precision and call ``after``, in float32, after every step."""
         stepping = getattr(self.attack, "base", self.attack)
         steps = stepping.steps
 
@@ -173,10 +176,11 @@ class Run:
             for step in steps(count, what):
                 yield step
                 if what != "candidates":  # looked at before the first step
-                    after()
+                    with computing("float32", self.view.device):
+                        after()
 
         stepping.steps = watched
-        self.attack(self.view, self.knowledge, self.goal, seed=0, networks=self.own)
+        self.attack(self.view, self.knowledge, self.goal, seed=0, networks=self.own, precision=precision)
 
 
 def compare(case: Case) -> tuple[float, float]:
@@ -202,8 +206,8 @@ def compare(case: Case) -> tuple[float, float]:
     return float((ours[2] - theirs[2]).abs().max() / (ours[2] - ours[0]).abs().max()), counter.get_total_flops() / 1e9
 
 
-def race(case: Case) -> tuple[list[float], list[float]]:
-    """Return the CPU seconds of the attack's steps and of those by hand."""
+def race(case: Case, precision: str = "float32") -> tuple[list[float], list[float]]:
+    """Return the CPU seconds of the attack's steps in a precision and of those by hand, in float32."""
     run, mine, theirs = Run(case, WARM + PAIRS), [], []
     clock, start = time.process_time, 0.0
 
@@ -216,7 +220,7 @@ def race(case: Case) -> tuple[list[float], list[float]]:
         theirs.append(end - middle)
         start = clock()
 
-    run.go(after)
+    run.go(after, precision)
     return mine[WARM : WARM + PAIRS], theirs[WARM : WARM + PAIRS]
 
 

@@ -516,3 +516,34 @@ def mi_face(g: Given, coded: bool = False) -> Iterator[Tensor]:
                 after = encode(sharpen(nl_means(decode(after), 0.1), 0.5))
         x = torch.where(alive.reshape(-1, *[1] * len(shape)), after, x)
         yield shown
+
+
+def wgan_gp(public: Tensor, batch: int) -> Iterator[Tensor]:
+    """The training of the prior of that name at 64 px: five steps of the critic and one of the generator."""
+    up: list[nn.Module] = [nn.Linear(100, 512 * 16, bias=False), nn.BatchNorm1d(512 * 16), nn.ReLU()]
+    up.append(nn.Unflatten(1, (512, 4, 4)))
+    down: list[nn.Module] = [nn.Conv2d(3, 64, 5, 2, 2), nn.LeakyReLU(0.2)]
+    for before, after in pairwise((64, 128, 256, 512)):
+        up += [nn.ConvTranspose2d(8 * 64 * 64 // before, 8 * 64 * 64 // after, 5, 2, 2, 1, bias=False)]
+        up += [nn.BatchNorm2d(8 * 64 * 64 // after), nn.ReLU()]
+        down += [nn.Conv2d(before, after, 5, 2, 2), nn.InstanceNorm2d(after, affine=True), nn.LeakyReLU(0.2)]
+    generate = nn.Sequential(*up, nn.ConvTranspose2d(64, 3, 5, 2, 2, 1), nn.Sigmoid())
+    judge = nn.Sequential(*down, nn.Conv2d(512, 1, 4))
+    adam_g, adam_d = (torch.optim.Adam(net.parameters(), lr=2e-4, betas=(0.5, 0.999)) for net in (generate, judge))
+    while True:
+        for _ in range(5):
+            real = public[torch.randint(len(public), (batch,))]
+            with torch.no_grad():
+                fake = generate(torch.randn(batch, 100))
+            alpha = torch.rand(batch, 1, 1, 1)
+            between = (alpha * real + (1 - alpha) * fake).requires_grad_(True)
+            (slope,) = torch.autograd.grad(judge(between.clone()).sum(), between, create_graph=True)
+            steep = (slope.flatten(1).norm(dim=1) - 1).square().mean()
+            adam_d.zero_grad()
+            (judge(fake).mean() - judge(real).mean() + 10 * steep).backward()
+            adam_d.step()
+        images = generate(torch.randn(batch, 100))
+        adam_g.zero_grad()
+        (-judge(images).mean()).backward(inputs=list(generate.parameters()))
+        adam_g.step()
+        yield images.detach()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import math
 import os
 import resource
 import subprocess
@@ -36,7 +37,7 @@ class Figure:
 
     Attributes:
         name: What was measured.
-        value: The number; for a yes or no 1 or 0.
+        value: The number; for a yes or no 1 or 0; NaN where this machine cannot tell.
         unit: ``s``, ``x`` (a ratio) and the like, or empty.
         limit: The largest value that is within bounds; None where there is no bound.
     """
@@ -49,7 +50,7 @@ class Figure:
     @property
     def verdict(self) -> str:
         """``ok`` within the limit, ``over`` above it, and empty where no limit is judged."""
-        if self.limit is None or QUICK:
+        if self.limit is None or QUICK or math.isnan(self.value):
             return ""
         return "ok" if self.value <= self.limit else "over"
 
@@ -59,7 +60,8 @@ def report(figures: Sequence[Figure]) -> int:
     print(f"{'figure':<72}{'measured':>14}{'limit':>12}")
     for one in figures:
         limit = "" if one.limit is None else f"{one.limit:g} {one.unit}".rstrip()
-        print(f"{one.name:<72}{f'{one.value:.4g} {one.unit}'.rstrip():>14}{limit:>12}  {one.verdict}".rstrip())
+        value = "not available" if math.isnan(one.value) else f"{one.value:.4g} {one.unit}".rstrip()
+        print(f"{one.name:<72}{value:>14}{limit:>12}  {one.verdict}".rstrip())
     return int(any(one.verdict == "over" for one in figures))
 
 

@@ -15,6 +15,7 @@ from mibench.entry import Objective
 from mibench.errors import UserError
 from mibench.model import Classifier
 from mibench.options import CountOrNone, Decay, NonNegative, Positive
+from mibench.precision import computing, laid_out
 from mibench.seeding import derive, generator, seeded
 from mibench.storage.progress import progress
 
@@ -127,7 +128,7 @@ class Training:
         recipe: How to train.
         seed: Seed of the order of examples and of dropout.
         device: Where it runs.
-        precision: ``float32`` or ``bfloat16`` (autocast).
+        precision: What the loss is computed in (:mod:`mibench.precision`); the optimiser's steps are float32.
         label: Name of the progress bar.
         public: Public data, on ``device``, for a defense that says it learns from them.
         curve: After :meth:`run`: the loss of evenly spaced steps, as pairs (step, loss).
@@ -187,12 +188,6 @@ class Training:
                 batch = self.data[shuffled[start : start + size]]
                 yield Examples(self.recipe.views(batch.x, draws), batch.y)
 
-    def autocast(self) -> contextlib.AbstractContextManager[object]:
-        """Return the mixed-precision context of the chosen precision."""
-        if self.precision == "float32":
-            return contextlib.nullcontext()
-        return torch.autocast(self.device.type, dtype=torch.bfloat16)
-
     def run(
         self, loss: Callable[[Batch], Tensor] = cross_entropy, rates: Mapping[nn.Module, float] | None = None
     ) -> Classifier:
@@ -203,10 +198,10 @@ class Training:
         losses: dict[int, Tensor] = {}  # kept on the device: nothing waits for it before the end
         every = max(1, math.ceil(steps / CURVE_POINTS))
         self.model.train()
-        with seeded(derive(self.seed, "training")):
+        with seeded(derive(self.seed, "training")), laid_out(self.precision, self.model):
             for step, examples in enumerate(progress(self.batches(), self.label, total=steps)):
                 optimizer.zero_grad(set_to_none=True)
-                with self.autocast():
+                with computing(self.precision, self.device):
                     value = loss(Batch(self.model, examples.x, examples.y, step / steps))
                 value.backward()
                 optimizer.step()

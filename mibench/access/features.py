@@ -15,6 +15,7 @@ from mibench.access.ledger import Ledger
 from mibench.data import InputSpec
 from mibench.errors import NotGrantedError
 from mibench.model import Classifier
+from mibench.precision import computing
 
 if TYPE_CHECKING:
     from mibench.card import AttackCard
@@ -113,7 +114,7 @@ class FeaturesView(View):
         """
         ask = self._granted(self._ask, "queries", "query")
         self.ledger.charge(len(x), gradient=False)
-        with torch.no_grad():
+        with torch.no_grad(), computing("float32", self.device):
             return ask(x.detach().to(self.device))
 
     def untrained(self, seed: int) -> nn.Module:

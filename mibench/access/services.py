@@ -1,4 +1,7 @@
-"""A service that answers: scores, labels or explanations, and nothing of the model."""
+"""A service that answers: scores, labels or explanations, and nothing of the model.
+
+A service computes in float32, whatever the precision of the attack that asks it.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from torch import Tensor, nn
 
 from mibench.access.base import View
 from mibench.entry import argmax_or_abstain
+from mibench.precision import computing
 from mibench.seeding import derive, generator
 
 if TYPE_CHECKING:
@@ -52,7 +56,7 @@ class ServiceView(View):
         """Yield what ``ask`` answers to every repetition of inputs ``(N, ...)``, each of which is counted."""
         x = x.detach().to(self.device)
         for number in range(self.repeats):
-            with self.ledger.answered(len(x)):
+            with self.ledger.answered(len(x)), computing("float32", self.device):
                 answer = ask(self._near(x, number) if number else x)
             yield answer
 

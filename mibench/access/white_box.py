@@ -12,6 +12,7 @@ from mibench.access.ledger import Ledger, uncounted
 from mibench.access.services import ScoresView
 from mibench.data import InputSpec
 from mibench.model import Classifier
+from mibench.precision import widened
 
 
 @dataclass(frozen=True)
@@ -35,13 +36,12 @@ class WhiteBoxView(View):
 
     def logits(self, x: Tensor) -> Tensor:
         """Return logits of shape ``(N, classes)``, differentiable in ``x``."""
-        logits: Tensor = self.model(x)
-        return logits
+        return widened(self.model(x))
 
     def logits_and_features(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Return logits ``(N, classes)`` and penultimate features ``(N, F)`` from one forward pass."""
         logits, blocks = self.model.forward_with_blocks(x)
-        return logits, self.model.pool(blocks[-1])
+        return widened(logits), widened(self.model.pool(blocks[-1]))
 
     def narrow(self) -> ScoresView:
         """Return the scores of the same module, on the same account (output defenses are not on a white-box path)."""

@@ -6,19 +6,21 @@ import logging
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Generic, TypeVar, final
 
 import torch
 from torch import Tensor, nn
 
-from mibench.access import Server, View, WhiteBoxView
+from mibench.access import GradientsView, Server, View, WhiteBoxView
 from mibench.card import AttackCard
 from mibench.data import Examples, InputSpec
 from mibench.errors import QueryRefused
 from mibench.knowledge import Knowledge
 from mibench.optim.identity import IdentityLoss, identity_loss
 from mibench.options import Options
+from mibench.precision import computing
 from mibench.seeding import derive, generator, seeded
 from mibench.storage.progress import progress
 from mibench.tasks import get_task
@@ -128,6 +130,7 @@ class Attack(Options, ABC, Generic[ViewT, GoalT]):
         seed: int,
         networks: nn.ModuleDict | None = None,
         label: str = "attack",
+        precision: str = "float32",
     ) -> AttackResult:
         """Run the attack: seed, time, count, keep the best so far, and check what comes back.
 
@@ -138,6 +141,8 @@ class Attack(Options, ABC, Generic[ViewT, GoalT]):
             seed: Seed of every random draw of the attack.
             networks: The attack's own models when they are trained already; otherwise they are trained here.
             label: Name of the progress bar.
+            precision: What networks compute in, ``float32`` or ``bfloat16``; at access ``gradients`` always float32.
+                The answer is float32.
 
         Raises:
             ValueError: If the method returns something its task does not allow.
@@ -152,8 +157,9 @@ class Attack(Options, ABC, Generic[ViewT, GoalT]):
         with seeded(self._seed):
             try:
                 if networks is None:
-                    networks = self.trained(view, knowledge, seed)
-                answer = self.reconstruct(view, knowledge, goal, networks)
+                    networks = self.trained(view, knowledge, seed, precision)
+                with self._computing(precision, view, knowledge, networks):
+                    answer = self.reconstruct(view, knowledge, goal, networks)
             except QueryRefused as refusal:
                 stopped = str(refusal)
                 log.warning("The attack ended early: %s", refusal)
@@ -172,13 +178,30 @@ class Attack(Options, ABC, Generic[ViewT, GoalT]):
             return self.networks(view, knowledge).to(view.device)
 
     @final
-    def trained(self, view: ViewT, knowledge: Knowledge, seed: int) -> nn.ModuleDict:
+    def trained(self, view: ViewT, knowledge: Knowledge, seed: int, precision: str = "float32") -> nn.ModuleDict:
         """Return the attack's own models, trained, in evaluation mode; queries are booked under ``prepare``."""
         self._seed = derive(seed, "attack", self.card.name)
         networks = self.untrained(view, knowledge, seed)
-        with seeded(derive(self._seed, "prepare")), view.phase("prepare"):
+        with (
+            seeded(derive(self._seed, "prepare")),
+            view.phase("prepare"),
+            self._computing(precision, view, knowledge, networks),
+        ):
             self.prepare(networks, view, knowledge)
         return networks.eval()
+
+    def _computing(
+        self, precision: str, view: ViewT, knowledge: Knowledge, networks: nn.ModuleDict
+    ) -> AbstractContextManager[None]:
+        """Return the context of the attack's precision, for it and the networks that it holds.
+
+        Access ``gradients`` is always float32: gradient matching follows second derivatives, which need it.
+        """
+        if isinstance(view, GradientsView):
+            precision = "float32"
+        held = [view.model] if isinstance(view, WhiteBoxView) else []
+        prior = [] if knowledge.latent_prior is None else [knowledge.latent_prior]
+        return computing(precision, view.device, networks, *held, *prior)
 
     @final
     def keep(self, best: Callable[[], Reconstruction]) -> None:

@@ -39,6 +39,7 @@ from mibench.attacks.base import AttackCard, ClassGoal, Knowledge, Reconstructio
 from mibench.attacks.families.style_start import SelectedStyles
 from mibench.optim.identity import cross_entropy
 from mibench.options import Count, Decay, NonNegative, Positive
+from mibench.precision import computing
 
 #: Standard deviation of prototypes at their start.
 SPREAD = 0.01
@@ -99,12 +100,13 @@ class Dmmia(SelectedStyles):
             logits, features = view.logits_and_features(images)
             hidden = functional.normalize(features, dim=1)
             total = self.identify(view, images, labels, logits)
-            if self.multicentric:
-                self.centres.follow(hidden.detach(), groups)
-                total = total + self.multicentric * self.centres.loss(hidden, groups)
-            if self.discriminative:
-                self.remembered.meet(hidden.detach(), groups)
-                total = total + self.discriminative * self.remembered.loss(hidden, groups, self.temperature)
+            with computing("float32", view.device):  # cosines over a temperature
+                if self.multicentric:
+                    self.centres.follow(hidden.detach(), groups)
+                    total = total + self.multicentric * self.centres.loss(hidden, groups)
+                if self.discriminative:
+                    self.remembered.meet(hidden.detach(), groups)
+                    total = total + self.discriminative * self.remembered.loss(hidden, groups, self.temperature)
             return total
 
         return losses

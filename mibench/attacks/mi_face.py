@@ -44,6 +44,7 @@ from mibench.nn.adversarial import step_along
 from mibench.optim.denoising import nl_means, sharpen
 from mibench.optim.selection import take_best
 from mibench.options import Count, Fraction, NonNegative, Positive, Share
+from mibench.precision import computing, widened
 
 #: Public images per training step of the autoencoder, and Adam's learning rate.
 BATCH, LR = 64, 3e-3
@@ -175,7 +176,8 @@ class MiFaceDenoise(MiFace):
             clean = public[torch.randint(len(public), (BATCH,), generator=draws, device=view.device)]
             kept = torch.rand(clean.shape, generator=draws, device=view.device) >= self.corruption
             restored = self.images(networks["encoder"](clean * kept), networks)
-            step_along(adam, nn.functional.binary_cross_entropy(restored, clean), networks)
+            with computing("float32", view.device):  # of probabilities
+                step_along(adam, nn.functional.binary_cross_entropy(widened(restored), clean), networks)
 
     def shape(self, view: WhiteBoxView) -> tuple[int, ...]:
         """Return the shape of a code."""

@@ -34,6 +34,7 @@ from mibench.errors import UserError
 from mibench.nn.adversarial import fitted, random_images, step_along
 from mibench.optim.augmentation import Views
 from mibench.options import Count, CountOrNone, Decay, NonNegative, Portion, Positive
+from mibench.precision import widened
 
 
 class PatchGenerator(nn.Module):
@@ -196,5 +197,5 @@ class _Class:
         step_along(self.adam_g, self._bce(fake, 1.0) + attack.identity_weight * identity, self.generator)
 
     def _bce(self, images: Tensor, target: float) -> Tensor:
-        logits = self.discriminator(images)
+        logits = widened(self.discriminator(images))
         return binary_cross_entropy_with_logits(logits, torch.full_like(logits, target))

@@ -34,6 +34,7 @@ from mibench.model import LatentPrior
 from mibench.nn.distributions import Flow, Gaussian, Mixture
 from mibench.optim.descent import adam_descent
 from mibench.options import Count, NonNegative, Positive
+from mibench.precision import computing
 
 
 class Vmi(ClassSearch):
@@ -113,7 +114,8 @@ class Vmi(ClassSearch):
         """Return the loss of every class in ``labels``, whose distributions have these parameters, shape ``(N,)``."""
         names = (name for name, _ in families.named_parameters())
         given = dict(zip(names, parameters, strict=True))
-        z, divergence = functional_call(families, given, (self.batch, draws))
+        with computing("float32", view.device):  # densities
+            z, divergence = functional_call(families, given, (self.batch, draws))
         identity = self.identify(view, prior.generate(z.flatten(0, 1)), labels.repeat_interleave(self.batch))
         identity = identity.unflatten(0, (-1, self.batch)).mean(1)
         losses: Tensor = self.identity_weight * identity + self.kl_weight * divergence
@@ -137,5 +139,6 @@ class Vmi(ClassSearch):
         """Return the images of ``goal.samples`` draws per class."""
         device = next(families.parameters()).device
         with torch.no_grad():
-            z, _ = families(goal.samples, self.draws(device, "results"))
+            with computing("float32", device):
+                z, _ = families(goal.samples, self.draws(device, "results"))
             return Reconstruction(prior.generate(z.flatten(0, 1)), goal.labels.to(device))

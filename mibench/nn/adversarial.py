@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from mibench.data import InputSpec
 from mibench.errors import UserError
+from mibench.precision import widened
 
 
 def refuse_oblong(who: str, spec: InputSpec) -> None:
@@ -24,7 +25,11 @@ def refuse_oblong(who: str, spec: InputSpec) -> None:
 
 
 def fitted(images: Tensor, size: tuple[int, int]) -> Tensor:
-    """Return images ``(N, C, H, W)`` at ``size``, resized where they have another (bilinear, antialiased)."""
+    """Return images ``(N, C, H, W)`` at ``size``, resized where they have another (bilinear, antialiased).
+
+    What a network made in bfloat16 comes back in float32.
+    """
+    images = widened(images)
     if tuple(images.shape[-2:]) == size:
         return images
     return nn.functional.interpolate(images, size, mode="bilinear", antialias=True)

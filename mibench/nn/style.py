@@ -19,6 +19,7 @@ from torch.nn import functional
 
 from mibench.model import StylePrior, StyleState
 from mibench.nn.adversarial import fitted
+from mibench.precision import widened
 
 
 def activated(x: Tensor) -> Tensor:
@@ -109,7 +110,7 @@ class Mapping(nn.Module):
         h = z * (z.square().mean(1, keepdim=True) + 1e-8).rsqrt()
         for layer in self.layers:
             h = activated(layer(h))
-        return h
+        return widened(h)
 
 
 class ModulatedConv(nn.Module):
@@ -306,7 +307,7 @@ class Discriminator(nn.Module):
         groups = max(1, len(h) // 4)
         parts = [h[i::groups] for i in range(groups)]
         spread = torch.stack([(part.var(0, unbiased=False) + 1e-8).sqrt().mean() for part in parts])
-        self.deviation.lerp_(spread.detach().mean(), 0.05)
+        self.deviation.lerp_(widened(spread.detach()).mean(), 0.05)
         return spread[torch.arange(len(h), device=h.device) % groups][:, None, None, None]
 
 

@@ -26,6 +26,7 @@ from mibench.planning.identity import (
     grouped,
     version_of,
 )
+from mibench.precision import precision_key
 from mibench.storage.public_sets import PUBLIC_SETS
 from mibench.storage.store import digest_of
 
@@ -98,7 +99,8 @@ class Plan:
         prior = content_of(said["prior"])
         prior = prior if (version := self.version("prior")) == 1 else {**prior, "version": version}
         judges = {**said["evaluation"], **evaluation_key(self.cards.attack.task)}
-        return {**said, **files, "prior": prior, "revisions": revisions, "evaluation": judges}
+        computed = precision_key(said["precision"])
+        return {**said, **files, "prior": prior, "revisions": revisions, "evaluation": judges, **computed}
 
     def part(self, axis: str) -> Part:
         """Return the component of an axis before it is made; its class is imported here.

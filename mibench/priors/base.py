@@ -21,6 +21,7 @@ from mibench.model import ClassPrior, LatentPrior
 from mibench.nn.adversarial import random_images
 from mibench.options import Count, Options
 from mibench.pictures import SheetRow, as_pictures, draw_sheet
+from mibench.precision import computing, precision_key
 from mibench.seeding import derive, generator, seeded
 from mibench.storage.checkpoints import Checkpoints
 from mibench.storage.store import Payload
@@ -131,18 +132,20 @@ def trained_prior(
         prior: The kind.
         config: Its resolved configuration, part of the key.
         data: Public images.
-        workshop: Store and device.
+        workshop: Store, device and precision.
         seed: The prior's own seed, shared by all cells unless set.
     """
-    store, key = workshop.store, prior_key(prior, config, data, seed)
+    store, key = workshop.store, prior_key(prior, config, data, seed, workshop.precision)
     resumed = dataclasses.replace(data, checkpoints=Checkpoints(store.unfinished_path("prior", key)))
-    payload = store.get("prior", key, lambda: Payload(train_prior(prior, resumed, workshop.device, seed)))
+    payload = store.get("prior", key, lambda: Payload(train_prior(prior, resumed, workshop, seed)))
     ready = loaded_prior(prior, data.spec, payload.tensors, workshop.device, seed)
     show_prior(prior, ready, data.spec, store.path("prior", key), workshop.device)
     return ready
 
 
-def prior_key(prior: Prior, config: Mapping[str, Any], data: PriorData, seed: int) -> dict[str, Any]:
+def prior_key(
+    prior: Prior, config: Mapping[str, Any], data: PriorData, seed: int, precision: str = "float32"
+) -> dict[str, Any]:
     """Return what identifies a trained prior; the victim of one that asks for it is not in it."""
     return {
         "prior": dict(config),
@@ -152,16 +155,19 @@ def prior_key(prior: Prior, config: Mapping[str, Any], data: PriorData, seed: in
         "mirrored": data.spec.mirrored,
         "seed": seed,
         **({} if is_unit(data.spec) else {"range": [data.spec.low, data.spec.high]}),
+        **precision_key(precision),
     }
 
 
-def train_prior(prior: Prior, data: PriorData, device: torch.device, seed: int) -> dict[str, Tensor]:
+def train_prior(prior: Prior, data: PriorData, workshop: Workshop, seed: int) -> dict[str, Tensor]:
     """Train a prior from its seed on public inputs in [0, 1] and return its weights; none of one with its own."""
     if prior.pretrained:
         return {}
+    device = workshop.device
     fresh = _untrained(prior, data.spec, device, seed)
     public = Examples(data.spec.to_unit(data.public.x), data.public.y).to(device)
-    with seeded(derive(seed, "prior training")):
+    # Instance norm, which critics have, is slow with the channels last: the networks stay as they lie.
+    with seeded(derive(seed, "prior training")), computing(workshop.precision, device):
         prior.train(fresh, dataclasses.replace(data, public=public, spec=_unit(data.spec)), seed, device)
     return fresh.state_dict()
 

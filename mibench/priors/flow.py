@@ -37,6 +37,7 @@ from mibench.model import LatentPrior
 from mibench.nn.adversarial import fitted, step_along
 from mibench.nn.flow import bounded
 from mibench.options import Count, Positive
+from mibench.precision import widened
 from mibench.priors.base import ImagePrior, PriorData
 from mibench.seeding import derive, generator
 
@@ -143,7 +144,7 @@ class FlowNetworks(LatentPrior):
             if level < len(self.shapes) - 1:
                 leaving, h = h.chunk(2, 1)
                 left.append(leaving.flatten(1))
-        return torch.cat([*left, h.flatten(1)], 1), log_det
+        return widened(torch.cat([*left, h.flatten(1)], 1)), log_det
 
     def decode(self, z: Tensor) -> Tensor:
         """Return the pixels ``(N, C, H, W)`` in about [0, 1] that :meth:`encode` maps to ``z``."""

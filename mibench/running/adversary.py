@@ -193,18 +193,20 @@ class Adversary(Stage):
             known = dataclasses.replace(known, ensemble=self.ensemble(population))
         if card is None or not card.asks or public is None or "prior" not in self.plan.cards.attack.needs:
             return known, 0.0
-        (prior, identity), seed, device = self.prior_options, self.config["prior"]["seed"], self.workshop.device
+        (prior, identity), seed, shop = self.prior_options, self.config["prior"]["seed"], self.workshop
         data = PriorData(public, view.spec)
-        key = {**prior_key(prior, identity, data, seed), "victim": dict(victim.key), "known": population.seen}
+        key = prior_key(prior, identity, data, seed, shop.precision)
+        key |= {"victim": dict(victim.key), "known": population.seen}
 
         def train(own: View, checkpoints: Checkpoints) -> dict[str, Tensor]:
             assert isinstance(own, WhiteBoxView)
             with own.phase("prepare"):
-                return train_prior(prior, dataclasses.replace(data, view=own, checkpoints=checkpoints), device, seed)
+                own_data = dataclasses.replace(data, view=own, checkpoints=checkpoints)
+                return train_prior(prior, own_data, shop, seed)
 
         payload = self.prepared("prior", key, view, lambda: self.observe(victim, population).view, train)
-        ready = loaded_prior(prior, view.spec, payload.tensors, device, seed)
-        show_prior(prior, ready, view.spec, self.workshop.store.path("prior", key), device)
+        ready = loaded_prior(prior, view.spec, payload.tensors, shop.device, seed)
+        show_prior(prior, ready, view.spec, shop.store.path("prior", key), shop.device)
         return dataclasses.replace(known, latent_prior=ready), float(payload.facts["seconds"])
 
     def prepared(
@@ -252,7 +254,7 @@ class Adversary(Stage):
         self, victim: Victim, population: Population, label: str, observation: Observation | None = None
     ) -> AttackResult:
         """Run the attack on one victim."""
-        method, goal = self.method, self.goal
+        method, goal, precision = self.method, self.goal, self.workshop.precision
         sees_victim = self.plan.access != "none"
         key: dict[str, Any] = {
             "cell": {k: v for k, v in self.plan.identity.items() if k not in BESIDE},
@@ -287,7 +289,7 @@ class Adversary(Stage):
                         {**key, "revision": self.plan.version("attack")},
                         view,
                         lambda: self.observe(victim, population).view,
-                        lambda own, _: method.trained(own, knowledge, self.seed).state_dict(),
+                        lambda own, _: method.trained(own, knowledge, self.seed, precision).state_dict(),
                     )
                     networks.load_state_dict(dict(trained.tensors))
                     preparing += trained.facts["seconds"]
@@ -295,7 +297,7 @@ class Adversary(Stage):
                 nothing = {"ledger": view.ledger.state(), "seconds": NAN, "peak_memory_mb": NAN}
                 nothing |= {"customer": seen.customer.facts}
                 return Payload(self.task.blank(goal, view.spec).tensors(), {**nothing, "stopped": str(refusal)})
-            result = method(view, knowledge, goal, seed=self.seed, networks=networks, label=label)
+            result = method(view, knowledge, goal, seed=self.seed, networks=networks, label=label, precision=precision)
             cost = {
                 "ledger": result.ledger,
                 "seconds": preparing + result.seconds,

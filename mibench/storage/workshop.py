@@ -1,4 +1,4 @@
-"""Where things are built: the store, the device and the precision of training."""
+"""Where things are built: the store, the device and the precision."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import torch
 
+from mibench.precision import precision_key
 from mibench.storage.store import Store
 
 
@@ -17,7 +18,7 @@ class Workshop:
     Attributes:
         store: The store.
         device: Where to compute.
-        precision: ``float32`` or ``bfloat16``.
+        precision: What networks are trained and searched in, ``float32`` or ``bfloat16``.
     """
 
     store: Store
@@ -25,9 +26,9 @@ class Workshop:
     precision: str = "float32"
 
     @property
-    def key(self) -> dict[str, str]:
+    def key(self) -> dict[str, str | int]:
         """What of it is part of the key of every network that is trained here; nothing at full precision."""
-        return {} if self.precision == "float32" else {"precision": self.precision}
+        return precision_key(self.precision)
 
 
 def clock(device: torch.device) -> float:

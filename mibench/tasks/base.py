@@ -14,6 +14,7 @@ from mibench.data import Examples, InputSpec, Population, Split
 from mibench.knowledge import Knowledge
 from mibench.model import Classifier
 from mibench.pictures import SheetRow
+from mibench.precision import widened
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,8 @@ class Reconstruction:
         return ~self.valid
 
     def cpu(self) -> Reconstruction:
-        """Return the same on the CPU, detached."""
-        return Reconstruction(**{name: tensor.detach().cpu() for name, tensor in self.tensors().items()})
+        """Return the same on the CPU, detached, in float32 where a network made it in bfloat16."""
+        return Reconstruction(**{name: widened(tensor.detach()).cpu() for name, tensor in self.tensors().items()})
 
     def tensors(self) -> dict[str, Tensor]:
         """Return the tensors that are there, by name, for the store."""

@@ -12,10 +12,13 @@ from mibench.pictures import MARGIN
 from mibench.priors.base import PriorData, RangedPrior, loaded_prior, prior_key, train_prior, trained_prior
 from mibench.priors.style_gan import StyleGan
 from mibench.priors.wgan_gp import WganGp
+from mibench.storage.store import Store
+from mibench.storage.workshop import Workshop
 
 IMAGES = InputSpec("image", (1, 8, 8), 2)
 DECIBELS = InputSpec("audio", (1, 8, 8), 2, low=-80.0, high=0.0)
 CPU = torch.device("cpu")
+AT = Workshop(Store("unused"), CPU)
 
 
 def public(spec):
@@ -31,7 +34,7 @@ def small():
 def both():
     """The prior of images and that of decibels, trained on the same public data but for their range."""
     return [
-        loaded_prior(small(), spec, train_prior(small(), PriorData(public(spec), spec), CPU, 0), CPU, 0)
+        loaded_prior(small(), spec, train_prior(small(), PriorData(public(spec), spec), AT, 0), CPU, 0)
         for spec in (IMAGES, DECIBELS)
     ]
 
@@ -67,7 +70,7 @@ def test_the_network_is_trained_on_numbers_in_the_range_of_images(monkeypatch):
     seen = []
     monkeypatch.setattr(WganGp, "train", lambda self, network, data, seed, device: seen.append(data))
     for spec in (IMAGES, DECIBELS):
-        train_prior(small(), PriorData(public(spec), spec), CPU, 0)
+        train_prior(small(), PriorData(public(spec), spec), AT, 0)
     assert torch.equal(seen[0].public.x, public(IMAGES).x)
     assert torch.allclose(seen[1].public.x, public(IMAGES).x, atol=1e-6)
     assert (seen[1].spec.low, seen[1].spec.high, seen[1].spec.modality) == (0, 1, "audio")
@@ -91,4 +94,4 @@ def test_a_stored_prior_is_stretched_too(workshop):
 
 def test_a_prior_that_is_searched_otherwise_is_refused():
     with pytest.raises(UserError, match=r"prior=style_gan makes images in \[0, 1\], but the inputs here lie in \[-80"):
-        train_prior(StyleGan(), PriorData(public(DECIBELS), DECIBELS), CPU, 0)
+        train_prior(StyleGan(), PriorData(public(DECIBELS), DECIBELS), AT, 0)
