@@ -9,9 +9,8 @@ from __future__ import annotations
 import ast
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
-from itertools import takewhile
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 Modality = Literal["image", "text", "tabular", "audio", "graph"]
 Hook = Literal["data", "input", "architecture", "training", "output", "features", "update", "protocol"]
@@ -103,6 +102,9 @@ def headline_of(task: str, modality: str) -> tuple[str, str, str]:
 #: Stands for the name, as the key of a paper's reference.
 SAME = "="
 
+#: A judge that is less accurate than the victim by no more than this (half a point) is as accurate.
+AS_ACCURATE = 0.005
+
 
 @dataclass(frozen=True, kw_only=True)
 class Card:
@@ -112,7 +114,7 @@ class Card:
         name: The id: the stem of the yaml, the module, the test and the key in ``references.bib``.
         title: The method's name as people write it.
         modalities: The modalities it works on.
-        revision: Raised when the component's numbers change; part of every artifact's identity.
+        revision: Raised when its numbers change; part of every artifact's identity.
         year: Year of publication; 0 where there is no paper.
         bib: Key in ``references.bib``: the name unless it is said; empty where there is no paper.
         code: Address of the official code, empty where there is none.
@@ -167,26 +169,10 @@ class TargetCard(Card):
 
     Attributes:
         family: What it is built of, as ``residual`` or ``vgg``: evaluation models of the victim's family are fooled
-            more easily. Empty where an option decides (see :func:`family_of`) or nobody can know.
+            more easily. Empty where an option decides (see :func:`mibench.planning.cards.family_of`) or nobody can know.
     """
 
     family: str = ""
-
-
-#: The families of architectures that an option ``arch`` names, by the beginning of the name.
-KIN: Mapping[str, str] = {"resnet": "residual", "resnext": "residual", "wide_resnet": "residual", "swin": "transformer",
-                          "vit": "transformer", "maxvit": "transformer", "alexnet": "convolutional"}  # fmt: skip
-
-
-def family_of(card: TargetCard, options: Mapping[str, Any]) -> str:
-    """Return the family of an architecture, by its card, or by its option ``arch`` where that decides.
-
-    >>> family_of(TargetCard(name="torchvision_model", title="", modalities=("image",)), {"arch": "resnet152"})
-    'residual'
-    """
-    arch = str(options.get("arch", ""))
-    known = (family for begin, family in KIN.items() if arch.startswith(begin))
-    return card.family or next(known, "".join(takewhile(str.isalpha, arch)))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -284,9 +270,7 @@ class DefenseCard(Card):
         _check("access", self.withholds, ACCESSES, self.name)
         _check("direction", {self.stronger} - {""}, ("higher", "lower"), self.name)
         if self.stronger and list(self.levels) != sorted(self.levels, reverse=self.stronger == "lower"):
-            raise ValueError(
-                f"Card '{self.name}': the levels {self.levels} do not go {self.stronger}, as stronger says."
-            )
+            raise ValueError(f"Card '{self.name}': the levels {self.levels} do not go {self.stronger}.")
 
     @property
     def trains(self) -> tuple[Hook, ...]:
@@ -309,16 +293,13 @@ class MetricCard(Card):
 
     Attributes:
         tasks: The tasks it is defined for; any other is refused.
-        higher_is_leakier: Whether a larger value means a larger leak; None where it describes the reconstruction and
-            neither direction is a leak by itself.
+        higher_is_leakier: Whether a larger value means a larger leak; None where neither direction is one.
         unit: Unit of its values, empty for shares and scores.
         default: Whether a cell of its task computes it without being asked.
         updates: Whether that holds only where clients send updates.
-        share: Whether its values are shares of what was right, accepted or covered, within [0, 1]: their intervals stay
-            within it too.
-        confirms: By which of its numbers an independent judge can confirm what evaluation models call a leak: pairs of
-            the number's variant (empty for the only number that is no yardstick) and of the yardstick that tells the
-            judge's power, the share of real private test examples that it accepts.
+        share: Whether its values are shares within [0, 1], in which their intervals then stay.
+        confirms: By what it confirms a leak as an independent judge: pairs of a number's variant (empty: the only one
+            that is no yardstick) and of the yardstick of its power, the share of real examples that it accepts.
     """
 
     tasks: tuple[str, ...]

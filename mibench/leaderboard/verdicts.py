@@ -7,7 +7,8 @@ The words, in the order in which they are tried:
 ``too few targets``
     Fewer than five targets, of which an interval says nothing.
 ``weak judge``
-    An evaluation model gave the number, and it is less often right on private test data than the victim it judges.
+    An evaluation model gave the number, and it is less often right on private test data than the victim it judges, by
+    more than half a point.
 ``no evidence``
     The interval of the lift over the control does not lie above zero.
 ``below null``
@@ -28,7 +29,7 @@ import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 
-from mibench.card import MetricCard
+from mibench.card import AS_ACCURATE, MetricCard
 from mibench.leaderboard.scoring import Score
 
 #: A judge that accepts a smaller share of real private test examples has no power to confirm anything.
@@ -53,7 +54,7 @@ def judged(scores: Sequence[Score], old: bool = False) -> list[Score]:
     found = []
     for one in scores:
         by_model = one.evaluator in accuracies
-        weak = by_model and accuracies[one.evaluator] < victim
+        weak = by_model and accuracies[one.evaluator] < victim - AS_ACCURATE
         said, confirmed = verdict(one, weak, witnesses if by_model else None)
         if old and said in ("below null", "unconfirmed", "leak"):
             said, confirmed = "undecided", ""

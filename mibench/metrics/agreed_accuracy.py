@@ -29,7 +29,6 @@ from mibench.data import evenly
 from mibench.errors import NotMeasurableError
 from mibench.metrics.base import Measurement, Metric, answers
 from mibench.nn.verification import Judge, calibrated
-from mibench.optim.selection import evenly
 from mibench.options import Count, Share
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassTruth

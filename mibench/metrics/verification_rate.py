@@ -31,7 +31,6 @@ from mibench.errors import NotMeasurableError
 from mibench.metrics.base import Measurement
 from mibench.metrics.families.faces import OfFaces, enlarged
 from mibench.nn.verification import Judge, calibrated
-from mibench.optim.selection import evenly
 from mibench.options import Count, Share
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.class_ import ClassTruth
@@ -49,7 +48,6 @@ class VerificationRate(OfFaces):
         tasks=("class",),
         higher_is_leakier=True,
         share=True,
-        confirms=(("", "true_accepts"),),
         default=False,
         confirms=(("", "true_accepts"),),
     )

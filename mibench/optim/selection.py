@@ -77,11 +77,6 @@ def highest_inputs(inputs: Tensor, scores: Tensor, samples: int) -> Tensor:
     return inputs[rows.T.flatten()]
 
 
-def evenly(inputs: Tensor, most: int) -> Tensor:
-    """Return every k-th input, at most ``most`` of them, on the CPU."""
-    return inputs[:: max(1, -(-len(inputs) // most))].cpu()
-
-
 def best_of_each(scores: Tensor, groups: int, keep: int) -> Tensor:
     """Return the positions of each group's highest scores, shape ``(groups * keep,)``, groups in their order.
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import ast
 import dataclasses
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from itertools import takewhile
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -99,3 +100,19 @@ def stacked(card: DefenseCard, parts: Sequence[DefenseCard]) -> DefenseCard:
         finished=tuple(sorted({hook for part in parts for hook in part.on_finished if able}, key=HOOKS.index)),
         fidelity=max((part.fidelity for part in parts), key=FIDELITIES.index, default=card.fidelity),
     )
+
+
+#: The families of architectures that an option ``arch`` names, by the beginning of the name.
+KIN: Mapping[str, str] = {"resnet": "residual", "resnext": "residual", "wide_resnet": "residual", "swin": "transformer",
+                          "vit": "transformer", "maxvit": "transformer", "alexnet": "convolutional"}  # fmt: skip
+
+
+def family_of(card: TargetCard, options: Mapping[str, Any]) -> str:
+    """Return the family of an architecture, by its card or by its option ``arch``.
+
+    >>> family_of(TargetCard(name="torchvision_model", title="", modalities=("image",)), {"arch": "resnet152"})
+    'residual'
+    """
+    arch = str(options.get("arch", ""))
+    known = (family for begin, family in KIN.items() if arch.startswith(begin))
+    return card.family or next(known, "".join(takewhile(str.isalpha, arch)))

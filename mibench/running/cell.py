@@ -31,7 +31,7 @@ from mibench.running.notes import notes_of
 from mibench.running.pace import Paced
 from mibench.running.stage import chance_of
 from mibench.settings.victim import TRAINING_SECONDS
-from mibench.tasks.base import Case, Reconstruction, Truth
+from mibench.tasks.base import Case, Evaluator, Reconstruction, Truth
 from mibench.training import is_correct
 
 log = logging.getLogger("mibench")
@@ -214,7 +214,8 @@ class Cell(Paced):
             training_seconds=self.victim.facts.get(TRAINING_SECONDS, NAN),
             peak_memory_mb=result.peak_memory_mb,
             senders=self.observation.view.senders or NAN if self.plan.access in ("gradients", "features") else NAN,
-            judged_by="; ".join(f"{one.name} {one.accuracy:.3f}" for one in self.truth.evaluators),
+            judged_by="; ".join(_described(one) for one in self.truth.evaluators),
+            judge_seconds=sum(one.seconds for one in self.truth.evaluators) if self.truth.evaluators else NAN,
             convergence=self.convergence,
             device=str(self.workshop.device),
             notes="\n".join(self.notes),
@@ -236,3 +237,9 @@ class Cell(Paced):
         sheet = self.task.sheet(self.split.spec, units, self.truth, result, control)
         path = folder(self.plan, "results") / "pictures" / f"{self.plan.cell_id}.png"
         return None if sheet is None else draw_cell(path, self.plan, sheet)
+
+
+def _described(judge: Evaluator) -> str:
+    """Return an evaluation model for a row: its accuracy, its training, and whether it has no vote."""
+    trained = f", {judge.steps} steps" if judge.steps else ""
+    return f"{judge.name} ({judge.accuracy:.3f}{trained}{'' if judge.votes else ', no vote'})"

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from mibench.card import family_of
 from mibench.leaderboard.scoring import near_chance
 from mibench.nn.batch_norm import norms
+from mibench.planning.cards import family_of
 from mibench.running.adversary import Adversary
 from mibench.running.stage import MISFIT, evaluator_family
 from mibench.tasks.base import Truth

@@ -16,13 +16,14 @@ import torch
 from torch import Tensor
 
 from mibench.access import Server
-from mibench.card import HOOKS_OF_TRAINING, Card, TargetCard, family_of
+from mibench.card import HOOKS_OF_TRAINING, Card, TargetCard
 from mibench.data import Examples, Population, Split, shared_rows
 from mibench.datasets.base import COINCIDE, Dataset
 from mibench.defenses.base import Defense
 from mibench.errors import UserError, WeightsMissingError
 from mibench.leaderboard.scoring import near_chance
 from mibench.options import check_types
+from mibench.planning.cards import family_of
 from mibench.planning.catalogue import entry
 from mibench.planning.composition import build, part_of
 from mibench.planning.identity import content_of, evaluation_key, version_of, without_later

@@ -19,6 +19,7 @@ from typing import Any, Protocol
 
 from torch import nn
 
+from mibench.card import AS_ACCURATE
 from mibench.data import STRANGERS, Split, evenly
 from mibench.defenses.base import Defense
 from mibench.errors import UnknownNameError
@@ -121,8 +122,11 @@ def _trained(blueprint: Blueprint, split: Split, workshop: Workshop, seed: int, 
 
 
 def reaches(accuracy: float, target: float) -> bool:
-    """Return whether an accuracy is at least that of the target; every one is where the target's is not known."""
-    return not accuracy < target
+    """Return whether an accuracy is that of the target or more, to half a point (``AS_ACCURATE``).
+
+    Every one is where the target's is not known.
+    """
+    return not accuracy < target - AS_ACCURATE
 
 
 def with_votes(judges: Sequence[Evaluator], target: float) -> Sequence[Evaluator]:

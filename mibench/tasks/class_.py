@@ -13,11 +13,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from mibench.data import Examples, InputSpec, Population
+from mibench.data import Examples, InputSpec, Population, evenly
 from mibench.knowledge import Knowledge
 from mibench.model import Classifier
 from mibench.optim.perturbation import towards
-from mibench.optim.selection import evenly, highest_inputs
+from mibench.optim.selection import highest_inputs
 from mibench.pictures import SheetRow, as_pictures, nearest, noun
 from mibench.seeding import derive, generator, seeded
 from mibench.tasks.base import PER_TARGET, TARGETS, Assignment, Case, Reconstruction, Sheet, Task, Truth

@@ -16,7 +16,6 @@ from mibench.access import Ledger, WhiteBoxView
 from mibench.data import Column, InputSpec
 from mibench.defenses.rounding import Rounding
 from mibench.errors import IncompatibleCellError, UserError
-from mibench.leaderboard.scoring import evidence
 from mibench.nn.foreign import register
 from mibench.planning.composition import compose
 from mibench.planning.plan import plan_cell
@@ -270,7 +269,7 @@ def test_a_misread_model_is_warned_of_before_the_attack_and_in_the_notes(own, ma
 def test_control_none_leaves_no_control(own, make_cell, tmp_path):
     outcome = make_cell(*own, "control=none", folder=tmp_path).run()
     leaks = [one for one in outcome.scores if one.higher_is_leakier is not None and one.status == "ok"]
-    assert leaks and all(math.isnan(one.control) and evidence(one) == "no control" for one in leaks)
+    assert leaks and all(math.isnan(one.control) and one.evidence == "no control" for one in leaks)
     assert any("no control" in note for note in outcome.notes)
     assert not any("coincide" in note for note in outcome.notes)
     plain = make_cell(
