@@ -169,7 +169,7 @@ class TargetCard(Card):
 
     Attributes:
         family: What it is built of, as ``residual`` or ``vgg``: evaluation models of the victim's family are fooled
-            more easily. Empty where an option decides (see :func:`mibench.planning.cards.family_of`) or nobody can know.
+            more easily. Empty where an option decides (:func:`mibench.planning.cards.family_of`) or nobody knows.
     """
 
     family: str = ""

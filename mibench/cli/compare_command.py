@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from mibench.cli.reproduction import Commands
 from mibench.cli.stored import results_folder
@@ -11,21 +13,27 @@ from mibench.cli.table import number, print_table
 from mibench.errors import UserError
 from mibench.leaderboard.compare import AXES, Comparison, Standing, compared, groups_in, picked, standings
 from mibench.leaderboard.groups import Group
+from mibench.leaderboard.matched import Matched, matched
 
-HELP = "by=attack|defense|target|precision [base=ENTRY] [metric=ID variant=FORM evaluator=ID] [dataset=NAME ...]"
+HELP = (
+    "by=attack|defense|target|precision [base=ENTRY] [metric=ID variant=FORM evaluator=ID] [dataset=NAME ...], or "
+    "compare matched=0.05 [dataset=NAME ...]"
+)
 
 
 def run(words: Sequence[str]) -> int:
     """Print every comparison of the groups that the words pick, and their ranks where no base is given."""
     asked = dict(_split(word) for word in words if not word.startswith("paths."))
     results = results_folder([word for word in words if word.startswith("paths.")])
+    if "matched" in asked:
+        return _matched(results, asked)
     by = asked.pop("by", "")
     if by not in AXES:
         raise UserError(f"compare needs by=AXIS, one of {', '.join(AXES)}; python -m mibench compare {HELP}")
     base = asked.pop("base", "")
     named = [asked.pop(name, "") for name in ("metric", "variant", "evaluator")]
     key = (named[0], named[1], named[2]) if named[0] else None
-    found, commands = picked(groups_in(results), asked), Commands(results / "local" / "cache" / "defaults.json")
+    found, commands = picked(groups_in(results), asked), _commands(results)
     pairs = compared(found, by, base, key)
     if not pairs:
         raise UserError(f"No two of the {len(found)} groups picked differ in {by} alone, so nothing can be compared.")
@@ -60,6 +68,38 @@ def _line(one: Comparison, names: Mapping[str, tuple[str, str]]) -> tuple[str, .
 def _ranked(one: Standing, names: Mapping[str, tuple[str, str]]) -> tuple[str, ...]:
     rank = "not ranked" if one.reason else _rank(one.best, one.last)
     return rank, names[one.group.group_id][0], number(one.number.score.value), one.reason
+
+
+def _matched(results: Path, asked: dict[str, str]) -> int:
+    """Print every defense at the level that protects best of those that keep the victim's accuracy."""
+    within = asked.pop("matched")
+    if not re.fullmatch(r"0?\.\d+|[01]", within):
+        raise UserError(f"matched is how much accuracy a defense may cost, from 0 to 1, but got '{within}'.")
+    found, commands = matched(picked(groups_in(results), asked), float(within)), _commands(results)
+    if not found:
+        raise UserError("None of the groups picked has values by target beside an undefended victim of the same kind.")
+    head = ("defense", "level chosen most", "lift", "95 % interval", "n", "seeds", "levels that keep the accuracy")
+    for facts in dict.fromkeys(tuple(one.facts) for one in found):
+        print(" ".join(facts) + "\n")
+        own = [one for one in found if tuple(one.facts) == facts]
+        print_table([head, *(_level(one, commands) for one in own)])
+    return 0
+
+
+def _level(one: Matched, commands: Commands) -> tuple[str, ...]:
+    if not one.chosen:
+        return one.defense, "none" if not one.levels else "too few targets", "", "", "", "", str(one.levels)
+    spread = one.spread
+    interval = "" if math.isnan(spread.low) else f"[{number(spread.low)}, {number(spread.high)}]"
+    return (
+        one.defense, _named(one.chosen[0], "defense", commands)[0],
+        f"{number(spread.mean, signed=True)} {one.unit}".strip(), interval, str(spread.n), str(spread.seeds),
+        str(one.levels),
+    )  # fmt: skip
+
+
+def _commands(results: Path) -> Commands:
+    return Commands(results / "local" / "cache" / "defaults.json")
 
 
 def _rank(best: int, last: int) -> str:
