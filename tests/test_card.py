@@ -3,8 +3,8 @@ from dataclasses import replace
 
 import pytest
 
-from mibench.card import AttackCard, DatasetCard, DefenseCard, PriorCard, SettingCard, TargetCard, family_of
-from mibench.planning.cards import read_card
+from mibench.card import AttackCard, DatasetCard, DefenseCard, PriorCard, SettingCard, TargetCard
+from mibench.planning.cards import family_of, read_card
 from mibench.planning.compatibility import CellCards, compatible
 
 DATASET = DatasetCard(name="faces", title="Faces", modalities=("image",), licence="none", may_show=True)

@@ -59,7 +59,7 @@ def test_noise_made_against_the_victim_passes_the_vote_and_not_the_judge(audited
 def test_false_positives_are_those_public_images_that_pass(audited):
     """Of the digits 5-9 0.07 pass for one of 0-4: more than the judge's 1 %, for the vote chooses the class."""
     test = audited.private.test
-    rows = score(AgreedAccuracy(), Reconstruction(test.x, test.y), None, audited, seed=0)
+    rows = score(AgreedAccuracy(), Reconstruction(test.x, test.y), None, audited)
     false = next(row for row in rows if row.variant == "false_positives")
     assert 0.01 < false.value < 0.15
     assert (false.n, false.higher_is_leakier) == (448, None)  # every second of 896
@@ -71,7 +71,7 @@ def test_the_judge_alone_has_its_rate_of_true_accepts(audited, nearest_evaluator
     """It is that of the judge's threshold, however wrong the vote is; the card names it as the judge's power."""
     test, wrong = audited.private.test, audited.private.train.x[:5].flip(0)
     truth = dataclasses.replace(audited, evaluators=[nearest_evaluator(wrong)])
-    rows = {row.variant: row for row in score(AgreedAccuracy(), Reconstruction(test.x, test.y), None, truth, seed=0)}
+    rows = {row.variant: row for row in score(AgreedAccuracy(), Reconstruction(test.x, test.y), None, truth)}
     (number, power), *_ = AgreedAccuracy.card.confirms
     passed = calibrated(digits8.private, 0.01).accepts(test.x, test.y).double()
     expected = torch.stack([passed[test.y == label].mean() for label in range(5)]).mean()
@@ -83,7 +83,7 @@ def test_the_judge_alone_has_its_rate_of_true_accepts(audited, nearest_evaluator
 def test_without_public_images_the_rate_is_missing_with_a_reason(audited):
     test = audited.private.test
     alone = dataclasses.replace(audited, public=None)
-    rows = score(AgreedAccuracy(), Reconstruction(test.x, test.y), None, alone, seed=0)
+    rows = score(AgreedAccuracy(), Reconstruction(test.x, test.y), None, alone)
     assert [row.status for row in rows] == ["ok", "ok", "ok", "skipped", "ok"]
     assert "public" in rows[3].reason
 

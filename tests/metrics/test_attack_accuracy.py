@@ -145,7 +145,7 @@ def tried(linear_evaluator, class_truth):
 
 def yardsticks(truth, target):
     result = Reconstruction(torch.zeros(len(target), 1, 1, 6), torch.tensor(target))
-    return {one.variant: one for one in score(AttackAccuracy(), result, result, truth, 0) if "strangers" in one.variant}
+    return {one.variant: one for one in score(AttackAccuracy(), result, result, truth) if "strangers" in one.variant}
 
 
 def test_strangers_are_the_public_images_that_a_class_gets(tried):
@@ -158,7 +158,7 @@ def test_strangers_are_the_public_images_that_a_class_gets(tried):
 def test_the_best_strangers_are_those_that_the_victim_is_surest_of(tried):
     """As class 0 it is surest of images 0 and 3 (read 0 and 1), as class 1 of 1 and 2 (read 0): 1 of 4 is accepted."""
     two = yardsticks(tried, [0, 0, 1, 1])["strangers_best"]
-    assert (two.value, two.n, two.evaluator) == (pytest.approx(0.25), 4, "reader")
+    assert (two.value, two.samples, two.evaluator) == (pytest.approx(0.25), 4, "reader")
     one = yardsticks(tried, [0, 1])["strangers_best"]
     assert (one.value, one.n) == (pytest.approx(0.5), 2)
     assert yardsticks(tried, [0] * 9)["strangers_best"].n == 6, "there are no more"

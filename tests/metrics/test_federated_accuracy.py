@@ -23,7 +23,7 @@ ANSWER = Reconstruction(torch.zeros(1, 1, 2, 2), torch.zeros(1, dtype=torch.long
 def test_both_trainings_stand_beside_each_other():
     metric = FederatedAccuracy(rounds=7, batch_size=3, lr=0.2)
     courses = {"federated_accuracy": (torch.tensor([True, True, False, False]), torch.ones(4, dtype=torch.bool))}
-    with_it, without = score(metric, ANSWER, None, truth(courses), 0)
+    with_it, without = score(metric, ANSWER, None, truth(courses))
     assert (with_it.value, without.value, without.variant) == (0.5, 1.0, "undefended")
     assert metric.course(budget("standard")) == {"rounds": 7, "batch_size": 3, "lr": 0.2}
 
@@ -38,7 +38,7 @@ def test_a_smoke_cell_only_shows_that_the_training_runs(name, rounds):
 
 
 def test_without_clients_there_is_none():
-    (one,) = score(FederatedAccuracy(), ANSWER, None, truth({}), 0)
+    (one,) = score(FederatedAccuracy(), ANSWER, None, truth({}))
     assert one.status == "skipped" and "no clients" in one.reason
 
 
@@ -93,7 +93,7 @@ def test_a_defense_that_refuses_such_a_training_says_why(make_cell):
     )
     options = {"rounds": 1, "batch_size": 16, "lr": 0.1}
     assert "setting.local_epochs=1" in cell.both_answers(options)
-    (one,) = score(FederatedAccuracy(), ANSWER, None, truth({"federated_accuracy": cell.both_answers(options)}), 0)
+    (one,) = score(FederatedAccuracy(), ANSWER, None, truth({"federated_accuracy": cell.both_answers(options)}))
     assert one.status == "skipped" and "setting.local_epochs=1" in one.reason
 
 

@@ -20,9 +20,9 @@ def answer(loss):
 
 
 def test_it_is_the_mean_over_messages_and_leaves_out_what_is_not_finite():
-    (one,) = score(MatchingLoss(), answer(torch.tensor([1.0, 1.0, 3.0, 3.0])), None, truth(), 0)
+    (one,) = score(MatchingLoss(), answer(torch.tensor([1.0, 1.0, 3.0, 3.0])), None, truth())
     assert one.value == 2.0 and one.higher_is_leakier is None
-    (one,) = score(MatchingLoss(), answer(torch.tensor([1.0, 1.0, torch.inf, torch.inf])), None, truth(), 0)
+    (one,) = score(MatchingLoss(), answer(torch.tensor([1.0, 1.0, torch.inf, torch.inf])), None, truth())
     assert one.value == 1.0
 
 
@@ -30,8 +30,8 @@ def test_it_needs_no_truth_and_others_do():
     from mibench.metrics.mse import Mse
 
     result = answer(torch.ones(4))
-    assert score(MatchingLoss(), result, None, truth("nobody knows"), 0)[0].status == "ok"
-    (other,) = score(Mse(), result, None, truth("nobody knows"), 0)
+    assert score(MatchingLoss(), result, None, truth("nobody knows"))[0].status == "ok"
+    (other,) = score(Mse(), result, None, truth("nobody knows"))
     assert (other.status, other.reason) == ("skipped", "nobody knows")
 
 

@@ -18,12 +18,12 @@ NOTHING = Reconstruction(torch.zeros(1, 1, 8, 8), torch.zeros(1).long())
 
 
 def test_reports_victim_evaluators_and_chance(truth):
-    rows = {(row.variant, row.evaluator): row.value for row in score(TargetAccuracy(), NOTHING, None, truth, seed=0)}
+    rows = {(row.variant, row.evaluator): row.value for row in score(TargetAccuracy(), NOTHING, None, truth)}
     assert rows == {("victim", ""): 0.75, ("evaluator", "cnn"): pytest.approx(0.96), ("chance", ""): pytest.approx(0.3)}
 
 
 def test_it_is_no_leak_and_has_no_control(truth):
-    for row in score(TargetAccuracy(), NOTHING, NOTHING, truth, seed=0):
+    for row in score(TargetAccuracy(), NOTHING, NOTHING, truth):
         assert row.higher_is_leakier is None
         assert row.control != row.control
         assert row.lift != row.lift
@@ -37,7 +37,7 @@ def test_the_vote_has_an_accuracy_of_its_own(linear_evaluator, class_truth):
     truth = class_truth(x, torch.arange(3), [first, second])
 
     def votes(truth):
-        rows = score(TargetAccuracy(), NOTHING, None, truth, seed=0)
+        rows = score(TargetAccuracy(), NOTHING, None, truth)
         return [(row.value, row.n) for row in rows if (row.variant, row.evaluator) == ("evaluator", "vote")]
 
     assert votes(truth) == [(pytest.approx(2 / 3), 3)]

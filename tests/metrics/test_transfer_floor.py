@@ -62,7 +62,7 @@ def test_the_images_show_others_and_move_no_farther_than_they_may(audited):
 
 def test_it_is_of_the_evaluation_and_has_no_control(audited):
     test = audited.private.test
-    rows = score(TransferFloor(steps=2), Reconstruction(test.x, test.y), Reconstruction(test.x, test.y), audited, 0)
+    rows = score(TransferFloor(steps=2), Reconstruction(test.x, test.y), Reconstruction(test.x, test.y), audited)
     assert all(row.status == "ok" and row.higher_is_leakier is None and row.control != row.control for row in rows)
 
 

@@ -52,7 +52,7 @@ def test_with_seeds_all_split_prior_judges_and_reconstruction_are_others_and_at_
     usual, first, other = (make_cell(*words, *more) for more in ([], ["seeds=all"], ["seeds=all", "seed=1"]))
     assert usual.split.private.train.digest() == first.split.private.train.digest()
     assert usual.split.private.train.digest() != other.split.private.train.digest()
-    judges = [cell.evaluators()[0].model.head.weight for cell in (usual, first, other)]
+    judges = [cell.evaluators[0].model.head.weight for cell in (usual, first, other)]
     assert torch.equal(judges[0], judges[1]) and not torch.equal(judges[0], judges[2])
     answers = [cell.result.reconstruction.values for cell in (usual, first, other)]
     assert torch.equal(answers[0], answers[1]) and not torch.equal(answers[0], answers[2])

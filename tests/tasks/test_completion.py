@@ -133,7 +133,7 @@ def test_the_control_of_the_class_is_the_most_frequent_one(digits8, make_case):
     case = make_case(split, targets=5)
     goal = TASK.goal(case)
     right, other = (filled(goal, value, labels=TASK.labels(case)) for value in (0.3, 0.9))
-    (row,) = score(LabelAccuracy(), right, TASK.controlled(other, case, right), TASK.truth(case, goal), seed=0)
+    (row,) = score(LabelAccuracy(), right, TASK.controlled(other, case, right), TASK.truth(case, goal))
     assert (row.value, row.control) == (1.0, pytest.approx(0.2))
 
 
@@ -151,7 +151,7 @@ def test_the_null_has_the_public_mean_in_the_hole_and_what_the_victim_names_of_i
     mean = digits8.public.x.mean(0)
     torch.testing.assert_close(null.values, torch.where(goal.hole, mean, goal.images))
     assert torch.equal(null.labels, trained_cnn.predict_proba(null.values).argmax(1))
-    (row,) = [one for one in score(Psnr(), null, None, TASK.truth(case, goal), seed=0) if one.variant == "hole"]
+    (row,) = [one for one in score(Psnr(), null, None, TASK.truth(case, goal)) if one.variant == "hole"]
     assert 6 < row.value < 10
 
 
@@ -172,7 +172,7 @@ def test_non_members_are_test_images_of_the_same_classes_and_score_as_the_victim
     goal = TASK.goal(case)
     truth, nulls = TASK.truth(case, goal), TASK.nulls(case, goal, NOTHING)
     TASK.check(nulls["non_members"], goal, digits8.spec)
-    rows = {name: score(LabelAccuracy(), null, None, truth, seed=0)[0] for name, null in nulls.items()}
+    rows = {name: score(LabelAccuracy(), null, None, truth)[0] for name, null in nulls.items()}
     assert rows["public_mean"].value == 1.0
     assert rows["non_members"].value == pytest.approx(float((truth.y == 0).double().mean()))
     strangers = asked[1]
