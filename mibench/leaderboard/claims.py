@@ -46,6 +46,7 @@ from mibench.leaderboard.compare import AXES, FREE, compare
 from mibench.leaderboard.groups import FACTS, Group
 from mibench.leaderboard.numbers import Number
 from mibench.leaderboard.render import number as written
+from mibench.leaderboard.scoring import Score
 from mibench.leaderboard.statistics import NAN
 
 Kind = Literal["difference", "equivalent", "leak", "no leak", "above", "below"]
@@ -111,7 +112,7 @@ class Judgement:
         low: Lower end of its 95 % interval.
         high: Upper end.
         unit: Its unit.
-        n: Targets behind it.
+        n: Targets behind it; 0 where the rows do not tell.
         seeds: Seeds behind it.
     """
 
@@ -247,7 +248,7 @@ def _leak(claim: Claim, group: Group, number: Number) -> Judgement:
     if score.null_name and score.null_lift < lift:  # rows hold the lower end alone
         lift, low, high = score.null_lift, score.null_lift_low, 2 * score.null_lift - score.null_lift_low
     said = Judgement(
-        claim=claim, verdict="undecided", effect=lift, low=low, high=high, unit=score.unit, n=score.n,
+        claim=claim, verdict="undecided", effect=lift, low=low, high=high, unit=score.unit, n=_targets(group, score),
         seeds=number.seeds,
     )  # fmt: skip
     bars = ("no control", "weak judge", *(("unconfirmed",) if claim.kind == "leak" else ()))
@@ -259,13 +260,17 @@ def _value(claim: Claim, group: Group, number: Number) -> Judgement:
     score = number.score
     said = Judgement(
         claim=claim, verdict="undecided", effect=score.value, low=score.ci_low, high=score.ci_high, unit=score.unit,
-        n=score.n, seeds=number.seeds,
+        n=_targets(group, score), seeds=number.seeds,
     )  # fmt: skip
     return _decided(said, _no_targets(group))
 
 
 def _no_targets(group: Group) -> str:
     return "no values by target" if group.old else ""
+
+
+def _targets(group: Group, score: Score) -> int:
+    return 0 if group.old else score.n  # rows of the first schema count reconstructions
 
 
 def _decided(said: Judgement, reason: str) -> Judgement:
