@@ -26,6 +26,13 @@ def judges(accuracy=0.95, pixels=0.5):
     ]
 
 
+def decibels(variant="", null=None):
+    """Three decibels above the control, and perhaps half a one above what is answered without the model."""
+    lift = {"value": 13.0, "control": 10.0, "lift": 3.0, "lift_low": 2.5, "lift_high": 4.0, "n": 12, "unit": "dB"}
+    floor = {} if null is None else {"null_name": "mean", "null_lift": null, "null_lift_low": null - 0.2}
+    return Score(metric="psnr", variant=variant, higher_is_leakier=True, **lift, **floor)
+
+
 @pytest.fixture(scope="module")
 def rows(tmp_path_factory, add_cell):
     """Three victims before GMI, three seeds each, and cells that allow no verdict."""
@@ -36,7 +43,9 @@ def rows(tmp_path_factory, add_cell):
     add_cell(folder, "attack=gmi", "defense=precode", gains=spread(0.3), more=judges())
     add_cell(folder, "attack=gmi", "defense=mid", gains=spread(0.3, targets=6), more=judges())
     add_cell(folder, "attack=gmi", "defense=dp_sgd", schema_version=1)
-    add_cell(folder, "attack=kedmi", gains=spread(0.5), more=judges(pixels=0.0))
+    add_cell(
+        folder, "attack=kedmi", gains=spread(0.5), more=[*judges(pixels=0.0), decibels(), decibels("hole", null=0.5)]
+    )
     add_cell(folder, "attack=mi_face", gains=spread(0.5), more=judges(accuracy=0.5))
     add_cell(folder, "attack=mi_face", "budget=smoke", gains=spread(0.1))
     add_cell(folder, "attack=vmi", status="skipped", reason="no")
@@ -91,6 +100,38 @@ def test_effects_are_paired_differences_lifts_and_values(rows):
     assert said(rows, "above", of("bido")).effect == pytest.approx(0.5)
     assert effect(said(rows, "leak", of("bido"))).startswith("+0.3 [0.2")
     assert effect(said(rows, "above", of("bido"))).startswith("0.5 [0.")
+
+
+@pytest.mark.parametrize(
+    ("kind", "variant", "verdict", "interval"),
+    [
+        ("leak", "", "holds", (3.0, 2.5, 4.0)),
+        ("no leak", "", "does not hold", (3.0, 2.5, 4.0)),
+        ("leak", "hole", "does not hold", (0.5, 0.3, 0.7)),
+        ("no leak", "hole", "holds", (0.5, 0.3, 0.7)),
+    ],
+)
+def test_a_leak_passes_the_null_too(rows, kind, variant, verdict, interval):
+    more = {"number": ["psnr", variant], "margin": 1.0, "least": {"seeds": 1}}
+    found = said(rows, kind, {"attack": "kedmi"}, **more)
+    assert (found.verdict, found.unit) == (verdict, "dB")
+    assert (found.effect, found.low, found.high) == pytest.approx(interval)
+
+
+def test_options_are_named_by_their_dotted_key_and_what_a_group_does_not_have_is_null(rows):
+    def tested(**options):
+        return (
+            said(rows, "leak", {key.replace("__", "."): value for key, value in options.items()}).verdict
+            != "not tested"
+        )
+
+    assert tested(defense="bido", defense__measure="hsic", budget="standard")
+    assert not tested(defense="bido", defense__measure="coco")
+    assert tested(defense="none", defense__measure=None) and not tested(defense="bido", defense__measure=None)
+
+
+def test_rows_of_the_first_schema_do_not_count_targets(rows):
+    assert [said(rows, kind, of("dp_sgd")).n for kind in ("leak", "above")] == [0, 0]
 
 
 @pytest.mark.parametrize(
