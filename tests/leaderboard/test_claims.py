@@ -161,12 +161,23 @@ def test_what_rows_do_not_allow_is_undecided_and_says_why(rows, kind, left, righ
 
 
 def test_no_rows_and_no_number_are_not_tested(rows):
-    assert said(rows, "leak", {"attack": "vmi"}).verdict == "not tested"  # skipped
+    skipped = said(rows, "leak", {"attack": "vmi"})
     absent = said(rows, "difference", of("none"), of("class_dp"))
-    assert (absent.verdict, absent.reason) == ("not tested", "no rows")
-    for kind, right in (("leak", None), ("difference", of("bido"))):
-        found = said(rows, kind, of("none"), right, number=["psnr"])
+    assert {(one.verdict, one.reason) for one in (skipped, absent)} == {("not tested", "no rows")}
+    for kind, left, right in (
+        ("leak", of("none"), None),
+        ("difference", of("none"), of("bido")),
+        ("difference", {"attack": "kedmi"}, of("none")),
+        ("difference", of("none"), {"attack": "kedmi"}),
+    ):
+        found = said(rows, kind, left, right, number=["psnr"], by="attack")
         assert (found.verdict, found.reason) == ("not tested", "the number was not measured")
+
+
+def test_the_number_of_the_claim_is_compared_and_not_the_headline(rows):
+    pixels = ["agreed_accuracy", "judge", "pixels"]  # has no values by target, which the headline has
+    assert said(rows, "difference", of("none"), of("bido"), number=pixels).reason == "no values by target"
+    assert said(rows, "above", of("none"), number=pixels).effect == pytest.approx(0.5)
 
 
 def test_a_side_that_fits_two_groups_is_refused(rows):
