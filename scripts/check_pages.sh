@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Builds the committed pages and the tables of docs/findings.md afresh from the committed studies, and the parts of the
-# documentation that repeat cards from the cards; fails where a byte differs.
+# Builds the committed pages afresh from the committed studies, docs/findings.md from its template, studies and claims, and
+# the parts of the documentation that repeat cards from the cards; fails where a byte differs.
 set -euo pipefail
 python=${1:-python}
 folder=$(mktemp -d)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from study_numbers import VOTE, Group, Row, beside, study
 
 from mibench.card import DefenseCard
 from mibench.leaderboard.render import number
-from mibench.leaderboard.scoring import Score
-from mibench.leaderboard.worst import picked
 from mibench.planning.catalogue import entry
 
 #: The attack of each access level that defenses are compared by.
@@ -44,11 +42,6 @@ def epsilon(group: Group) -> str:
     return number(found.score.value) if math.isfinite(found.score.value) else "no bound"
 
 
-def lift_of(group: Group) -> float:
-    """Return the lift of a group's headline number."""
-    return group.headline.score.lift if group.headline is not None else float("nan")
-
-
 def plain(group: Group) -> bool:
     """Whether the attacker asks about every input once."""
     return int(group.config["knowledge"].get("repeats", 1)) == 1
@@ -80,43 +73,33 @@ def line(attacks: dict[str, Group], bare: dict[str, Group]) -> tuple[str, ...]:
     return *cost(attacks, bare), *(beside(attacks[one], *VOTE) if one in attacks else "" for one in COMPARED)
 
 
-def matched(dataset: str) -> list[Row]:
-    """Return each defense at the level that leaks least of those that keep the victim's accuracy, the best first.
+def place(defense: str, knob: str) -> int:
+    """Return where a level stands on the defense's card, weak to strong; -1 where the card does not name it."""
+    card = entry("defense", defense).card
+    assert isinstance(card, DefenseCard)
+    known = [f"{card.strength}={value:g}" for value in card.levels]
+    return known.index(knob) if knob in known else -1
 
-    A level leaks what the strongest of the compared attacks brings out of all targets, and of equal ones what all of
-    them do; the worst case is what the one picked by one half of the targets brings out of the other. An attack that
-    does not meet the defense brings out what it does of the undefended victim.
+
+def matched(dataset: str) -> list[Row]:
+    """Return each defense at the strongest of its levels that keeps the victim's accuracy, by name.
+
+    The level is chosen by the accuracy alone: who picks the one that leaks least reports luck on the same targets.
     """
     found = swept(dataset)
-    bare = found.get(("none", ""), {})
-    if not bare:
-        return [("defense",)]
+    rows: list[Row] = [("defense", "level", "accuracy", "training", *(f"`{one}` / control" for one in COMPARED))]
+    bare = found.get(("none", ""))
+    if bare is None:
+        return rows
     least = right(victims(bare)) - MATCHED
-
-    def scores(attacks: dict[str, Group]) -> list[Score]:
-        return [one.headline.score for one in (bare | attacks).values() if one.headline is not None]
-
-    def leaks(attacks: dict[str, Group]) -> tuple[float, float]:
-        lifts = [score.lift for score in scores(attacks)]
-        return max(lifts), sum(lifts)
-
-    def worst(attacks: dict[str, Group]) -> float:
-        return picked([(score.lift_even, score.lift_odd) for score in scores(attacks)])[2]
-
-    kept: dict[str, tuple[str, dict[str, Group]]] = {}
-    lost = []
-    for (defense, knob), attacks in found.items():
-        if right(victims(attacks)) < least:
-            lost.append(defense)
-        elif defense not in kept or leaks(attacks) < leaks(kept[defense][1]):
-            kept[defense] = knob, attacks
-    rows: list[Row] = [
-        ("defense", "level", "accuracy", "training", *(f"`{one}` / control" for one in COMPARED), "worst case")
-    ]
-    for defense, (knob, attacks) in sorted(kept.items(), key=lambda one: worst(one[1][1])):
-        rows.append((f"`{defense}`", knob, *line(attacks, bare), number(worst(attacks), signed=True)))
-    for defense in sorted(set(lost) - set(kept)):
-        rows.append((f"`{defense}`", "none keeps the accuracy", "", "", "", "", "", ""))
+    for defense in sorted({name for name, _ in found}, key=lambda name: (name != "none", name)):
+        own = {knob: attacks for (name, knob), attacks in found.items() if name == defense}
+        kept = [knob for knob, attacks in own.items() if right(victims(attacks)) >= least]
+        if kept:
+            knob = max(kept, key=lambda one: place(defense, one))
+            rows.append((f"`{defense}`", knob, *line(own[knob], bare)))
+        else:
+            rows.append((f"`{defense}`", "none keeps the accuracy", "", "", "", "", ""))
     return rows
 
 
@@ -128,10 +111,10 @@ def levels(dataset: str, *defenses: str) -> list[Row]:
     found = swept(dataset, "utility_sweep", "label_smoothing", "defense_seeds")
     chosen = {key: attacks for key, attacks in found.items() if key[0] in ("none", *defenses)}
 
-    def place(one: tuple[str, str]) -> tuple[int, float]:
+    def order(one: tuple[str, str]) -> tuple[int, float]:
         return ("none", *defenses).index(one[0]), float(one[1].partition("=")[2] or 0)
 
-    for defense, knob in sorted(chosen, key=place):
+    for defense, knob in sorted(chosen, key=order):
         attacks = chosen[defense, knob]
         rows.append((f"`{defense}`", knob, epsilon(victims(attacks)), *line(attacks, found["none", ""])))
     return rows
@@ -152,24 +135,26 @@ def repeated(*datasets: str) -> list[Row]:
     return rows
 
 
+def between(values: Sequence[float]) -> str:
+    """Return the range of some numbers, or the one that they are."""
+    low, high = number(min(values)), number(max(values))
+    return low if low == high else f"{low} to {high}"
+
+
 def records() -> list[Row]:
-    """Return each defense of tables: over its levels, what its guarantee, its accuracy and its lift are."""
-    rows: list[Row] = [("defense", "levels", "epsilon", "accuracy", "attribute accuracy / control", "lift")]
+    """Return each defense of tables: over its levels, its guarantee, and the ranges of accuracy, answers and lift."""
+    rows: list[Row] = [("defense", "levels", "epsilon", "accuracy", "attribute accuracy", "control", "lift")]
     found: dict[str, list[Group]] = {}
     for one in study("utility_sweep"):
         if one.facts["task"] == "attribute":
             found.setdefault(one.facts["defense"], []).append(one)
-    for defense, own in sorted(found.items(), key=lambda one: (one[0] != "none", one[0])):
-        worst = max(own, key=lift_of)
-        knobs = ", ".join(filter(None, (level(one).partition("=")[2] for one in sorted(own, key=right))))
-        spent = ", ".join(filter(None, (epsilon(one) for one in sorted(own, key=right))))
-        accuracies = (
-            f"{number(min(map(right, own)))} to {number(max(map(right, own)))}"
-            if len(own) > 1
-            else number(right(own[0]))
-        )
-        score = beside(worst, "attribute_accuracy")
-        rows.append((f"`{defense}`", knobs, spent, accuracies, score, number(lift_of(worst), signed=True)))
+    for defense, groups in sorted(found.items(), key=lambda one: (one[0] != "none", one[0])):
+        own = sorted(groups, key=lambda one: place(one.facts["defense"], level(one)))
+        knobs = ", ".join(filter(None, (level(one).partition("=")[2] for one in own)))
+        spent = ", ".join(filter(None, map(epsilon, own)))
+        scores = [one.headline.score for one in own if one.headline is not None]
+        ranges = ([one.value for one in scores], [one.control for one in scores], [one.lift for one in scores])
+        rows.append((f"`{defense}`", knobs, spent, between(list(map(right, own))), *map(between, ranges)))
     return rows
 
 
@@ -200,8 +185,8 @@ def who(group: Group) -> str:
 
 
 def clients(dataset: str) -> list[Row]:
-    """Return the defenses of training in clients, before who does not know of them and who does, by the accuracy that
-    federated training with them reaches."""
+    """Return the defenses of training in clients, before who does not know of them and every way of knowing, by the
+    accuracy that federated training with them reaches."""
     rows: list[Row] = [("defense", "level", "accuracy", "cross-entropy: PSNR / control", "SSIM / control",
                         "who knows: PSNR / control", "SSIM / control", "of it")]  # fmt: skip
     found: dict[tuple[str, str], dict[str, Group]] = {}
@@ -210,13 +195,13 @@ def clients(dataset: str) -> list[Row]:
             found.setdefault((one.facts["defense"], level(one)), {})[who(one)] = one
     for (defense, knob), attackers in sorted(found.items(), key=lambda one: (one[0][0] != "none", one[0])):
         plain = attackers.pop("cross-entropy")
-        knows = max(attackers, key=lambda name: lift_of(attackers[name]), default="")
-        scores = [
-            beside(one, metric, variant) if one else ""
-            for one in (plain, attackers.get(knows))
-            for metric, variant in (("psnr", ""), ("ssim", "window"))
-        ]
-        rows.append((f"`{defense}`", knob, number(right(plain)), *scores, knows))
+        for knows in sorted(attackers) or [""]:
+            scores = [
+                beside(one, metric, variant) if one else ""
+                for one in (plain, attackers.get(knows))
+                for metric, variant in (("psnr", ""), ("ssim", "window"))
+            ]
+            rows.append((f"`{defense}`", knob, number(right(plain)), *scores, knows))
     return rows
 
 

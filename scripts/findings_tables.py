@@ -1,21 +1,31 @@
-"""Writes the tables of docs/findings.md from the committed studies alone: ``python scripts/findings_tables.py``.
+"""Writes docs/findings.md from its template and the committed studies alone: ``python scripts/findings_tables.py``.
 
-A table stands between ``<!-- table NAME -->`` and ``<!-- end -->``; ``--check`` writes nothing and fails where one is
-not what the studies give.
+The template is ``docs/findings.in.md``. In it a table stands as ``<!-- table NAME -->`` and ``<!-- end -->``, and the
+verdict of a claim (``results/claims/ID.yaml``) as ``{{claim:ID}}``. Where the template names an unknown claim or table,
+or leaves a claim out, nothing is written and a sentence says why. ``--check`` writes nothing and fails where the page
+is not what the studies give.
 """
 
 from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import cache
 
 import defense_tables
 from study_numbers import AGREED, ROOT, VOTE, Group, Row, beside, seeds, strength, study
 
+from mibench.leaderboard.claims import Judgement, claims_in, effect, judge
+from mibench.leaderboard.collect import collect_studies
+from mibench.leaderboard.groups import groups_of
 from mibench.leaderboard.render import number
+from mibench.leaderboard.verdicts import above_control
 
+TEMPLATE = ROOT / "docs" / "findings.in.md"
 PAGE = ROOT / "docs" / "findings.md"
+
+FIRST = "<!-- Generated from findings.in.md by scripts/findings_tables.py: edit the template, not this page. -->"
 
 
 def attacks(dataset: str) -> list[Row]:
@@ -146,12 +156,12 @@ def defended_batches(dataset: str) -> list[Row]:
 
 
 def lift(group: Group | None, metric: str) -> str:
-    """Return how far a number passes its control, in bold where it is evidence of a leak; a dash where it has none."""
+    """Return the lift over the control, in bold where its interval lies above zero; a dash where there is none."""
     found = None if group is None else group.number(metric)
     if found is None or found.score.status != "ok":
         return "-"
     text = f"{found.score.lift:+.1f}"
-    return f"**{text}**" if found.verdict == "leak" else text
+    return f"**{text}**" if above_control(found.score) else text
 
 
 def distances() -> list[Row]:
@@ -251,26 +261,59 @@ TABLES: dict[str, Callable[[], list[Row]]] = {
 }
 
 
-def written(page: str) -> str:
-    """Return the page with its tables made afresh."""
+@cache
+def judgements() -> dict[str, Judgement]:
+    """Return what the committed rows say of every claim, by its id."""
+    groups = groups_of(collect_studies(ROOT / "results").table)
+    return {one.id: judge(one, groups) for one in claims_in(ROOT / "results")}
+
+
+def verdict_line(one: Judgement) -> str:
+    """Return a claim's statement, verdict, effect with its interval, targets, seeds, reason and id.
+
+    >>> from mibench.leaderboard.claims import Claim
+    >>> claim = Claim(id="a_over_b", statement="A leaks more than B.", kind="difference", left={})
+    >>> verdict_line(Judgement(claim=claim, verdict="holds", effect=2.0, low=1.0, high=3.0, unit="dB", n=10, seeds=3))
+    'A leaks more than B. **holds**: +2 dB [1, 3], 10 targets, 3 seeds (`a_over_b`)'
+    """
+    targets = f"{one.n} targets" if one.n else ""
+    seeds = f"{one.seeds} seed{'s' * (one.seeds != 1)}" if one.seeds else ""
+    told = ", ".join(filter(None, (effect(one), targets, seeds, one.reason)))
+    return f"{one.claim.statement} **{one.verdict}**: {told} (`{one.claim.id}`)"
+
+
+def written(template: str, claims: Mapping[str, Judgement]) -> str:
+    """Return the page of a template.
+
+    Raises:
+        SystemExit: If it names a claim or a table that there is none of, or leaves a claim out.
+    """
+    named, tables = re.findall(r"{{claim:(\w*)}}", template), re.findall(r"<!-- table (\w+) -->", template)
+    for word, wrong in (
+        ("names a claim that there is none of:", set(named) - set(claims)),
+        ("names a table that there is none of:", set(tables) - set(TABLES)),
+        ("leaves out the claim", set(claims) - set(named)),
+    ):
+        if wrong:
+            raise SystemExit(f"docs/findings.in.md {word} {', '.join(sorted(wrong))}.")
 
     def table(match: re.Match[str]) -> str:
         first, *rows = TABLES[match[1]]()
         lines = [first, ["---"] * len(first), *rows]
         return "\n".join([f"<!-- table {match[1]} -->", *(f"| {' | '.join(row)} |" for row in lines), "<!-- end -->"])
 
-    return re.sub(r"<!-- table (\w+) -->\n.*?<!-- end -->", table, page, flags=re.DOTALL)
+    told = re.sub(r"{{claim:(\w+)}}", lambda match: verdict_line(claims[match[1]]), template)
+    return f"{FIRST}\n\n" + re.sub(r"<!-- table (\w+) -->\n<!-- end -->", table, told)
 
 
 def main(words: Sequence[str]) -> int:
-    """Write the page, or with ``--check`` says whether it is up to date."""
-    before = PAGE.read_text(encoding="utf-8")
-    after = written(before)
-    if "--check" in words:
-        if after != before:
-            print("docs/findings.md is not what the studies give; run: python scripts/findings_tables.py")
-        return int(after != before)
-    PAGE.write_text(after, encoding="utf-8")
+    """Write the page, or with ``--check`` say whether it is up to date."""
+    after = written(TEMPLATE.read_text(encoding="utf-8"), judgements())
+    if "--check" not in words:
+        PAGE.write_text(after, encoding="utf-8")
+    elif not PAGE.exists() or after != PAGE.read_text(encoding="utf-8"):
+        print("docs/findings.md is not what template and studies give; run: python scripts/findings_tables.py")
+        return 1
     return 0
 
 

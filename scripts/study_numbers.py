@@ -11,6 +11,7 @@ import pyarrow as pa
 from mibench.leaderboard.collect import readable
 from mibench.leaderboard.groups import Group, groups_of
 from mibench.leaderboard.render import number
+from mibench.leaderboard.verdicts import above_control
 
 ROOT = Path(__file__).parent.parent
 VOTE = ("attack_accuracy", "top1", "vote")
@@ -28,7 +29,10 @@ def study(*names: str) -> list[Group]:
 
 
 def beside(group: Group, metric: str, variant: str = "", evaluator: str = "", interval: bool = False) -> str:
-    """Return a number beside its control, in bold where it is evidence of a leak; ``variant`` may be a beginning."""
+    """Return a number beside its control, in bold where the interval of the lift over it lies above zero.
+
+    ``variant`` may be a beginning.
+    """
     found = next(
         (
             one
@@ -42,7 +46,7 @@ def beside(group: Group, metric: str, variant: str = "", evaluator: str = "", in
     if found is None or found.score.status != "ok":
         return ""
     score = found.score
-    value = f"**{number(score.value)}**" if found.verdict == "leak" else number(score.value)
+    value = f"**{number(score.value)}**" if above_control(score) else number(score.value)
     spread = f" [{number(score.ci_low)}, {number(score.ci_high)}]" if interval else ""
     return f"{value}{spread} / {number(score.control)}"
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 from mibench.cli.stored import results_folder
-from mibench.cli.table import number, print_table
+from mibench.cli.table import print_table
 from mibench.errors import UserError
-from mibench.leaderboard.claims import Judgement, claims_in, judge
+from mibench.leaderboard.claims import Judgement, claims_in, effect, judge
 from mibench.leaderboard.collect import collect_studies
 from mibench.leaderboard.groups import groups_of
 
@@ -30,12 +29,3 @@ def run(words: Sequence[str]) -> int:
 
 def _line(one: Judgement) -> tuple[str, ...]:
     return one.claim.id, one.verdict, effect(one), str(one.n or ""), str(one.seeds or ""), one.reason
-
-
-def effect(one: Judgement) -> str:
-    """Return the effect with its unit and interval: ``+2.1 dB [0.4, 3.8]``; empty where there is none."""
-    if math.isnan(one.effect):
-        return ""
-    signed = one.claim.kind in ("difference", "leak")
-    interval = "" if math.isnan(one.low) else f" [{number(one.low)}, {number(one.high)}]"
-    return f"{number(one.effect, signed=signed)} {one.unit}".strip() + interval

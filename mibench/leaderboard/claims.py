@@ -15,38 +15,57 @@ A claim is a file ``results/claims/ID.yaml``::
 
 ``difference``
     The left group leaks more than the right one, target by target, by more than ``margin``.
+``equivalent``
+    The two groups leak alike: their difference lies between ``-margin`` and ``margin``.
 ``leak``
     The left group's number is a leak (:mod:`mibench.leaderboard.verdicts`), by more than ``margin`` over control and
     null.
+``no leak``
+    The left group's number lies above control or null by less than ``margin``.
 ``above``, ``below``
     The left group's number lies above (below) ``margin``.
 
 The verdict is ``holds`` where the whole interval lies beyond the margin, ``does not hold`` where the whole interval
 lies on the other side of it, ``undecided`` between, and where the rows do not allow a verdict, with the reason; and
-``not tested`` where there is no row. Nothing but rows decides it.
+``not tested`` where there is no row. Nothing but rows decides it. Two groups that differ in more than the axis ``by``
+are never decided.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import yaml
 
 from mibench.errors import UserError
-from mibench.leaderboard.compare import compare
+from mibench.leaderboard.compare import AXES, FREE, compare
 from mibench.leaderboard.groups import FACTS, Group
 from mibench.leaderboard.numbers import Number
+from mibench.leaderboard.render import number as written
+from mibench.leaderboard.scoring import Score
 from mibench.leaderboard.statistics import NAN
 
-Kind = Literal["difference", "leak", "above", "below"]
+Kind = Literal["difference", "equivalent", "leak", "no leak", "above", "below"]
 Verdict = Literal["holds", "does not hold", "undecided", "not tested"]
 
 #: What a claim needs where it does not say.
 LEAST = {"targets": 10, "seeds": 3}
+
+#: The kinds that compare two groups.
+PAIRED = ("difference", "equivalent")
+
+#: The kinds that are about a value, not about a difference or a lift.
+LEVELS = ("above", "below")
+
+#: What a file may hold, and of which type.
+HELD: Mapping[str, type | tuple[type, ...]] = {
+    "statement": str, "source": str, "kind": str, "left": dict, "right": dict, "number": list, "by": str,
+    "margin": (int, float), "least": dict, "note": str,
+}  # fmt: skip
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,9 +78,10 @@ class Claim:
         source: Who claims it: a key of ``references.bib``, or empty for a statement of this benchmark.
         kind: What must be shown.
         left: The group it is about: facts (``dataset``, ``attack`` ...) and options by their dotted key.
-        right: The group it is compared with; empty for other kinds than ``difference``.
+        right: The group it is compared with; None for kinds that compare nothing.
         number: Metric, variant and evaluator; empty for the headline of the task.
-        by: The axis in which the groups differ.
+        by: The axis in which the groups differ: one of :data:`mibench.leaderboard.compare.AXES`, or the block of a
+            configuration (``setting``).
         margin: What has to be passed, in the unit of the number.
         least: Targets and seeds without which nothing is decided.
         note: What a reader should know; it has no part in the verdict.
@@ -92,7 +112,7 @@ class Judgement:
         low: Lower end of its 95 % interval.
         high: Upper end.
         unit: Its unit.
-        n: Targets behind it.
+        n: Targets behind it; 0 where the rows do not tell.
         seeds: Seeds behind it.
     """
 
@@ -126,17 +146,22 @@ def read_claim(path: Path) -> Claim:
         told = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"{path} is no readable claim ({' '.join(str(error).split())[:120]}).") from error
-    names = [field.name for field in fields(Claim) if field.name != "id"]
     if not isinstance(told, dict):
-        raise UserError(f"{path} is no claim: expected a mapping with {', '.join(names)}.")
-    if odd := sorted(set(map(str, told)) - set(names)):
-        raise UserError(f"{path} is no claim: it may hold {', '.join(names)}, but not {odd[0]}.")
+        raise UserError(f"{path} is no claim: expected a mapping with {', '.join(HELD)}.")
+    if odd := sorted(set(map(str, told)) - set(HELD)):
+        raise UserError(f"{path} is no claim: it may hold {', '.join(HELD)}, but not {odd[0]}.")
     if missing := [name for name in ("statement", "kind", "left") if not told.get(name)]:
         raise UserError(f"{path} is no claim: it has no '{missing[0]}'.")
+    if wrong := [name for name, value in told.items() if not isinstance(value, HELD[name])]:
+        raise UserError(f"{path} is no claim: '{wrong[0]}' cannot be {told[wrong[0]]!r}.")
     if told["kind"] not in get_args(Kind):
         raise UserError(f"{path}: kind is one of {', '.join(get_args(Kind))}, but got '{told['kind']}'.")
-    if bool(told.get("right")) != (told["kind"] == "difference"):
-        raise UserError(f"{path}: a difference needs 'right', and no other kind takes it.")
+    if bool(told.get("right")) != (told["kind"] in PAIRED):
+        raise UserError(f"{path}: the kinds {' and '.join(PAIRED)} need 'right', and no other kind takes it.")
+    if odd := sorted(set(told.get("least", {})) - set(LEAST)):
+        raise UserError(f"{path}: least may hold {', '.join(LEAST)}, but not {odd[0]}.")
+    if told["kind"] == "equivalent" and not told.get("margin", 0) > 0:
+        raise UserError(f"{path}: two groups are equivalent within a margin; set 'margin' above 0.")
     return Claim(id=path.stem, **told)
 
 
@@ -150,13 +175,21 @@ def judge(claim: Claim, groups: Sequence[Group]) -> Judgement:
     right = chosen(claim, claim.right, groups) if claim.right else None
     if left is None or (claim.right and right is None):
         return Judgement(claim=claim, verdict="not tested", reason="no rows")
-    if claim.kind == "difference":
-        assert right is not None
-        return _difference(claim, left, right)
     number = _number(claim, left)
-    if number is None or not number.seeds:
+    numbers = [number] if right is None else [number, _number(claim, right)]
+    if number is None or any(one is None or not one.seeds for one in numbers):
         return Judgement(claim=claim, verdict="not tested", reason="the number was not measured")
-    return _leak(claim, left, number) if claim.kind == "leak" else _value(claim, left, number)
+    if right is not None:
+        return _difference(claim, left, right)
+    return _value(claim, left, number) if claim.kind in LEVELS else _leak(claim, left, number)
+
+
+def effect(one: Judgement) -> str:
+    """Return the effect with its unit and interval, ``+2.1 dB [0.4, 3.8]``; empty where there is none."""
+    if math.isnan(one.effect):
+        return ""
+    interval = "" if math.isnan(one.low) else f" [{written(one.low)}, {written(one.high)}]"
+    return f"{written(one.effect, signed=one.claim.kind not in LEVELS)} {one.unit}".strip() + interval
 
 
 def chosen(claim: Claim, wanted: Mapping[str, Any], groups: Sequence[Group]) -> Group | None:
@@ -167,7 +200,9 @@ def chosen(claim: Claim, wanted: Mapping[str, Any], groups: Sequence[Group]) -> 
     """
     found = [one for one in groups if one.measured and all(_has(one, name, value) for name, value in wanted.items())]
     if len(found) > 1:
-        differing = sorted({name for one in found for name in one.config if one.config[name] != found[0].config[name]})
+        differing = sorted(
+            {name for one in found for name in one.config if one.config[name] != found[0].config.get(name)}
+        )
         raise UserError(
             f"Claim '{claim.id}' is about one group, but {len(found)} fit; say more of {', '.join(differing)}."
         )
@@ -201,19 +236,23 @@ def _difference(claim: Claim, left: Group, right: Group) -> Judgement:
         claim=claim, verdict="undecided", effect=spread.mean, low=spread.low, high=spread.high, unit=found.unit,
         n=spread.n, seeds=spread.seeds,
     )  # fmt: skip
-    return _decided(said, found.reason)
+    may_differ = (*AXES.get(claim.by, (claim.by,)), *FREE, "revisions")
+    blocks = sorted({*left.config, *right.config} - set(may_differ))
+    odd = [name for name in blocks if left.config.get(name) != right.config.get(name)]
+    return _decided(said, f"they differ in {', '.join(odd)} too" if odd else found.reason)
 
 
 def _leak(claim: Claim, group: Group, number: Number) -> Judgement:
     score = number.score
-    floor, low = score.lift, score.lift_low
-    if score.null_name and score.null_lift < floor:
-        floor, low = score.null_lift, score.null_lift_low
+    lift, low, high = score.lift, score.lift_low, score.lift_high
+    if score.null_name and score.null_lift < lift:  # rows hold the lower end alone
+        lift, low, high = score.null_lift, score.null_lift_low, 2 * score.null_lift - score.null_lift_low
     said = Judgement(
-        claim=claim, verdict="undecided", effect=floor, low=low, high=2 * floor - low, unit=score.unit, n=score.n,
+        claim=claim, verdict="undecided", effect=lift, low=low, high=high, unit=score.unit, n=_targets(group, score),
         seeds=number.seeds,
     )  # fmt: skip
-    barred = score.evidence if score.evidence in ("no control", "weak judge", "unconfirmed") else ""
+    bars = ("no control", "weak judge", *(("unconfirmed",) if claim.kind == "leak" else ()))
+    barred = score.evidence if score.evidence in bars else ""
     return _decided(said, _no_targets(group) or barred)
 
 
@@ -221,13 +260,17 @@ def _value(claim: Claim, group: Group, number: Number) -> Judgement:
     score = number.score
     said = Judgement(
         claim=claim, verdict="undecided", effect=score.value, low=score.ci_low, high=score.ci_high, unit=score.unit,
-        n=score.n, seeds=number.seeds,
+        n=_targets(group, score), seeds=number.seeds,
     )  # fmt: skip
     return _decided(said, _no_targets(group))
 
 
 def _no_targets(group: Group) -> str:
     return "no values by target" if group.old else ""
+
+
+def _targets(group: Group, score: Score) -> int:
+    return 0 if group.old else score.n  # rows of the first schema count reconstructions
 
 
 def _decided(said: Judgement, reason: str) -> Judgement:
@@ -241,8 +284,15 @@ def _decided(said: Judgement, reason: str) -> Judgement:
         reason = "no interval"
     verdict: Verdict = "undecided"
     if not reason:
-        above, below = said.low > claim.margin, said.high < claim.margin
-        shown, refuted = (below, above) if claim.kind == "below" else (above, below)
+        shown, refuted = _beyond(claim, said.low, said.high)
         verdict = "holds" if shown else "does not hold" if refuted else "undecided"
         reason = "" if shown or refuted else "the interval holds the margin"
     return replace(said, verdict=verdict, reason=reason)
+
+
+def _beyond(claim: Claim, low: float, high: float) -> tuple[bool, bool]:
+    """Return whether a whole interval lies where the claim says, and whether it lies where the claim denies it."""
+    if claim.kind == "equivalent":
+        return -claim.margin < low and high < claim.margin, claim.margin < low or high < -claim.margin
+    above, below = low > claim.margin, high < claim.margin
+    return (below, above) if claim.kind in ("no leak", "below") else (above, below)

@@ -160,8 +160,8 @@ def test_the_best_strangers_are_those_that_the_victim_is_surest_of(tried):
     two = yardsticks(tried, [0, 0, 1, 1])["strangers_best"]
     assert (two.value, two.samples, two.evaluator) == (pytest.approx(0.25), 4, "reader")
     one = yardsticks(tried, [0, 1])["strangers_best"]
-    assert (one.value, one.n) == (pytest.approx(0.5), 2)
-    assert yardsticks(tried, [0] * 9)["strangers_best"].n == 6, "there are no more"
+    assert (one.value, one.samples) == (pytest.approx(0.5), 2)
+    assert yardsticks(tried, [0] * 9)["strangers_best"].samples == 6, "there are no more"
 
 
 def test_without_public_images_or_a_victim_the_yardsticks_say_so(tried):
