@@ -18,6 +18,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import torch
 
@@ -27,8 +28,8 @@ GOLDEN = Path(__file__).parent.parent / "tests" / "golden.json"
 
 #: Columns that differ from run to run, or hold sentences, which may be put better.
 VOLATILE = (
-    "seconds", "training_seconds", "peak_memory_mb", "device", "mibench_version", "git_commit", "created_at", "notes",
-    "reason",
+    "seconds", "training_seconds", "judge_seconds", "peak_memory_mb", "device", "mibench_version", "git_commit",
+    "created_at", "notes", "reason",
 )  # fmt: skip
 
 #: What identifies a cell to a person.
@@ -60,8 +61,9 @@ def digest(value: Any) -> str:
 
 def rows_of(frame: pd.DataFrame, columns: list[str]) -> str:
     """Return the hash of the rows of a cell in the given columns."""
-    held = frame[columns].astype(object).where(frame[columns].notna(), None)
-    return digest(held.values.tolist())
+    kept = [name for name in columns if name in frame.columns]
+    held = frame[kept].astype(object).where(frame[kept].notna(), None)
+    return digest([[one.tolist() if isinstance(one, np.ndarray) else one for one in row] for row in held.values.tolist()])
 
 
 def read(folder: Path, columns: list[str] | None = None) -> dict[str, Any]:
