@@ -93,7 +93,7 @@ def test_a_cell_in_bfloat16_computes_in_it_in_every_loop_and_reuses_nothing_in_f
     made.run()
     assert types["training"] == types["prior"] == types["search"] == HALF
     assert types["laid out"]["training"] == types["laid out"]["search"] == {True}
-    assert types["laid out"]["prior"] == {False}, "where instance norm would be slow"
+    assert types["laid out"]["prior"] == {False}, "where it would gain nothing"
     assert types[""] == FULL, "what metrics compute"
     assert made.result.reconstruction.values.dtype == torch.float32
     both = keys(tmp_path)
