@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # One tiny cell of every attack and of every defense (scripts/smoke_cells.py), from a fresh store: each must end with
-# rows that say ok or why not,
-# and those of tests/golden.json with the ids and bits that stand there. SMOKE=FOLDER keeps what was made.
+# rows that say ok or why not, and those of tests/golden.json with the ids and bits that stand there. SMOKE=FOLDER keeps
+# what was made.
 set -euo pipefail
 python=${1:-python}
 folder=${SMOKE:-$(mktemp -d)}

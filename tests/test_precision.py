@@ -2,9 +2,11 @@
 
 import json
 from collections import defaultdict
+from pathlib import Path
 
 import pytest
 import torch
+import yaml
 from torch import nn
 from torch.nn.modules.module import register_module_forward_hook
 from torch.utils._python_dispatch import TorchDispatchMode
@@ -22,6 +24,7 @@ from mibench.priors.wgan_gp import WganGp
 from mibench.tasks.class_ import ClassGoal
 from mibench.training import Training
 
+CONF = Path(__file__).parent.parent / "conf"
 CPU = torch.device("cpu")
 HALF, FULL = {torch.bfloat16}, {torch.float32}
 IMAGES = InputSpec("image", (3, 16, 16), classes=4)
@@ -134,6 +137,14 @@ def test_gradient_matching_stays_in_float32_to_the_bit(make_cell, tmp_path, type
     )
     assert types["search"] | types[""] == FULL
     assert len(keys(tmp_path)["reconstruction"]) == 2 and torch.equal(full.values, half.values)
+
+
+def test_the_grid_of_precisions_attacks_every_private_person_and_all_have_a_control():
+    grid, faces = (
+        yaml.safe_load((CONF / name).read_text()) for name in ("grid/precision.yaml", "dataset/att_faces.yaml")
+    )
+    (targets,) = (int(word.partition("=")[2]) for word in grid["fixed"] if word.startswith("budget.targets="))
+    assert targets >= faces["private_people"] and faces["held_out_people"] >= faces["private_people"]
 
 
 def test_nothing_is_told_apart_at_float32():
