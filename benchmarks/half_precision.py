@@ -1,7 +1,8 @@
 """bfloat16 against float32 by hand, on a processor that has its instructions: ``python benchmarks/half_precision.py``.
 
 The steps of the white-box attacks as ``attack_steps.py`` has them (64 px, ResNet-18, 8 images, one thread) run in
-bfloat16, and after each one the loop by hand takes one in float32; so do the steps of WGAN-GP at 64 px, batches of 16.
+bfloat16, and after each one the loop by hand takes one in float32; so do the steps of WGAN-GP at 64 px, in batches of
+the prior's default size.
 The median of the ratios of their CPU seconds counts. Beside each stands the share of the machine's peak: the step's
 floating-point operations per second over those of a large matrix product of the same type in the same run.
 """
@@ -27,7 +28,7 @@ from mibench.storage.checkpoints import Checkpoints
 
 CPU = torch.device("cpu")
 ATTACK_LIMIT, PRIOR_LIMIT = 0.6, 0.65
-BATCH, PAIRS, WARM = sized(16, 2), sized(5, 1), sized(1, 0)
+BATCH, PAIRS, WARM = sized(WganGp().batch_size, 2), sized(3, 1), sized(1, 0)
 SIDE = sized(2048, 64)
 
 

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# One tiny cell of every attack and of every defense, from a fresh store: each must end with rows that say ok or why not,
-# and those of tests/golden.json with the ids and bits that stand there. SMOKE=FOLDER keeps what was made.
+# One tiny cell of every attack and of every defense (scripts/smoke_cells.py), from a fresh store: each must end with
+# rows that say ok or why not, and those of tests/golden.json with the ids and bits that stand there. SMOKE=FOLDER keeps
+# what was made.
 set -euo pipefail
 python=${1:-python}
 folder=${SMOKE:-$(mktemp -d)}
@@ -12,43 +13,15 @@ SECONDS=0
 
 "$python" -m mibench -m "attack=glob(*)" "${here[@]}" "${two[@]}"
 attacks=$SECONDS
-while read -r words; do  # every defense before the first of these attacks that it can be met by
+while read -r words; do
   # shellcheck disable=SC2086
   "$python" -m mibench -m $words "${here[@]}" "${two[@]}" </dev/null
-done < <("$python" - <<'PY'
-import os
-
-from mibench.planning.catalogue import entries
-from mibench.planning.grid import plan_cells
-
-attacks = ["attack=gmi", "attack=dlg", "attack=split_rmle", "attack=inversion_network", "attack=brepmi"]
-if os.environ.get("MIBENCH_DATA"):
-    attacks.append("attack=fredrikson_map dataset=bank_marketing")
-chosen = {}
-for one in entries("defense"):
-    cells = [tuple(f"{attack} defense={one.name}".split()) for attack in attacks]
-    met = [attack for attack, cell in zip(attacks, plan_cells(cells), strict=True) if not cell.reason]
-    if met:
-        chosen.setdefault(met[0], []).append(one.name)
-for attack, names in chosen.items():
-    print(attack, "defense=" + ",".join(names))
-PY
-)
+done < <("$python" scripts/smoke_cells.py defenses)
 echo "smoke: attacks $attacks s, defenses $((SECONDS - attacks)) s"
-if [ -n "${MIBENCH_DATA:-}" ]; then
-  "$python" -m mibench attack=gmi dataset=att_faces "${here[@]}"
-  while read -r file words; do  # one real component of every other kind of data and task
-    # shellcheck disable=SC2086
-    [ ! -e "$MIBENCH_DATA/$file" ] || "$python" -m mibench $words "${here[@]}" </dev/null
-  done <<'CELLS'
-planetoid/cora.npz attack=link_stealing dataset=cora
-SST-2/train.tsv attack=tag dataset=sst2 attack.iterations=100
-adult/adult.data attack=tableak dataset=adult
-free-spoken-digit-dataset/recordings attack=mi_face dataset=fsdd
-free-spoken-digit-dataset/recordings attack=gmi dataset=fsdd dataset.label=digit prior.iterations=50
-cifar10/train attack=imprint dataset=cifar10 setting.batch_size=8
-CELLS
-fi
+while read -r words; do
+  # shellcheck disable=SC2086
+  "$python" -m mibench $words "${here[@]}" </dev/null
+done < <("$python" scripts/smoke_cells.py data)
 "$python" - "$folder/results" <<'PY'
 import sys
 from collections import Counter

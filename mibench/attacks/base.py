@@ -139,7 +139,8 @@ class Attack(Options, ABC, Generic[ViewT, GoalT]):
             knowledge: What the attacker brings.
             goal: What is to be reconstructed.
             seed: Seed of every random draw of the attack.
-            networks: The attack's own models when they are trained already; otherwise they are trained here.
+            networks: The attack's own models when they are trained already; otherwise they are trained here. The
+                search finds them frozen.
             label: Name of the progress bar.
             precision: What networks compute in, ``float32`` or ``bfloat16``; at access ``gradients`` always float32.
                 The answer is float32.
@@ -158,6 +159,7 @@ class Attack(Options, ABC, Generic[ViewT, GoalT]):
             try:
                 if networks is None:
                     networks = self.trained(view, knowledge, seed, precision)
+                networks.requires_grad_(False)
                 with self._computing(precision, view, knowledge, networks):
                     answer = self.reconstruct(view, knowledge, goal, networks)
             except QueryRefused as refusal:

@@ -144,7 +144,6 @@ class Lomma(Attack[WhiteBoxView, ClassGoal]):
     ) -> Reconstruction:
         """Return what the base returns under the new loss."""
         self.lead(self.base)
-        networks.requires_grad_(False)
         assert isinstance(self.base, ClassSearch)
         self.base.replaced = lambda seen, images, labels: self.identify(networks, seen, images, labels)
         return self.base.reconstruct(view, knowledge, goal, parts(networks)[2])

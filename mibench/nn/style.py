@@ -47,6 +47,8 @@ class EqualLinear(nn.Module):
         lr_multiplier: Factor of the learning rate.
     """
 
+    products = ("weight", "bias")
+
     def __init__(self, before: int, after: int, bias: float = 0.0, lr_multiplier: float = 1.0) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(after, before) / lr_multiplier)
@@ -70,6 +72,7 @@ class EqualConv(nn.Module):
         bias: Whether it has a bias.
     """
 
+    products = ("weight", "bias")
     blur: Tensor
 
     def __init__(self, before: int, after: int, kernel: int, down: bool = False, bias: bool = True) -> None:
@@ -125,6 +128,7 @@ class ModulatedConv(nn.Module):
         up: Whether it doubles the size.
     """
 
+    products = ("weight",)
     blur: Tensor
 
     def __init__(
@@ -150,7 +154,7 @@ class ModulatedConv(nn.Module):
             x = functional.conv2d(x, self.weight, padding=self.weight.shape[-1] // 2)
         if self.demodulate:
             energy = style.square() @ self.weight.square().sum((2, 3)).T
-            x = x * (energy + 1e-8).rsqrt()[:, :, None, None]
+            x = x * (energy + 1e-8).rsqrt().to(x.dtype)[:, :, None, None]
         return x
 
 
@@ -182,7 +186,8 @@ class SynthesisLayer(nn.Module):
         """Return feature maps ``(N, after, size, size)``."""
         x = self.conv(x, w)
         noise = torch.randn_like(x[:, :1]) if self.training else self.noise
-        return clamped(activated(x + noise * self.strength + self.bias[:, None, None]), self.limit)
+        x = x + (noise * self.strength).to(x.dtype) + self.bias.to(x.dtype)[:, None, None]
+        return clamped(activated(x), self.limit)
 
 
 class SynthesisBlock(nn.Module):
@@ -358,9 +363,9 @@ class StyleGenerator(StylePrior):
         return torch.cat([self.mean_style.lerp(ws[:, :first], psi), ws[:, first:]], 1)
 
     def blocks(self, ws: Tensor, state: StyleState | None, start: int, stop: int) -> StyleState:
-        """Return the state after blocks ``start`` to ``stop - 1``."""
+        """Return the state after blocks ``start`` to ``stop - 1``, in float32."""
         after: StyleState = self.synthesis(ws, state, start, stop)
-        return after
+        return StyleState(widened(after.hidden), None if after.image is None else widened(after.image))
 
 
 class StyleNetworks(StyleGenerator):

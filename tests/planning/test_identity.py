@@ -115,7 +115,7 @@ def test_a_seed_that_follows_the_cells_keeps_one_group(key):
 
 def test_networks_of_another_precision_have_keys_of_their_own(make_cell):
     full, half = make_cell("attack=gmi"), make_cell("attack=gmi", "precision=bfloat16")
-    assert full.workshop.key == {} and half.workshop.key == {"precision": "bfloat16", "precision_revision": 2}
+    assert full.workshop.key == {} and half.workshop.key == {"precision": "bfloat16", "precision_revision": 3}
     blueprints = [cell.scene().blueprint.key for cell in (full, half)]
     assert blueprints[0] == blueprints[1], "so it is the workshop's key that tells them apart"
 
