@@ -63,7 +63,8 @@ def rows_of(frame: pd.DataFrame, columns: list[str]) -> str:
     """Return the hash of the rows of a cell in the given columns."""
     kept = [name for name in columns if name in frame.columns]
     held = frame[kept].astype(object).where(frame[kept].notna(), None)
-    return digest([[one.tolist() if isinstance(one, np.ndarray) else one for one in row] for row in held.values.tolist()])
+    rows = held.values.tolist()
+    return digest([[one.tolist() if isinstance(one, np.ndarray) else one for one in row] for row in rows])
 
 
 def read(folder: Path, columns: list[str] | None = None) -> dict[str, Any]:

@@ -78,11 +78,13 @@ def auc(cell, values):
 def test_links_are_told_where_the_model_saw_them_and_not_elsewhere(cell):
     """Features tell nothing here, and a model that never saw the graph no more than they do."""
     scores = {f"{one.metric} {one.variant}".strip(): one for one in cell.scores()}
+    nulls = {name: auc(cell, null.values) for name, null in cell.nulls.items()}
     assert scores["edge_auc"].value > 0.85
     assert scores["edge_auc"].value == pytest.approx(auc(cell, cell.result.reconstruction.values))
     assert scores["edge_auc"].control < 0.65
-    assert 0.4 < scores["edge_auc null features"].value < 0.6
-    assert 0.6 < scores["edge_auc null empty_graph"].value < scores["edge_auc"].value - 0.1, "the weights tell blocks"
+    assert 0.4 < nulls["features"] < 0.6
+    assert 0.6 < nulls["empty_graph"] < scores["edge_auc"].value - 0.1, "the weights tell blocks"
+    assert scores["edge_auc"].null == pytest.approx(nulls["empty_graph"]) and scores["edge_auc"].evidence == "leak"
     assert scores["target_accuracy victim"].value > 0.8
 
 

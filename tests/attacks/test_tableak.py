@@ -215,8 +215,8 @@ def test_a_cell_runs_with_its_nulls(data_root, make_cell, tmp_path):
     scores = {(one.metric, one.variant): one for one in cell.scores()}
     found = scores["tolerance_accuracy", ""]
     assert found.value > 0.8
-    nulls = ("uniform", "cat_empirical", "all_empirical")
-    assert found.value > max(found.control, *(scores["tolerance_accuracy", f"null {name}"].value for name in nulls))
+    assert set(cell.nulls) == {"uniform", "cat_empirical", "all_empirical"} and found.null_name in cell.nulls
+    assert found.value > max(found.control, found.null)
     assert cell.draw() is None
 
 

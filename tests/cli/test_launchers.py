@@ -26,7 +26,7 @@ PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch", "srun", "squeue", "sinfo"
 PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
 #: Four cells of two victims: the packs are one attack each, so that both jobs need both victims.
-GRID = ["attack=dlg,idlg", "dataset.size=8", "seed=0,1", "setting.rounds=2", "pack=2"]
+GRID = ["attack=dlg,idlg", "dataset.size=8", "seed=0,1", "setting.rounds=2", "metric=[psnr]", "pack=2"]
 TINY = ["budget=smoke", "attack.iterations=2", "attack.restarts=1", "threads=1", "device=cpu"]
 
 SLURM_CONF = """
@@ -156,7 +156,9 @@ def shards(folder):
 
 
 def numbers(frame):
-    return frame.drop(columns=["seconds", "training_seconds", "peak_memory_mb", "created_at", "git_commit"])
+    return frame.drop(
+        columns=["seconds", "training_seconds", "judge_seconds", "peak_memory_mb", "created_at", "git_commit"]
+    )
 
 
 def trainings(folder):

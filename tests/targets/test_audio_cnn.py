@@ -25,7 +25,9 @@ def tones(n=120, begin=0, length=8, seed=0):
 @pytest.fixture(scope="module")
 def trained():
     torch.manual_seed(0)
-    return Training(AudioCnn(spec=SPEC, width=8), tones(), Recipe(epochs=8, batch_size=20, lr=5e-3), 0, "cpu").run()
+    return Training(
+        AudioCnn(spec=SPEC, width=8), tones(), Recipe(epochs=8, batch_size=20, lr=5e-3), 0, torch.device("cpu")
+    ).run()
 
 
 def share_right(model, examples):
