@@ -9,6 +9,7 @@ from mibench.nn.batch_norm import norms
 from mibench.planning.cards import family_of
 from mibench.running.adversary import Adversary
 from mibench.running.stage import MISFIT, evaluator_family
+from mibench.settings.evaluators import reaches
 from mibench.tasks.base import Truth
 
 NO_CONTROL = "There is no control (control=none): a value alone does not say how much of it is a leak."
@@ -66,7 +67,7 @@ def _of_evaluators(cell: Adversary, truth: Truth) -> Iterator[str]:
         return
     target, family = cell.undefended_accuracy, family_of(cell.plan.cards.target, cell.config["target"])
     for one in truth.evaluators:
-        if one.accuracy < target:
+        if not reaches(one.accuracy, target):
             then = "it has no vote" if not one.votes else "as none reaches it, it votes all the same"
             yield (
                 f"Evaluation model '{one.name}' is right on {one.accuracy:.0%} of the test data, less than the "
