@@ -66,11 +66,9 @@ class Recipe:
         """Return the optimiser steps of one pass over so many examples."""
         return max(1, examples // self.batch_size)
 
-    def passes(self, examples: int) -> int:
-        """Return the passes over so many examples: ``epochs``, or as many as ``min_steps`` need."""
-        if not self.epochs:
-            return 0
-        return max(self.epochs, math.ceil(self.min_steps / self.steps_of_epoch(examples)))
+    def passes(self, steps_per_epoch: int) -> int:
+        """Return the passes over the data, each of so many steps: ``epochs``, or as many as ``min_steps`` need."""
+        return max(self.epochs, math.ceil(self.min_steps / steps_per_epoch)) if self.epochs else 0
 
     def views(self, x: Tensor, draws: torch.Generator) -> Tensor:
         """Return a batch as it is learned from, each image mirrored or not where the recipe says ``flip``.
@@ -173,7 +171,7 @@ class Training:
     @property
     def epochs(self) -> int:
         """Passes over the data: the recipe's, or as many as its ``min_steps`` need."""
-        return self.recipe.passes(len(self.data))
+        return self.recipe.passes(self.steps_per_epoch)
 
     def batches(self) -> Iterator[Examples]:
         """Yield every batch of every epoch, reshuffled per epoch; smaller last batches are dropped.

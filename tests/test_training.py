@@ -89,3 +89,15 @@ def test_a_recipe_that_flips_mirrors_every_image_half_of_the_time(digits8):
     assert torch.equal(mirrored.x.sort(3).values, x[mirrored.y]), "nothing else of an image is changed"
     with pytest.raises(UserError, match=r"target\.recipe\.flip"):
         Recipe(flip=True).views(torch.zeros(3, 5), torch.Generator())
+
+
+def test_the_passes_are_those_of_the_training_whose_batches_are_its_own(digits8):
+    """A training that draws its batches in another way has other steps to a pass, and ``min_steps`` counts these."""
+
+    class Poisson(Training):
+        steps_per_epoch = 10
+
+    recipe = Recipe(epochs=2, batch_size=64, min_steps=35)
+    few = digits8.private.train[:130]
+    assert Poisson(Cnn(spec=digits8.spec), few, recipe, 0, torch.device("cpu")).epochs == 4
+    assert Training(Cnn(spec=digits8.spec), few, recipe, 0, torch.device("cpu")).epochs == 18

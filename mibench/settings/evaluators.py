@@ -111,13 +111,13 @@ def _trained(blueprint: Blueprint, split: Split, workshop: Workshop, seed: int, 
         derive(seed, "evaluator", blueprint.name),
         f"evaluator {blueprint.name}",
     )
-    examples, recipe = len(split.private.train), blueprint.recipe
+    recipe, steps = blueprint.recipe, blueprint.recipe.steps_of_epoch(len(split.private.train))
     return Evaluator(
         name=blueprint.name,
         model=victim.module.blind().requires_grad_(False),
         accuracy=float(is_correct(victim.predict_proba, split.private.test.to(workshop.device)).double().mean()),
         seconds=float(victim.facts.get(TRAINING_SECONDS, 0.0)),
-        steps=recipe.passes(examples) * recipe.steps_of_epoch(examples),
+        steps=recipe.passes(steps) * steps,
     )
 
 
