@@ -133,6 +133,19 @@ def test_a_defense_is_beaten_by_one_that_is_as_accurate_and_found_to_leak_less(t
     }
 
 
+def test_p_values_of_a_front_hold_for_one_attack_whatever_else_is_on_the_page(tmp_path, add_cell):
+    """A difference of 0.05 +- 0.04 by target has a p of 0.03: beside another comparison, Holm's would be 0.06."""
+    apart = [0.05 + 0.04 * step for step in (-1.3, -0.9, -0.2, 0.2, 0.9, 1.3)]
+    for attack, others in (("gmi", apart), ("mi_face", [-one for one in NOISE])):
+        add_cell(tmp_path, f"attack={attack}", gains=(BASE + others).tolist())
+        add_cell(tmp_path, f"attack={attack}", "defense=bido", gains=BASE.tolist())
+    found = groups(tmp_path)
+    (p, other) = sorted(one.spread.p for one in compared(found, "defense"))
+    assert 0.025 < p < 0.05 < other
+    beaten = [one for one in found if not on_front(found)[one.group_id]]
+    assert [(one.facts["attack"], one.facts["defense"]) for one in beaten] == [("gmi", "none")]
+
+
 def test_the_same_from_python(three):
     frame = mibench.compare("defense", "none", results=three, dataset="digits")
     assert frame["left_defense"].tolist() == ["bido", "bido_coco"] and set(frame["right_defense"]) == {"none"}
