@@ -19,6 +19,9 @@ GROUPS = (*AXES, "budget", "logger")
 #: Lines of Hydra's and OmegaConf's messages that do not help a person.
 NOISE = ("full_key", "object_type", "Set the environment", "Config search path", "provider=", "Key '", "To append to")
 
+#: The longest path that a sentence quotes.
+LONGEST_NAME = 200
+
 #: What to install for each of Hydra's launchers that does not come with it.
 LAUNCHERS = {
     "joblib": "mibench[joblib]",
@@ -51,10 +54,11 @@ def explained(error: BaseException, words: Sequence[str] = ()) -> str | None:
     if isinstance(error, HydraException | OmegaConfBaseException):
         text = next((str(one) for one in chain if str(one).strip()), type(error).__name__)
         return _known(text, words) or _shortened(text)
-    if isinstance(error, OSError):
-        return (
-            f"{error.filename or 'A file'} cannot be used ({error.strerror or error}); choose another folder or file."
-        )
+    file = next((one for one in chain if isinstance(one, OSError)), None)
+    if file is not None and (file is error or _raised_in(error) == "logging"):  # which wraps what the system says
+        name = str(file.filename or "A file")
+        name = name if len(name) <= LONGEST_NAME else f"A file whose path has {len(name)} characters"
+        return f"{name} cannot be used ({file.strerror or file}); choose another folder or file."
     if isinstance(error, ValueError | TypeError) and _raised_in(error) in ("hydra", "omegaconf", "antlr4"):
         return f"The options cannot be composed ({str(error).rstrip('.') or type(error).__name__})."
     return None

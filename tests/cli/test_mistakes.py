@@ -22,6 +22,7 @@ OWN = ["attack=mi_face", "control=none", "dataset=image_folder"]
 MODEL = [*OWN, "dataset.root=TMP/images", "target=checkpoint", "target.factory=own_models:build"]
 
 MISTAKES = [
+    ("attack=mi_face paths.results=" + "x" * 300, "whose path has", "cannot be used"),
     # words that are no words
     ("lst", "subcommand 'lst'; did you mean list"),
     ("attack", "subcommand 'attack'", "list"),
