@@ -167,8 +167,9 @@ def on_front(groups: Sequence[Group]) -> dict[str, bool]:
     One beats it whose victim is at least as accurate and that is found to leak less in a paired comparison of the
     headline; p-values hold for the defenses before one attack.
     """
-    found = {one.group_id: True for one in groups if one.headline is not None and by_target(one.headline) is not None}
-    for pair in (pair for own in blocks(groups, "defense") for pair in compared(own, "defense")):
+    known = [one for one in groups if one.headline is not None and by_target(one.headline) is not None]
+    found = {one.group_id: True for one in known}
+    for pair in (pair for own in blocks(known, "defense") for pair in compared(own, "defense")):
         for one, other, said in ((pair.left, pair.right, "more"), (pair.right, pair.left, "less")):
             as_good = _accuracy(other) >= _accuracy(one)
             if as_good and pair.verdict == said:

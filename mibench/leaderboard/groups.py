@@ -169,4 +169,6 @@ def _group(group_id: str, records: list[dict[str, Any]], numbers: list[Number]) 
 
 def _with_verdicts(numbers: Sequence[Number], old: bool) -> list[Number]:
     scores = judged([one.score for one in numbers], old)
-    return [replace(one, score=score) for one, score in zip(numbers, scores, strict=True)]
+    return [
+        one if one.score is score else replace(one, score=score) for one, score in zip(numbers, scores, strict=True)
+    ]

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from mibench.leaderboard.groups import COST, FACTS, RUN, Group
+from mibench.leaderboard.groups import COST, Group
 from mibench.leaderboard.rows import LISTS
+from mibench.leaderboard.scoring import Score
 from mibench.leaderboard.shards import schema
-from mibench.leaderboard.tables import decoded, encoded
+from mibench.leaderboard.tables import codes_of, encoded, integers
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 #: What stands in ``row``: one run, or the mean over the runs that differ in the seed alone.
 KINDS = ("cell", "group")
+
+#: What the row of a group says of a single cell.
+NOTHING = {"cell_id": "", "config": ""}
 
 
 def pivot_table(table: pa.Table, groups: Sequence[Group], options: Mapping[str, Sequence[str]]) -> pa.Table:
@@ -30,42 +35,50 @@ def pivot_table(table: pa.Table, groups: Sequence[Group], options: Mapping[str, 
     """
     import pyarrow as pa
 
-    of_groups = pa.Table.from_pylist([row for group in groups for row in _rows(group)], schema=_schema())
-    both = pa.concat_tables([_flat(table), of_groups])
-    ids = decoded(both, "group_id").to_pylist()
-    for axis in ("attack", "defense"):
-        words = {group: _own(axis, said) for group, said in options.items()}
-        column = pa.array([words.get(one, "") for one in ids], pa.string())
-        both = both.append_column(f"{axis}_options", column)
-    return encoded(both)
-
-
-def _schema() -> pa.Schema:
-    import pyarrow as pa
-
-    kept = [field for field in schema() if field.name not in LISTS]
-    return pa.schema([*kept, pa.field("row", pa.string()), pa.field("seeds", pa.int64())])
-
-
-def _flat(table: pa.Table) -> pa.Table:
-    """Return the rows of cells without lists, marked as such."""
-    import pyarrow as pa
-
     flat = table.drop_columns(list(LISTS))
     flat = flat.append_column("row", pa.repeat(pa.scalar(KINDS[0]), len(flat)))
     flat = flat.append_column("seeds", pa.repeat(pa.scalar(1, pa.int64()), len(flat)))
-    return flat.cast(_schema())
+    both = pa.concat_tables([encoded(flat), encoded(_of_groups(groups))]).unify_dictionaries().combine_chunks()
+    dictionary, codes = codes_of(both, "group_id")
+    for axis in ("attack", "defense"):
+        words = pa.array([_own(axis, options.get(group, ())) for group in dictionary.to_pylist()], pa.string())
+        both = both.append_column(f"{axis}_options", words.take(integers(codes)).dictionary_encode())
+    return both
 
 
-def _rows(group: Group) -> list[dict[str, Any]]:
-    shared: dict[str, Any] = {name: group.facts[name] for name in (*FACTS, *RUN)}
-    shared |= {name: group.cost[name] for name in COST}
-    shared |= {"queries": round(shared["queries"]), "gradient_evals": round(shared["gradient_evals"])} if (
-        group.measured
-    ) else {"queries": 0, "gradient_evals": 0}  # fmt: skip
-    shared |= {"schema_version": int(shared["schema_version"]), "group_id": group.group_id, "cell_id": ""}
-    shared |= {"config": "", "row": KINDS[1]}
-    return [shared | vars(number.score) | {"seeds": number.seeds} for number in group.numbers]
+def _of_groups(groups: Sequence[Group]) -> pa.Table:
+    """Return one row per number of every group, column by column."""
+    import numpy as np
+    import pyarrow as pa
+
+    numbers = [number for group in groups for number in group.numbers]
+    owner = integers(np.repeat(np.arange(len(groups)), [len(group.numbers) for group in groups]).astype(np.int64))
+    of_score = {field.name for field in fields(Score)}
+    columns = []
+    for field in schema():
+        name, kind = field.name, field.type
+        if name in LISTS:
+            continue
+        if name in of_score:
+            columns.append(pa.array([getattr(number.score, name) for number in numbers], kind))
+        else:
+            columns.append(pa.array([_fact(group, name) for group in groups], kind).take(owner))
+    columns += [pa.repeat(pa.scalar(KINDS[1]), len(numbers)), pa.array([one.seeds for one in numbers], pa.int64())]
+    names = [field.name for field in schema() if field.name not in LISTS]
+    return pa.Table.from_arrays(columns, names=[*names, "row", "seeds"])
+
+
+def _fact(group: Group, name: str) -> Any:
+    """Return what a column holds of a group itself; None where that is a matter of its cells."""
+    if name == "group_id":
+        return group.group_id
+    if name == "schema_version":
+        return int(group.facts[name])
+    if name in ("queries", "gradient_evals"):
+        return round(group.cost[name]) if group.measured else 0
+    if name in group.facts:
+        return group.facts[name]
+    return group.cost[name] if name in COST else NOTHING.get(name)
 
 
 def _own(axis: str, words: Sequence[str]) -> str:

@@ -58,7 +58,8 @@ def judged(scores: Sequence[Score], old: bool = False) -> list[Score]:
         said, confirmed = verdict(one, weak, witnesses if by_model else None)
         if old and said in ("below null", "unconfirmed", "leak"):
             said, confirmed = "undecided", ""
-        found.append(dataclasses.replace(one, evidence=said, confirmed_by=confirmed))
+        same = (said, confirmed) == (one.evidence, one.confirmed_by)  # of most numbers nothing is said
+        found.append(one if same else dataclasses.replace(one, evidence=said, confirmed_by=confirmed))
     return found
 
 
