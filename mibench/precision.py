@@ -9,7 +9,7 @@ service, and whatever metrics compute, is float32.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, NamedTuple
@@ -87,29 +87,35 @@ def laid_out(precision: str, *networks: nn.Module) -> Iterator[None]:
 def _narrowed(*networks: nn.Module) -> Iterator[None]:
     """Put bfloat16 copies in the place of the frozen weights of networks inside the block."""
     casts = tuple(cast for network in networks for module in network.modules() for cast in _casts_of(module))
-    outer = _casts.set((*_casts.get(), *casts))
-    try:
-        for cast in casts:
-            setattr(cast.module, cast.name, cast.half)
+    with _holding(casts, "half", "full", (*_casts.get(), *casts)):
         yield
-    finally:
-        for cast in casts:
-            setattr(cast.module, cast.name, cast.full)
-        _casts.reset(outer)
 
 
 @contextmanager
 def _restored() -> Iterator[None]:
     """Put every weight that is bfloat16 back in float32 inside the block."""
-    casts = _casts.get()
-    outer = _casts.set(())
+    with _holding(_casts.get(), "full", "half", ()):
+        yield
+
+
+@contextmanager
+def _holding(casts: Sequence[Cast], inside: str, outside: str, narrow: tuple[Cast, ...]) -> Iterator[None]:
+    """Let modules hold one of the two forms of their weights inside the block, and the other one after it.
+
+    Args:
+        casts: The weights.
+        inside: ``half`` or ``full``.
+        outside: The other one.
+        narrow: The weights that are bfloat16 inside the block.
+    """
+    outer = _casts.set(narrow)
     try:
         for cast in casts:
-            setattr(cast.module, cast.name, cast.full)
+            setattr(cast.module, cast.name, getattr(cast, inside))
         yield
     finally:
         for cast in casts:
-            setattr(cast.module, cast.name, cast.half)
+            setattr(cast.module, cast.name, getattr(cast, outside))
         _casts.reset(outer)
 
 

@@ -42,7 +42,7 @@ from typing import Any, Literal, get_args
 import yaml
 
 from mibench.errors import UserError
-from mibench.leaderboard.compare import AXES, FREE, compare
+from mibench.leaderboard.compare import AXES, FREE, compare, number_of
 from mibench.leaderboard.groups import FACTS, Group
 from mibench.leaderboard.numbers import Number
 from mibench.leaderboard.render import number as written
@@ -175,8 +175,8 @@ def judge(claim: Claim, groups: Sequence[Group]) -> Judgement:
     right = chosen(claim, claim.right, groups) if claim.right else None
     if left is None or (claim.right and right is None):
         return Judgement(claim=claim, verdict="not tested", reason="no rows")
-    number = _number(claim, left)
-    numbers = [number] if right is None else [number, _number(claim, right)]
+    number = number_of(left, _key(claim))
+    numbers = [number] if right is None else [number, number_of(right, _key(claim))]
     if number is None or any(one is None or not one.seeds for one in numbers):
         return Judgement(claim=claim, verdict="not tested", reason="the number was not measured")
     if right is not None:
@@ -220,17 +220,14 @@ def _has(group: Group, name: str, value: object) -> bool:
     return bool(node == value)
 
 
-def _number(claim: Claim, group: Group) -> Number | None:
-    return group.number(*_key(claim)) if claim.number else group.headline
-
-
-def _key(claim: Claim) -> tuple[str, str, str]:
-    metric, variant, evaluator = (*claim.number, "", "")[:3]
-    return metric, variant, evaluator
+def _key(claim: Claim) -> tuple[str, str, str] | None:
+    """Return metric, variant and evaluator; None for the headline of the task."""
+    metric, variant, evaluator = (*claim.number, "", "", "")[:3]
+    return (metric, variant, evaluator) if claim.number else None
 
 
 def _difference(claim: Claim, left: Group, right: Group) -> Judgement:
-    found = compare(left, right, claim.by, _key(claim) if claim.number else None)
+    found = compare(left, right, claim.by, _key(claim))
     spread = found.spread
     said = Judgement(
         claim=claim, verdict="undecided", effect=spread.mean, low=spread.low, high=spread.high, unit=found.unit,

@@ -123,7 +123,7 @@ def blocks(groups: Sequence[Group], by: str) -> list[list[Group]]:
 
 def compare(left: Group, right: Group, by: str, key: tuple[str, str, str] | None = None) -> Comparison:
     """Return the comparison of two groups, with the p-value of this one alone."""
-    one, other = _number(left, key), _number(right, key)
+    one, other = number_of(left, key), number_of(right, key)
     nothing = Spread(NAN, NAN, NAN, NAN, 0, 0)
     named = key or (one.key if one is not None else ("", "", ""))
     said = Comparison(left=left, right=right, key=named, spread=nothing, p=NAN, unit="", reason="")
@@ -144,7 +144,8 @@ def compare(left: Group, right: Group, by: str, key: tuple[str, str, str] | None
     return replace(said, spread=spread, p=spread.p, reason=reason)
 
 
-def _number(group: Group, key: tuple[str, str, str] | None) -> Number | None:
+def number_of(group: Group, key: tuple[str, str, str] | None) -> Number | None:
+    """Return the number of a group by metric, variant and evaluator, or the headline of its task."""
     return group.headline if key is None else group.number(*key)
 
 
@@ -171,14 +172,10 @@ def on_front(groups: Sequence[Group]) -> dict[str, bool]:
     found = {one.group_id: True for one in known}
     for pair in (pair for own in blocks(known, "defense") for pair in compared(own, "defense")):
         for one, other, said in ((pair.left, pair.right, "more"), (pair.right, pair.left, "less")):
-            as_good = _accuracy(other) >= _accuracy(one)
+            as_good = other.accuracy >= one.accuracy
             if as_good and pair.verdict == said:
                 found[one.group_id] = False
     return found
-
-
-def _accuracy(group: Group) -> float:
-    return group.utility.score.value if group.utility is not None else NAN
 
 
 #: Numbers of victim gradients that differ by a smaller factor are equal: steps are whole.
@@ -218,7 +215,7 @@ def standings(groups: Sequence[Group], by: str, key: tuple[str, str, str] | None
         pairs = compared(own, by, key=key)
         standing = []
         for one in own:
-            number = _number(one, key)
+            number = number_of(one, key)
             if number is None or not number.seeds:
                 continue
             mine = [pair for pair in pairs if one in (pair.left, pair.right)]

@@ -83,6 +83,11 @@ class Group:
         return together if measured else self.number("target_accuracy", "victim")
 
     @property
+    def accuracy(self) -> float:
+        """The value of :attr:`utility`; NaN where that was not measured."""
+        return NAN if self.utility is None else self.utility.score.value
+
+    @property
     def old(self) -> bool:
         """Whether its rows are of the first schema, which has neither nulls nor values by target."""
         return int(self.facts["schema_version"]) < 2

@@ -66,9 +66,9 @@ def matched(groups: Sequence[Group], within: float = MATCHED) -> list[Matched]:
         bare = [one for own in defenses.get("none", {}).values() for one, _ in own]
         if not bare:
             continue
-        least = max(_accuracy(one) for one in bare) - within
+        least = max(one.accuracy for one in bare) - within
         for defense, levels in defenses.items():
-            keeping = [own for own in levels.values() if max(_accuracy(one) for one, _ in own) >= least]
+            keeping = [own for own in levels.values() if max(one.accuracy for one, _ in own) >= least]
             found.append(_matched(defense, bare[0], keeping))
     return sorted(found, key=lambda one: (*one.facts, one.spread.mean if one.levels else float("inf"), one.defense))
 
@@ -97,8 +97,3 @@ def _matched(defense: str, bare: Group, levels: Sequence[Sequence[tuple[Group, B
         spread=selected.spread,
         unit=headline.score.unit,
     )
-
-
-def _accuracy(group: Group) -> float:
-    assert group.utility is not None
-    return group.utility.score.value

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -238,8 +237,3 @@ def facts_as_scores(truth: Truth) -> list[Score]:
 def near_chance(accuracy: float, chance: float) -> bool:
     """Return whether an accuracy covers less than ``NEAR_CHANCE`` of the way from chance to always right."""
     return accuracy < chance + NEAR_CHANCE * (1 - chance)
-
-
-def known(numbers: Iterable[float]) -> bool:
-    """Return whether none of the numbers is NaN."""
-    return not any(math.isnan(number) for number in numbers)
