@@ -144,7 +144,7 @@ def over_seeds(table: Floats, low: float, high: float, share: bool = False, sign
 
     ``sqrt((t_{S-1} s_S / sqrt(S))^2 + d^2)``: the half-width of Student's interval over the ``S`` seeds' means, and the
     distance ``d`` of the mean from the end of the interval over targets. Each part has its own quantile, since there
-    are often three seeds and many targets. (A bootstrap over seeds and targets errs in up to 20 % of cases with three
+    are often three seeds and many targets. (A bootstrap over seeds and targets errs in up to 12 % of cases with three
     seeds where 2.5 % are meant.) For one seed it is the interval over targets.
 
     Args:
