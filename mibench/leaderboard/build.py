@@ -12,7 +12,7 @@ from typing import Any
 from mibench.errors import UserError
 from mibench.leaderboard.collect import Collected, collect_shards, collect_studies, combined
 from mibench.leaderboard.groups import groups_of
-from mibench.leaderboard.page import Reproduction, page, page_data
+from mibench.leaderboard.page import Reproduction
 from mibench.leaderboard.pictures import local_pictures, public_pictures, write_pictures
 from mibench.leaderboard.pivot import pivot_table
 from mibench.leaderboard.reference import Published, collect_reference

@@ -1,0 +1,3 @@
+from typing import Any
+def strips(sources) -> list[dict[str, Any]]:
+    return []
