@@ -184,6 +184,25 @@ def judge(claim: Claim, groups: Sequence[Group]) -> Judgement:
     return _value(claim, left, number) if claim.kind in LEVELS else _leak(claim, left, number)
 
 
+def judged(results: Path, groups: Sequence[Group]) -> tuple[list[tuple[Judgement, list[str]]], dict[str, str]]:
+    """Return every claim with its verdict and the ids of the groups it is about, and by name why a file was left out.
+
+    Args:
+        results: The folder ``paths.results``.
+        groups: The groups of committed studies.
+    """
+    found, aside = [], {}
+    for path in sorted((results / "claims").glob("*.yaml")):
+        try:
+            claim = read_claim(path)
+            sides = [claim.left, *([claim.right] if claim.right else [])]
+            about = [group.group_id for side in sides if (group := chosen(claim, side, groups)) is not None]
+            found.append((judge(claim, groups), about))
+        except UserError as reason:
+            aside[f"claims/{path.name}"] = str(reason)
+    return found, aside
+
+
 def effect(one: Judgement) -> str:
     """Return the effect with its unit and interval, ``+2.1 dB [0.4, 3.8]``; empty where there is none."""
     if math.isnan(one.effect):

@@ -9,6 +9,7 @@ from typing import Any
 
 from mibench.leaderboard.claims import Judgement
 from mibench.leaderboard.groups import Group
+from mibench.leaderboard.numbers import by_target
 from mibench.leaderboard.page.cells import Table, refusals, table_of
 from mibench.leaderboard.page.names import title_in
 from mibench.leaderboard.page.records import Record, records_of
@@ -83,6 +84,11 @@ class Sources:
     @cached_property
     def _places(self) -> dict[str, int]:
         return {one.group_id: place for place, one in enumerate(self.groups)}
+
+    def paired(self, place: int) -> bool:
+        """Whether the values by target of all numbers of a view are known."""
+        headlines = [one.group.headline for one in self.in_view(place) if one.score is not None]
+        return all(one is not None and by_target(one) is not None for one in headlines)
 
     def in_view(self, place: int) -> list[Record]:
         """Return the records of a view."""

@@ -7,7 +7,6 @@ from typing import Any
 
 from mibench.card import AttackCard, DefenseCard
 from mibench.leaderboard.language import WORDS, order
-from mibench.leaderboard.numbers import by_target
 from mibench.leaderboard.page.cells import Table, accuracy_of
 from mibench.leaderboard.page.columns import columns, number, rounded
 from mibench.leaderboard.page.content import Sources
@@ -15,7 +14,7 @@ from mibench.leaderboard.page.findings import findings
 from mibench.leaderboard.page.fronts import front_shares
 from mibench.leaderboard.page.names import card_in, headline_name
 from mibench.leaderboard.page.rankings import Differences, Ranked, attack_ranks, defense_rankings
-from mibench.leaderboard.page.records import Record, status_of
+from mibench.leaderboard.page.records import status_of
 from mibench.leaderboard.page.strips import strips
 from mibench.leaderboard.page.views import ACCESSES, View
 from mibench.leaderboard.pictures import may_show
@@ -145,7 +144,7 @@ def _view(sources: Sources, place: int) -> dict[str, Any]:
     records = [one for one in sources.in_view(place) if one.score is not None]
     headline = records[0].group.headline
     assert headline is not None
-    paired = all(_by_target(one) for one in records)
+    paired = sources.paired(place)
     defenses, attacks = Differences(paired, "defense"), Differences(paired, "attack")
     rankings = {axes.attack[name]: defense_rankings(name, table, records, defenses) for name in table.attacks}
     ranks = attack_ranks(records, attacks)
@@ -181,11 +180,6 @@ def _view(sources: Sources, place: int) -> dict[str, Any]:
         "front": _fronts(table),
         "worst": [_worst(sources, case) for case in _cases(sources, view)],
     }  # fmt: skip
-
-
-def _by_target(record: Record) -> bool:
-    headline = record.group.headline
-    return headline is not None and by_target(headline) is not None
 
 
 def bins(unit: str, lifts: Sequence[float]) -> Sequence[float]:
