@@ -34,6 +34,7 @@ def details(sources: Sources) -> dict[str, Any]:
     groups = _groups(sources, texts)
     names, numbers = _numbers(sources)
     return {
+        "rows": sources.rows,
         "metrics": names,
         "numbers": numbers,
         "groups": groups,
@@ -112,9 +113,7 @@ def _groups(sources: Sources, texts: Texts) -> dict[str, Any]:
         "defenseFidelity": [defense_fidelity(one) for one in groups],
         "changed": ["; ".join(one.changed) for one in made],
         "picture": pictures,
-        "pictureWhy": [
-            "" if picture else why_no_picture(one) for one, picture in zip(groups, pictures, strict=True)
-        ],
+        "pictureWhy": ["" if picture else why_no_picture(one) for one, picture in zip(groups, pictures, strict=True)],
     }
     blocks = sorted({name for one in groups for name in one.config} - {"seed"})
     return {
@@ -147,7 +146,9 @@ def knows(group: Group) -> str:
     ``public,prior:wgan_gp`` is ``public data, prior wgan_gp``.
     """
     words = [one.partition(":") for one in group.facts["knowledge"].split(",") if one]
-    return ", ".join(" ".join(filter(None, (FACTS.get(name, name.replace("_", " ")), value))) for name, _, value in words)
+    return ", ".join(
+        " ".join(filter(None, (FACTS.get(name, name.replace("_", " ")), value))) for name, _, value in words
+    )
 
 
 def guarantee(group: Group) -> str:
@@ -221,5 +222,3 @@ def _figure(one: Published, groups: Sequence[Group]) -> dict[str, Any]:
         group, measured = found
         told["ours"] = {"group": group.group_id, "value": number(measured.score.value), "protocol": protocol(group)}
     return told
-
-

@@ -124,9 +124,7 @@ def defenses_that_lower(sources: Sources) -> Finding | None:
             "text": joined(_lowered(sources, attack, records[0], lower, len(ranked)))}  # fmt: skip
 
 
-def _lowered(
-    sources: Sources, attack: str, record: Record, lower: Sequence[Ranked], inside: int
-) -> list[Segment]:
+def _lowered(sources: Sources, attack: str, record: Record, lower: Sequence[Ranked], inside: int) -> list[Segment]:
     names: list[Segment] = [_title(sources, "defense", one.record) for one in lower]
     return [
         f"defenses clearly lower{'s' if len(lower) == 1 else ''} the lift of ",

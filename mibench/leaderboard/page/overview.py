@@ -10,6 +10,7 @@ from mibench.leaderboard.language import WORDS, order
 from mibench.leaderboard.page.cells import Table, accuracy_of
 from mibench.leaderboard.page.columns import columns, number, rounded
 from mibench.leaderboard.page.content import Sources
+from mibench.leaderboard.page.curves import effort_curves
 from mibench.leaderboard.page.findings import findings
 from mibench.leaderboard.page.fronts import front_shares
 from mibench.leaderboard.page.names import card_in, headline_name
@@ -178,6 +179,7 @@ def _view(sources: Sources, place: int) -> dict[str, Any]:
         "attackRanks": [[one.record.place, one.best, one.last, one.reason] for one in ranks],
         "extra": _extra(ranks),
         "front": _fronts(table),
+        "curves": [[axes.attack[name], [one.place for one in own]] for name, own in effort_curves(sources, place)],
         "worst": [_worst(sources, case) for case in _cases(sources, view)],
     }  # fmt: skip
 

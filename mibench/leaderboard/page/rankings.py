@@ -200,5 +200,3 @@ def attack_ranks(records: Sequence[Record], differences: Differences) -> list[Ra
             own.setdefault(one.attack, []).append(one)
     chosen = [strongest(one)[0] for _, one in sorted(own.items())]
     return bands(chosen, differences, leakiest=True) if len(chosen) > 1 else []
-
-

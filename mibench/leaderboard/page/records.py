@@ -13,6 +13,7 @@ from mibench.leaderboard.page.views import View, has_lift
 from mibench.leaderboard.scoring import Score
 from mibench.leaderboard.statistics import LEAST_TARGETS, NAN, exact
 
+
 @dataclass(frozen=True, kw_only=True)
 class Record:
     """One group.

@@ -178,7 +178,9 @@ def _cut(config: Mapping[str, Any]) -> str:
 
 
 def _budget(config: Mapping[str, Any]) -> str:
-    return "" if config["setting"]["name"] in ("federated", "split", "captured") else f"{config['budget']['name']} budget"
+    return (
+        "" if config["setting"]["name"] in ("federated", "split", "captured") else f"{config['budget']['name']} budget"
+    )
 
 
 def _precision(config: Mapping[str, Any]) -> str:

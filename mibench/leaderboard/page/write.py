@@ -17,8 +17,8 @@ from mibench.leaderboard.tables import write_text
 
 #: The parts of the script, in the order in which they are joined.
 SCRIPTS = (
-    "data.js", "format.js", "address.js", "matrix.js", "ranking.js", "plane.js", "curves.js", "numbers.js", "detail.js",
-    "export.js", "main.js",
+    "data.js", "format.js", "address.js", "export.js", "tables.js", "controls.js", "figure.js", "tooltip.js",
+    "overview.js", "matrix.js", "ranking.js", "plane.js", "curves.js", "numbers.js", "group.js", "pages.js", "main.js",
 )  # fmt: skip
 
 #: What the second file calls with its content.
@@ -59,9 +59,12 @@ def filled(content: Mapping[str, Any], table: str) -> str:
 
 
 def _counts(counts: Mapping[str, int]) -> str:
-    """Return how much was measured, for readers without a script.
+    """Return how much was measured, for search engines and readers without a script.
 
-    >>> _counts({"datasets": 5, "attacks": 38, "numbers": 11564})
-    '5 datasets, 38 attacks, 11,564 numbers'
+    >>> _counts({"datasets": 5, "attacks": 38, "defenses": 37, "runs": 1467, "numbers": 11564})
+    '38 model-inversion attacks against 37 defenses on 5 datasets; 11,564 numbers beside their control'
     """
-    return ", ".join(f"{count:,} {name}" for name, count in counts.items())
+    return (
+        f"{counts['attacks']:,} model-inversion attacks against {counts['defenses']:,} defenses on "
+        f"{counts['datasets']:,} datasets; {counts['numbers']:,} numbers beside their control"
+    )
