@@ -40,8 +40,7 @@ def is_sprite(path: Path) -> bool:
 def sprite_of(sheet: Image.Image, size: int) -> Image.Image | None:
     """Return the sprite of a sheet; None where it does not show three groups of equally many tiles.
 
-    A tile of a row of the sheet is as good as any other, so of many the first ones of every target are taken: the sprite
-    shows as many targets as it can.
+    Of many tiles the first ones of every target are taken, so that the sprite shows as many targets as it can.
 
     Args:
         sheet: A sheet of :func:`mibench.pictures.draw_sheet`, whole, or cut off below and scaled down.
@@ -71,7 +70,7 @@ def sprite_of(sheet: Image.Image, size: int) -> Image.Image | None:
 
 
 def _measured(sheet: Image.Image) -> tuple[float, int, int] | None:
-    """Return the scale of a sheet, its tiles per group and its whole rows; None where it is no sheet of three groups."""
+    """Return the scale of a sheet, its tiles per group and its whole rows; None where it has not three groups."""
     told = sheet.info.get("tiles")
     if told:
         counts = json.loads(told)

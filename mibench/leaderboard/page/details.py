@@ -14,11 +14,12 @@ from mibench.leaderboard.page.columns import Texts, columns, listed, number, rou
 from mibench.leaderboard.page.content import Sources
 from mibench.leaderboard.page.methods import bib_of, dataset_pages, method_pages, own_entry, reference_entries
 from mibench.leaderboard.page.names import metric_name, title_in
-from mibench.leaderboard.page.overview import NUMBERS, verdict_of
+from mibench.leaderboard.page.group_columns import NUMBERS, verdict_of
 from mibench.leaderboard.page.records import Record
 from mibench.leaderboard.page.sentences import claim
 from mibench.leaderboard.pictures import may_show
 from mibench.leaderboard.reference import Published, ours, protocol
+from mibench.leaderboard.scoring import Score
 from mibench.planning.catalogue import card_of
 
 #: What a privacy guarantee is made of, in the order in which it is told.
@@ -82,12 +83,11 @@ def _numbers(sources: Sources) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     return metrics, columns(rows)
 
 
-def _score(record: Record, one: Number) -> Any:
+def _score(record: Record, one: Number) -> Score:
     """Return the score of a number, that of the headline with the ends that the page shows everywhere."""
     headline = record.score
-    return headline if headline is not None and one.key == (headline.metric, headline.variant, headline.evaluator) else (
-        one.score
-    )  # fmt: skip
+    same = headline is not None and one.key == (headline.metric, headline.variant, headline.evaluator)
+    return headline if headline is not None and same else one.score
 
 
 # Groups

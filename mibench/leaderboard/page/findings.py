@@ -168,8 +168,8 @@ def one_update(sources: Sources) -> Finding | None:
     score = record.score
     assert score is not None
     text: list[Segment] = [
-        f"({_metric(score)}) is how close ", _title(sources, "attack", record), " comes to the example behind one update "
-        f"of an undefended {record.group.facts['target']} on ", _title(sources, "dataset", record),
+        f"({_metric(score)}) is how close ", _title(sources, "attack", record), " comes to the example behind one "
+        f"update of an undefended {record.group.facts['target']} on ", _title(sources, "dataset", record),
         f" (control {amount(score.control, score.unit)}).",
     ]  # fmt: skip
     if least is not record and least.score is not None:
@@ -197,8 +197,8 @@ def leaks_shown(sources: Sources) -> Finding | None:
     if not known:
         return None
     leaks = [one for one in known if one.score is not None and one.score.evidence == "leak"]
-    return {"number": str(len(leaks)), "unit": f"of {len(known)}",
-            "text": ["attacks on undefended models, each counted once per setting, are shown to get private data."]}  # fmt: skip
+    text = "attacks on undefended models, each counted once per setting, are shown to get private data."
+    return {"number": str(len(leaks)), "unit": f"of {len(known)}", "text": [text]}
 
 
 def strongest_of_several(sources: Sources) -> Finding | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import ast
 import re
+import unicodedata
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -27,7 +29,7 @@ NEEDS: Mapping[str, str] = {
 
 
 def method_pages(sources: Sources) -> dict[str, dict[str, Any]]:
-    """Return what the page of every attack and defense says beside its numbers, by ``attack/NAME``, ``defense/NAME``."""
+    """Return what the page of every attack and defense says beside its numbers, by ``attack/NAME``."""
     axes = sources.axes
     found: dict[str, dict[str, Any]] = {}
     for axis, names in (("attack", axes.attacks), ("defense", axes.defenses)):
@@ -59,10 +61,13 @@ def _page(config: Mapping[str, Any], axis: str) -> dict[str, Any]:
 
 
 def _ends(records: Sequence[Record]) -> dict[str, int | None]:
-    """Return the groups in which a method's attack got the most and the least, each by its lift in units of its view."""
+    """Return the groups of the highest and of the lowest lift, among those of the unit that most groups have."""
     if not records:
         return {"best": None, "worst": None}
-    order = sorted(records, key=lambda one: (one.score.unit if one.score else "", -one.lift, one.place))
+    units = Counter(one.score.unit for one in records if one.score is not None)
+    unit = min(units, key=lambda name: (-units[name], name))
+    own = [one for one in records if one.score is not None and one.score.unit == unit]
+    order = sorted(own, key=lambda one: (-one.lift, one.place))
     return {"best": order[0].place, "worst": order[-1].place}
 
 
@@ -153,12 +158,11 @@ ACCENTS: Mapping[str, str] = {"'": "\u0301", "`": "\u0300", '"': "\u0308", "^": 
 
 
 def _untexed(text: str) -> str:
-    """Return BibTeX text as plain text.
+    r"""Return BibTeX text as plain text.
 
-    >>> _untexed(r"{AGIC}: J{\\'e}r{\\'e}mie")
+    >>> _untexed(r"{AGIC}: J{\'e}r{\'e}mie")
     'AGIC: Jérémie'
     """
-    import unicodedata
 
     def accented(found: re.Match[str]) -> str:
         return unicodedata.normalize("NFC", found[2] + ACCENTS[found[1]])

@@ -87,7 +87,7 @@ class Differences:
         return Difference(spread.mean, spread.low, spread.high, found.p, found.reason)
 
     def words(self, pairs: Sequence[tuple[Record, Record]]) -> list[str]:
-        """Return ``less``, ``more`` or ``undecided`` of every pair, for the left one; p-values are those of the table."""
+        """Return ``less``, ``more`` or ``undecided`` of every pair, for the left one, with the table's p-values."""
         found = [self.of(left, right) for left, right in pairs]
         if not self.paired:
             return ["less" if one.high < 0 else "more" if one.low > 0 else "undecided" for one in found]

@@ -1,4 +1,4 @@
-"""Strips of pictures for the first screen: what was private, what was recovered, and what comes out without the leak."""
+"""Strips of pictures for the first screen: what was private, what was recovered, and what comes out anyway."""
 
 from __future__ import annotations
 
