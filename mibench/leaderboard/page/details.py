@@ -12,9 +12,9 @@ from mibench.leaderboard.groups import Group
 from mibench.leaderboard.numbers import Number
 from mibench.leaderboard.page.columns import Texts, columns, listed, number, rounded
 from mibench.leaderboard.page.content import Sources
+from mibench.leaderboard.page.group_columns import NUMBERS, verdict_of
 from mibench.leaderboard.page.methods import bib_of, dataset_pages, method_pages, own_entry, reference_entries
 from mibench.leaderboard.page.names import metric_name, title_in
-from mibench.leaderboard.page.group_columns import NUMBERS, verdict_of
 from mibench.leaderboard.page.records import Record
 from mibench.leaderboard.page.sentences import claim
 from mibench.leaderboard.pictures import may_show

@@ -12,8 +12,8 @@ from mibench.leaderboard.page.columns import number, rounded
 from mibench.leaderboard.page.content import Sources
 from mibench.leaderboard.page.curves import effort_curves
 from mibench.leaderboard.page.findings import findings
-from mibench.leaderboard.page.group_columns import group_columns
 from mibench.leaderboard.page.fronts import front_shares
+from mibench.leaderboard.page.group_columns import group_columns
 from mibench.leaderboard.page.names import card_in, headline_name
 from mibench.leaderboard.page.rankings import Differences, Ranked, attack_ranks, defense_rankings
 from mibench.leaderboard.page.strips import strips

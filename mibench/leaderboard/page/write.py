@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -52,10 +53,8 @@ def filled(content: Mapping[str, Any], table: str) -> str:
         "/*overview*/": as_json(content),
         "/*script*/": "\n".join(scripts),
     }
-    page = text_of("page.html")
-    for place, part in parts.items():
-        page = page.replace(place, part, 1)
-    return page
+    place = re.compile("|".join(map(re.escape, parts)))
+    return place.sub(lambda found: parts[found[0]], text_of("page.html"))
 
 
 def _counts(counts: Mapping[str, int]) -> str:
