@@ -14,7 +14,7 @@ function effortOf(view, asked) {
 }
 
 function curvesSvg(view, effort, lines) {
-  const width = figureWidth(), frame = {width, height: width < 500 ? 380 : 440, left: 46, right: 60, top: 34, bottom: 46};
+  const width = figureWidth(1240), frame = {width, height: width < 500 ? 380 : 440, left: 46, right: 60, top: 34, bottom: 46};
   const all = lines.flatMap(([, list]) => list), efforts = all.map(group => group[effort]);
   const lifts = all.map(group => group.lift), reach = spanOf([0, ...lifts]) || 1;
   const cut = value => Math.max(Math.min(0, ...lifts) - 0.3 * reach, Math.min(Math.max(0, ...lifts) + 0.3 * reach, value));
@@ -37,8 +37,8 @@ function curvesSvg(view, effort, lines) {
     }
   }
   const order = [...lines].sort((a, b) => coloured.includes(b[0]) - coloured.includes(a[0]) || b[1][b[1].length - 1].lift - a[1][a[1].length - 1].lift || a[0] - b[0]);
-  const labels = order.map(([attack, list]) => ({text: titleOf("attack", attack), colour: coloured.includes(attack) ? colourOf(attack) : "var(--ink)", bold: coloured.includes(attack), must: false, points: [...list].reverse().map(at)}));
-  parts.push(...placeLabels(labels, all.map(at), frame).map(labelSvg));
+  const labels = order.map(([attack, list]) => ({text: shortLabel(titleOf("attack", attack)), colour: coloured.includes(attack) ? colourOf(attack) : "var(--ink)", bold: coloured.includes(attack), must: false, points: [...list].reverse().map(at)}));
+  parts.push(...placeLabels(labels, all.map(at), lines.flatMap(([, list]) => pointsAlong(list.map(at))), frame).map(labelSvg));
   return figureSvg(frame, `Lift of ${lines.length} attacks against ${effort}; the same numbers stand in the table below`, parts);
 }
 

@@ -1,7 +1,8 @@
 // Scales, axes and labels of the figures: plain SVG, drawn from numbers alone, so that the same data give the same picture.
 
 const SVG = "http://www.w3.org/2000/svg";
-const CHARACTER = 6.6;  // mean width of a character at 12 px; labels are placed by it, nothing is measured
+const CHARACTER = 6.7;  // mean width of a character at 12 px; labels are placed by it, nothing is measured
+const BOLD_CHARACTER = 7.6;
 const LINE_COLOURS = 6;
 
 function linearScale([low, high], [from, to]) {
@@ -27,6 +28,12 @@ function niceTicks(low, high, count) {
   return ticks;
 }
 
+/** Writes every tick of an axis with the same number of decimals. */
+function tickText(ticks) {
+  const decimals = Math.max(0, ...ticks.map(tick => (String(tick).split(".")[1] || "").length));
+  return tick => (tick < 0 ? "−" : "") + Math.abs(tick).toFixed(decimals);
+}
+
 /** 1000000 -> "1 M", for axes. */
 function formatPower(value) {
   if (value >= 1e6) return `${Number((value / 1e6).toPrecision(3))} M`;
@@ -39,7 +46,7 @@ function element(name, attributes, ...children) {
 }
 
 /** Grid, axes and their names. `frame` is {left, right, top, bottom, width, height}. */
-function axesSvg(frame, x, y, {xName, yName, xText = String, yText = String}) {
+function axesSvg(frame, x, y, {xName, yName, xText = tickText(x.ticks), yText = tickText(y.ticks)}) {
   const parts = [];
   for (const tick of y.ticks) {
     parts.push(element("line", {x1: frame.left, x2: frame.width - frame.right, y1: y(tick), y2: y(tick), stroke: Math.abs(tick) < 1e-12 ? "var(--soft)" : "var(--hair)"}));
@@ -57,8 +64,8 @@ function axesSvg(frame, x, y, {xName, yName, xText = String, yText = String}) {
 /** Places where a label may stand around its point: offset, and which end of the text is fixed. */
 const PLACES = [[0, 18, "middle"], [0, -11, "middle"], [10, 4, "start"], [-10, 4, "end"], [9, 17, "start"], [-9, 17, "end"], [9, -9, "start"], [-9, -9, "end"], [0, 31, "middle"], [0, -24, "middle"]];
 
-function boxOf(text, x, y, anchor) {
-  const width = text.length * CHARACTER;
+function boxOf({text, bold = true}, x, y, anchor) {
+  const width = text.length * (bold ? BOLD_CHARACTER : CHARACTER);
   const left = anchor === "middle" ? x - width / 2 : anchor === "end" ? x - width : x;
   return {left: left - 2, right: left + width + 2, top: y - 11, bottom: y + 4};
 }
@@ -69,16 +76,17 @@ function overlap(a, b) {
 
 /**
  * Place labels one after the other where they cover least. Each is {text, points: [[x, y]...], must, ...}; any of the
- * points may carry it. A label that would touch another one is left out unless `must`. Returns the placed ones.
+ * points may carry it; `obstacles` are dots, `lines` points of lines. A label that would touch another one is left out unless `must`. Returns the placed ones.
  */
-function placeLabels(labels, obstacles, frame) {
+function placeLabels(labels, obstacles, lines, frame) {
   const taken = [];
-  const dots = obstacles.map(([x, y]) => ({left: x - 5, right: x + 5, top: y - 5, bottom: y + 5}));
+  const around = size => ([x, y]) => ({left: x - size, right: x + size, top: y - size, bottom: y + size});
+  const dots = [...obstacles.map(around(5)), ...lines.map(around(2))];
   const placed = [];
   for (const label of labels) {
     let best = null;
     label.points.forEach(([px, py], rank) => PLACES.forEach(([dx, dy, anchor], order) => {
-      const x = px + dx, y = py + dy, box = boxOf(label.text, x, y, anchor);
+      const x = px + dx, y = py + dy, box = boxOf(label, x, y, anchor);
       if (box.left < 2 || box.right > frame.width - 2 || box.top < frame.top - 16 || box.bottom > frame.height - frame.bottom + 2) return;
       const touching = taken.reduce((sum, other) => sum + overlap(box, other), 0);
       const cost = touching * 100 + dots.reduce((sum, dot) => sum + overlap(box, dot), 0) + order * 2 + rank * 4;
@@ -104,7 +112,22 @@ function figureSvg(frame, label, parts) {
   return `<svg viewBox="0 0 ${frame.width} ${frame.height}" role="img" aria-label="${escapeHtml(label)}">${parts.join("")}</svg>`;
 }
 
-/** Width for which a figure is drawn: one of two, so that a telephone gets readable text. */
-function figureWidth() {
-  return matchMedia("(max-width: 620px)").matches ? 380 : 880;
+/** Width for which a figure is drawn: one of three, so that its text stays readable on a telephone. */
+function figureWidth(wide) {
+  return matchMedia("(max-width: 620px)").matches ? 380 : matchMedia("(max-width: 1000px)").matches ? 720 : wide;
+}
+
+/** Points along a line, at which a label would cover it. */
+function pointsAlong(corners) {
+  const points = [];
+  for (let place = 1; place < corners.length; place++) {
+    const [[x1, y1], [x2, y2]] = [corners[place - 1], corners[place]];
+    const steps = Math.max(1, Math.round(Math.hypot(x2 - x1, y2 - y1) / 8));
+    for (let step = 0; step <= steps; step++) points.push([x1 + (x2 - x1) * step / steps, y1 + (y2 - y1) * step / steps]);
+  }
+  return points;
+}
+
+function shortLabel(text) {
+  return text.length > 26 ? `${text.slice(0, 24)}…` : text;
 }

@@ -100,6 +100,11 @@ function levelText(group) {
   return group.level || (group.defense === undefended ? "" : "default");
 }
 
+/** A setting in which no option parts from its value at the end of a line. */
+function settingHtml(text) {
+  return escapeHtml(text).replace(/([^,;]) /g, "$1&nbsp;");
+}
+
 function viewName(view) {
   return [datasets[view.dataset]?.title, view.sees, view.under].filter(Boolean).join(", ");
 }

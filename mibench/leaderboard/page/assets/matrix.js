@@ -62,7 +62,7 @@ function drawMatrix({view, access}) {
 
 function aloneHtml(view) {
   const count = (view.alone || []).length;
-  const unpaired = view.paired === false ? `<p class="small note">These rows hold no values by target, so differences between them are unpaired and their intervals wide.</p>` : "";
+  const unpaired = view.paired === false ? `<p class="small muted note">Old rows without values by target: differences between them are unpaired.</p>` : "";
   return (count ? `<p class="small muted note">${count} more ${count > 1 ? "attacks were" : "attack was"} run on the undefended model only: <a href="#/attacks" data-keep>ranked below</a>.</p>` : "") + unpaired;
 }
 
@@ -148,7 +148,7 @@ function matrixSvg({view, access}) {
       if (!list) return parts.push(element("text", {x: x + width / 2, y: y + height / 2 + 4, "text-anchor": "middle", "font-size": 11, fill: "var(--soft)"}, {vacuous: "·", withheld: "×", failed: "!"}[emptyOf(view, attack, defense)?.kind] || "–"));
       const wide = (width - 2) / list.length;
       list.forEach((group, place) => {
-        const part = {"": 1, half: 0.62, low: 0.3}[heightOf(group)], high = (height - 2) * part;
+        const part = {"": 1, half: 0.74, low: 0.38}[heightOf(group)], high = (height - 2) * part;
         parts.push(`<rect x="${(x + 1 + place * wide).toFixed(2)}" y="${(y + height / 2 - high / 2).toFixed(2)}" width="${(wide - (list.length > 1 ? 1 : 0)).toFixed(2)}" height="${high.toFixed(2)}" rx="1.5" fill="${colour[stepOf(group.lift, view.bins)]}"><title>${escapeHtml(`${pairTitle(attack, defense)} ${levelText(group)} ${formatNumber(group.lift, true)} ${formatInterval(group.liftLow, group.liftHigh)}`)}</title></rect>`);
       });
     });

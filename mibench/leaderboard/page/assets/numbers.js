@@ -14,16 +14,15 @@ const underOf = row => (numberGroup(row).view >= 0 ? views[numberGroup(row).view
 
 /** Columns on the screen: width in px, `sort` gives the value to compare. */
 const NUMBER_COLUMNS = [
-  {key: "attack", head: "attack", width: 150, text: row => titleOf("attack", numberGroup(row).attack), value: row => attacks[numberGroup(row).attack].name, cell: row => groupLink(numberGroup(row), titleOf("attack", numberGroup(row).attack))},
+  {key: "attack", head: "attack", width: 160, text: row => titleOf("attack", numberGroup(row).attack), value: row => attacks[numberGroup(row).attack].name, cell: row => groupLink(numberGroup(row), titleOf("attack", numberGroup(row).attack))},
   {key: "options", head: "options", onlyCsv: true, value: row => numberGroup(row).attackLevel},
-  {key: "defense", head: "defense", width: 132, text: row => (numberGroup(row).defense === undefended ? "none" : titleOf("defense", numberGroup(row).defense)), value: row => defenses[numberGroup(row).defense].name},
-  {key: "setting", head: "setting", width: 120, text: row => numberGroup(row).level, value: row => numberGroup(row).level},
+  {key: "defense", head: "defense", width: 130, text: row => (numberGroup(row).defense === undefended ? "none" : titleOf("defense", numberGroup(row).defense)), value: row => defenses[numberGroup(row).defense].name},
+  {key: "setting", head: "setting", width: 112, text: row => numberGroup(row).level, value: row => numberGroup(row).level},
   {key: "dataset", head: "dataset", width: 92, text: row => datasets[numberGroup(row).dataset].title, value: row => datasets[numberGroup(row).dataset].name},
   {key: "task", head: "task", onlyCsv: true, value: taskOf},
-  {key: "sees", head: "sees", width: 92, text: row => accesses[numberGroup(row).access] || numberGroup(row).access, value: row => numberGroup(row).access},
   {key: "under", head: "under", onlyCsv: true, width: 140, text: underOf, value: underOf},
-  {key: "metric", head: "metric", width: 168, text: row => withUnit(numberMetric(row).name, numberMetric(row).unit ? `(${numberMetric(row).unit})` : ""), value: row => numberMetric(row).name},
-  {key: "value", head: "value", width: 66, num: true, value: numberField("value")},
+  {key: "metric", head: "metric", width: 150, text: row => withUnit(numberMetric(row).name, numberMetric(row).unit ? `(${numberMetric(row).unit})` : ""), value: row => numberMetric(row).name},
+  {key: "value", head: "value", width: 62, num: true, value: numberField("value")},
   {key: "low", head: "value low", num: true, onlyCsv: true, value: numberField("low")},
   {key: "high", head: "value high", num: true, onlyCsv: true, value: numberField("high")},
   {key: "control", head: "control", width: 70, num: true, value: numberField("control")},
@@ -32,7 +31,8 @@ const NUMBER_COLUMNS = [
   {key: "lift", head: "lift", width: 70, num: true, signed: true, value: numberField("lift")},
   {key: "liftLow", head: "low", shown: "95 %", width: 116, num: true, value: numberField("liftLow"), text: row => (Number.isFinite(numberField("liftLow")(row)) ? formatInterval(numberField("liftLow")(row), numberField("liftHigh")(row)) : "–")},
   {key: "liftHigh", head: "high", num: true, value: numberField("liftHigh"), hidden: true},
-  {key: "verdict", head: "verdict", width: 134, value: row => verdicts[numberField("verdict")(row)]?.word ?? "", cell: row => verdictHtml(numberField("verdict")(row)), order: row => placeOfVerdict(row)},
+  {key: "verdict", head: "verdict", width: 128, value: row => verdicts[numberField("verdict")(row)]?.word ?? "", cell: row => verdictHtml(numberField("verdict")(row)), order: row => placeOfVerdict(row)},
+  {key: "sees", head: "sees", width: 112, text: row => accesses[numberGroup(row).access] || numberGroup(row).access, value: row => numberGroup(row).access},
   {key: "n", head: "n", width: 56, num: true, value: numberField("n"), count: true},
   {key: "seeds", head: "seeds", width: 60, num: true, value: numberField("seeds"), count: true},
   {key: "accuracy", head: "accuracy", width: 80, num: true, value: row => numberGroup(row).accuracy},
@@ -115,7 +115,7 @@ function drawNumberHead(holder) {
 function numberRowHtml(row) {
   return SCREEN_COLUMNS.map(column => {
     const value = column.cell ? column.cell(row) : escapeHtml(column.text ? column.text(row) : column.count ? formatCount(column.value(row)) : formatNumber(column.value(row), column.signed));
-    return `<td${column.num ? ' class="num"' : ""}>${value}</td>`;
+    return `<td${column.num ? ' class="num"' : column.text ? ` title="${escapeHtml(column.text(row))}"` : ""}>${value}</td>`;
   }).join("");
 }
 

@@ -65,8 +65,12 @@ function drawMethodPage(holder, kind, entry, content) {
 }
 
 function skippedHtml(list) {
-  const rows = list.map(group => `<li>${groupLink(group, pairTitle(group.attack, group.defense))} on ${escapeHtml(datasets[group.dataset].title)}: ${escapeHtml(group.status)}. ${escapeHtml(textOf(group.reason))}</li>`).join("");
+  const rows = [...list].sort((a, b) => a.dataset - b.dataset || a.attack - b.attack || a.defense - b.defense || a.index - b.index).map(group => `<li>${groupLink(group, pairTitle(group.attack, group.defense))} on ${escapeHtml(datasets[group.dataset].title)}: ${escapeHtml(group.status)}. ${escapeHtml(textOf(group.reason))}</li>`).join("");
   return rows ? `<details><summary>Not measured: ${list.length}</summary><ul class="small">${rows}</ul></details>` : "";
+}
+
+function countOf(count, noun) {
+  return `${count} ${noun}${count === 1 ? "" : "s"}`;
 }
 
 function drawDatasetPage(holder, entry, content) {
@@ -75,9 +79,9 @@ function drawDatasetPage(holder, entry, content) {
   const list = groups.filter(group => group.dataset === entry.index && Number.isFinite(group.lift));
   holder.innerHTML = crumbHtml("datasets", escapeHtml(entry.name))
     + `<h1>${escapeHtml(entry.title)}</h1><p class="claim">${escapeHtml(told.summary || "")}</p>`
-    + `<div class="columns"><div><h3>What may be compared</h3><ul class="plain">${own.filter(view => matrixViews.includes(view) || (view.attackRanks || []).length > 1).map(view => `<li><a href="#/?${matrixViews.includes(view) ? "view" : "on"}=${escapeHtml(encodeURIComponent(view.id))}">${escapeHtml([view.sees, view.under].filter(Boolean).join(", "))}</a> <span class="muted small">${view.attacks.length + (view.alone || []).length} attacks, ${Math.max(0, view.defenses.filter(defense => defense !== undefended).length)} defenses</span></li>`).join("")}</ul><div id="dataset-blocks"></div></div>`
+    + `<div class="columns"><div><h3>What may be compared</h3><ul class="plain">${own.filter(view => matrixViews.includes(view) || (view.attackRanks || []).length > 1).map(view => `<li><a href="#/?${matrixViews.includes(view) ? "view" : "on"}=${escapeHtml(encodeURIComponent(view.id))}">${escapeHtml([view.sees, view.under].filter(Boolean).join(", "))}</a> <span class="muted small">${countOf(view.attacks.length + (view.alone || []).length, "attack")}, ${countOf(view.defenses.filter(defense => defense !== undefended).length, "defense")}</span></li>`).join("")}</ul><h3>Attacks on undefended models</h3><div id="dataset-blocks"></div></div>`
     + `<div><h3>Data</h3>${factsHtml([["licence", escapeHtml(told.licence)], ["pictures", (told.mayShow ?? entry.mayShow) ? "may be shown" : "are measured, never shown"]])}${paperHtml(told.paper)}${preHtml("BibTeX", referencesOf(content, [`dataset/${entry.name}`]), "dataset-reference")}<h3>All its numbers</h3><p><a href="#/numbers?dataset=${escapeHtml(encodeURIComponent(entry.name))}&amp;all=1">${formatCount(list.reduce((sum, group) => sum + content.ofGroup[group.index].length, 0))} numbers in the table</a></p></div></div>`;
-  putMethodBlocks(document.getElementById("dataset-blocks"), "attack", list.filter(group => group.defense === undefended));
+  putMethodBlocks(document.getElementById("dataset-blocks"), "defense", list.filter(group => group.defense === undefended));
   for (const box of holder.querySelectorAll(".code")) copyButton(box, box.textContent);
 }
 

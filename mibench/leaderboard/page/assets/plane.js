@@ -25,7 +25,7 @@ function spanOf(values) {
 }
 
 function planeFrame(points, unit) {
-  const width = figureWidth(), frame = {width, height: width < 500 ? 380 : 480, left: 46, right: 22, top: 34, bottom: 46};
+  const width = figureWidth(880), frame = {width, height: width < 500 ? 380 : 480, left: 46, right: 22, top: 34, bottom: 46};
   const ends = points.flatMap(group => [group.accuracy, group.accuracyLow, group.accuracyHigh]).filter(Number.isFinite);
   const lifts = points.map(group => group.lift), reach = spanOf([0, ...lifts]) || 1;
   // an interval may be far wider than all lifts together: it is cut at the frame rather than pressing all points flat
@@ -66,9 +66,10 @@ function planeSvg(view, points, picked) {
     });
   });
   if (baseline) parts.push(`<g ${clip} stroke="var(--ours)" stroke-opacity="0.6">${whiskerSvg(baseline, x, y)}</g>`, pointSvg(baseline, ...at(baseline), 6.5, {fill: "var(--card)", stroke: "var(--ours)", "stroke-width": 2.4}));
-  const labels = picked.map((defense, place) => ({text: titleOf("defense", defense), colour: `var(--line${place})`, must: true, points: leastCrowded(lineOf(defense), points, at)}));
+  const labels = picked.map((defense, place) => ({text: shortLabel(titleOf("defense", defense)), colour: `var(--line${place})`, must: true, points: leastCrowded(lineOf(defense), points, at)}));
   if (baseline) labels.unshift({text: "no defense", colour: "var(--ours)", must: true, points: [at(baseline)]});
-  parts.push(...placeLabels(labels, points.map(at), frame).map(labelSvg));
+  const lines = picked.flatMap(defense => pointsAlong(lineOf(defense).map(at)));
+  parts.push(...placeLabels(labels, points.map(at), lines, frame).map(labelSvg));
   return figureSvg(frame, `Accuracy and lift of ${points.length} models under ${titleOf("attack", points[0].attack)}; the same numbers stand in the table below`, parts);
 }
 

@@ -40,10 +40,10 @@ function defenseRanking({view, within, attack}) {
   const column = kind => groupColumn(kind, pick, scale, kind === "bar" && baseline ? () => baseline.lift : undefined);
   const columns = [
     {head: "rank", num: true, cell: row => (row.reference ? "" : formatRank(row.best, row.last)), value: row => (row.reference ? "" : formatRank(row.best, row.last))},
-    {head: "defense", cell: row => `${row.reference ? groupLink(row.group, "no defense") : methodLink("defense", row.group.defense)} <a class="muted small" href="#/group/${escapeHtml(encodeURIComponent(row.group.id))}" aria-label="numbers of ${escapeHtml(titleOf("defense", row.group.defense))} ${escapeHtml(row.group.level)}">${escapeHtml(row.reference ? "" : levelText(row.group))}</a>`, value: row => defenses[row.group.defense].name},
+    {head: "defense", cell: row => `${row.reference ? "no defense" : methodLink("defense", row.group.defense)} <span class="muted small">${escapeHtml(row.reference ? "" : levelText(row.group))}</span>`, value: row => defenses[row.group.defense].name},
     {head: "setting", value: row => row.group.level},
     column("accuracy"), column("bar"), column("lift"), column("low"), column("high"),
-    {head: "than undefended", opt: true, cell: row => (row.reference ? "" : differenceHtml(row.found)), value: row => (row.reference ? "" : differenceText(row.found))},
+    {head: "than undefended", opt: true, keep: true, cell: row => (row.reference ? "" : differenceHtml(row.found)), value: row => (row.reference ? "" : differenceText(row.found))},
     column("verdict"), column("id"),
   ];
   return {rows, outside: ranking.outside || [], baseline, columns};
@@ -55,16 +55,16 @@ function drawMatrixTop(state) {
   holder.innerHTML = "";
   if (attack < 0 || attacksOf(view, access).length > 4) return;
   const {rows, baseline} = defenseRanking(state);
-  const top = rows.filter(row => !row.reference).slice(0, 4).concat(rows.filter(row => row.reference));
+  const top = rows.filter(row => !row.reference).slice(0, 3).concat(rows.filter(row => row.reference));
   if (top.length < 3) return;
   const scale = scaleOf(top.map(row => row.group));
   const columns = [
     {head: "rank", num: true, cell: row => (row.reference ? "" : formatRank(row.best, row.last))},
-    {head: "defense", cell: row => (row.reference ? groupLink(row.group, "no defense") : methodLink("defense", row.group.defense))},
+    {head: "defense", cell: row => (row.reference ? "no defense" : methodLink("defense", row.group.defense))},
     groupColumn("bar", row => row.group, scale, baseline ? () => baseline.lift : undefined),
     groupColumn("lift", row => row.group),
   ];
-  holder.innerHTML = `<h3>Lowest against ${escapeHtml(titleOf("attack", attack))}${state.within === "100" ? "" : `, within ${escapeHtml(state.within)} points of accuracy`}</h3>${tableHtml(columns, top, {label: "Start of the ranking", rowClass: row => (row.reference ? "reference" : "")})}<p class="small muted note"><a href="#/defenses" data-keep>The whole ranking</a></p>`;
+  holder.innerHTML = `<h3>Lowest against ${escapeHtml(titleOf("attack", attack))}${state.within === "100" ? "" : `, within ${escapeHtml(state.within)} points of accuracy`} <a class="small" href="#/defenses" data-keep>the whole ranking</a></h3>${tableHtml(columns, top, {label: "Start of the ranking", rowClass: row => (row.reference ? "reference" : "")})}`;
 }
 
 function drawAttackRanks({on}, redraw) {
@@ -85,7 +85,7 @@ function drawAttackRanks({on}, redraw) {
   const extra = (on.extra || []).map(([name, values]) => ({head: name, num: true, opt: true, cell: row => formatPercent(values[row.place], 1), value: row => values[row.place]}));
   const columns = [
     {head: "rank", num: true, cell: row => (row.reason ? `<span title="${escapeHtml(row.reason)}">${rank(row)}</span>` : rank(row)), value: rank},
-    {head: "attack", cell: row => `${methodLink("attack", row.group.attack)} ${attacks[row.group.attack].floor ? `<span class="muted small">floor: searches nothing</span>` : ""} <a class="muted small" href="#/group/${escapeHtml(encodeURIComponent(row.group.id))}">${escapeHtml(row.group.attackLevel || "numbers")}</a>`, value: row => attacks[row.group.attack].name},
+    {head: "attack", cell: row => `${methodLink("attack", row.group.attack)} ${attacks[row.group.attack].floor ? `<span class="muted small">floor: searches nothing</span>` : ""} <span class="muted small">${escapeHtml(row.group.attackLevel)}</span>`, value: row => attacks[row.group.attack].name},
     {head: "options", value: row => row.group.attackLevel},
     {head: "sees", opt: true, cell: row => escapeHtml(accesses[row.group.access] || row.group.access), value: row => row.group.access},
     column("bar"), column("lift"), column("low"), column("high"), ...extra,

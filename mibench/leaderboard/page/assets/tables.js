@@ -4,7 +4,7 @@
 
 function tableHtml(columns, rows, {rowClass = () => "", label = ""} = {}) {
   const shown = columns.filter(column => column.cell);
-  const names = column => [column.num && "num", column.opt && "opt", column.bar && "bar"].filter(Boolean).join(" ");
+  const names = column => [column.num && "num", column.opt && "opt", column.bar && "bar", column.keep && "keep"].filter(Boolean).join(" ");
   const head = shown.map(column => `<th scope="col" class="${names(column)}"${column.title ? ` title="${escapeHtml(column.title)}"` : ""}>${escapeHtml(column.shown ?? column.head)}</th>`).join("");
   const body = rows.map(row => `<tr class="${rowClass(row)}">${shown.map(column => `<td class="${names(column)}">${column.cell(row)}</td>`).join("")}</tr>`).join("");
   return `<div class="wide" tabindex="0" role="region" aria-label="${escapeHtml(label)}"><table class="rows"><thead><tr>${head}</tr></thead><tbody>${body}</tbody></table></div>`;
@@ -41,15 +41,21 @@ function groupColumn(kind, pick, scale, reference) {
   return {
     accuracy: {head: "accuracy", num: true, opt: true, cell: row => formatNumber(pick(row).accuracy), value: row => pick(row).accuracy, title: "accuracy of the defended model on test data"},
     bar: {head: "lift with its 95 % interval", shown: reference ? "lift with its 95 % interval; dashed: undefended" : undefined, bar: true, cell: row => intervalHtml(pick(row), scale, reference ? reference(row) : undefined)},
-    lift: {head: "lift", num: true, cell: row => withUnit(formatNumber(pick(row).lift, true), unit(row)), value: row => pick(row).lift},
+    lift: {head: "lift", num: true, cell: row => liftLink(pick(row), unit(row)), value: row => pick(row).lift},
     low: {head: "low", num: true, value: row => pick(row).liftLow},
     high: {head: "high", num: true, value: row => pick(row).liftHigh},
-    interval: {head: "95 % interval", opt: true, cell: row => `<span class="muted">${formatInterval(pick(row).liftLow, pick(row).liftHigh)}</span>`},
+    interval: {head: "95 % interval", opt: true, keep: true, cell: row => `<span class="muted">${formatInterval(pick(row).liftLow, pick(row).liftHigh)}</span>`},
     control: {head: "control", num: true, opt: true, cell: row => formatNumber(pick(row).control), value: row => pick(row).control},
-    verdict: {head: "verdict", opt: true, cell: row => verdictHtml(pick(row).verdict), value: row => verdicts[pick(row).verdict]?.word ?? ""},
+    verdict: {head: "verdict", opt: true, keep: true, cell: row => verdictHtml(pick(row).verdict), value: row => verdicts[pick(row).verdict]?.word ?? ""},
     seeds: {head: "seeds", num: true, opt: true, cell: row => formatCount(pick(row).seeds), value: row => pick(row).seeds},
     id: {head: "group", onlyCsv: true, value: row => pick(row).id},
   }[kind];
+}
+
+/** The lift leads to the page of its group, in every table alike. */
+function liftLink(group, unit) {
+  const text = withUnit(formatNumber(group.lift, true), unit);
+  return `<a class="quiet" href="#/group/${escapeHtml(encodeURIComponent(group.id))}" aria-label="${escapeHtml(`lift ${text}: all numbers of ${pairTitle(group.attack, group.defense)} ${group.level}`)}">${escapeHtml(text)}</a>`;
 }
 
 /** The unit of a group's headline number, as its view says. */

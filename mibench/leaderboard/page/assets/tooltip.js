@@ -90,7 +90,7 @@ function openCell(view, attack, defense) {
   const columns = [
     {head: "setting", cell: group => groupLink(group, levelText(group) || "undefended"), value: group => levelText(group)},
     column("accuracy"), column("bar", baseline && defense !== undefended ? () => baseline.lift : undefined), column("lift"), column("low"), column("high"), column("interval"),
-    {head: "than undefended", opt: true, cell: group => (defense === undefended ? "" : differenceHtml(differenceOf(view, group))), value: group => (differenceOf(view, group) ? differenceText(differenceOf(view, group)) : "")},
+    {head: "than undefended", opt: true, keep: true, cell: group => (defense === undefended ? "" : differenceHtml(differenceOf(view, group))), value: group => (differenceOf(view, group) ? differenceText(differenceOf(view, group)) : "")},
     column("verdict"), column("id"),
   ];
   dialog.innerHTML = `<h2 id="dialog-title">${escapeHtml(pairTitle(attack, defense))}</h2><p class="muted small">${escapeHtml(viewName(view))}. ${methodLink("attack", attack)}${defense === undefended ? "" : ` · ${methodLink("defense", defense)}`}</p><div id="dialog-table"></div><p><button type="button" id="dialog-close">Close</button></p>`;
