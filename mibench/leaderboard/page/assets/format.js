@@ -105,6 +105,10 @@ function settingHtml(text) {
   return escapeHtml(text).replace(/([^,;]) /g, "$1&nbsp;");
 }
 
+function settingLink(group, text) {
+  return `<a href="#/group/${escapeHtml(encodeURIComponent(group.id))}">${settingHtml(text)}</a>`;
+}
+
 function viewName(view) {
   return [datasets[view.dataset]?.title, view.sees, view.under].filter(Boolean).join(", ");
 }

@@ -27,11 +27,11 @@ function putNeighbours(holder, group) {
   const column = kind => groupColumn(kind, pick, scale, kind === "bar" && baseline && group.defense !== undefended ? () => baseline.lift : undefined);
   const name = other => [other.defense === undefended ? "no defense" : levelText(other), other.attackLevel].filter(Boolean).join("; ");
   const columns = [
-    {head: "setting", cell: other => (other === group ? `<b aria-current="true">${escapeHtml(name(other))}</b>` : groupLink(other, name(other))), value: name},
+    {head: "setting", cell: other => (other === group ? `<b aria-current="true">${escapeHtml(name(other))}</b>` : settingLink(other, name(other))), value: name},
     column("accuracy"), column("bar"), column("lift"), column("low"), column("high"), column("verdict"), column("id"),
   ];
   holder.innerHTML = `<h3>Beside its neighbours</h3><div></div>`;
-  putTable(holder.lastChild, {name: `mibench-neighbours-${group.id.slice(0, 8)}`, label: "Neighbours of this group", columns, rows, sources: sourcesOf(rows), rowClass: other => (other === group ? "reference" : ""), after: views[group.view]?.paired === false ? `<p class="small note">These rows hold no values by target: differences between them are unpaired.</p>` : ""});
+  putTable(holder.lastChild, {name: `mibench-neighbours-${group.id.slice(0, 8)}`, label: "Neighbours of this group", columns, rows, sources: sourcesOf(rows), rowClass: other => (other === group ? "reference" : ""), after: views[group.view]?.paired === false ? `<p class="small muted note">These rows hold no values by target: differences between them are unpaired.</p>` : ""});
 }
 
 function putGroupNumbers(holder, group, content) {
@@ -45,13 +45,14 @@ function putGroupNumbers(holder, group, content) {
     amount("value"), {head: "value low", num: true, value: field("low"), onlyCsv: true}, {head: "value high", num: true, value: field("high"), onlyCsv: true}, amount("control"),
     {head: "null", num: true, opt: true, cell: row => `<span title="${escapeHtml(field("nullName")(row) ?? "")}">${formatNumber(field("null")(row))}</span>`, value: field("null")},
     amount("lift", true),
-    {head: "95 % interval", opt: true, cell: row => (Number.isFinite(field("liftLow")(row)) ? formatInterval(field("liftLow")(row), field("liftHigh")(row)) : "–")},
+    {head: "95 % interval", opt: true, keep: true, cell: row => (Number.isFinite(field("liftLow")(row)) ? formatInterval(field("liftLow")(row), field("liftHigh")(row)) : "–")},
     {head: "low", num: true, value: field("liftLow")}, {head: "high", num: true, value: field("liftHigh")},
     {head: "verdict", cell: row => verdictHtml(field("verdict")(row)), value: row => verdicts[field("verdict")(row)]?.word ?? ""},
     {head: "n", num: true, opt: true, cell: row => formatCount(field("n")(row)), value: field("n")},
   ];
+  const hasNull = rows.some(row => Number.isFinite(field("null")(row)));
   holder.innerHTML = `<h3>Every number of this group</h3><div></div>`;
-  if (rows.length) putTable(holder.lastChild, {name: `mibench-${group.id.slice(0, 8)}`, label: "Every number of this group", columns, rows, sources: sourcesOf([group])});
+  if (rows.length) putTable(holder.lastChild, {name: `mibench-${group.id.slice(0, 8)}`, label: "Every number of this group", columns: columns.filter(column => hasNull || column.head !== "null"), rows, sources: sourcesOf([group])});
   else holder.lastChild.innerHTML = `<p class="muted">Nothing was measured. ${escapeHtml(textOf(group.reason))}</p>`;
 }
 
@@ -94,7 +95,7 @@ function groupFacts(group, detail) {
     ["model’s accuracy", accuracy], ["attack’s options", escapeHtml(group.attackLevel)], ["adaptive", group.adaptive ? "the attacker knows the defense" : ""],
     ["effort", `${formatCount(group.queries)} queries, ${formatCount(group.gradients)} gradients, ${formatSeconds(seconds)}${text("device") ? ` on ${text("device")}` : ""}`],
     ["training", Number.isFinite(training) ? `${formatSeconds(training)}${Number.isFinite(times) ? `, ${formatNumber(times)} × the undefended model’s time` : ""}` : ""],
-    ["memory", Number.isFinite(memory) ? `${formatNumber(memory / 2 ** 20)} MiB` : ""],
+    ["memory", Number.isFinite(memory) ? `${formatNumber(memory)} MB` : ""],
     ["attack from", text("fidelity")], ["defense from", text("defenseFidelity")], ["changed since", text("changed")],
     ["seeds", `${formatCount(group.seeds)}; ${formatCount(group.n)} values`], ["written by", [text("mibenchVersion") && `mibench ${text("mibenchVersion")}`, text("commit") && `commit ${text("commit").slice(0, 12)}`].filter(Boolean).join(", ")],
   ]);

@@ -19,7 +19,7 @@ function putMethodBlock(holder, kind, view, list) {
   const pick = group => group, scale = scaleOf(rows, rows.map(reference)), column = name => groupColumn(name, pick, scale, name === "bar" ? reference : undefined);
   const columns = [
     {head: other, cell: group => (other === "defense" && group.defense === undefended ? "no defense" : methodLink(other, group[other])), value: group => (other === "attack" ? attacks : defenses)[group[other]].name},
-    {head: "setting", cell: group => groupLink(group, [levelText(group), group.attackLevel].filter(Boolean).join("; ") || "numbers"), value: group => [group.level, group.attackLevel].filter(Boolean).join("; ")},
+    {head: "setting", cell: group => settingLink(group, [levelText(group), group.attackLevel].filter(Boolean).join("; ") || "numbers"), value: group => [group.level, group.attackLevel].filter(Boolean).join("; ")},
     column("accuracy"), column("bar"), column("lift"), column("low"), column("high"), column("verdict"), column("id"),
   ];
   putTable(holder, {name: `mibench-${kind}-${view ? view.id : "other"}`, label: view ? viewName(view) : "Other groups", columns, rows, sources: sourcesOf(rows)});
@@ -113,7 +113,7 @@ function drawClaimPage(holder, claim, content) {
   const list = (claim.groups || []).map(index => groups[index]).filter(Boolean), scale = scaleOf(list), column = kind => groupColumn(kind, group => group, scale);
   const columns = [
     {head: "group", cell: group => groupLink(group, pairTitle(group.attack, group.defense)), value: group => pairTitle(group.attack, group.defense)},
-    {head: "setting", cell: group => escapeHtml([group.level, group.attackLevel].filter(Boolean).join("; ")), value: group => [group.level, group.attackLevel].filter(Boolean).join("; ")},
+    {head: "setting", cell: group => settingHtml([group.level, group.attackLevel].filter(Boolean).join("; ")), value: group => [group.level, group.attackLevel].filter(Boolean).join("; ")},
     {head: "on", cell: group => escapeHtml(group.view >= 0 ? viewName(views[group.view]) : datasets[group.dataset].title), value: group => datasets[group.dataset].name},
     column("bar"), column("lift"), column("low"), column("high"), column("verdict"), column("id"),
   ];

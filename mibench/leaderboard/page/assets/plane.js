@@ -125,7 +125,7 @@ function drawPlaneTable(holder, view, points, attack) {
   const pick = group => group, column = kind => groupColumn(kind, pick, scaleOf(points));
   const columns = [
     {head: "defense", cell: group => escapeHtml(titleOf("defense", group.defense)), value: group => defenses[group.defense].name},
-    {head: "setting", cell: group => groupLink(group, levelText(group) || "undefended"), value: group => group.level},
+    {head: "setting", cell: group => settingLink(group, levelText(group) || "undefended"), value: group => group.level},
     column("accuracy"), {head: "accuracy low", num: true, value: group => group.accuracyLow}, {head: "accuracy high", num: true, value: group => group.accuracyHigh},
     column("lift"), column("low"), column("high"), column("interval"),
     {head: "on the front", num: true, cell: group => formatPercent(frontShare(view, group)), value: group => frontShare(view, group), title: "share of random draws of targets in which no other setting is better in both"},

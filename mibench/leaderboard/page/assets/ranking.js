@@ -21,7 +21,7 @@ function drawDefenseRanks(state, redraw) {
   const measured = Number.isFinite(baseline?.accuracy) || view.accuracy?.[undefended];
   const notes = [
     measured ? "" : `<p class="small note"><b>The accuracy of the defended models was not measured here.</b> Every defense stands at its strongest setting, so this is not a comparison at the same utility.</p>`,
-    view.paired === false ? `<p class="small note">These rows hold no values by target: the differences are unpaired, so their intervals are wide and more defenses share a rank.</p>` : "",
+    view.paired === false ? `<p class="small muted note">These rows hold no values by target: the differences are unpaired, so their intervals are wide and more defenses share a rank.</p>` : "",
     outside.length ? `<p class="small muted note">${within === "100" ? "Not ranked" : `No setting stays within ${within} points`}: ${outside.map(defense => methodLink("defense", defense)).join(", ")}.</p>` : "",
   ];
   putTable(holder, {
@@ -40,7 +40,7 @@ function defenseRanking({view, within, attack}) {
   const column = kind => groupColumn(kind, pick, scale, kind === "bar" && baseline ? () => baseline.lift : undefined);
   const columns = [
     {head: "rank", num: true, cell: row => (row.reference ? "" : formatRank(row.best, row.last)), value: row => (row.reference ? "" : formatRank(row.best, row.last))},
-    {head: "defense", cell: row => `${row.reference ? "no defense" : methodLink("defense", row.group.defense)} <span class="muted small">${escapeHtml(row.reference ? "" : levelText(row.group))}</span>`, value: row => defenses[row.group.defense].name},
+    {head: "defense", cell: row => `${row.reference ? "no defense" : methodLink("defense", row.group.defense)} <span class="muted small">${settingHtml(row.reference ? "" : levelText(row.group))}</span>`, value: row => defenses[row.group.defense].name},
     {head: "setting", value: row => row.group.level},
     column("accuracy"), column("bar"), column("lift"), column("low"), column("high"),
     {head: "than undefended", opt: true, keep: true, cell: row => (row.reference ? "" : differenceHtml(row.found)), value: row => (row.reference ? "" : differenceText(row.found))},
@@ -85,7 +85,7 @@ function drawAttackRanks({on}, redraw) {
   const extra = (on.extra || []).map(([name, values]) => ({head: name, num: true, opt: true, cell: row => formatPercent(values[row.place], 1), value: row => values[row.place]}));
   const columns = [
     {head: "rank", num: true, cell: row => (row.reason ? `<span title="${escapeHtml(row.reason)}">${rank(row)}</span>` : rank(row)), value: rank},
-    {head: "attack", cell: row => `${methodLink("attack", row.group.attack)} ${attacks[row.group.attack].floor ? `<span class="muted small">floor: searches nothing</span>` : ""} <span class="muted small">${escapeHtml(row.group.attackLevel)}</span>`, value: row => attacks[row.group.attack].name},
+    {head: "attack", cell: row => `${methodLink("attack", row.group.attack)} ${attacks[row.group.attack].floor ? `<span class="muted small">floor: searches nothing</span>` : ""} <span class="muted small">${settingHtml(row.group.attackLevel)}</span>`, value: row => attacks[row.group.attack].name},
     {head: "options", value: row => row.group.attackLevel},
     {head: "sees", opt: true, cell: row => escapeHtml(accesses[row.group.access] || row.group.access), value: row => row.group.access},
     column("bar"), column("lift"), column("low"), column("high"), ...extra,
@@ -93,7 +93,7 @@ function drawAttackRanks({on}, redraw) {
     {head: "gradients", num: true, opt: true, cell: row => formatCount(row.group.gradients), value: row => row.group.gradients},
     column("seeds"), column("verdict"), column("id"),
   ];
-  putTable(holder, {name: "mibench-attacks", label: "Attacks on undefended models", columns, rows, sources: () => sourcesOf(rows.map(pick)), after: on.paired === false ? `<p class="small note">These rows hold no values by target: differences between attacks are unpaired.</p>` : ""});
+  putTable(holder, {name: "mibench-attacks", label: "Attacks on undefended models", columns, rows, sources: () => sourcesOf(rows.map(pick)), after: on.paired === false ? `<p class="small muted note">These rows hold no values by target: differences between attacks are unpaired.</p>` : ""});
 }
 
 function drawWorstCases({view}) {
@@ -104,7 +104,7 @@ function drawWorstCases({view}) {
   const scale = scaleOf(rows);
   const columns = [
     {head: "defense", cell: row => (row.defense === undefended ? "no defense" : methodLink("defense", row.defense)), value: row => defenses[row.defense].name},
-    {head: "setting", cell: row => (row.group ? groupLink(row.group, row.level || (row.defense === undefended ? "undefended" : "default")) : escapeHtml(row.level)), value: row => row.level},
+    {head: "setting", cell: row => (row.group ? settingLink(row.group, row.level || (row.defense === undefended ? "undefended" : "default")) : escapeHtml(row.level)), value: row => row.level},
     {head: "accuracy", num: true, opt: true, cell: row => formatNumber(row.accuracy), value: row => row.accuracy},
     {head: "lift with its 95 % interval", bar: true, cell: row => intervalHtml(row, scale)},
     {head: "lift", num: true, cell: row => withUnit(formatNumber(row.lift, true), escapeHtml(view.unit)), value: row => row.lift},

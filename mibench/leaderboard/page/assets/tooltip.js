@@ -88,7 +88,7 @@ function openCell(view, attack, defense) {
   const baseline = baselineOf(view, attack), scale = scaleOf(list.concat(baseline || []));
   const column = (kind, reference) => groupColumn(kind, pick, scale, reference);
   const columns = [
-    {head: "setting", cell: group => groupLink(group, levelText(group) || "undefended"), value: group => levelText(group)},
+    {head: "setting", cell: group => settingLink(group, levelText(group) || "undefended"), value: group => levelText(group)},
     column("accuracy"), column("bar", baseline && defense !== undefended ? () => baseline.lift : undefined), column("lift"), column("low"), column("high"), column("interval"),
     {head: "than undefended", opt: true, keep: true, cell: group => (defense === undefended ? "" : differenceHtml(differenceOf(view, group))), value: group => (differenceOf(view, group) ? differenceText(differenceOf(view, group)) : "")},
     column("verdict"), column("id"),
