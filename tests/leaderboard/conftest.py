@@ -99,7 +99,7 @@ def data_of():
 
     def read(page):
         text = page.read_text(encoding="utf-8")
-        return json.loads(text.split('<script type="application/json" id="overview">')[1].split("</script>")[0])
+        return json.loads(text.split('<script type="application/json" id="overview-json">')[1].split("</script>")[0])
 
     return read
 
