@@ -1,4 +1,4 @@
-"""A made-up overview and its numbers, written by the contract between the build and the page, and a page made of them."""
+"""A made-up overview and its numbers, as the build gives them to the page, and a page made of them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,10 @@ import pytest
 MODULES = ("data.js", "format.js", "address.js", "export.js", "tables.js", "controls.js", "figure.js", "tooltip.js",
            "overview.js", "matrix.js", "ranking.js", "plane.js", "curves.js", "numbers.js", "group.js", "pages.js",
            "main.js")  # fmt: skip
-DOT = "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+DOT = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJ"
+    "AAAADUlEQVR42mNkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg=="
+)
 VERDICTS = [
     {"word": "leak", "mark": "●", "tone": "leak", "meaning": "Private data."},
     {"word": "undecided", "mark": "◐", "tone": "open", "meaning": "More is needed."},
@@ -19,11 +22,12 @@ VERDICTS = [
 ]
 ATTACKS = ["gmi", "mirror", "nearest_public", "vmi", "gifd"]
 DEFENSES = ["none", "bido", "dp_sgd", "mid", "rounding"]
-FIELDS = ("id", "view", "dataset", "attack", "defense", "access", "level", "attackLevel", "adaptive", "strength", "value",
-          "low", "high", "control", "lift", "liftLow", "liftHigh", "verdict", "confirmed", "n", "seeds", "queries",
-          "gradients", "accuracy", "accuracyLow", "accuracyHigh", "status", "reason")  # fmt: skip
+FIELDS = ("id", "view", "dataset", "attack", "defense", "access", "level", "attackLevel", "adaptive", "strength",
+          "value", "low", "high", "control", "lift", "liftLow", "liftHigh", "verdict", "confirmed", "n", "seeds",
+          "queries", "gradients", "accuracy", "accuracyLow", "accuracyHigh", "status", "reason")  # fmt: skip
 DETAILS = ("claim", "knows", "task", "setting", "target", "budget", "fidelity", "command", "cells", "cost", "device",
-           "mibenchVersion", "commit", "notes", "guarantee", "defenseFidelity", "changed", "picture", "pictureWhy")  # fmt: skip
+           "mibenchVersion", "commit", "notes", "guarantee", "defenseFidelity", "changed",
+           "picture", "pictureWhy")  # fmt: skip
 
 
 def make_group(number, view, attack, defense, lift, **told):
@@ -67,12 +71,9 @@ def make_content():
     (gifd,) = add(4, 0, 9.0, view=1, dataset=1, access="gradients", half=2.0, accuracy=None, queries=0, gradients=500)
     (noised,) = add(4, 1, 0.2, view=1, dataset=1, access="gradients", half=1.0, accuracy=None, gradients=500)
     (coarse,) = add(4, 4, 5.0, view=1, dataset=1, access="gradients", half=1.0, accuracy=None, gradients=500)
-    skipped = len(groups)
     nothing = dict.fromkeys(("value", "low", "high", "control", "liftLow", "liftHigh", "accuracy"))
-    groups.append(
-        make_group(0xABC00000FF, -1, 1, 4, 0.0) | nothing | {"lift": None, "verdict": -1, "status": "skipped"}
-    )
-    groups[skipped]["reason"] = 0
+    nothing |= {"lift": None, "verdict": -1, "status": "skipped", "reason": 0}
+    groups.append(make_group(0xABC00000FF, -1, 1, 4, 0.0) | nothing)
 
     def difference(group, base):
         gap = groups[group]["lift"] - groups[base]["lift"]
@@ -142,8 +143,8 @@ def make_numbers(groups, copies=1):
         if group["lift"] is not None:
             rows.append([place, 1 if group["view"] == 1 else 0, group])
             rows += [[place, 2, group]] * copies
-    numbers = {name: [group[name] for _, _, group in rows]
-               for name in ("value", "low", "high", "control", "lift", "liftLow", "liftHigh", "verdict", "n", "seeds")}  # fmt: skip
+    fields = ("value", "low", "high", "control", "lift", "liftLow", "liftHigh", "verdict", "n", "seeds")
+    numbers = {name: [group[name] for _, _, group in rows] for name in fields}
     numbers |= {"group": [place for place, _, _ in rows], "metric": [metric for _, metric, _ in rows]}
     numbers |= {"null": [None] * len(rows), "nullName": {"r": ["", len(rows)]}}
     details = {name: [""] * len(groups) for name in DETAILS}
@@ -165,7 +166,8 @@ def make_numbers(groups, copies=1):
         "rows": "0123456789ab", "metrics": metrics, "numbers": numbers, "groups": details,
         "texts": ["Incompatible: no labels.", "A note.", '{"name":"gmi"}'],
         "methods": {"attack/gmi": {"summary": "A latent search.", "equation": "L = D + CE", "knows": "public data",
-                                   "fidelity": "official", "paper": paper, "code": "github.com/x/y", "best": 0, "worst": 3}},
+                                   "fidelity": "official", "paper": paper, "code": "github.com/x/y", "best": 0,
+                                   "worst": 3}},
         "datasetPages": {"att_faces": {"summary": "Forty people.", "licence": "research", "mayShow": False}},
         "claims": [{"id": "gmi-over-mirror", "verdict": "holds", "text": "GMI beats MIRROR.", "effect": 0.2, "low": 0.1,
                     "high": 0.3, "unit": "", "n": 40, "seeds": 3, "groups": [0, 7], "reason": "", "source": "gmi"},
@@ -270,7 +272,7 @@ class Page:
         """Choose in a select, or type into a field."""
         self.run(
             "const n = document.querySelector(arguments[0]); n.value = arguments[1];"
-            "n.dispatchEvent(new Event('input', {bubbles: true})); n.dispatchEvent(new Event('change', {bubbles: true}))",
+            "for (const kind of ['input', 'change']) n.dispatchEvent(new Event(kind, {bubbles: true}))",
             selector, value,
         )  # fmt: skip
 

@@ -5,7 +5,7 @@ import json
 import pytest
 from selenium.webdriver.common.keys import Keys
 
-GMI = f"{0xABC0000000:016x}"
+TO = "\N{EN DASH}"
 
 
 def cells(page):
@@ -47,7 +47,7 @@ def test_the_matrix_has_a_bar_per_setting_with_colour_for_lift_and_height_for_th
                             "strength 2 lift +0.30 [0.20, 0.40] accuracy 0.86 leak")  # fmt: skip
     assert said[4] == "GMI against ROUNDING: cannot matter" and said[8] == "MIRROR against MID: withheld"
     assert said[6] == "MIRROR against DP_SGD: not measured"
-    assert page.texts("#matrix tfoot td") == ["90", "", "86", "88–86", "84–72", "–"]
+    assert page.texts("#matrix tfoot td") == ["90", "", "86", f"88{TO}86", f"84{TO}72", TO]
     assert "2 more attacks were run on the undefended model only" in page.text("#matrix .note")
     assert [word for word in ("leak", "no evidence", "withheld") if word not in page.text("#matrix-legend")] == []
     heights = page.run("return [...document.querySelectorAll('#matrix tr:first-child i')].map(i => i.offsetHeight)")
@@ -56,7 +56,10 @@ def test_the_matrix_has_a_bar_per_setting_with_colour_for_lift_and_height_for_th
 
 def test_pointing_at_a_cell_shows_its_intervals_and_a_click_its_groups(site, visit):
     page = visit(site)
-    point = "document.querySelector('#matrix [data-attack=\"0\"][data-defense=\"{}\"]').dispatchEvent(new MouseEvent('mouseover', {{bubbles: true}}))"
+    point = (
+        'document.querySelector(\'#matrix [data-attack="0"][data-defense="{}"]\')'
+        ".dispatchEvent(new MouseEvent('mouseover', {{bubbles: true}}))"
+    )
     page.run(point.format(1))
     told = page.text("#tip")
     assert told.startswith("GMI against BIDO") and "[0.40, 0.60]" in told and "● leak" in told
@@ -116,7 +119,12 @@ def test_defenses_are_ranked_within_the_chosen_accuracy(site, visit):
     assert "No setting stays within 5 points: DP_SGD." in page.text("#defenses-table")
     assert page.texts("#matrix-top tbody tr") == ["1BIDO+0.30", "2MID+0.70", "no defense+0.80"], "the card has room"
     page.choose("#defenses-controls [name=within]", "100")
-    assert [row.split()[0] for row in page.texts("#defenses-table tbody tr")] == ["1DP_SGD", "2–3BIDO", "2–3MID", "no"]
+    assert [row.split()[0] for row in page.texts("#defenses-table tbody tr")] == [
+        "1DP_SGD",
+        f"2{TO}3BIDO",
+        f"2{TO}3MID",
+        "no",
+    ]
     assert page.address().endswith("within=100")
     assert len(visit(site, "#/?within=100").texts("#defenses-table tbody tr")) == 4
     assert len(visit(site, "#/?within=3&attack=none&view=x").texts("#defenses-table tbody tr")) == 3, (
@@ -151,7 +159,7 @@ def test_the_plane_joins_settings_and_colours_the_picked(site, visit):
     assert page.texts("#plane-figure text[font-weight='600']") == ["no defense", "BIDO", "DP_SGD"]
     rings = page.run("return [...document.querySelectorAll('#plane-figure .ring')].length")
     assert rings == 1, "one coloured setting is on the front in most draws; the undefended model has its own mark"
-    assert "70 %" in page.text("#plane-table tbody tr:nth-child(4)") or "70 %" in page.text("#plane-table")
+    assert "70 %" in page.text("#plane-table tbody tr:nth-child(4)")
     lines = page.run(
         "return [...document.querySelectorAll('#plane-figure path')].map(p => p.getAttribute('d').split('L').length)"
     )
@@ -191,7 +199,7 @@ def test_curves_show_lift_against_effort_on_a_logarithmic_axis(site, visit):
 def test_attacks_are_ranked_with_the_floors_among_them(site, visit):
     page = visit(site)
     rows = page.texts("#attacks-table tbody tr")
-    assert [row.split()[0] for row in rows] == ["1–2GMI", "1–3VMI", "2–4MIRROR", "3–4NEAREST_PUBLIC"]
+    assert [row.split()[0] for row in rows] == [f"1{TO}2GMI", f"1{TO}3VMI", f"2{TO}4MIRROR", f"3{TO}4NEAREST_PUBLIC"]
     assert "floor: searches nothing" in rows[3] and "25.0 %" in rows[0] and "12.5 %" in rows[3]
     assert page.texts("#worst-table tbody tr")[0].startswith("BIDOstrength 20.86+0.35GMI, MIRROR")
 

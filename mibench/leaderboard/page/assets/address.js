@@ -66,7 +66,7 @@ function currentChoices() {
 /** How much an attacker sees, most first: the default attack is one that sees most, since a weak attacker proves little. */
 const ACCESS_ORDER = ["white_box", "gradients", "features", "scores", "labels"];
 
-/** The attack whose ranking is shown: the asked one, else the one that sees most and met the most defenses. */
+/** The attack whose ranking is shown: the asked one, else of those that see most and met the most defenses the strongest. */
 function rankedAttack(view, access, asked) {
   const known = rankedAttacks(view, access);
   const wanted = attackByName.get(asked);
@@ -81,7 +81,7 @@ function rankedAttacks(view, access) {
   };
   return Object.keys(view.rankings || {}).map(Number)
     .filter(attack => !access || accessOf(view, attack) === access)
-    .sort((a, b) => place(a) - place(b) || size(b) - size(a) || a - b);
+    .sort((a, b) => place(a) - place(b) || size(b) - size(a) || view.attacks.indexOf(a) - view.attacks.indexOf(b) || a - b);
 }
 
 /** The view whose undefended attacks are ranked: the matrix's own, or the richest one of its dataset. */

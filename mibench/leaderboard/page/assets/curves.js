@@ -19,7 +19,7 @@ function curvesSvg(view, effort, lines) {
   const lifts = all.map(group => group.lift), reach = spanOf([0, ...lifts]) || 1;
   const cut = value => Math.max(Math.min(0, ...lifts) - 0.3 * reach, Math.min(Math.max(0, ...lifts) + 0.3 * reach, value));
   const ends = all.flatMap(group => [group.lift, group.liftLow, group.liftHigh]).filter(Number.isFinite).map(cut);
-  const x = logScale([10 ** Math.floor(Math.log10(Math.min(...efforts))), 10 ** Math.ceil(Math.log10(Math.max(...efforts)) + 1e-9)], [frame.left + 8, width - frame.right]);
+  const x = logScale(logDomain(efforts), [frame.left + 8, width - frame.right]);
   const margin = reach * 0.05;
   const y = linearScale([Math.min(0, ...ends) - margin, Math.max(0, ...ends) + margin], [frame.height - frame.bottom, frame.top]);
   const at = group => [x(group[effort]), y(group.lift)];

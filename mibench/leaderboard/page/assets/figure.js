@@ -13,9 +13,22 @@ function linearScale([low, high], [from, to]) {
 
 function logScale([low, high], [from, to]) {
   const scale = value => from + (Math.log10(value) - Math.log10(low)) / (Math.log10(high) - Math.log10(low) || 1) * (to - from);
-  scale.ticks = [];
-  for (let power = Math.ceil(Math.log10(low) - 1e-9); power <= Math.log10(high) + 1e-9; power++) scale.ticks.push(10 ** power);
+  const all = logSteps(low, high);
+  scale.ticks = all.length > 8 ? all.filter(step => Number.isInteger(Math.log10(step))) : all;
   return scale;
+}
+
+/** 1, 2 and 5 times the powers of ten from low to high. */
+function logSteps(low, high) {
+  const steps = [];
+  for (let power = Math.floor(Math.log10(low)); power <= Math.ceil(Math.log10(high)); power++) for (const factor of [1, 2, 5]) steps.push(Number((factor * 10 ** power).toPrecision(6)));
+  return steps.filter(step => step >= low * (1 - 1e-9) && step <= high * (1 + 1e-9));
+}
+
+/** The nearest such steps around values. */
+function logDomain(values) {
+  const low = Math.min(...values), high = Math.max(...values), steps = logSteps(low / 10, high * 10);
+  return [Math.max(...steps.filter(step => step < low)), Math.min(...steps.filter(step => step > high))];
 }
 
 /** Round values between low and high, about `count` of them. */

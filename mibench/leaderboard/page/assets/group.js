@@ -42,7 +42,7 @@ function putGroupNumbers(holder, group, content) {
   const columns = [
     {head: "metric", cell: row => escapeHtml(metric(row).name) + (metric(row).unit ? ` <span class="muted">${escapeHtml(metric(row).unit)}</span>` : ""), value: row => metric(row).name},
     {head: "unit", value: row => metric(row).unit, onlyCsv: true},
-    amount("value"), {head: "value low", num: true, value: field("low"), onlyCsv: true}, {head: "value high", num: true, value: field("high"), onlyCsv: true}, amount("control"),
+    amount("value"), {head: "value low", num: true, value: field("low"), onlyCsv: true}, {head: "value high", num: true, value: field("high"), onlyCsv: true}, {...amount("control"), opt: true},
     {head: "null", num: true, opt: true, cell: row => `<span title="${escapeHtml(field("nullName")(row) ?? "")}">${formatNumber(field("null")(row))}</span>`, value: field("null")},
     amount("lift", true),
     {head: "95 % interval", opt: true, keep: true, cell: row => (Number.isFinite(field("liftLow")(row)) ? formatInterval(field("liftLow")(row), field("liftHigh")(row)) : "–")},

@@ -88,7 +88,7 @@ function drawDatasetPage(holder, entry, content) {
 const CLAIM_ORDER = ["holds", "does not hold", "undecided", "not tested"];
 
 function claimEffect(claim) {
-  if (claim.shown) return claim.shown;
+  if (claim.shown) return claim.shown.replace(/-(?=[\d.])/g, "−");
   return Number.isFinite(claim.effect) ? `${withUnit(formatNumber(claim.effect, true), claim.unit)} ${formatInterval(claim.low, claim.high)}` : "–";
 }
 
@@ -105,7 +105,7 @@ function drawClaims(holder, content) {
     {head: "id", onlyCsv: true, value: claim => claim.id},
   ];
   const counts = CLAIM_ORDER.map(word => [word, rows.filter(claim => claim.verdict === word).length]).filter(([, count]) => count);
-  holder.innerHTML = crumbHtml("claims") + `<h1>Claims, decided by rows</h1><p class="claim">Each sentence names two groups of runs, or one. Rows alone decide it: ${counts.map(([word, count]) => `${count} ${escapeHtml(word)}`).join(", ")}.</p><div id="claims-table"></div>`;
+  holder.innerHTML = crumbHtml("claims") + `<h1>Claims, decided by rows</h1><p class="claim">Each sentence names two groups of runs, or one. Rows alone decide it. ${counts.map(([word, count]) => `<b>${escapeHtml(word)}</b> ${count}`).join(", ")}.</p><div id="claims-table"></div>`;
   putTable(document.getElementById("claims-table"), {name: "mibench-claims", label: "Claims", columns, rows, sources: () => sourcesOf(rows.flatMap(claim => (claim.groups || []).map(index => groups[index]).filter(Boolean)))});
 }
 

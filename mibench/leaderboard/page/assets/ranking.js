@@ -119,9 +119,9 @@ function drawPublished(content) {
   document.getElementById("published").hidden = !rows.length;
   if (!rows.length) return;
   const amount = (value, std) => formatNumber(value) + (Number.isFinite(std) ? ` ± ${formatNumber(std)}` : "");
-  const method = row => (attackByName.has(row.attack) ? methodLink("attack", attackByName.get(row.attack).index) : escapeHtml(row.attack));
+  const method = row => (attackByName.has(row.attack) ? methodLink("attack", attackByName.get(row.attack).index) : row.attack ? escapeHtml(row.attack) : `<span class="muted">the target itself</span>`);
   const words = row => [row.dataset, row.target, row.public ? `public ${row.public}` : "", row.resolution ? `${row.resolution} px` : ""].filter(Boolean).join(", ");
-  const metric = row => [row.metric, row.variant, row.evaluator].filter(Boolean).join(" ");
+  const metric = row => [row.metric, row.variant, row.evaluator].filter(Boolean).join(" ").replace(/_/g, " ");
   const columns = [
     {head: "attack", cell: method, value: row => row.attack},
     {head: "on", cell: row => escapeHtml(words(row)), value: words},
@@ -131,5 +131,5 @@ function drawPublished(content) {
     {head: "how ours differs", opt: true, cell: row => `<span class="small">${escapeHtml(row.ours?.protocol ?? "")}</span>`, value: row => row.ours?.protocol ?? "", onlyCsv: true},
     {head: "source", opt: true, cell: row => `<span class="small">${row.source ? outsideLink(row.source, row.source_bib || row.source) : escapeHtml(row.source_bib)}</span>`, value: row => row.source_bib || row.source},
   ];
-  putTable(holder, {name: "mibench-published", label: "Published figures and ours", columns, rows, sources: unique(rows.map(row => `attack/${row.attack}`))});
+  putTable(holder, {name: "mibench-published", label: "Published figures and ours", columns: columns.filter(column => column.head !== "how ours differs" || rows.some(row => row.ours)), rows, sources: unique(rows.map(row => `attack/${row.attack}`))});
 }

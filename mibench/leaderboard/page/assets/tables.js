@@ -1,11 +1,12 @@
 // Tables: one list of columns gives both what is seen and what is downloaded.
-// A column is {head, num, opt, bar, cell: row => HTML, value: row => number or text, onlyCsv}.
-// Without `cell` it is downloaded only, without `value` it is seen only; `opt` leaves it out on a telephone.
+// A column is {head, tail, num, opt, bar, keep, cell: row => HTML, value: row => number or text, onlyCsv}.
+// Without `cell` it is downloaded only, without `value` it is seen only; `opt` and the `tail` of a head are left out on
+// a telephone; `keep` breaks no line.
 
 function tableHtml(columns, rows, {rowClass = () => "", label = ""} = {}) {
   const shown = columns.filter(column => column.cell);
   const names = column => [column.num && "num", column.opt && "opt", column.bar && "bar", column.keep && "keep"].filter(Boolean).join(" ");
-  const head = shown.map(column => `<th scope="col" class="${names(column)}"${column.title ? ` title="${escapeHtml(column.title)}"` : ""}>${escapeHtml(column.shown ?? column.head)}</th>`).join("");
+  const head = shown.map(column => `<th scope="col" class="${names(column)}"${column.title ? ` title="${escapeHtml(column.title)}"` : ""}>${escapeHtml(column.head)}${column.tail ? `<span class="tail">${escapeHtml(column.tail)}</span>` : ""}</th>`).join("");
   const body = rows.map(row => `<tr class="${rowClass(row)}">${shown.map(column => `<td class="${names(column)}">${column.cell(row)}</td>`).join("")}</tr>`).join("");
   return `<div class="wide" tabindex="0" role="region" aria-label="${escapeHtml(label)}"><table class="rows"><thead><tr>${head}</tr></thead><tbody>${body}</tbody></table></div>`;
 }
@@ -40,7 +41,7 @@ function groupColumn(kind, pick, scale, reference) {
   const unit = row => unitOf(pick(row));
   return {
     accuracy: {head: "accuracy", num: true, opt: true, cell: row => formatNumber(pick(row).accuracy), value: row => pick(row).accuracy, title: "accuracy of the defended model on test data"},
-    bar: {head: "lift with its 95 % interval", shown: reference ? "lift with its 95 % interval; dashed: undefended" : undefined, bar: true, cell: row => intervalHtml(pick(row), scale, reference ? reference(row) : undefined)},
+    bar: {head: "lift with 95 % interval", tail: reference ? "; dashed: undefended" : "", bar: true, cell: row => intervalHtml(pick(row), scale, reference ? reference(row) : undefined)},
     lift: {head: "lift", num: true, cell: row => liftLink(pick(row), unit(row)), value: row => pick(row).lift},
     low: {head: "low", num: true, value: row => pick(row).liftLow},
     high: {head: "high", num: true, value: row => pick(row).liftHigh},
