@@ -199,7 +199,7 @@ def judged(results: Path, groups: Sequence[Group]) -> tuple[list[tuple[Judgement
             about = [group.group_id for side in sides if (group := chosen(claim, side, groups)) is not None]
             found.append((judge(claim, groups), about))
         except UserError as reason:
-            aside[f"claims/{path.name}"] = str(reason)
+            aside[f"claims/{path.name}"] = str(reason).replace(str(path), path.name)  # no page names a folder
     return found, aside
 
 

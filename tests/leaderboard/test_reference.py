@@ -84,7 +84,7 @@ def results(tmp_path_factory, add_cell):
     return folder / "local"
 
 
-def test_ours_stands_beside_a_figure_of_the_same(results, data_of):
+def test_ours_stands_beside_a_figure_of_the_same(results, numbers_of):
     lines = [line for line in (results / "README.md").read_text().splitlines() if ", paper |" in line]
     assert len(lines) == 3
     (same,) = [line for line in lines if "gmi, paper" in line]
@@ -93,7 +93,7 @@ def test_ours_stands_beside_a_figure_of_the_same(results, data_of):
     assert other.endswith("| kedmi, paper |  |")
     (victim,) = [line for line in lines if "lomma, paper" in line]
     assert "| 0.9 (" in victim
-    told = {one["source_bib"]: one["ours"] for one in data_of(results / "index.html")["published"]}
+    told = {one["source_bib"]: one["ours"] for one in numbers_of(results / "index.html")["published"]}
     assert told["kedmi"] is None and told["gmi"]["value"] == 0.7
 
 

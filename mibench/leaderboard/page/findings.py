@@ -168,13 +168,13 @@ def one_update(sources: Sources) -> Finding | None:
     score = record.score
     assert score is not None
     text: list[Segment] = [
-        f"({_metric(score)}) is how close ", _title(sources, "attack", record), " comes to the example behind one "
-        f"update of an undefended {record.group.facts['target']} on ", _title(sources, "dataset", record),
+        f"{_metric(score)} of what ", _title(sources, "attack", record), " gets back from one update of an undefended "
+        f"{record.group.facts['target']} on ", _title(sources, "dataset", record),
         f" (control {amount(score.control, score.unit)}).",
     ]  # fmt: skip
     if least is not record and least.score is not None:
         text += [
-            f" From one of a {least.group.facts['target']} the best attack, ", _title(sources, "attack", least),
+            f" From a {least.group.facts['target']}'s update the best attack, ", _title(sources, "attack", least),
             f", gets {amount(least.score.value, score.unit)} (control {amount(least.score.control, score.unit)}).",
         ]  # fmt: skip
     return {"number": written(score.value), "unit": score.unit, "text": joined(text)}
