@@ -6,8 +6,6 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from mibench.pictures import GAP, LABEL, MARGIN, TILE
-
 if TYPE_CHECKING:
     from PIL import Image
 
@@ -51,6 +49,8 @@ def sprite_of(sheet: Image.Image, size: int) -> Image.Image | None:
     """
     from PIL import Image
 
+    from mibench.pictures import GAP, LABEL, MARGIN, TILE  # imports torch, which no page needs
+
     found = _measured(sheet)
     if found is None:
         return None
@@ -71,6 +71,8 @@ def sprite_of(sheet: Image.Image, size: int) -> Image.Image | None:
 
 def _measured(sheet: Image.Image) -> tuple[float, int, int] | None:
     """Return the scale of a sheet, its tiles per group and its whole rows; None where it has not three groups."""
+    from mibench.pictures import GAP, MARGIN, TILE
+
     told = sheet.info.get("tiles")
     if told:
         counts = json.loads(told)
@@ -88,4 +90,6 @@ def _measured(sheet: Image.Image) -> tuple[float, int, int] | None:
 
 def _whole(height: int) -> int:
     """Return the rows of tiles that a sheet of this height shows whole."""
+    from mibench.pictures import GAP, LABEL, TILE
+
     return max(0, (height - 2 * LABEL - 2 * GAP) // (TILE + GAP))

@@ -37,7 +37,7 @@ class Table:
         """Lowest and highest accuracy of every defended victim, where any was measured."""
         found: dict[str, list[float]] = {}
         for (_, defense), own in self.cells.items():
-            found.setdefault(defense, []).extend(one.group.accuracy for one in own)
+            found.setdefault(defense, []).extend(one.accuracy for one in own)
         known = {defense: [one for one in own if not math.isnan(one)] for defense, own in found.items()}
         return {defense: (min(own), max(own)) for defense, own in known.items() if own}
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 import numpy as np
@@ -38,7 +39,7 @@ def number(value: float) -> float | int | None:
 
 
 def coded(values: Sequence[Any]) -> Any:
-    """Return a column in its shortest form.
+    """Return a column in the form that has the fewest entries.
 
     ``[...]``
         As it is.
@@ -50,12 +51,16 @@ def coded(values: Sequence[Any]) -> Any:
     >>> coded(["a", "b"] * 20)["d"], coded([7] * 20), coded(["a"] * 20), coded([1, 2])
     (['a', 'b'], {'r': [7, 20]}, {'d': ['a'], 'r': [0, 20]}, [1, 2])
     """
-    texts = bool(values) and all(isinstance(value, str) for value in values)
-    if texts:
+    kinds = set(map(type, values))
+    if kinds == {str}:
         words, codes = _places(values)
-        return _shortest([values, {"d": words, "c": codes}, {"d": words, "r": _runs(codes)}])
-    if all(value is None or isinstance(value, int | float) for value in values):
-        return _shortest([values, {"r": _runs(values)}])
+        if len(words) > len(values) / 2:
+            return values
+        runs = _runs(codes)
+        return {"d": words, "r": runs} if len(runs) < len(codes) else {"d": words, "c": codes}
+    if kinds and kinds <= {int, float, type(None)}:
+        runs = _runs(values)
+        return {"r": runs} if len(runs) < len(values) else values
     return values
 
 
@@ -87,24 +92,7 @@ def _places(values: Sequence[str]) -> tuple[list[str], list[int]]:
 
 
 def _runs(values: Sequence[Any]) -> list[Any]:
-    found: list[Any] = []
-    for value in values:
-        if found and found[-2] == value:
-            found[-1] += 1
-        else:
-            found += [value, 1]
-    return found
-
-
-def _shortest(forms: Sequence[Any]) -> Any:
-    return min(forms, key=_length)
-
-
-def _length(form: Any) -> int:
-    """Return about how many characters a form takes."""
-    if isinstance(form, dict):
-        return 12 + sum(map(_length, form.values()))
-    return sum(len(str(value)) + (3 if isinstance(value, str) else 1) for value in form)
+    return [part for value, run in groupby(values) for part in (value, len(list(run)))]
 
 
 def columns(rows: Mapping[str, Sequence[Any]]) -> dict[str, Any]:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from operator import attrgetter
 from typing import Any
 
 from mibench.card import HEADLINES
-from mibench.errors import UserError
 from mibench.leaderboard.claims import Judgement, effect
 from mibench.leaderboard.groups import Group
 from mibench.leaderboard.numbers import Number
@@ -14,13 +14,12 @@ from mibench.leaderboard.page.columns import Texts, columns, listed, number, rou
 from mibench.leaderboard.page.content import Sources
 from mibench.leaderboard.page.group_columns import NUMBERS, verdict_of
 from mibench.leaderboard.page.methods import bib_of, dataset_pages, method_pages, own_entry, reference_entries
-from mibench.leaderboard.page.names import metric_name, title_in
+from mibench.leaderboard.page.names import card_in, metric_name, title_in
 from mibench.leaderboard.page.records import Record
 from mibench.leaderboard.page.sentences import claim
 from mibench.leaderboard.pictures import may_show
 from mibench.leaderboard.reference import Published, ours, protocol
 from mibench.leaderboard.scoring import Score
-from mibench.planning.catalogue import card_of
 
 #: What a privacy guarantee is made of, in the order in which it is told.
 GUARANTEE = ("epsilon", "delta")
@@ -67,8 +66,10 @@ def _numbers(sources: Sources) -> tuple[list[dict[str, Any]], dict[str, Any]]:
     ]  # fmt: skip
     records = sources.records
 
+    scores = [_score(records[place], one) for place, one in owned]
+
     def values(field: str) -> list[float]:
-        return [getattr(_score(records[place], one), field) for place, one in owned]
+        return list(map(attrgetter(field), scores))
 
     rows: dict[str, Sequence[Any]] = {
         "group": [place for place, _ in owned],
@@ -170,10 +171,8 @@ def defense_fidelity(group: Group) -> str:
     """Return what a group's defense was written from; empty without a defense."""
     if group.facts["defense"] == "none":
         return ""
-    try:
-        return card_of(group.config["defense"]).fidelity
-    except UserError:
-        return ""
+    card = card_in(group.config, "defense")
+    return card.fidelity if card else ""
 
 
 def why_no_picture(group: Group) -> str:
@@ -216,8 +215,8 @@ FIGURE = ("attack", "dataset", "target", "public", "resolution", "metric", "vari
 def _figure(one: Published, groups: Sequence[Group]) -> dict[str, Any]:
     """Return a published figure with what was measured of the same here: group, value and how."""
     told: dict[str, Any] = {name: getattr(one, name) for name in FIGURE}
-    source = one.source.removeprefix("https://")  # as text: the page asks for nothing elsewhere
-    told |= {"value": number(one.value), "std": number(one.std), "source": source, "ours": None}
+    source, _, place = one.source.removeprefix("https://").partition(" ")
+    told |= {"value": number(one.value), "std": number(one.std), "source": source, "place": place, "ours": None}
     if (found := ours(one, groups)) is not None:
         group, measured = found
         told["ours"] = {"group": group.group_id, "value": number(measured.score.value), "protocol": protocol(group)}

@@ -103,14 +103,14 @@ def defenses_that_lower(sources: Sources) -> Finding | None:
     for place, table in enumerate(sources.tables):
         for attack in table.attacks:
             known = sum(
-                any(one.group.accuracy == one.group.accuracy for one in row)
+                any(one.accuracy == one.accuracy for one in row)
                 for (name, defense), row in table.cells.items()
                 if name == attack and defense != "none"
             )
             undefended = table.cells.get((attack, "none"), ())
             accesses = [list(ACCESSES).index(one.group.facts["access"]) for one in undefended]
             rank = (min(accesses, default=len(ACCESSES)), -known, place, attack)
-            told = any(one.group.accuracy == one.group.accuracy and one.known for one in undefended)
+            told = any(one.accuracy == one.accuracy and one.known for one in undefended)
             if told and known >= FEW and (best is None or rank < best[0]):
                 best = (rank, place, attack)
     if best is None:

@@ -32,7 +32,7 @@ def front_shares(records: Sequence[Record]) -> dict[int, float]:
     Args:
         records: The groups of one attack in one view, the undefended one among them.
     """
-    found = [(one, headline_lifts(one.group)) for one in records if not math.isnan(one.group.accuracy)]
+    found = [(one, headline_lifts(one.group)) for one in records if not math.isnan(one.accuracy)]
     known = [(one, lifts) for one, lifts in found if lifts is not None]
     if len(known) < 2:
         return {}
@@ -40,7 +40,7 @@ def front_shares(records: Sequence[Record]) -> dict[int, float]:
     if not seeds or len(targets) < LEAST_TARGETS:
         return {}
     lifts = np.stack([np.nanmean(table, axis=0) for table in tables])
-    accuracies = np.array([one.group.accuracy for one, _ in known])
+    accuracies = np.array([one.accuracy for one, _ in known])
     shares = on_front(lifts, accuracies)
     return {one.place: share for (one, _), share in zip(known, shares, strict=True)}
 

@@ -11,9 +11,8 @@ from typing import Any, cast
 import yaml
 
 from mibench.card import DefenseCard
-from mibench.errors import UserError
 from mibench.leaderboard.groups import Group
-from mibench.planning.catalogue import card_of
+from mibench.leaderboard.page.names import card_in
 
 #: Blocks of a configuration that make an attacker.
 ATTACKER = ("attack", "prior", "knowledge")
@@ -70,10 +69,7 @@ def _strength(group: Group) -> float:
 
 def defense_card(group: Group) -> DefenseCard | None:
     """Return the card of a group's defense; None where it cannot be read today."""
-    try:
-        return cast(DefenseCard, card_of(group.config["defense"]))
-    except UserError:
-        return None
+    return cast(DefenseCard | None, card_in(group.config, "defense"))
 
 
 def adaptive(group: Group) -> bool:

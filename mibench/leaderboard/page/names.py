@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from mibench.card import Card
@@ -25,10 +26,23 @@ PLAIN: Mapping[tuple[str, str], str] = {("defense", "none"): "no defense"}
 
 def card_in(config: Mapping[str, Any], axis: str) -> Card | None:
     """Return the card of a component of a stored configuration; None where it cannot be read today."""
+    block = config.get(axis, {})
+    if block.keys() & {"base", "parts"}:
+        return card_of_block(block)
+    return _plain_card(str(block.get("_target_")), str(block.get("name", "")), str(block.get("variant_of", "")))
+
+
+def card_of_block(block: Mapping[str, Any]) -> Card | None:
+    """Return the card of a component's block; None where it cannot be read today."""
     try:
-        return card_of(config[axis])
-    except (UserError, KeyError):
+        return card_of(block)
+    except UserError:
         return None
+
+
+@cache
+def _plain_card(target: str, name: str, variant_of: str) -> Card | None:
+    return card_of_block({"_target_": target, "name": name, "variant_of": variant_of})
 
 
 def title_in(config: Mapping[str, Any], axis: str, name: str) -> str:

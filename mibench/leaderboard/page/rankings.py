@@ -182,7 +182,7 @@ def defense_rankings(
         for defense in defended:
             kept = [
                 one for one in table.cells[attack, defense]
-                if one.known and not one.group.accuracy < base.group.accuracy - loss / 100 - SLACK
+                if one.known and not one.accuracy < base.accuracy - loss / 100 - SLACK
             ]  # fmt: skip
             if kept:
                 inside.append(kept[-1])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 from mibench.leaderboard.groups import Group
 from mibench.leaderboard.page.levels import adaptive, attack_levels, attacker, defense_level, strengths, usual
@@ -54,6 +55,11 @@ class Record:
     def lift(self) -> float:
         """The lift; NaN where there is none."""
         return NAN if self.score is None else self.score.lift
+
+    @cached_property
+    def accuracy(self) -> float:
+        """How often the defended victim is right; NaN where that was not measured."""
+        return self.group.accuracy
 
     @property
     def known(self) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cache
 
 from mibench.leaderboard.page.names import Segment, amount, headline_name, link, title_in
 from mibench.leaderboard.page.records import Record
@@ -87,12 +88,14 @@ def control_words(record: Record) -> str:
 
 def of_people(record: Record) -> bool:
     """Whether the classes of a group's dataset are people: its module says so, or its class is of that family."""
-    module, _, name = str(record.group.config["dataset"].get("_target_")).rpartition(".")
-    if not module.startswith("mibench."):
-        return False
-    return "faces" in record.group.facts["dataset"] or any(
-        one.name == "People" for one in lineage(source_of(module), name)
-    )
+    return "faces" in record.group.facts["dataset"] or _people(str(record.group.config["dataset"].get("_target_")))
+
+
+@cache
+def _people(target: str) -> bool:
+    module, _, name = target.rpartition(".")
+    own = module.startswith("mibench.")
+    return own and any(one.name == "People" for one in lineage(source_of(module), name))
 
 
 def _confirmation(record: Record, score: Score) -> str:

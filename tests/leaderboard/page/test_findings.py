@@ -63,8 +63,8 @@ def test_one_update_of_two_networks(group, sources):
     found = one_update(sources(*own))
     assert (found["number"], found["unit"]) == ("100", "dB")
     assert as_text(found["text"]) == (
-        "PSNR of what GMI gets back from one update of an undefended mlp on Digits (control 12 dB). From a cnn's update "
-        "the best attack, GMI, gets 24 dB (control 12 dB)."
+        "PSNR of what GMI gets back from one update of an undefended mlp on Digits (control 12 dB). From a cnn's "
+        "update the best attack, GMI, gets 24 dB (control 12 dB)."
     )
     assert one_update(sources(group())) is None
 

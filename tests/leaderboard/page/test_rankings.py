@@ -40,7 +40,7 @@ def test_a_setting_is_chosen_by_accuracy_and_direction_and_never_by_its_lift(gro
     made = sources(group(accuracy=0.9, lift=0.8), *own, weak)
     chosen = {}
     for loss in (2, 5, 10, 100):
-        found, outside, ranked = ranking(made, loss)
+        _, outside, ranked = ranking(made, loss)
         chosen[loss] = ([one.record.level for one in ranked if one.record.defense == "mid"], sorted(outside))
     assert chosen[2] == (["beta 0.01"], ["dp_sgd"])
     assert chosen[5] == (["beta 0.1"], ["dp_sgd"]), "0.86 lies within five points; that its lift is larger is no reason"

@@ -46,8 +46,8 @@ def test_a_leak_names_who_confirms_it_and_links_lead_to_the_methods(group, sourc
                 more=judge(0.9, 0.2))  # fmt: skip
     found = claim(sources(one).records[0])
     assert as_text(found) == (
-        "With MID (beta 0.1), GMI gets private data out of this model: attack accuracy is 0.7; on a model that never saw "
-        "these classes the same attack gets 0.1. An independent judge confirms it (faces)."
+        "With MID (beta 0.1), GMI gets private data out of this model: attack accuracy is 0.7; on a model that never "
+        "saw these classes the same attack gets 0.1. An independent judge confirms it (faces)."
     )
     assert ["GMI", "#/method/attack/gmi"] in found and ["MID", "#/method/defense/mid"] in found
 

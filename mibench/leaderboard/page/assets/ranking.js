@@ -129,7 +129,7 @@ function drawPublished(content) {
     {head: "published", num: true, cell: row => withUnit(amount(row.value, row.std), escapeHtml(row.unit)), value: row => row.value},
     {head: "ours", num: true, cell: row => (row.ours && groupById.has(row.ours.group) ? groupLink(groupById.get(row.ours.group), formatNumber(row.ours.value)) : "–"), value: row => row.ours?.value},
     {head: "how ours differs", opt: true, cell: row => `<span class="small">${escapeHtml(row.ours?.protocol ?? "")}</span>`, value: row => row.ours?.protocol ?? "", onlyCsv: true},
-    {head: "source", opt: true, cell: row => `<span class="small">${row.source ? outsideLink(row.source, row.source_bib || row.source) : escapeHtml(row.source_bib)}</span>`, value: row => row.source_bib || row.source},
+    {head: "source", opt: true, cell: row => `<span class="small">${row.source ? outsideLink(row.source, row.source_bib || row.source) : escapeHtml(row.source_bib)} ${escapeHtml(row.place || "")}</span>`, value: row => row.source_bib || row.source},
   ];
   putTable(holder, {name: "mibench-published", label: "Published figures and ours", columns: columns.filter(column => column.head !== "how ours differs" || rows.some(row => row.ours)), rows, sources: unique(rows.map(row => `attack/${row.attack}`))});
 }
