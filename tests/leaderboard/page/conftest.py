@@ -70,7 +70,7 @@ def make_content():
     (more,) = add(3, 0, 0.75, attackLevel="steps 100", queries=1000, gradients=1000)
     (gifd,) = add(4, 0, 9.0, view=1, dataset=1, access="gradients", half=2.0, accuracy=None, queries=0, gradients=500)
     (noised,) = add(4, 1, 0.2, view=1, dataset=1, access="gradients", half=1.0, accuracy=None, gradients=500)
-    (coarse,) = add(4, 4, 5.0, view=1, dataset=1, access="gradients", half=1.0, accuracy=None, gradients=500)
+    (coarse,) = add(4, 4, 5.0, view=1, dataset=1, access="gradients", half=6.0, accuracy=None, gradients=500)
     nothing = dict.fromkeys(("value", "low", "high", "control", "liftLow", "liftHigh", "accuracy"))
     nothing |= {"lift": None, "verdict": -1, "status": "skipped", "reason": 0}
     groups.append(make_group(0xABC00000FF, -1, 1, 4, 0.0) | nothing)

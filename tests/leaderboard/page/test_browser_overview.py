@@ -106,6 +106,8 @@ def test_dataset_and_access_are_chosen_and_stand_in_the_address(site, visit):
     assert "unpaired" in page.text("#matrix .note") and "unpaired" in page.text("#defenses-table .note:nth-of-type(2)")
     assert "accuracy of the defended models was not measured" in page.text("#defenses-table")
     assert "was not measured" in page.text("#plane-figure")
+    page.click("#matrix button")
+    assert "differences are unpaired" in page.text("#dialog p")
     again = visit(site, page.address())
     assert again.texts("#matrix tbody th") == ["GIFD"]
     assert again.text("#defenses-table tbody .num:last-of-type, #defenses-table tbody a.quiet") == "+0.20 dB"

@@ -93,7 +93,7 @@ function openCell(view, attack, defense) {
     {head: "than undefended", opt: true, keep: true, cell: group => (defense === undefended ? "" : differenceHtml(differenceOf(view, group))), value: group => (differenceOf(view, group) ? differenceText(differenceOf(view, group)) : "")},
     column("verdict"), column("id"),
   ];
-  dialog.innerHTML = `<h2 id="dialog-title">${escapeHtml(pairTitle(attack, defense))}</h2><p class="muted small">${escapeHtml(viewName(view))}. ${methodLink("attack", attack)}${defense === undefended ? "" : ` · ${methodLink("defense", defense)}`}</p><div id="dialog-table"></div><p><button type="button" id="dialog-close">Close</button></p>`;
+  dialog.innerHTML = `<h2 id="dialog-title">${escapeHtml(pairTitle(attack, defense))}</h2><p class="muted small">${escapeHtml(viewName(view))}.${view.paired === false ? " Old rows without values by target: differences are unpaired." : ""} ${methodLink("attack", attack)}${defense === undefended ? "" : ` · ${methodLink("defense", defense)}`}</p><div id="dialog-table"></div><p><button type="button" id="dialog-close">Close</button></p>`;
   putTable(document.getElementById("dialog-table"), {name: "mibench-cell", label: pairTitle(attack, defense), columns, rows: list, sources: sourcesOf(list)});
   dialog.onclick = event => {
     if (event.target === dialog || event.target.id === "dialog-close" || event.target.closest("a")) dialog.close();
