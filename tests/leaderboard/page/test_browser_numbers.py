@@ -1,5 +1,6 @@
 """The long table, the address and the files that a reader takes away, in a browser."""
 
+import copy
 import csv
 import io
 import re
@@ -116,10 +117,8 @@ def test_rows_lead_to_their_groups_by_keyboard(site, visit):
 
 def test_going_back_from_a_group_leads_to_the_same_place(site, visit):
     page = open_table(visit, site, "?all=1")
-    page.wait(
-        "Math.abs(document.getElementById('numbers').getBoundingClientRect().top) < 100"
-    )  # the page scrolls there
-    page.wait("window.last === scrollY || (window.last = scrollY, false)")  # and has come to rest
+    page.wait("Math.abs(document.getElementById('numbers').getBoundingClientRect().top) < 100")
+    page.wait("window.last === scrollY || (window.last = scrollY, false)")  # the page has come to rest
     page.run("document.querySelector('.window').scrollTop = 30")
     before = page.run("return scrollY")
     page.click("#numbers-table tr[data-place='2'] a")
@@ -214,11 +213,14 @@ def test_figures_are_taken_away_as_svg_that_stands_alone(site, visit, take, figu
     assert float(root.get("width")) > 300 and len(list(root.iter())) > 20
 
 
-def test_a_latex_table_escapes_and_stops_at_two_hundred_rows(tmp_path, visit, write_page, many_numbers, take):
-    overview, numbers = many_numbers
+def test_exports_escape_and_a_latex_table_stops_at_two_hundred_rows(tmp_path, visit, write_page, many_numbers, take):
+    overview, numbers = copy.deepcopy(many_numbers)
     overview["attacks"][0]["name"] = "a&b_{%}$#\\~^"
-    page = visit(write_page(tmp_path, overview, numbers), "#/numbers?all=1&sort=attack")
+    overview["defenses"][1]["name"] = '=HYPERLINK("x")'
+    page = visit(write_page(tmp_path / "site", overview, numbers), "#/numbers?all=1&sort=attack")
     page.wait("document.querySelector('#numbers-table tr[data-place]')")
     _, text = take(page, "#numbers-tools [data-kind=tex]")
     assert "the first 200 of" in text.split("\n")[0] and text.count("\\\\\n") == 201
     assert "a\\&b\\_\\{\\%\\}\\$\\#\\textbackslash{}\\textasciitilde{}\\textasciicircum{}" in text
+    _, table = take(page, "#numbers-tools [data-kind=csv]")
+    assert ",=HYPERLINK" not in table and ',"\'=HYPERLINK(""x"")",' in table, "no spreadsheet runs it"
