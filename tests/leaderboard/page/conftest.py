@@ -150,7 +150,9 @@ def make_numbers(groups, copies=1):
     details = {name: [""] * len(groups) for name in DETAILS}
     details["claim"] = [["With ", ["BIDO", "#/method/defense/bido"], " it leaks."]] * len(groups)
     details["task"] = ["instance" if group["view"] == 1 else "class" for group in groups]
-    details["command"] = [["python", "-m", "mibench", f"attack={ATTACKS[group['attack']]}"] for group in groups]
+    words = ["python", "-m", "mibench", *(f"attack={name}" for name in ATTACKS)]
+    details["command"] = {"d": words, "l": [[0, 1, 2, 3 + group["attack"]] for group in groups]}
+    details["device"] = {"d": ["cpu"], "r": [0, len(groups)]}
     details["cells"] = [[[f"{place:016x}", 0, "ok", ""]] for place in range(len(groups))]
     details["cost"] = [[12.0, 30.0, 1.5, 200.0]] * len(groups)
     details["notes"] = [[1]] * len(groups)
