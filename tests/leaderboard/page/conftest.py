@@ -70,7 +70,7 @@ def make_content():
     (more,) = add(3, 0, 0.75, attackLevel="steps 100", queries=1000, gradients=1000)
     (gifd,) = add(4, 0, 9.0, view=1, dataset=1, access="gradients", half=2.0, accuracy=None, queries=0, gradients=500)
     (noised,) = add(4, 1, 0.2, view=1, dataset=1, access="gradients", half=1.0, accuracy=None, gradients=500)
-    (coarse,) = add(4, 4, 5.0, view=1, dataset=1, access="gradients", half=1.0, accuracy=None, gradients=500)
+    (coarse,) = add(4, 4, 5.0, view=1, dataset=1, access="gradients", half=6.0, accuracy=None, gradients=500)
     nothing = dict.fromkeys(("value", "low", "high", "control", "liftLow", "liftHigh", "accuracy"))
     nothing |= {"lift": None, "verdict": -1, "status": "skipped", "reason": 0}
     groups.append(make_group(0xABC00000FF, -1, 1, 4, 0.0) | nothing)
@@ -150,7 +150,9 @@ def make_numbers(groups, copies=1):
     details = {name: [""] * len(groups) for name in DETAILS}
     details["claim"] = [["With ", ["BIDO", "#/method/defense/bido"], " it leaks."]] * len(groups)
     details["task"] = ["instance" if group["view"] == 1 else "class" for group in groups]
-    details["command"] = [["python", "-m", "mibench", f"attack={ATTACKS[group['attack']]}"] for group in groups]
+    words = ["python", "-m", "mibench", *(f"attack={name}" for name in ATTACKS)]
+    details["command"] = {"d": words, "l": [[0, 1, 2, 3 + group["attack"]] for group in groups]}
+    details["device"] = {"d": ["cpu"], "r": [0, len(groups)]}
     details["cells"] = [[[f"{place:016x}", 0, "ok", ""]] for place in range(len(groups))]
     details["cost"] = [[12.0, 30.0, 1.5, 200.0]] * len(groups)
     details["notes"] = [[1]] * len(groups)

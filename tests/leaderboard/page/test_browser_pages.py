@@ -26,7 +26,7 @@ def test_a_group_page_has_the_claim_its_neighbours_and_every_number(site, visit)
     told = page.text("#detail .facts")
     for word in (
         "weights",
-        "4,000 queries, 2,000 gradients, 12.0 s",
+        "4,000 queries, 2,000 gradients, 12.0 s on cpu",
         "1.50 \N{MULTIPLICATION SIGN} the undefended",
         "0.86 [0.82, 0.90]",
     ):

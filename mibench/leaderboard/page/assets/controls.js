@@ -24,9 +24,8 @@ function drawViewControls(holder, view, access, redraw) {
   const buttons = names.map(dataset => `<button type="button" data-dataset="${dataset}" aria-pressed="${dataset === view.dataset}">${escapeHtml(datasets[dataset].title)}</button>`).join("");
   holder.innerHTML = `<span class="segments" role="group" aria-label="Dataset">${buttons}</span>`
     + (sights.length > 1 ? selectHtml("attacker sees", "sees", sights.map(sight => [sight, sight]), sightOf(view)) : `<span class="muted small">attacker sees <b>${escapeHtml(sightOf(view))}</b></span>`)
-    + (sameSight.length > 1 ? selectHtml("under", "view", sameSight.map(other => [other.id, other.under]), view.id) : "")
     + (view.accesses.length > 1 ? selectHtml("access", "access", [["", "any"], ...view.accesses.map(name => [name, accesses[name] || name])], access) : "")
-    + (sameSight.length > 1 ? "" : `<span class="muted small">${escapeHtml(view.under)}</span>`);
+    + (sameSight.length > 1 ? selectHtml("under", "view", sameSight.map(other => [other.id, other.under]), view.id) : `<span class="muted small">${escapeHtml(view.under)}</span>`);
   const goTo = other => changeChoices({view: other.id, access: "", attack: "", pick: ""});
   holder.onclick = event => {
     const button = event.target.closest("[data-dataset]");

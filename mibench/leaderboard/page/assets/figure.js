@@ -75,7 +75,7 @@ function axesSvg(frame, x, y, {xName, yName, xText = tickText(x.ticks), yText = 
 }
 
 /** Places where a label may stand around its point: offset, and which end of the text is fixed. */
-const PLACES = [[0, 18, "middle"], [0, -11, "middle"], [10, 4, "start"], [-10, 4, "end"], [9, 17, "start"], [-9, 17, "end"], [9, -9, "start"], [-9, -9, "end"], [0, 31, "middle"], [0, -24, "middle"]];
+const PLACES = [[0, 20, "middle"], [0, -13, "middle"], [10, 4, "start"], [-10, 4, "end"], [9, 19, "start"], [-9, 19, "end"], [9, -12, "start"], [-9, -12, "end"], [0, 36, "middle"], [0, -29, "middle"]];
 
 function boxOf({text, bold = true}, x, y, anchor) {
   const width = text.length * (bold ? BOLD_CHARACTER : CHARACTER);

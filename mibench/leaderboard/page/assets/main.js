@@ -77,10 +77,25 @@ function fillWhenNear() {
 
 let overviewDrawn = false;
 
+/** Where a reader left the overview for a page of details: going back leads to the same place. */
+const left = {hash: null, top: 0, row: 0};
+
+function leaveOverview(hash) {
+  if (document.getElementById("overview").hidden) return;
+  Object.assign(left, {hash, top: scrollY, row: document.querySelector("#numbers-table .window")?.scrollTop ?? 0});
+}
+
 function showOverview([section]) {
   document.getElementById("detail").hidden = true;
   document.getElementById("overview").hidden = false;
   document.title = TITLE;
+  if (overviewDrawn && left.hash === location.hash) {
+    left.hash = null;
+    scrollTo({top: left.top, behavior: "instant"});
+    const rows = document.querySelector("#numbers-table .window");  // what is hidden forgets how far it was scrolled
+    if (rows) rows.scrollTop = left.row;
+    return;
+  }
   drawOverview();
   if (!overviewDrawn) {
     drawCounts();
@@ -103,7 +118,8 @@ function showOverview([section]) {
   else scrollTo(0, 0);
 }
 
-function showDetail(path) {
+function showDetail(path, leaving) {
+  leaveOverview(leaving);
   const holder = document.getElementById("detail");
   document.getElementById("overview").hidden = true;
   holder.hidden = false;
@@ -113,17 +129,17 @@ function showDetail(path) {
     const title = DETAIL_PAGES[path[0]](path.slice(1), content, holder);
     if (title === null) holder.innerHTML = missingHtml(path.slice(1).join("/"));
     document.title = `mibench: ${title ?? "nothing here"}`;
-    scrollTo(0, 0);
+    scrollTo({top: 0, behavior: "instant"});
   }, error => {
     holder.innerHTML = `<h1>The numbers are not here</h1><p class="note" role="alert">${escapeHtml(error.message)}</p><p><a href="#/">Back to the overview</a></p>`;
   });
 }
 
-function route() {
+function route(event) {
   hideTip();
   document.getElementById("dialog").close();
   const {path} = readAddress();
-  if (Object.hasOwn(DETAIL_PAGES, path[0])) showDetail(path);
+  if (Object.hasOwn(DETAIL_PAGES, path[0])) showDetail(path, event ? new URL(event.oldURL).hash : null);
   else showOverview(path);
 }
 

@@ -40,7 +40,7 @@ function accuracyHtml(view, columns) {
     const range = view.accuracy?.[defense];
     if (!range) return `<td>–</td>`;
     const [low, high] = range.map(share => (share * 100).toFixed(0));
-    return `<td aria-label="${low === high ? high : `${low} to ${high}`} per cent">${high}${low === high ? "" : `<span class="from">–${low}</span>`}</td>`;
+    return `<td aria-label="${low === high ? high : `${low} to ${high}`} per cent"><div><span class="share">${high}${low === high ? "" : `<span class="from">–${low}</span>`}</span></div></td>`;
   };
   return `<tfoot><tr><th scope="row">accuracy, %</th>${columns.map(defense => cell(defense) + (defense === undefended ? "<td></td>" : "")).join("")}</tr></tfoot>`;
 }
@@ -80,11 +80,14 @@ function drawLegend(view, rows, columns) {
 }
 
 /** What a height means: the verdicts of this matrix that have it, in their own words. */
-function toneKey(tone, rows, columns, view) {
+function toneWords(tone, rows, columns, view) {
   const present = new Set(rows.flatMap(attack => columns.flatMap(defense => (cellOf(view, attack, defense) || []).map(group => group.verdict))));
-  const words = verdicts.filter((verdict, index) => verdict.tone === tone && present.has(index)).map(verdict => verdict.word);
-  const height = {leak: "", open: "half", calm: "low"}[tone];
-  return words.length ? `<span class="key"><i class="step3 ${height}"></i>${escapeHtml(words.join(", "))}</span>` : "";
+  return verdicts.filter((verdict, index) => verdict.tone === tone && present.has(index)).map(verdict => verdict.word).join(", ");
+}
+
+function toneKey(tone, rows, columns, view) {
+  const words = toneWords(tone, rows, columns, view), height = {leak: "", open: "half", calm: "low"}[tone];
+  return words ? `<span class="key"><i class="step3 ${height}"></i>${escapeHtml(words)}</span>` : "";
 }
 
 /** Pointer, focus and keys of the matrix. */
@@ -137,8 +140,10 @@ function neighbourOf(holder, cell, key) {
 
 /** The matrix as a figure of its own, for papers and slides. */
 function matrixSvg({view, access}) {
-  const rows = attacksOf(view, access), columns = matrixColumns(view, rows), width = 34, height = 26, left = 190, top = 120;
-  const frame = {width: left + columns.length * width + 110, height: top + rows.length * height + 64};
+  const rows = attacksOf(view, access), columns = matrixColumns(view, rows), width = 34, height = 26;
+  const longest = (list, kind) => Math.max(0, ...list.map(index => titleOf(kind, index).length)) * CHARACTER;
+  const left = 24 + longest(rows, "attack"), top = 28 + 0.79 * longest(columns, "defense");  // heads lean by 52 degrees
+  const frame = {width: Math.max(left + columns.length * width + 0.62 * longest(columns.slice(-3), "defense"), left + 560), height: top + rows.length * height + 80};
   const colour = {below: "var(--below)", zero: "var(--zero)", step1: "var(--step1)", step2: "var(--step2)", step3: "var(--step3)", step4: "var(--step4)", step5: "var(--step5)"};
   const parts = columns.map((defense, place) => `<text transform="translate(${left + (place + 0.5) * width} ${top - 8}) rotate(-52)" font-size="12" fill="var(--ink)">${escapeHtml(titleOf("defense", defense))}</text>`);
   rows.forEach((attack, r) => {
@@ -153,9 +158,11 @@ function matrixSvg({view, access}) {
       });
     });
   });
-  const base = frame.height - 44;
+  const base = frame.height - 62;
   STEPS.forEach((step, place) => parts.push(element("rect", {x: left + place * 44, y: base, width: 44, height: 9, fill: colour[step]}), element("text", {x: left + place * 44 + 22, y: base + 22, "text-anchor": "middle", "font-size": 10, fill: "var(--soft)"}, place === 0 ? `&lt;${view.bins[0]}` : place === 1 ? "≈ 0" : place === 6 ? `&gt;${view.bins[5]}` : `${view.bins[place - 1]}–${view.bins[place]}`)));
-  parts.push(element("text", {x: left, y: base + 38, "font-size": 11, fill: "var(--soft)"}, escapeHtml(`lift over control${view.unit ? `, ${view.unit}` : ""}; ${viewName(view)}. Full height: leak; lower: open; lowest: no evidence.`)));
+  parts.push(element("text", {x: left, y: base + 38, "font-size": 11, fill: "var(--soft)"}, escapeHtml(`lift over control${view.unit ? `, ${view.unit}` : ""}; ${viewName(view)}`)));
+  const heights = [["leak", "full height"], ["open", "lower"], ["calm", "lowest"]].map(([tone, words]) => [words, toneWords(tone, rows, columns, view)]).filter(([, words]) => words);
+  parts.push(element("text", {x: left, y: base + 54, "font-size": 11, fill: "var(--soft)"}, escapeHtml(heights.map(([words, told]) => `${words}: ${told}`).join("; "))));
   const holder = document.createElement("div");
   holder.innerHTML = figureSvg(frame, "What each attack still gets past each defense", parts);
   return holder.firstChild;

@@ -51,9 +51,9 @@ function pairTitle(attack, defense) {
 
 function cellTipHtml(view, attack, defense) {
   const list = cellOf(view, attack, defense), baseline = baselineOf(view, attack);
-  const row = (group, name) => `<tr><td>${escapeHtml(name)}</td><td class="num">${formatNumber(group.accuracy)}</td><td class="num">${formatNumber(group.lift, true)}</td><td>${formatInterval(group.liftLow, group.liftHigh)}</td><td>${verdictHtml(group.verdict)}</td><td>${defense === undefended ? "" : differenceHtml(differenceOf(view, group))}</td></tr>`;
+  const row = (group, name) => `<tr><td>${escapeHtml(name)}</td><td class="num opt">${formatNumber(group.accuracy)}</td><td class="num">${formatNumber(group.lift, true)}</td><td>${formatInterval(group.liftLow, group.liftHigh)}</td><td>${verdictHtml(group.verdict)}</td><td class="opt">${defense === undefended ? "" : differenceHtml(differenceOf(view, group))}</td></tr>`;
   const reference = defense !== undefended && baseline ? row({...baseline, index: -1}, "undefended") : "";
-  return `<b>${escapeHtml(pairTitle(attack, defense))}</b><table><tr><th>setting</th><th>accuracy</th><th>lift${view.unit ? ` ${escapeHtml(view.unit)}` : ""}</th><th>95 %</th><th></th><th></th></tr>${list.map(group => row(group, levelText(group) || "–")).join("")}${reference}</table>`;
+  return `<b>${escapeHtml(pairTitle(attack, defense))}</b><table><tr><th>setting</th><th class="opt">accuracy</th><th>lift${view.unit ? ` ${escapeHtml(view.unit)}` : ""}</th><th>95 %</th><th></th><th class="opt"></th></tr>${list.map(group => row(group, levelText(group) || "–")).join("")}${reference}</table>`;
 }
 
 function emptyTipHtml(attack, defense, empty) {
@@ -93,7 +93,7 @@ function openCell(view, attack, defense) {
     {head: "than undefended", opt: true, keep: true, cell: group => (defense === undefended ? "" : differenceHtml(differenceOf(view, group))), value: group => (differenceOf(view, group) ? differenceText(differenceOf(view, group)) : "")},
     column("verdict"), column("id"),
   ];
-  dialog.innerHTML = `<h2 id="dialog-title">${escapeHtml(pairTitle(attack, defense))}</h2><p class="muted small">${escapeHtml(viewName(view))}. ${methodLink("attack", attack)}${defense === undefended ? "" : ` · ${methodLink("defense", defense)}`}</p><div id="dialog-table"></div><p><button type="button" id="dialog-close">Close</button></p>`;
+  dialog.innerHTML = `<h2 id="dialog-title">${escapeHtml(pairTitle(attack, defense))}</h2><p class="muted small">${escapeHtml(viewName(view))}.${view.paired === false ? " Old rows without values by target: differences are unpaired." : ""} ${methodLink("attack", attack)}${defense === undefended ? "" : ` · ${methodLink("defense", defense)}`}</p><div id="dialog-table"></div><p><button type="button" id="dialog-close">Close</button></p>`;
   putTable(document.getElementById("dialog-table"), {name: "mibench-cell", label: pairTitle(attack, defense), columns, rows: list, sources: sourcesOf(list)});
   dialog.onclick = event => {
     if (event.target === dialog || event.target.id === "dialog-close" || event.target.closest("a")) dialog.close();
