@@ -14,7 +14,7 @@ from mibench.leaderboard.page.cells import Table, refusals, table_of
 from mibench.leaderboard.page.names import title_in
 from mibench.leaderboard.page.records import Record, records_of
 from mibench.leaderboard.page.reproduction import Reproduction
-from mibench.leaderboard.page.views import View, has_lift, views_of
+from mibench.leaderboard.page.views import View, but_for_length, has_lift, views_of
 from mibench.leaderboard.reference import Published
 from mibench.leaderboard.worst import WorstCase
 
@@ -84,6 +84,17 @@ class Sources:
     @cached_property
     def _places(self) -> dict[str, int]:
         return {one.group_id: place for place, one in enumerate(self.groups)}
+
+    def of_other_lengths(self, place: int) -> list[int]:
+        """Return the views that differ from one in the length of attacks alone, that one among them."""
+        return self._lengths[but_for_length(self.views[place].groups[0])]
+
+    @cached_property
+    def _lengths(self) -> dict[str, list[int]]:
+        found: dict[str, list[int]] = {}
+        for place, view in enumerate(self.views):
+            found.setdefault(but_for_length(view.groups[0]), []).append(place)
+        return found
 
     def paired(self, place: int) -> bool:
         """Whether the values by target of all numbers of a view are known."""

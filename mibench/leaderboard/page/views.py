@@ -69,6 +69,17 @@ def view_id(group: Group) -> str:
     return hashlib.sha256(shared.encode()).hexdigest()[:10]
 
 
+#: What of a budget says what is attacked; the rest says for how long.
+ATTACKED = ("targets", "samples", "records")
+
+
+def but_for_length(group: Group) -> str:
+    """Return what views have in common that differ in the length of attacks alone."""
+    kept = {name: block for name, block in group.config.items() if name not in (*VARIED, *FREE, "budget")}
+    budget = [group.config["budget"].get(name) for name in ATTACKED]
+    return json.dumps([group.facts["task"], kept, budget, group.config.get("revisions", ())[:3]], sort_keys=True)
+
+
 def views_of(groups: Sequence[Group]) -> list[View]:
     """Return the views of all groups, the one to look at first at the beginning.
 
