@@ -97,7 +97,7 @@ def make_content():
             "rankings": {"0": {"2": within, "5": "2", "10": "2", "100": everything}},
             "attackRanks": [[gmi, 1, 2, ""], [more, 1, 3, ""], [mirror, 2, 4, ""], [floor, 3, 4, ""]],
             "extra": [["verified", [0.25, 0.0, None, 0.125]]], "curves": [[0, [gmi]], [1, [mirror]], [2, [floor]],
-                                                                           [3, [vmi, more]]],
+                                                                           [3, [more, vmi]]],
             "front": {str(gmi): 0.9, str(bido[1]): 0.7, str(mid[0]): 0.1},
             "worst": [[1, 0.35, 0.2, 0.5, [0, 1], 0.86, "strength 2", bido[1]]],
         },
