@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import os
 from collections.abc import Callable, Sequence
@@ -57,10 +58,12 @@ def nearest(made: Tensor, private: Tensor) -> Tensor:
 def draw_sheet(path: Path, headings: Sequence[str], rows: Sequence[SheetRow], caption: str) -> Path:
     """Write a PNG with one row per target and one group of tiles, or a text, per heading, and return the path.
 
-    A row without pictures is as high as its lines.
+    A row without pictures is as high as its lines. A sheet of tiles alone says in the PNG's text ``tiles`` how many
+    stand below each heading, as a JSON list.
     The file appears whole or not at all: it is written under another name and then renamed.
     """
     from PIL import Image, ImageDraw, ImageFont
+    from PIL.PngImagePlugin import PngInfo
 
     font = ImageFont.load_default(14)
     columns = list(zip(*(row.pictures for row in rows), strict=True)) or [() for _ in headings]
@@ -108,7 +111,10 @@ def draw_sheet(path: Path, headings: Sequence[str], rows: Sequence[SheetRow], ca
         top += height + GAP
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
-    sheet.save(temporary, format="PNG")
+    told = PngInfo()
+    if all(isinstance(cell, Tensor) for row in rows for cell in row.pictures):
+        told.add_text("tiles", json.dumps(tiles))
+    sheet.save(temporary, format="PNG", pnginfo=told)
     os.replace(temporary, path)
     return path
 

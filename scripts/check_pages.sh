@@ -6,9 +6,11 @@ python=${1:-python}
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 cp -r results/studies results/reference "$folder/"
+mkdir "$folder/claims"
+cp results/claims/*.yaml "$folder/claims/"
 "$python" -m mibench leaderboard "paths.results='$folder'"
 status=0
-for file in leaderboard.parquet README.md index.html; do
+for file in leaderboard.parquet README.md index.html page/numbers.js; do
   if ! cmp "results/$file" "$folder/$file"; then
     echo "results/$file is not what the studies give; run: python -m mibench leaderboard" >&2
     status=1

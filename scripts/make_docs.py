@@ -16,7 +16,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
-from sources import classes_in, sentences_of, summary_of
+from sources import classes_in, sentences_of
 
 from mibench.card import ACCESS, ACCESSES, HOOKS, HOOKS_ON_PATH, AttackCard, DefenseCard, SettingCard
 from mibench.cli.list_command import facts_of, shortened, title_of
@@ -24,7 +24,7 @@ from mibench.knowledge import GRANTS
 from mibench.options import in_words, shown
 from mibench.planning.catalogue import Entry, entries
 from mibench.planning.compatibility import RULES
-from mibench.planning.sources import source_of
+from mibench.planning.sources import source_of, summary_of
 
 ROOT = Path(__file__).parent.parent
 

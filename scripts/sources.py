@@ -1,4 +1,4 @@
-"""What the pages say of a class: its summary, and the sentences of its options, read without importing it."""
+"""What the pages say of the options of a class, read without importing it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import ast
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from mibench.planning.sources import defined_in, lineage, parsed
+from mibench.planning.sources import lineage, parsed
 
 
 def classes_in(file: Path) -> list[str]:
@@ -37,10 +37,3 @@ def _own_sentences(body: Sequence[ast.stmt], inherited: Mapping[str, str]) -> It
         if isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant) and isinstance(below.value.value, str):
             sentence = " ".join(below.value.value.split())
         yield name, sentence
-
-
-def summary_of(file: Path, name: str) -> str:
-    """Return the first paragraph of a class's docstring, on one line."""
-    found = defined_in(file, name)
-    text = (ast.get_docstring(found[1]) or "") if found else ""
-    return " ".join(text.partition("\n\n")[0].split())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -10,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from mibench.errors import UserError
+from mibench.leaderboard.claims import Judgement, judged
 from mibench.leaderboard.collect import Collected, collect_shards, collect_studies, combined
-from mibench.leaderboard.groups import groups_of
-from mibench.leaderboard.page import Reproduction, page, page_data
-from mibench.leaderboard.pictures import local_pictures, public_pictures, write_pictures
+from mibench.leaderboard.groups import Group, groups_of
+from mibench.leaderboard.page import Reproduction
+from mibench.leaderboard.page.content import Sources
+from mibench.leaderboard.page.write import write_page
+from mibench.leaderboard.pictures import local_pictures, public_pictures, public_sprites, write_pictures
 from mibench.leaderboard.pivot import pivot_table
 from mibench.leaderboard.reference import Published, collect_reference
 from mibench.leaderboard.render import markdown
@@ -43,7 +47,7 @@ class Built:
 
 
 def build(results: Path, command: Callable[[Mapping[str, Any]], Reproduction]) -> list[Built]:
-    """Write ``leaderboard.parquet``, ``README.md`` and ``index.html``, and return what was built.
+    """Write ``leaderboard.parquet``, ``README.md``, ``index.html`` and ``page/numbers.js``; return what was built.
 
     From studies alone they lie in ``results``; from studies and one's own shards in ``results/local``. Each is built
     only where it has rows or files to name.
@@ -54,12 +58,15 @@ def build(results: Path, command: Callable[[Mapping[str, Any]], Reproduction]) -
     """
     studies, own = collect_studies(results), collect_shards(results)
     figures, aside = collect_reference(results)
-    studies = replace(studies, set_aside={**studies.set_aside, **aside})
+    committed = groups_of(studies.table)
+    claims, unjudged = judged(results, committed)
+    studies = replace(studies, set_aside={**studies.set_aside, **aside, **unjudged})
     built = []
     if len(studies.table) or studies.set_aside:
-        built.append(_build(results, results, studies, figures, command))
+        built.append(_build(results, results, studies, committed, figures, claims, command))
     if len(own.table) or own.set_aside:
-        built.append(_build(results, results / "local", combined(studies, own), figures, command))
+        both = combined(studies, own)
+        built.append(_build(results, results / "local", both, groups_of(both.table), figures, claims, command))
     return built
 
 
@@ -107,11 +114,13 @@ def _build(
     results: Path,
     folder: Path,
     rows: Collected,
+    groups: Sequence[Group],
     figures: Sequence[Published],
+    claims: Sequence[tuple[Judgement, Sequence[str]]],
     command: Callable[[Mapping[str, Any]], Reproduction],
 ) -> Built:
     local = folder != results
-    groups = groups_of(rows.table)
+    there = {one.group_id for one in groups}
     made = {one.group_id: command({k: v for k, v in one.config.items() if k != "seed"}) for one in groups}
     pictures = local_pictures(results, groups) if local else public_pictures(results, groups)
     write_table(
@@ -121,8 +130,21 @@ def _build(
     options = {group: ", ".join(one.options) for group, one in made.items()}
     cases = worst_cases(groups, {group: one.options for group, one in made.items()})
     write_text(folder / "README.md", markdown(groups, options, rows.set_aside, local, figures, cases))
-    content = page_data(groups, made, pictures, rows.set_aside, local, figures, cases)
-    write_text(folder / "index.html", page(content))
+    page = write_page(
+        folder,
+        Sources(
+            groups=groups,
+            made=made,
+            rows=hashlib.sha256((folder / "leaderboard.parquet").read_bytes()).hexdigest()[:12],
+            local=local,
+            set_aside=rows.set_aside,
+            figures=figures,
+            cases=cases,
+            claims=[(one, [group for group in about if group in there]) for one, about in claims],
+            pictures=pictures,
+            tiles=public_sprites(results, groups),
+        ),
+    )
     cells = sum(len(one.cells) for one in groups)
     scope = "local" if local else "committed"
-    return Built(scope, folder / "index.html", cells, len(rows.table), len(groups), rows.set_aside)
+    return Built(scope, page, cells, len(rows.table), len(groups), rows.set_aside)

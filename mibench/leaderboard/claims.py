@@ -143,7 +143,7 @@ def read_claim(path: Path) -> Claim:
         UserError: If it is no claim.
     """
     try:
-        told = yaml.safe_load(path.read_text(encoding="utf-8"))
+        told = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
     except (OSError, yaml.YAMLError) as error:
         raise UserError(f"{path} is no readable claim ({' '.join(str(error).split())[:120]}).") from error
     if not isinstance(told, dict):
@@ -171,8 +171,16 @@ def judge(claim: Claim, groups: Sequence[Group]) -> Judgement:
     Raises:
         UserError: If a side of the claim fits more than one group.
     """
+    return _judged(claim, *_sides(claim, groups))
+
+
+def _sides(claim: Claim, groups: Sequence[Group]) -> tuple[Group | None, Group | None]:
+    """Return the groups of both sides of a claim; None where there is none."""
     left = chosen(claim, claim.left, groups)
-    right = chosen(claim, claim.right, groups) if claim.right else None
+    return left, chosen(claim, claim.right, groups) if claim.right else None
+
+
+def _judged(claim: Claim, left: Group | None, right: Group | None) -> Judgement:
     if left is None or (claim.right and right is None):
         return Judgement(claim=claim, verdict="not tested", reason="no rows")
     number = number_of(left, _key(claim))
@@ -182,6 +190,30 @@ def judge(claim: Claim, groups: Sequence[Group]) -> Judgement:
     if right is not None:
         return _difference(claim, left, right)
     return _value(claim, left, number) if claim.kind in LEVELS else _leak(claim, left, number)
+
+
+def judged(results: Path, groups: Sequence[Group]) -> tuple[list[tuple[Judgement, list[str]]], dict[str, str]]:
+    """Return every claim with its verdict and the ids of the groups it is about, and by name why a file was left out.
+
+    Args:
+        results: The folder ``paths.results``.
+        groups: The groups of committed studies.
+    """
+    found, aside = [], {}
+    own: dict[tuple[str, str], list[Group]] = {}
+    for one in groups:
+        own.setdefault((one.facts["dataset"], one.facts["attack"]), []).append(one)
+    for path in sorted((results / "claims").glob("*.yaml")):
+        try:
+            claim = read_claim(path)
+            named = [(str(side.get("dataset")), str(side.get("attack"))) for side in (claim.left, claim.right) if side]
+            told = all("None" not in one for one in named)
+            near = [one for key in dict.fromkeys(named) for one in own.get(key, ())] if told else groups
+            sides = _sides(claim, near)
+            found.append((_judged(claim, *sides), [one.group_id for one in sides if one is not None]))
+        except UserError as reason:
+            aside[f"claims/{path.name}"] = str(reason).replace(str(path), path.name)  # no page names a folder
+    return found, aside
 
 
 def effect(one: Judgement) -> str:
@@ -198,7 +230,7 @@ def chosen(claim: Claim, wanted: Mapping[str, Any], groups: Sequence[Group]) -> 
     Raises:
         UserError: If there are several.
     """
-    found = [one for one in groups if one.measured and all(_has(one, name, value) for name, value in wanted.items())]
+    found = [one for one in groups if all(_has(one, name, value) for name, value in wanted.items()) and one.measured]
     if len(found) > 1:
         differing = sorted(
             {name for one in found for name in one.config if one.config[name] != found[0].config.get(name)}

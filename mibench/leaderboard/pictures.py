@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mibench.errors import UserError
 from mibench.leaderboard.collect import parsed
 from mibench.leaderboard.groups import Group
+from mibench.leaderboard.sprites import HEAD, is_sprite, sprite_of, sprite_path
 from mibench.leaderboard.tables import decoded
 from mibench.planning.catalogue import card_of
 
@@ -19,9 +20,6 @@ if TYPE_CHECKING:
 
 #: Widest picture of a study, in pixels.
 WIDEST = 360
-
-#: Of a picture sheet a study keeps the head: headings and the first three targets, in pixels.
-HEAD = 364
 
 
 def may_show(config: Mapping[str, Any]) -> bool:
@@ -42,20 +40,25 @@ def _target_may_show(target: str) -> bool:
 
 
 def write_pictures(results: Path, folder: Path, table: pa.Table) -> None:
-    """Write small pictures of a study's cells, one per group, and remove those that belong to it no more."""
+    """Write a small picture and a sprite per group of a study, and remove those that belong to it no more."""
     from PIL import Image
 
     chosen = representatives(table, (path.stem for path in (results / "pictures").glob("*.png")))
     wanted = {cell for cell in chosen.values() if may_show(_config_of(table, cell))}
     for old in folder.glob("*.png"):
-        if old.stem not in wanted:
+        if old.name.partition(".")[0] not in wanted:
             old.unlink()
     for cell in sorted(wanted):
         folder.mkdir(parents=True, exist_ok=True)
         with Image.open(results / "pictures" / f"{cell}.png") as picture:
-            small = picture.convert("RGB").crop((0, 0, picture.width, min(HEAD, picture.height)))
+            whole = picture.convert("RGB")
+        small = whole.crop((0, 0, whole.width, min(HEAD, whole.height)))
         small.thumbnail((WIDEST, WIDEST), Image.Resampling.LANCZOS)
         small.quantize(16, dither=Image.Dither.NONE).save(folder / f"{cell}.png", optimize=True)
+        size = _config_of(table, cell)["dataset"].get("size")
+        sprite = sprite_of(whole, int(size)) if size else None
+        if sprite is not None:
+            sprite.save(sprite_path(folder / f"{cell}.png"), optimize=True)
 
 
 def representatives(table: pa.Table, available: Iterable[str]) -> dict[str, str]:
@@ -78,19 +81,36 @@ def _config_of(table: pa.Table, cell: str) -> dict[str, Any]:
 
 
 def public_pictures(results: Path, groups: Sequence[Group]) -> dict[str, str]:
-    """Return, by group, the small picture of a study as a data address: only of datasets that may be shown."""
-    there = {path.stem: path for path in sorted((results / "studies").glob("*/*.png"), reverse=True)}
-    chosen = {one.group_id: _first(one, there) for one in groups if may_show(one.config)}
+    """Return, by group, the sprite of a study as a data address, or else its small picture.
+
+    Only of datasets that may be shown.
+    """
+    shown = _public(results, groups)
+    found = {group: sprite_path(picture) for group, picture in shown.items()}
+    chosen = {group: sprite if sprite.is_file() else shown[group] for group, sprite in found.items()}
     return {
-        group: "data:image/png;base64," + base64.b64encode(there[cell].read_bytes()).decode()
-        for group, cell in chosen.items()
-        if cell
+        group: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode() for group, path in chosen.items()
     }
+
+
+def public_sprites(results: Path, groups: Sequence[Group]) -> dict[str, bytes]:
+    """Return, by group, the sprite of a study as it lies there: only of datasets that may be shown."""
+    found = {group: sprite_path(picture) for group, picture in _public(results, groups).items()}
+    return {group: path.read_bytes() for group, path in found.items() if path.is_file()}
+
+
+def _public(results: Path, groups: Sequence[Group]) -> dict[str, Path]:
+    """Return, by group, the small picture that may be shown."""
+    pictures = sorted((results / "studies").glob("*/*.png"), reverse=True)
+    there = {path.stem: path for path in pictures if not is_sprite(path)}
+    chosen = {one.group_id: _first(one, there) for one in groups if may_show(one.config)}
+    return {group: there[cell] for group, cell in chosen.items() if cell}
 
 
 def local_pictures(results: Path, groups: Sequence[Group]) -> dict[str, str]:
     """Return, by group, where a picture lies, seen from the local page: one's own, or else that of a study."""
-    there = {path.stem: f"../studies/{path.parent.name}/{path.name}" for path in (results / "studies").glob("*/*.png")}
+    small = sorted((results / "studies").glob("*/*.png"), reverse=True)
+    there = {path.stem: f"../studies/{path.parent.name}/{path.name}" for path in small if not is_sprite(path)}
     there |= {path.stem: f"../pictures/{path.name}" for path in (results / "pictures").glob("*.png")}
     return {one.group_id: there[cell] for one in groups if (cell := _first(one, there))}
 

@@ -6,11 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
+from mibench.leaderboard.described import TRUTHS, described
 from mibench.leaderboard.groups import COST, Group
 from mibench.leaderboard.rows import LISTS
 from mibench.leaderboard.scoring import Score
 from mibench.leaderboard.shards import schema
-from mibench.leaderboard.tables import codes_of, encoded, integers
+from mibench.leaderboard.tables import codes_of, decoded, encoded, integers
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -25,8 +26,9 @@ NOTHING = {"cell_id": "", "config": ""}
 def pivot_table(table: pa.Table, groups: Sequence[Group], options: Mapping[str, Sequence[str]]) -> pa.Table:
     """Return the rows without lists, and one more row per number of every group.
 
-    Added columns: ``row`` (``cell`` or ``group``), ``seeds`` (seeds behind the number), and what of attack and defense
-    differs from the defaults (``attack_options``, ``defense_options``). A group's row has neither cell nor seed.
+    Added columns: ``row`` (``cell`` or ``group``), ``seeds`` (seeds behind the number), what of attack and defense
+    differs from the defaults (``attack_options``, ``defense_options``), and what
+    :func:`mibench.leaderboard.described.described` says. A group's row has neither cell nor seed.
 
     Args:
         table: Rows of cells.
@@ -43,7 +45,22 @@ def pivot_table(table: pa.Table, groups: Sequence[Group], options: Mapping[str, 
     for axis in ("attack", "defense"):
         words = pa.array([_own(axis, options.get(group, ())) for group in dictionary.to_pylist()], pa.string())
         both = both.append_column(f"{axis}_options", words.take(integers(codes)).dictionary_encode())
+    for name, of_group in described(groups).items():
+        kind = pa.bool_() if name in TRUTHS else pa.string()
+        told = pa.array([of_group.get(group) for group in dictionary.to_pylist()], kind).take(integers(codes))
+        if name in both.schema.names:  # where rows do not say it themselves
+            both = both.set_column(both.schema.get_field_index(name), name, _filled(both, name, told))
+        else:
+            both = both.append_column(name, told if name in TRUTHS else told.dictionary_encode())
     return both
+
+
+def _filled(table: pa.Table, name: str, told: pa.Array) -> pa.Array:
+    """Return a column of strings with other ones where it is empty."""
+    import pyarrow.compute as pc
+
+    own = decoded(table, name)
+    return pc.if_else(pc.equal(pc.fill_null(own, ""), ""), told, own).dictionary_encode()
 
 
 def _of_groups(groups: Sequence[Group]) -> pa.Table:

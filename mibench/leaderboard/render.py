@@ -22,9 +22,9 @@ HEADER = (
 OF_STUDIES = """# Results
 
 Built by `python -m mibench leaderboard` from [`studies/`](studies) alone; [`index.html`](index.html) is the same as a
-page to sort and filter (open it from a clone: it needs no server), [`leaderboard.parquet`](leaderboard.parquet) holds
-every row, and [`docs/leaderboard.md`](../docs/leaderboard.md) says how to read them. What your own runs leave here
-(`shards/`, `pictures/`, `local/`) is yours alone and ignored by git.
+page to sort and filter (open it from a clone, where `page/numbers.js` lies beside it: it needs no server),
+[`leaderboard.parquet`](leaderboard.parquet) holds every row, and [`docs/leaderboard.md`](../docs/leaderboard.md) says
+how to read them. What your own runs leave here (`shards/`, `pictures/`, `local/`) is yours alone and ignored by git.
 """
 
 OF_SHARDS = """# Results, with the shards of this machine

@@ -50,7 +50,7 @@ def judged(scores: Sequence[Score], old: bool = False) -> list[Score]:
         old: Whether they come from rows without nulls and values by target.
     """
     victim, accuracies = _accuracies(scores)
-    witnesses = [name for name, number in _independent(scores) if number.lift_low > 0]
+    witnesses = [name for name, number in independent(scores) if number.lift_low > 0]
     found = []
     for one in scores:
         by_model = one.evaluator in accuracies
@@ -101,10 +101,10 @@ def _accuracies(scores: Sequence[Score]) -> tuple[float, dict[str, float]]:
     return victim, known
 
 
-def _independent(scores: Sequence[Score]) -> Iterator[tuple[str, Score]]:
+def independent(scores: Sequence[Score]) -> Iterator[tuple[str, Score]]:
     """Yield the judges with power that no evaluation model has a part in, with the number each gives."""
     confirming = _confirming()
-    for metric in {one.metric for one in scores if one.metric in confirming}:
+    for metric in sorted({one.metric for one in scores if one.metric in confirming}):
         own = [one for one in scores if one.metric == metric and one.status == "ok"]
         for variant, power in confirming[metric]:
             powers = [one.value for one in own if one.variant == power]

@@ -63,6 +63,13 @@ def lineage(file: Path, name: str) -> Iterator[ast.ClassDef]:
     yield node
 
 
+def summary_of(file: Path, name: str) -> str:
+    """Return the first paragraph of a class's docstring, on one line."""
+    found = defined_in(file, name)
+    text = (ast.get_docstring(found[1]) or "") if found else ""
+    return " ".join(text.partition("\n\n")[0].split())
+
+
 def downloads_of(file: Path, name: str) -> tuple[Download, ...]:
     """Return the literal ``downloads`` of a class, its own or those it inherits; empty where there are none."""
     found: tuple[Download, ...] = ()

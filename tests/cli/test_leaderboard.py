@@ -40,7 +40,7 @@ def test_study_then_pages(ran, capsys, tmp_path):
     said = capsys.readouterr().out
     assert str(results / "index.html") in said and str(results / "local" / "index.html") in said
     assert (results / "leaderboard.parquet").exists() and (results / "README.md").exists()
-    assert shard.stem in (results / "index.html").read_text()
+    assert shard.stem in (results / "page" / "numbers.js").read_text()
 
 
 def test_a_study_does_not_publish_where_ones_own_files_lie(tmp_path, capsys):
