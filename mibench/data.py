@@ -246,9 +246,11 @@ class Captured:
         batch_size: Examples behind it.
         labels: Their class ids where the user knows them, shape ``(batch,)``.
         local: Full-batch steps and step size of a delta, where known.
-        mean: What the model's training subtracted from images in [0, 1], per channel; None leaves it to the target.
+        mean: What the model's training subtracted from images in [0, 1], per channel, or from records, per encoded
+            column; None leaves it to the target.
         std: What it then divided by.
-        secret: The images behind the update, where known; unknown class ids are -1.
+        secret: The inputs behind the update, where known; unknown class ids are -1.
+        spread: Standard deviation of every column of records, shape ``(columns,)``; None where nobody said it.
     """
 
     update: Mapping[str, Tensor]
@@ -259,6 +261,7 @@ class Captured:
     mean: Sequence[float] | None
     std: Sequence[float] | None
     secret: Examples | None
+    spread: Tensor | None = None
 
     def digest(self) -> str:
         """Return the SHA-256 of what an attack sees."""

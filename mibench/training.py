@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -141,6 +142,17 @@ class Training:
     label: str = "training"
     public: Examples | None = None
     curve: list[tuple[int, float]] = field(default_factory=list, init=False)
+
+    @classmethod
+    def like(cls, training: Training, **more: Any) -> Self:
+        """Return a training of this class on the data and the recipe of another one, in float32.
+
+        Args:
+            training: The other one.
+            more: What this class adds, or has instead (``model``).
+        """
+        same = ("model", "data", "recipe", "seed", "device", "label")
+        return cls(**{**{name: getattr(training, name) for name in same}, **more})
 
     def optimizer(
         self, model: nn.Module | None = None, rates: Mapping[nn.Module, float] | None = None

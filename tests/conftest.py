@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import copy
+import json
 import os
-from collections.abc import Callable, Mapping
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -12,6 +16,7 @@ os.environ.setdefault("MIBENCH_PROGRESS", "0")
 
 import pytest
 import torch
+from hydra._internal.config_repository import ConfigRepository
 from torch import Tensor
 
 from mibench.access import GradientsView, Ledger, WhiteBoxView
@@ -28,6 +33,23 @@ from mibench.targets.cnn import Cnn
 from mibench.training import Recipe, Training
 
 torch.set_num_threads(1)  # one worker, one thread: workers do not oversubscribe
+
+
+@pytest.fixture(scope="session", autouse=True)
+def remembered_files() -> Iterator[None]:
+    """Hydra reads a configuration file once, and again where it was changed; every composition gets a copy."""
+    read, load = {}, ConfigRepository.load_config
+
+    def remembered(self: ConfigRepository, config_path: str) -> Any:
+        files = [Path(source.path, f"{config_path.removesuffix('.yaml')}.yaml") for source in self.get_sources()]
+        key = config_path, *((file, file.stat().st_mtime_ns if file.is_file() else 0) for file in files)
+        if key not in read:
+            read[key] = load(self, config_path)
+        return copy.deepcopy(read[key])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(ConfigRepository, "load_config", remembered)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -158,6 +180,33 @@ def case_folder() -> Callable[[str], Path]:
         return root / name
 
     return find
+
+
+#: Runs commands one after the other, and prints what each answered and which modules were there after it.
+COMMANDS = """
+import contextlib, io, json, sys
+from mibench.cli.main import main
+found = {}
+for line in sys.argv[1:]:
+    with contextlib.redirect_stdout(io.StringIO()) as out:
+        status = main(line.split())
+    found[line] = [status, out.getvalue(), list(sys.modules)]
+print(json.dumps(found))
+"""
+
+
+@pytest.fixture(scope="session")
+def light_commands() -> Mapping[str, tuple[int, str, set[str]]]:
+    """Status, output and loaded modules of the commands that need no torch, by their words.
+
+    They run in a process of their own, those that load least first.
+    """
+    words = ("--help", "list", "fetch", "plan grid=first")
+    done = subprocess.run(
+        [sys.executable, "-c", COMMANDS, *words], capture_output=True, text=True, cwd=Path(__file__).parent.parent
+    )
+    assert done.returncode == 0, done.stderr
+    return {line: (status, out, set(modules)) for line, (status, out, modules) in json.loads(done.stdout).items()}
 
 
 @pytest.fixture(scope="session")

@@ -17,7 +17,7 @@ from mibench.attacks.gmi import Gmi
 from mibench.attacks.mi_face import MiFaceDenoise
 from mibench.data import InputSpec
 from mibench.knowledge import Knowledge
-from mibench.nn.style import ModulatedConv
+from mibench.nn.style_layers import ModulatedConv
 from mibench.precision import computing, has_bfloat16, laid_out, precision_key, widened
 from mibench.priors.style_gan import StyleGan
 from mibench.priors.wgan_gp import WganGp

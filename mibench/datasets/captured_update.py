@@ -9,6 +9,10 @@ is what the reconstruction is scored on; without it the pictures and the matchin
 ``vocabulary`` makes it an update of texts: ``shape`` is then ``[tokens]``, and the truth's tensor is ``tokens``, ids of
 shape ``(N, tokens)``. A text model of one's own is ``target=transformer target.weights=...``.
 
+A file whose header says what ``columns`` there are (:mod:`mibench.datasets.families.columns`) is an update of records,
+which the model takes one-hot and scaled; the truth's tensor is ``records``, shape ``(N, columns)``: codes of
+categories, and numbers in their own units.
+
 There are no private data here, so there is no utility and no control: those rows say so.
 """
 
@@ -21,9 +25,10 @@ from typing import Literal
 import torch
 from torch import Tensor
 
-from mibench.card import DatasetCard
+from mibench.card import DatasetCard, Modality
 from mibench.data import Captured, Examples, InputSpec, Population, Split
 from mibench.datasets.base import Dataset
+from mibench.datasets.families.columns import Schema, schema_of
 from mibench.errors import UserError
 from mibench.options import Count, CountOrNone, Positive
 
@@ -34,7 +39,7 @@ class CapturedUpdate(Dataset):
     card = DatasetCard(
         name="captured_update",
         title="A captured client update",
-        modalities=("image", "text"),
+        modalities=("image", "text", "tabular"),
         licence="your own",
         may_show=False,
         tasks=("instance", "sequence"),
@@ -63,7 +68,7 @@ class CapturedUpdate(Dataset):
     classes: Count | None = None
     """Number of classes; null takes those of the last linear layer, where it can be told."""
     truth: Path | str | None = None
-    """Safetensors file with the images behind the update; null where they are not known."""
+    """Safetensors file with the inputs behind the update; null where they are not known."""
 
     def __post_init__(self) -> None:
         """Refuse options that contradict each other."""
@@ -92,9 +97,12 @@ class CapturedUpdate(Dataset):
                 f"The update in dataset.file={self.file} holds NaN or infinite values, first in '{bad[0]}', so nothing "
                 "can be matched with it; save it again before it is scaled or cast."
             )
-        classes = self.classes or classes_of(update, Path(self.file))
-        inputs, labels = self._truth(classes)
+        classes, schema = self.classes or classes_of(update, Path(self.file)), schema_of(Path(self.file))
+        if schema is not None:
+            self._refuse_images_words()
+        inputs, labels = self._truth(schema)
         shape = tuple(self.shape or (inputs.shape[1:] if inputs is not None else (_channels(update), 32, 32)))
+        shape = shape if schema is None else (len(schema.columns),)
         known = torch.tensor(list(self.labels)) if self.labels is not None else None
         for what, ids in (("dataset.labels", known), ("dataset.truth", labels)):
             if ids is not None and (int(ids.min()) < 0 or int(ids.max()) >= classes):
@@ -110,22 +118,36 @@ class CapturedUpdate(Dataset):
             batch_size=self.batch_size,
             labels=known,
             local=None if self.lr is None or self.steps is None else (self.steps, self.lr),
-            mean=self.mean,
-            std=self.std,
+            mean=self.mean if schema is None else schema.mean,
+            std=self.std if schema is None else schema.std,
             secret=secret,
+            spread=None if schema is None else schema.spread,
         )
+        modality: Modality = "tabular" if schema is not None else "text" if self.vocabulary else "image"
+        columns = () if schema is None else schema.columns
         return Split(
-            spec=InputSpec("text" if self.vocabulary else "image", shape, classes, vocabulary=self.vocabulary),
+            spec=InputSpec(modality, shape, classes, columns, vocabulary=self.vocabulary),
             private=Population(nothing, nothing),
             class_names=tuple(map(str, range(classes))),
             captured=captured,
         )
 
-    def _truth(self, classes: int) -> tuple[Tensor | None, Tensor | None]:
+    def _refuse_images_words(self) -> None:
+        """Refuse options of images and texts beside records."""
+        said = {"shape": self.shape, "vocabulary": self.vocabulary or None, "mean": self.mean, "std": self.std}
+        if given := [key for key, value in said.items() if value is not None]:
+            raise UserError(
+                f"The header of dataset.file={self.file} says the columns of records and their scale; leave out "
+                f"dataset.{given[0]}, which is for images and texts."
+            )
+
+    def _truth(self, schema: Schema | None) -> tuple[Tensor | None, Tensor | None]:
         if self.truth is None:
             return None, None
         held = read_tensors(Path(self.truth), "dataset.truth")
         labels = held["labels"].long() if "labels" in held else None
+        if schema is not None:
+            return self._records(held, schema), labels
         if self.vocabulary:
             return self._tokens(held), labels
         if "images" not in held:
@@ -142,6 +164,16 @@ class CapturedUpdate(Dataset):
                 f"{float(images.max()):.3g}; save them before they are normalised."
             )
         return images, labels
+
+    def _records(self, held: Mapping[str, Tensor], schema: Schema) -> Tensor:
+        wanted, records = (self.batch_size, len(schema.columns)), held.get("records")
+        if records is None or records.shape != wanted:
+            raise UserError(
+                f"Expected dataset.truth={self.truth} to hold a tensor 'records' of shape {wanted}, as "
+                "dataset.batch_size and the update's columns say."
+            )
+        schema.check(records.float(), f"dataset.truth={self.truth}")
+        return records.float()
 
     def _tokens(self, held: Mapping[str, Tensor]) -> Tensor:
         tokens = held.get("tokens")

@@ -85,16 +85,7 @@ class ClassDp(Defense):
     def fit(self, training: Training) -> Classifier:
         """Train the target on the private gradients of sampled groups."""
         groups = self.groups(training.data, training.seed)
-        private = _GroupTraining(
-            training.model,
-            training.data,
-            training.recipe,
-            training.seed,
-            training.device,
-            label=training.label,
-            groups=groups,
-            sample_rate=self.sample_rate,
-        )
+        private = _GroupTraining.like(training, groups=groups, sample_rate=self.sample_rate)
         expected = self.sample_rate * len(groups)
         noise = generator(derive(training.seed, "noise"), training.device)
 

@@ -155,16 +155,7 @@ class DpSgd(Defense):
                 epochs=training.epochs,
             )
         module, stepper, loader = made
-        return _PrivateTraining(
-            module,
-            training.data,
-            training.recipe,
-            training.seed,
-            training.device,
-            label=training.label,
-            loader=loader,
-            stepper=stepper,
-        )
+        return _PrivateTraining.like(training, model=module, loader=loader, stepper=stepper)
 
 
 @dataclass(kw_only=True)

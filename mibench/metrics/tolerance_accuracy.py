@@ -4,10 +4,11 @@ r"""Tolerance accuracy: the share of a record's columns that were recovered.
     \mathbf{1}[|\hat x_j - x_j| \leq t \, s_j] \quad \text{for numbers}
 
 of every record and the one it was matched with (Vero et al., TabLeak, ICML 2023), where :math:`s_j` is the standard
-deviation of column :math:`j` among the private training records and :math:`t` = 0.319: an interval that holds a quarter
-of a normal distribution. The variants ``categorical`` and ``continuous`` are the shares of the columns of that kind. A
-missing record has no column right. Tables are easy to guess, and the best of several matchings more so the larger the
-batch is: the task's nulls, guesses without any message, have to be read beside.
+deviation of column :math:`j` among the private training records (of a captured update, what its columns say) and
+:math:`t` = 0.319: an interval that holds a quarter of a normal distribution. The variants ``categorical`` and
+``continuous`` are the shares of the columns of that kind. A missing record has no column right. Tables are easy to
+guess, and the best of several matchings more so the larger the batch is: the task's nulls, guesses without any message,
+have to be read beside.
 """
 
 from __future__ import annotations
@@ -49,7 +50,10 @@ class ToleranceAccuracy(Metric[InstanceTruth]):
             NotMeasurableError: If the spread of the private records is not known.
         """
         if truth.spread is None:
-            raise NotMeasurableError("Nothing says how far numbers may differ: there are no private training records.")
+            raise NotMeasurableError(
+                "Nothing says how far numbers may differ: there are no private training records, and the columns of a "
+                "captured update do not all have a 'std'."
+            )
         right = right_columns(
             truth.columns, result.values.double(), truth.x.double(), self.tolerance * truth.spread.double()
         )

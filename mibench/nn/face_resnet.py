@@ -23,7 +23,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mibench.nn.faces import shown
+from mibench.nn.faces import FaceEmbedding, shown
 from mibench.storage.fetching import checked_weights
 from mibench.storage.judge_files import FACE_RESNET_MANIFEST, FACE_RESNET_WEIGHTS
 
@@ -69,16 +69,11 @@ class _Block(nn.Module):
         return result
 
 
-class FaceResNet(nn.Module):
-    """The embedding of faces; untrained until :func:`load` fills it.
-
-    Args:
-        region: Left, top, right and bottom of the part that is shown, as shares of a picture.
-    """
+class FaceResNet(FaceEmbedding):
+    """The embedding; untrained until :func:`load` fills it."""
 
     def __init__(self, region: Sequence[float] = LFW_REGION) -> None:
-        super().__init__()
-        self.region = region
+        super().__init__(region)
         self.register_buffer("mean", torch.tensor(MEAN)[:, None, None] / 255, persistent=False)
         self.conv32_down = nn.Conv2d(3, 32, 7, 2)
         before = 32

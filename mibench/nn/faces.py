@@ -27,6 +27,18 @@ def shown(x: Tensor, region: Sequence[float], height: int, width: int) -> Tensor
     return nn.functional.grid_sample(colour, points, padding_mode="border", align_corners=False)
 
 
+class FaceEmbedding(nn.Module):
+    """A network that gives unit embeddings ``(N, F)`` of images of faces ``(N, C, H, W)`` in [0, 1].
+
+    Args:
+        region: Left, top, right and bottom of the part that is shown, as shares of a picture.
+    """
+
+    def __init__(self, region: Sequence[float]) -> None:
+        super().__init__()
+        self.region = region
+
+
 @torch.no_grad()
 def embeddings(network: nn.Module, images: Tensor) -> Tensor:
     """Return unit embeddings ``(N, F)`` of images ``(N, C, H, W)``, on the CPU."""

@@ -18,7 +18,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from mibench.nn.faces import shown
+from mibench.nn.faces import FaceEmbedding, shown
 from mibench.storage.fetching import checked_weights
 from mibench.storage.judge_files import MOBILEFACENET
 
@@ -83,16 +83,11 @@ class _Bottleneck(nn.Module):
         return x + result if self.shortcut else result
 
 
-class MobileFaceNet(nn.Module):
-    """The embedding of faces; untrained until :func:`load` fills it.
-
-    Args:
-        region: Left, top, right and bottom of the part that is shown, as shares of a picture.
-    """
+class MobileFaceNet(FaceEmbedding):
+    """The embedding; untrained until :func:`load` fills it."""
 
     def __init__(self, region: Sequence[float] = LFW_REGION) -> None:
-        super().__init__()
-        self.region = region
+        super().__init__(region)
         self.conv1 = _Convolution(3, 64, 3, 2, 1)
         self.dw_conv1 = _Convolution(64, 64, 3, 1, 1, groups=64)
         blocks, before = [], 64

@@ -13,6 +13,7 @@ from mibench.access import GradientsView
 from mibench.data import Column
 from mibench.entry import Normalise
 from mibench.errors import UserError
+from mibench.nn.records import one_hot, places
 
 
 class InputSpace(Protocol):
@@ -205,16 +206,7 @@ class Relaxed:
 
     def encode(self, records: Tensor) -> Tensor:
         """Return what :meth:`to_inputs` would give for records ``(..., columns)`` of which one is sure."""
-        parts = []
-        for position, (column, _) in enumerate(self.places()):
-            value = records[..., position]
-            hard = (
-                torch.nn.functional.one_hot(value.long(), len(column.values))
-                if column.categorical
-                else value[..., None]
-            )
-            parts.append(hard.to(self.mean.dtype))
-        return (torch.cat(parts, -1) - self.mean) / self.std
+        return (one_hot(self.columns, records, self.mean.dtype) - self.mean) / self.std
 
     def entropy(self, inputs: Tensor) -> Tensor:
         """Return how undecided the categories of soft records are, shape ``(..., columns)``.
@@ -231,12 +223,3 @@ class Relaxed:
             share = share / share.sum(-1, keepdim=True).clamp_min(torch.finfo(share.dtype).tiny)
             found.append(torch.special.entr(share).sum(-1) / torch.tensor(len(column.values)).log().to(share))
         return torch.stack(found, -1)
-
-
-def places(columns: tuple[Column, ...]) -> Iterator[tuple[Column, slice]]:
-    """Yield every column with its place among the encoded ones: one per category, or the number itself."""
-    first = 0
-    for column in columns:
-        size = len(column.values) or 1
-        yield column, slice(first, first + size)
-        first += size

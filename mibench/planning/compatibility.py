@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from mibench.card import AttackCard, DatasetCard, DefenseCard, PriorCard, SettingCard, TargetCard
+from mibench.card import AttackCard, DatasetCard, DefenseCard, Modality, PriorCard, SettingCard, TargetCard
 
 #: The prior of the catalogue to name where a cell lacks one with this space.
 USUAL_PRIOR: Mapping[str, str] = {
@@ -42,6 +42,12 @@ class CellCards:
     batch_size: int = 0
     finished: bool = False
     rounds: int | None = None
+
+    @property
+    def modalities(self) -> tuple[Modality, ...]:
+        """What the dataset may hold that the attack works on; what the dataset may hold where that is nothing."""
+        shared = tuple(one for one in self.dataset.modalities if one in self.attack.modalities)
+        return shared or self.dataset.modalities
 
 
 def arriving(count: int, dropout: float) -> int:

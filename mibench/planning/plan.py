@@ -298,7 +298,7 @@ def metric_blocks(plan: Plan) -> list[dict[str, Any]]:
     Raises:
         UserError: If a chosen metric is of another task or modality.
     """
-    task, modality = plan.cards.attack.task, plan.cards.dataset.modalities
+    task, modality = plan.cards.attack.task, plan.cards.modalities
     chosen = list((plan.config.get("metric") or {}).values())
     if not chosen:
         return [

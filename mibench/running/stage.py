@@ -20,7 +20,7 @@ from mibench.card import HOOKS_OF_TRAINING, Card, TargetCard
 from mibench.data import Examples, Population, Split, shared_rows
 from mibench.datasets.base import COINCIDE, Dataset
 from mibench.defenses.base import Defense
-from mibench.errors import UserError, WeightsMissingError
+from mibench.errors import IncompatibleCellError, UserError, WeightsMissingError
 from mibench.leaderboard.scoring import near_chance
 from mibench.options import check_types
 from mibench.planning.cards import family_of
@@ -85,6 +85,12 @@ class Stage:
         if self.config["control"] == "none":
             split = without_control(split)
         refuse_private_images(split)
+        for card in (self.plan.cards.attack, self.plan.cards.target):  # a captured update says what it is of
+            if split.spec.modality not in card.modalities:
+                raise IncompatibleCellError(
+                    f"Incompatible: '{card.name}' works on {', '.join(card.modalities)} data, but the dataset's "
+                    f"file is of {split.spec.modality} data."
+                )
         log.info("dataset   %s: %s", self.plan.cards.dataset.name, split.summary())
         return split
 
@@ -203,7 +209,7 @@ class Stage:
         Raises:
             UserError: If companions leave none.
         """
-        options, modality = self.config["evaluation"], self.plan.cards.dataset.modalities[0]
+        options, modality = self.config["evaluation"], self.plan.cards.modalities[0]
         holds = {self.config["target"]["name"], *(architecture(name) for name in self.companions)}
         names = (*self.plan.cards.dataset.judges, *options["models"])
         cards = [entry("target", name).card for name in names if not holds & {name, architecture(name)}]

@@ -168,7 +168,7 @@ def leave_row(plan: Plan, status: str, reason: str) -> Path:
         cell_id=plan.cell_id,
         group_id=plan.group_id,
         knowledge="",
-        modality=plan.cards.dataset.modalities[0],
+        modality=plan.cards.modalities[0],
         **facts,
     )
     row = make_row(cell, Score(metric="", status=status, reason=reason))

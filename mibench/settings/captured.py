@@ -52,8 +52,8 @@ class CapturedSetting(Setting):
         given = {key: list(value) for key, value in said.items() if value is not None}
         if given and "mean" not in target:
             raise UserError(
-                "dataset.mean and dataset.std are those of a model of your own; set target=checkpoint with "
-                f"target.factory and target.weights (target={target['name']} normalises by itself)."
+                "The mean and std that come with an update are those of a model of your own; set target=checkpoint "
+                f"with target.factory and target.weights (target={target['name']} normalises by itself)."
             )
         return {**target, **given}
 

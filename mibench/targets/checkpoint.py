@@ -5,6 +5,9 @@ read with ``weights_only=True``, so that nothing in it is executed) is loaded in
 being changed: the wrapper's logits are the module's own for the normalised input. With weights the target is used as it
 is; without them the factory's architecture is trained like any other, which is how the control victim comes about.
 
+A module of records takes them as they are, scaled by column, or encoded: where ``mean`` and ``std`` hold one value for
+every encoded column, categories enter one-hot, and attacks that search soft records can search them.
+
 The feature is the input of the last linear layer that runs, flattened, or the output of the module that ``features``
 names. Fresh weights for another number of classes (the control's) get a last linear layer of that size.
 """
@@ -24,6 +27,7 @@ from mibench.data import InputSpec
 from mibench.entry import Normalise
 from mibench.errors import UserError
 from mibench.nn.foreign import built, first_line, load
+from mibench.nn.records import ScaledRecords, encoded_width
 from mibench.targets.base import Target
 
 log = logging.getLogger("mibench")
@@ -40,7 +44,8 @@ class Checkpoint(Target):
         arguments: Keyword arguments of the factory.
         weights: File of the trained weights; None leaves the module as the factory built it, to be trained.
         mean: Subtracted from inputs in [0, 1] (or raw records), one value per channel or column, or one for all; None
-            leaves them as they are.
+            leaves them as they are. One value per encoded column (one per category, one per number) has categories
+            enter one-hot.
         std: What they are then divided by, likewise.
         size: Pixels per side to which the model resizes its input itself (bilinear, antialiased); attacks keep working
             at the dataset's size.
@@ -117,13 +122,15 @@ class _Inputs(nn.Module):
         self, spec: InputSpec, mean: Sequence[float] | None, std: Sequence[float] | None, size: int | None
     ) -> None:
         super().__init__()
-        image, count = spec.modality == "image", spec.shape[0]
+        image, count, width = spec.modality == "image", spec.shape[0], encoded_width(spec.columns)
+        lengths = [len(values) for values in (mean, std) if values is not None]
+        encodes = bool(width) and width in lengths
         for key, values in (("mean", mean), ("std", std)):
-            if values is not None and len(values) not in (1, count):
-                what = "channels" if image else "columns"
+            if values is not None and len(values) not in (1, width if encodes else count):
+                what = "channels" if image else "encoded columns" if encodes else "columns"
                 raise UserError(
-                    f"Expected target.{key} to hold one value, or one for each of the {count} {what} of the data, but "
-                    f"it holds {len(values)}."
+                    f"Expected target.{key} to hold one value, or one for each of the {width if encodes else count} "
+                    f"{what} of the data, but it holds {len(values)}."
                 )
         if std is not None and min(std) <= 0:
             raise UserError(f"Expected target.std to be positive, but got {list(std)}.")
@@ -131,8 +138,9 @@ class _Inputs(nn.Module):
             raise UserError(f"Expected target.size to be null or pixels per side of images, but got {size}.")
         self.size = size
         self.scale: nn.Module = nn.Identity()
-        if mean is not None or std is not None:
-            self.scale = Normalise(torch.tensor(mean or [0.0]), torch.tensor(std or [1.0]), image)
+        if lengths:
+            by = torch.tensor(mean or [0.0]), torch.tensor(std or [1.0])
+            self.scale = ScaledRecords(spec.columns, *by) if encodes else Normalise(*by, image)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.size is not None and x.shape[-2:] != (self.size, self.size):
@@ -195,11 +203,13 @@ def _probe(inner: nn.Module, x: Tensor, spec: InputSpec) -> tuple[str, Tensor]:
         try:
             logits = inner(x)
         except Exception as error:
-            shape = " x ".join(str(side) for side in spec.shape)
-            raise UserError(
-                f"The model cannot take inputs of {shape} ({first_line(error)}); dataset.channels and dataset.size "
-                "say what the data are, target.size resizes inside the model."
-            ) from error
+            shape = " x ".join(str(side) for side in x.shape[1:])
+            remedy = "dataset.channels and dataset.size say what the data are, target.size resizes inside the model"
+            if spec.columns:
+                remedy = (
+                    f"the data have {len(spec.columns)} columns, {encoded_width(spec.columns)} with categories one-hot"
+                )
+            raise UserError(f"The model cannot take inputs of {shape} ({first_line(error)}); {remedy}.") from error
     if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(x):
         got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
         raise UserError(f"Expected the model to return logits of shape (N, classes), but it returns {got}; wrap it.")

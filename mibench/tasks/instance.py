@@ -54,8 +54,8 @@ class InstanceTruth(Truth):
         public: The attacker's data, from which an input can be guessed without any message; None where there are none.
         victim: The victim's module; None where there is none.
         columns: The schema of records; empty for other inputs.
-        spread: Standard deviation of every column among the private training records, shape ``(columns,)``; None for
-            other inputs.
+        spread: Standard deviation of every column among the private training records, or as a captured update says,
+            shape ``(columns,)``; None where nobody said it, and for other inputs.
     """
 
     x: Tensor
@@ -104,7 +104,8 @@ class InstanceTask(Task[InstanceGoal, InstanceTruth]):
         """Return the clients' batches, with the data they are part of, the public data and the victim."""
         nothing = self.blank(goal, case.split.spec)
         assert nothing.labels is not None
-        columns, train = case.split.spec.columns, case.split.private.train.x
+        columns, train, captured = case.split.spec.columns, case.split.private.train.x, case.split.captured
+        spread = train.double().std(0) if columns and len(train) > 1 else None
         return InstanceTruth(
             x=nothing.values if case.secret is None else case.secret.x,
             y=nothing.labels - 1 if case.secret is None else case.secret.y,
@@ -114,7 +115,7 @@ class InstanceTask(Task[InstanceGoal, InstanceTruth]):
             public=case.split.public,
             victim=case.victim,
             columns=columns,
-            spread=train.double().std(0) if columns and len(train) > 1 else None,
+            spread=spread if captured is None else captured.spread,
             **case.utility,
         )
 

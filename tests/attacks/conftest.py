@@ -12,6 +12,7 @@ from mibench.model import Classifier, InpaintingPrior, LatentPrior
 from mibench.planning.catalogue import conf_dir, entries
 from mibench.priors.style_gan import StyleGan
 from mibench.seeding import seeded
+from mibench.targets.lenet import LeNet
 from mibench.tasks.class_ import ClassGoal
 
 
@@ -127,6 +128,21 @@ def one_client():
         return GradientsView.of(model, [dict(zip(named, found, strict=True))], len(x), spec, Ledger(), CPU)
 
     return make
+
+
+@pytest.fixture
+def spend(digits_view):
+    """Attacks two images under a budget, checks that it is spent and leaves images: ``spend(attack, 20)``."""
+
+    def run(attack, budget):
+        view, _ = digits_view(LeNet, 2)
+        view.ledger.budget = budget
+        result = attack(view)
+        assert view.ledger.queries == budget
+        assert not bool(result.missing.any())
+        return result
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -1,10 +1,8 @@
 import json
-import os
-from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from torch import nn
 
 from mibench.access import GradientsView, Ledger
@@ -13,14 +11,12 @@ from mibench.data import Column, Examples, InputSpec
 from mibench.errors import UserError
 from mibench.knowledge import Knowledge
 from mibench.metrics.tolerance_accuracy import ToleranceAccuracy
-from mibench.model import Classifier
 from mibench.optim.input_space import Relaxed
-from mibench.targets.mlp import Mlp, RecordEncoder
+from mibench.planning.composition import compose
+from mibench.planning.plan import plan_cell
+from mibench.running.cell import Cell
+from mibench.targets.mlp import Mlp
 from mibench.tasks.instance import InstanceGoal, InstanceTask, InstanceTruth
-
-#: Results of the official code, in files; the variable names their folder.
-CASES = Path(os.environ.get("MIBENCH_CASES", Path(__file__).parents[2].parent / "shared" / "cases"))
-PEER = CASES / "peers" / "tableak_adult"
 
 COLUMNS = (
     Column("a", ("u", "v", "w")),
@@ -220,52 +216,43 @@ def test_a_cell_runs_with_its_nulls(data_root, make_cell, tmp_path):
     assert cell.draw() is None
 
 
-class ScaledEncoder(RecordEncoder):
-    """Standardises one-hot columns too, as the official code does."""
-
-    def __init__(self, columns, mean, std):
-        super().__init__(columns)
-        self.register_buffer("subtracted", mean)
-        self.register_buffer("divided_by", std)
-
-    def canonical(self, x):
-        return (super().canonical(x) - self.subtracted) / self.divided_by
-
-    def scaling(self):
-        return self.subtracted, self.divided_by
+def peer_model():
+    """Returns the official code's network; it takes encoded records."""
+    return nn.Sequential(nn.Linear(105, 100), nn.ReLU(), nn.Linear(100, 100), nn.ReLU(), nn.Linear(100, 2))
 
 
-class FullyConnected(Classifier):
-    """The official network, with the weights of the stored case."""
-
-    def __init__(self, columns, stored):
-        super().__init__()
-        self.normalise = ScaledEncoder(columns, stored["mean"], stored["std"])
-        self.stages = nn.ModuleList(nn.Sequential(nn.Linear(n, 100), nn.ReLU()) for n in (105, 100))
-        self.head = nn.Linear(100, 2)
-        with torch.no_grad():
-            for position, parameter in enumerate(self.parameters()):
-                parameter.copy_(stored[f"w{position}"])
-
-
-def peer_case(name):
-    """Returns the view, the labels and the truth of a stored case of the official code."""
-    if not (PEER / f"{name}.safetensors").is_file():
-        pytest.skip(f"no stored case {name} of TabLeak's official code; set MIBENCH_CASES to the folder of cases")
-    features = json.loads((PEER / "schema.json").read_text())["features"]
-    columns = tuple(
-        Column(one["name"], tuple(one["categories"] or ()), *(one["bounds"] or (None, None))) for one in features
-    )
-    stored, case = load_file(PEER / "model_and_scaling.safetensors"), load_file(PEER / f"{name}.safetensors")
-    model = FullyConnected(columns, stored)
-    spec = InputSpec("tabular", (len(columns),), 2, columns)
-    names = [name for name, _ in model.named_parameters()]
-    sent = {name: case[f"g{position}"] for position, name in enumerate(names)}
-    y = case["labels"]
-    view = GradientsView.of(model, [sent], len(y), spec, Ledger(), torch.device("cpu"))
-    x = Relaxed.of(view).read(case["true_x"])
-    spread = torch.tensor([(one["tolerance"] or 0.0) / 0.319 for one in features])
-    return view, y, truth_of(Examples(x, y), len(y), columns, spread)
+def peer_cell(folder, tmp_path, name, *words):
+    """Returns the cell that attacks a stored update of the official code through ``setting=captured``."""
+    stored, case = load_file(folder / "model_and_scaling.safetensors"), load_file(folder / f"{name}.safetensors")
+    mean, std, columns = stored.pop("mean"), stored.pop("std"), []
+    plain, records = case["true_x"] * std + mean, []
+    for one in json.loads((folder / "schema.json").read_text())["features"]:
+        place = one["columns"]
+        scale = {"mean": mean[place].tolist(), "std": std[place].tolist()}
+        if one["kind"] == "cat":
+            columns.append({"name": one["name"], "categories": one["categories"], **scale})
+            records.append(plain[:, place].argmax(1).float())
+        else:
+            low, high = one["bounds"]
+            scale = {key: value for key, (value,) in scale.items()}
+            columns.append({"name": one["name"], "low": low, "high": high, **scale})
+            records.append(plain[:, place[0]])
+    names, labels = list(peer_model().state_dict()), case["labels"]
+    files = {
+        "weights": {name: stored[f"w{position}"] for position, name in enumerate(names)},
+        "update": {name: case[f"g{position}"] for position, name in enumerate(names)},
+        "truth": {"records": torch.stack(records, 1), "labels": labels},
+    }
+    for what, tensors in files.items():
+        header = {"columns": json.dumps(columns)} if what == "update" else None
+        save_file(tensors, tmp_path / f"{what}.safetensors", header)
+    return Cell(plan_cell(compose([
+        "attack=tableak", "setting=captured", "dataset=captured_update", f"dataset.file={tmp_path}/update.safetensors",
+        f"dataset.truth={tmp_path}/truth.safetensors", f"dataset.batch_size={len(labels)}",
+        f"dataset.labels={labels.tolist()}", "target=checkpoint", f"target.factory={__name__}:peer_model",
+        f"target.weights={tmp_path}/weights.safetensors", "device=cpu", f"paths.store={tmp_path}/store",
+        f"paths.results={tmp_path}/results", *words,
+    ])))  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -276,15 +263,18 @@ def peer_case(name):
         pytest.param("b32_s1", 10, 1500, 0.85, marks=pytest.mark.slow),
     ],
 )
-def test_it_does_as_well_as_the_official_code(name, members, iterations, least):
-    view, y, truth = peer_case(name)
-    known = Knowledge(facts={"labels": y}, described=("labels",))
-    assert accuracy(run(view, known, ensemble=members, iterations=iterations), truth)[0] >= least
+def test_it_does_as_well_as_the_official_code(case_folder, tmp_path, name, members, iterations, least):
+    words = [f"attack.ensemble={members}", f"attack.iterations={iterations}"]
+    cell = peer_cell(case_folder("tableak_adult"), tmp_path, name, *words)
+    scores = {(one.metric, one.variant): one for one in cell.scores()}
+    assert scores["tolerance_accuracy", ""].value >= least and cell.facts().modality == "tabular"
+    assert "psnr" not in {metric for metric, _ in scores}
 
 
-def test_a_stored_gradient_is_that_of_the_stored_records():
-    view, y, truth = peer_case("b8_s1")
+def test_a_stored_gradient_is_that_of_the_stored_records(case_folder, tmp_path):
+    cell = peer_cell(case_folder("tableak_adult"), tmp_path, "b8_s1")
+    view, truth = cell.observation.view, cell.truth
     (sent,) = view.messages
-    own = view.gradient(truth.x, y)
+    own = view.gradient(truth.x, truth.y)
     for name, value in sent.items():
         torch.testing.assert_close(own[name], value, atol=1e-5, rtol=1e-3)

@@ -1,15 +1,11 @@
 """Whatever a person types: an exit status of 0, 1 or 2, no traceback, and where it is 2 one sentence on stderr."""
 
-import copy
 import json
 import random
 import socket
 import string
 
 import pytest
-import yaml
-from hydra._internal.hydra import Hydra
-from hydra.types import RunMode
 
 from mibench.cli import explaining
 from mibench.cli.explaining import dotted, keys_there
@@ -35,22 +31,11 @@ CHOICES = [
 
 
 @pytest.fixture(autouse=True)
-def stopped(monkeypatch, tmp_path):
+def stopped(composed_once, monkeypatch, tmp_path):
     """Composing, planning, types and every constructor are real; a cell that would run is done, with status 0."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("mibench.cli.run_command.run_planned", lambda plan: Cell(plan) and 0)
-    monkeypatch.setattr(Hydra, "get_mode", lambda *_a, **_k: RunMode.RUN)  # would compose everything a second time
-    monkeypatch.setattr(yaml, "load", read_once)
     monkeypatch.setattr(socket, "socket", None)
-
-
-def read_once(stream, Loader, parsed={}):  # noqa: B006, N803
-    """The same as ``yaml.load``, which takes a third of a composition, with a memory."""
-    text = stream if isinstance(stream, str) else stream.read()
-    if (text, Loader.__name__) not in parsed:
-        loader = Loader(text)
-        parsed[text, Loader.__name__] = loader.get_single_data()
-    return copy.deepcopy(parsed[text, Loader.__name__])
 
 
 @pytest.fixture(scope="module")

@@ -1,7 +1,5 @@
 """A user's mistakes: status 2 and one sentence that says what is wrong, which key or file, and what to do."""
 
-import os
-import subprocess
 import sys
 from pathlib import Path
 
@@ -179,7 +177,7 @@ def here(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(("words", "said"), [(words, said) for words, *said in MISTAKES], ids=lambda one: str(one)[:60])
-def test_a_mistake_is_one_sentence_and_status_2(words, said, here, capsys):
+def test_a_mistake_is_one_sentence_and_status_2(words, said, here, composed_once, capsys):
     given = words.split(" ") if isinstance(words, str) else list(words)
     given = [word.replace("TMP", str(here)) for word in given]
     if given[0] not in ("lst", "attack", "plan", "list"):
@@ -197,42 +195,43 @@ def test_a_mistake_is_one_sentence_and_status_2(words, said, here, capsys):
     assert not (here / "r" / "shards").exists(), "a mistake leaves no row"
 
 
-def mibench(*words, folder, **options):
-    return subprocess.run(
-        [sys.executable, "-m", "mibench", *words], cwd=folder, stderr=subprocess.PIPE, text=True, check=False,
-        timeout=120, env={**os.environ, "PYTHONPATH": str(ROOT)}, **options,
-    )  # fmt: skip
+#: Mistakes in a process of their own, with a word that is said.
+MINE = [
+    (["atack=gmi"], "did you mean attack"),
+    (["seed=x"], "seed to be a whole number"),
+    (["attack=${nope}"], "nope"),
+    (["attack=gmi\nseed"], "KEY=VALUE"),
+    (["show", "abc"], "'abc'"),
+]
+VERBOSE = ["seed=x", "verbose=true"]
+UNREAD = [["plan", "grid=first", "cells=true"], ["list"], ["--help"], ["--cfg", "job"]]
 
 
-@pytest.mark.parametrize(
-    ("words", "said"),
-    [
-        (["atack=gmi"], "did you mean attack"),
-        (["seed=x"], "seed to be a whole number"),
-        (["attack=${nope}"], "nope"),
-        (["attack=gmi\nseed"], "KEY=VALUE"),
-        (["show", "abc"], "'abc'"),
-    ],
-)
-def test_the_same_in_a_process_of_its_own(words, said, tmp_path):
-    done = mibench(*words, folder=tmp_path, stdout=subprocess.PIPE)
-    assert done.returncode == 2
-    assert done.stdout == "" and len(done.stderr.splitlines()) == 1 and said in done.stderr
+@pytest.fixture(scope="module")
+def ended(processes):
+    """Status, output and errors of commands that had a process of their own, by their words."""
+    commands = [("file", *words) for words in (*(words for words, _ in MINE), VERBOSE)]
+    commands += [("unread", *words) for words in UNREAD]
+    return dict(zip(commands, processes(*commands), strict=True))
 
 
-def test_verbose_shows_the_traceback(tmp_path):
-    done = mibench("seed=x", "verbose=true", folder=tmp_path, stdout=subprocess.PIPE)
-    assert done.returncode == 2 and "Traceback" in done.stderr
-    assert done.stderr.splitlines()[-1] == "Expected seed to be a whole number, but got 'x'."
+@pytest.mark.parametrize(("words", "said"), MINE)
+def test_the_same_in_a_process_of_its_own(words, said, ended):
+    status, out, err = ended["file", *words]
+    assert status == 2
+    assert out == "" and len(err.splitlines()) == 1 and said in err
 
 
-@pytest.mark.parametrize("words", [["plan", "grid=first", "cells=true"], ["list"], ["--help"], ["--cfg", "job"]])
-def test_a_reader_that_has_enough_ends_it_quietly(words, tmp_path):
-    reader, writer = os.pipe()
-    os.close(reader)
-    done = mibench(*words, folder=tmp_path, stdout=writer)
-    os.close(writer)
-    assert done.stderr == "" and done.returncode == 141
+def test_verbose_shows_the_traceback(ended):
+    status, _, err = ended["file", *VERBOSE]
+    assert status == 2 and "Traceback" in err
+    assert err.splitlines()[-1] == "Expected seed to be a whole number, but got 'x'."
+
+
+@pytest.mark.parametrize("words", UNREAD)
+def test_a_reader_that_has_enough_ends_it_quietly(words, ended):
+    status, _, err = ended["unread", *words]
+    assert err == "" and status == 141
 
 
 @pytest.mark.parametrize(

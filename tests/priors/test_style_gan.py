@@ -4,7 +4,8 @@ from torch import nn
 
 from mibench.data import Examples, InputSpec
 from mibench.errors import UserError
-from mibench.nn.style import Discriminator, EqualConv, ModulatedConv
+from mibench.nn.style import Discriminator
+from mibench.nn.style_layers import EqualConv, ModulatedConv
 from mibench.priors.base import PriorData
 from mibench.priors.style_gan import StyleGan, squared_slope
 from mibench.seeding import seeded

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 import mibench
-from mibench.access import Ledger, WhiteBoxView
+from mibench.access import GradientsView, Ledger, WhiteBoxView
 from mibench.data import Column, InputSpec
 from mibench.defenses.rounding import Rounding
 from mibench.errors import IncompatibleCellError, UserError
@@ -144,6 +144,21 @@ def test_a_table_model_takes_records_scaled_by_column():
     model = Checkpoint(spec=spec, **given, mean=[1.0, 2.0], std=[0.5, 4.0])
     x = torch.tensor([[3.0, 10.0]])
     assert torch.equal(model(x), model.head(torch.tensor([[4.0, 2.0]])))
+
+
+def test_a_model_of_encoded_records_takes_them_raw_or_relaxed():
+    """One value per encoded column; numbers and categories are scaled alike."""
+    spec = InputSpec("tabular", (2,), 3, (Column("a"), Column("b", ("u", "v", "w"))))
+    given = {"factory": "torch.nn:Linear", "arguments": {"in_features": 4, "out_features": 3}}
+    model = Checkpoint(spec=spec, **given, mean=[1.0, 0.5, 0.5, 0.5], std=[2.0, 0.5, 0.5, 0.25]).eval()
+    encoded = torch.tensor([[1.0, -1.0, 1.0, -2.0]])
+    assert torch.equal(model(torch.tensor([[3.0, 1.0]])), model.head(encoded))
+    view = GradientsView.of(model, [], 1, spec, Ledger(), torch.device("cpu")).relaxed()
+    assert torch.equal(view.model(encoded), model.head(encoded)) and view.model.entry.width == 4
+    plain = Checkpoint(spec=spec, **given, mean=[0.0] * 4)
+    assert torch.equal(plain(torch.tensor([[3.0, 1.0]])), plain.head(torch.tensor([[3.0, 0.0, 1.0, 0.0]])))
+    with pytest.raises(UserError, match=r"target\.std.*each of the 4 encoded columns.*holds 2"):
+        Checkpoint(spec=spec, **given, mean=[0.0] * 4, std=[1.0, 2.0])
 
 
 class Evil:
