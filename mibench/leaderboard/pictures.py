@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -43,8 +44,6 @@ def _target_may_show(target: str) -> bool:
 
 def write_pictures(results: Path, folder: Path, table: pa.Table) -> None:
     """Write small pictures of a study's cells, one per group, and remove those that belong to it no more."""
-    from PIL import Image
-
     chosen = representatives(table, (path.stem for path in (results / "pictures").glob("*.png")))
     wanted = {cell for cell in chosen.values() if may_show(_config_of(table, cell))}
     for old in folder.glob("*.png"):
@@ -52,10 +51,7 @@ def write_pictures(results: Path, folder: Path, table: pa.Table) -> None:
             old.unlink()
     for cell in sorted(wanted):
         folder.mkdir(parents=True, exist_ok=True)
-        with Image.open(results / "pictures" / f"{cell}.png") as picture:
-            small = picture.convert("RGB").crop((0, 0, picture.width, min(HEAD, picture.height)))
-        small.thumbnail((WIDEST, WIDEST), Image.Resampling.LANCZOS)
-        small.quantize(16, dither=Image.Dither.NONE).save(folder / f"{cell}.png", optimize=True)
+        (folder / f"{cell}.png").write_bytes(small(results / "pictures" / f"{cell}.png"))
 
 
 def representatives(table: pa.Table, available: Iterable[str]) -> dict[str, str]:
@@ -81,11 +77,7 @@ def public_pictures(results: Path, groups: Sequence[Group]) -> dict[str, str]:
     """Return, by group, the small picture of a study as a data address: only of datasets that may be shown."""
     there = {path.stem: path for path in sorted((results / "studies").glob("*/*.png"), reverse=True)}
     chosen = {one.group_id: _first(one, there) for one in groups if may_show(one.config)}
-    return {
-        group: "data:image/png;base64," + base64.b64encode(there[cell].read_bytes()).decode()
-        for group, cell in chosen.items()
-        if cell
-    }
+    return {group: inlined(there[cell].read_bytes()) for group, cell in chosen.items() if cell}
 
 
 def local_pictures(results: Path, groups: Sequence[Group]) -> dict[str, str]:
@@ -93,6 +85,32 @@ def local_pictures(results: Path, groups: Sequence[Group]) -> dict[str, str]:
     there = {path.stem: f"../studies/{path.parent.name}/{path.name}" for path in (results / "studies").glob("*/*.png")}
     there |= {path.stem: f"../pictures/{path.name}" for path in (results / "pictures").glob("*.png")}
     return {one.group_id: there[cell] for one in groups if (cell := _first(one, there))}
+
+
+def picture_files(results: Path) -> dict[str, Path]:
+    """Return the pictures that lie on this machine, by cell: one's own, or else the small one of a study.
+
+    Pictures may show real people, so what names them stays with whoever ran the cells.
+    """
+    there = {path.stem: path for path in sorted((results / "studies").glob("*/*.png"), reverse=True)}
+    return there | {path.stem: path for path in (results / "pictures").glob("*.png")}
+
+
+def small(file: Path) -> bytes:
+    """Return the head of a picture sheet as a small PNG."""
+    from PIL import Image
+
+    kept = io.BytesIO()
+    with Image.open(file) as picture:
+        head = picture.convert("RGB").crop((0, 0, picture.width, min(HEAD, picture.height)))
+    head.thumbnail((WIDEST, WIDEST), Image.Resampling.LANCZOS)
+    head.quantize(16, dither=Image.Dither.NONE).save(kept, "PNG", optimize=True)
+    return kept.getvalue()
+
+
+def inlined(picture: bytes) -> str:
+    """Return a PNG as a data address."""
+    return f"data:image/png;base64,{base64.b64encode(picture).decode()}"
 
 
 def _first(group: Group, there: Mapping[str, Any]) -> str:

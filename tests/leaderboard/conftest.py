@@ -7,6 +7,7 @@ import shutil
 
 import pytest
 
+from mibench.leaderboard.compare import groups_in
 from mibench.leaderboard.rows import CellFacts, make_row, plan_facts
 from mibench.leaderboard.scoring import Score
 from mibench.leaderboard.shards import write_shard
@@ -56,6 +57,16 @@ def add_cell():
         return plan
 
     return add
+
+
+@pytest.fixture(scope="session")
+def six(tmp_path_factory, add_cell):
+    """The groups of two attacks by three defenses, which tests read and do not change."""
+    folder = tmp_path_factory.mktemp("six")
+    for attack, base in (("gmi", 0.4), ("mi_face", 0.1)):
+        for defense, less in (("none", 0.0), ("bido", 0.05), ("dp_sgd", 0.2)):
+            add_cell(folder, f"attack={attack}", f"defense={defense}", lift=base - less)
+    return groups_in(folder)
 
 
 @pytest.fixture(scope="session")
