@@ -1,5 +1,7 @@
 """What rows and columns of a paper's tables are, from rows alone."""
 
+from dataclasses import replace
+
 import pytest
 from exporting import like, nothing, tables
 
@@ -86,7 +88,7 @@ def test_a_wrapped_attack_is_told_by_the_name_of_what_it_wraps(tmp_path, add_cel
 
 def test_groups_that_nothing_tells_apart_bear_their_ids(six):
     (group, *_) = six
-    other = type(group)(**{**vars(group), "group_id": "0" * 16})
+    other = replace(group, group_id="0" * 16)
     named = labels([group, other], ("attack", "defense"), nothing)
     assert len({own[0].text for own in named.values()}) == 2 and "group 00000000" in named["0" * 16][0].text
 

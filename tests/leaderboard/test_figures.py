@@ -40,8 +40,10 @@ def drawn(kind, groups, out, **more):
     return out.read_text() if out.suffix == ".svg" else out.read_bytes()
 
 
-@pytest.mark.parametrize("ending", [".svg", ".pdf", ".png"])
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize(
+    ("kind", "ending"),
+    [("front", ".svg"), ("matrix", ".svg"), ("queries", ".svg"), ("front", ".pdf"), ("matrix", ".png")],
+)
 def test_the_same_groups_give_the_same_bytes(groups, tmp_path, kind, ending):
     first, again = (drawn(kind, groups, tmp_path / f"{name}{ending}") for name in ("a", "b"))
     assert first == again and len(first) > 1000

@@ -43,7 +43,7 @@ def _matrix(part: Figure, table: Crosstab, width: float) -> None:
     shades = LinearSegmentedColormap.from_list("shades", ["#ffffff", "#b8b8b8"])
     scale = Normalize(min(0.0, *sizes) if sizes else 0.0, max([*sizes, 1e-9]))
     room = (width - 0.9) / max(len(table.columns), 1)  # inches of a field, in which about 16 characters of 1 pt fit
-    size = max(3.5, min(6.5, room * 72 / 9))
+    size = max(3.5, min(6.5, room * 72 / 7.5))
     for down, row in enumerate(table.rows):
         for across, column in enumerate(table.columns):
             cell = table.cells.get((row, column))
@@ -56,13 +56,15 @@ def _matrix(part: Figure, table: Crosstab, width: float) -> None:
             if cell is not None and shown:
                 _field(axes, cell, across, down, size, marks)
     axes.set(xlim=(0, len(table.columns)), ylim=(len(table.rows), 0))
-    step = 14 if len(table.columns) > 3 else 20
+    tilted = len(table.columns) > 4
+    step = 24 if tilted else 14 if len(table.columns) > 3 else 20
     axes.set_xticks([place + 0.5 for place in range(len(table.columns))],
                     [textwrap.fill(one.text, step) for one in table.columns])  # fmt: skip
     axes.set_yticks([place + 0.5 for place in range(len(table.rows))],
                     [textwrap.fill(one.text, 18) for one in table.rows])  # fmt: skip
-    if len(table.columns) > 4:
-        axes.tick_params(axis="x", rotation=45)
+    if tilted:
+        for label in axes.get_xticklabels():
+            label.set(rotation=40, ha="right", rotation_mode="anchor")
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
     legend = [f"{mark.text} {word}" for word, mark in marks.items()]
@@ -73,9 +75,10 @@ def _matrix(part: Figure, table: Crosstab, width: float) -> None:
 
 def _field(axes: Axes, cell: Cell, across: int, down: int, size: float, marks: Mapping[str, Any]) -> None:
     value, interval = value_of(cell)
-    axes.text(across + 0.46, down + 0.36, value, ha="center", va="center", fontsize=size)
+    axes.text(across + 0.5, down + 0.36, value, ha="center", va="center", fontsize=size)
     axes.text(across + 0.5, down + 0.74, interval, ha="center", va="center", fontsize=size * 0.72)
     if cell.verdict in marks:
         colour = COLOURS[WORDS[cell.verdict].tone]
-        axes.text(across + 0.95, down + 0.36, marks[cell.verdict].text, ha="right", va="center", fontsize=size,
-                  color=colour)  # fmt: skip
+        behind = size * (0.33 * len(value) + 0.3)
+        axes.annotate(marks[cell.verdict].text, (across + 0.5, down + 0.36), (behind, 0), textcoords="offset points",
+                      ha="left", va="center", fontsize=size, color=colour)  # fmt: skip

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 #: Okabe and Ito's colours, which people who confuse red and green tell apart; black is for what is not defended.
 SAFE = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9")
 
-DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)))
+DASHES = ("-", "--", "-.", ":", (0, (5, 1, 1, 1, 1, 1)), (0, (1, 4)))
 
 SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h", "p", "8")
 
@@ -83,8 +83,9 @@ def _panels(
         def panel(part: Figure | None, width: float, own: Any = own, named: Any = named) -> float:
             if part is not None:
                 draw_one(part, own, named)
-            names = {label.text for one, _ in own for label in named[one.group_id][:2]}
-            return 1.75 + 0.1 * (len(names) + 3) * 3.3 / width
+            names = {label.text if place == 0 else label.name
+                     for one, _ in own for place, label in enumerate(named[one.group_id][:2])}  # fmt: skip
+            return 2.0 + 0.13 * math.ceil((len(names) + 3) / _columns(width))
 
         panels.append(panel)
         told.append(common(block, axes, options))
@@ -95,7 +96,7 @@ def _panels(
 
 def _front(part: Figure, own: Sequence[tuple[Group, Number]], named: Mapping[str, tuple[Label, ...]]) -> None:
     axes = part.subplots()
-    looks = Looks(own, named)
+    looks = Looks(part, own, named)
     series: dict[tuple[Label, str], list[tuple[Label, float, float]]] = {}
     for one, number in own:
         attack, defense = named[one.group_id][:2]
@@ -115,9 +116,11 @@ def _front(part: Figure, own: Sequence[tuple[Group, Number]], named: Mapping[str
 def _against_cost(
     part: Figure, own: Sequence[tuple[Group, Number]], named: Mapping[str, tuple[Label, ...]], cost: str
 ) -> None:
+    from matplotlib.ticker import EngFormatter, LogLocator, NullFormatter
+
     axes = part.subplots()
     name, words = COSTS[cost]
-    looks = Looks(own, named)
+    looks = Looks(part, own, named)
     series: dict[tuple[Label, Label], list[tuple[float, float]]] = {}
     for one, number in own:
         attack, defense = named[one.group_id][:2]
@@ -131,6 +134,12 @@ def _against_cost(
         axes.set_xscale("symlog", linthresh=1)  # an attack that asks nothing stands at 0
     else:
         axes.set_xscale("log")
+    shown = EngFormatter(sep="")  # 20k: powers of ten would need mathematical text
+    axes.xaxis.set_major_formatter(shown)
+    low, high = axes.get_xlim()
+    if low > 0 and high < 20 * low:
+        axes.xaxis.set_minor_locator(LogLocator(subs=(2, 5)))
+    axes.xaxis.set_minor_formatter(shown if low > 0 and high < 20 * low else NullFormatter())
     axes.set_xlabel(words)
     looks.finish(part, axes)
 
@@ -139,17 +148,27 @@ class Looks:
     """How attacks, defenses and verdicts look in one panel: colour and dashes, shape, filling.
 
     Args:
+        part: The part of the figure that the panel is.
         own: The groups with their numbers.
         named: Labels of attack and defense by group id.
     """
 
-    def __init__(self, own: Sequence[tuple[Group, Number]], named: Mapping[str, tuple[Label, ...]]) -> None:
+    def __init__(
+        self, part: Figure, own: Sequence[tuple[Group, Number]], named: Mapping[str, tuple[Label, ...]]
+    ) -> None:
         self.named, self.own = named, own
+        self.width = part.bbox.width / part.dpi
         attacks = sorted({named[one.group_id][0] for one, _ in own})
         defenses = sorted({named[one.group_id][1].name for one, _ in own}, key=lambda name: (name != "none", name))
         self.colours = {one: SAFE[place % len(SAFE)] for place, one in enumerate(attacks)}
         self.dashes = {one: DASHES[place % len(DASHES)] for place, one in enumerate(attacks)}
         others = [one for one in defenses if one != "none"]
+        for what, names, most in (("attacks", attacks, len(SAFE)), ("defenses", others, len(SHAPES))):
+            if len(names) > most:
+                raise UserError(
+                    f"A panel tells {most} {what} apart, but these groups have {len(names)}: pick some with "
+                    f"{what.removesuffix('s')}=NAME,NAME, or draw kind=matrix."
+                )
         self.shapes = {"none": "*"} | {one: SHAPES[place % len(SHAPES)] for place, one in enumerate(others)}
         self.defenses = defenses
 
@@ -158,12 +177,14 @@ class Looks:
         attack, defense = self.named[one.group_id][:2]
         score = number.score
         tone = WORDS[number.verdict].tone if number.verdict in WORDS else "calm"
-        axes.errorbar(
+        drawn = axes.errorbar(
             [x], [score.lift], yerr=_ends(score.lift, score.lift_low, score.lift_high), xerr=across,
             color=self.colours[attack], marker=self.shapes[defense.name], fillstyle=FILLS[tone],
             markerfacecoloralt="white", markersize=8 if defense.name == "none" else 4.5, elinewidth=0.5,
             markeredgewidth=0.7, linestyle="none", zorder=2,
         )  # fmt: skip
+        for bar in drawn[2]:
+            bar.set_linestyle(self.dashes[attack])
 
     def finish(self, part: Figure, axes: Axes) -> None:
         """Draw the line at no lift, the label of the lift and the legend."""
@@ -173,7 +194,7 @@ class Looks:
         unit = self.own[0][1].score.unit
         axes.set_ylabel(f"lift over control{f' ({unit})' if unit else ''}")
         handles = [
-            Line2D([], [], color=self.colours[one], linestyle=self.dashes[one], label=textwrap.fill(one.text, 40))
+            Line2D([], [], color=self.colours[one], linestyle=self.dashes[one], label=self._wrapped(one.text))
             for one in self.colours
         ]
         handles += [
@@ -185,8 +206,16 @@ class Looks:
         for tone in dict.fromkeys(WORDS[word].tone for word in words):
             said = ", ".join(word for word in words if WORDS[word].tone == tone)
             handles.append(Line2D([], [], color=COLOURS[tone], linestyle="none", marker="H", fillstyle=FILLS[tone],
-                                  markerfacecoloralt="white", label=textwrap.fill(said, 40)))  # fmt: skip
-        part.legend(handles=handles, loc="outside lower center", ncols=2 if part.bbox.width < 400 else 4, frameon=False)
+                                  markerfacecoloralt="white", label=self._wrapped(said)))  # fmt: skip
+        part.legend(handles=handles, loc="outside lower center", ncols=_columns(self.width), frameon=False)
+
+    def _wrapped(self, text: str) -> str:
+        return textwrap.fill(text, round(self.width * 19 / _columns(self.width)) - 10)
+
+
+def _columns(width: float) -> int:
+    """Return how many columns a legend has in a figure of a width in inches."""
+    return max(1, round(width / 1.65))
 
 
 def _ends(value: float, low: float, high: float) -> list[list[float]] | None:
