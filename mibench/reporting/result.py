@@ -54,6 +54,13 @@ class Result(pd.DataFrame):
         """Where the picture sheet of the first cell that has one lies; None where none has."""
         return next(iter(self.pictures.values()), None)
 
+    def _repr_mimebundle_(self, **_asked: object) -> dict[str, str]:
+        """What a notebook keeps: no dates, no folders of this machine below the current one."""
+        cells = self.drop_duplicates("cell_id")
+        named = zip(*(cells[name] for name in ("attack", "defense", "cell_id")), strict=True)
+        plain = "\n".join(f"{attack} before {defense}, cell {cell}" for attack, defense, cell in named)
+        return {"text/html": self._repr_html_(), "text/plain": plain}
+
     def _repr_html_(self) -> str:
         return "\n".join(
             _cell(rows, self.pictures.get(str(cell)), str(self._commands.get(str(cell), "")))
@@ -78,7 +85,7 @@ def _cell(rows: pd.DataFrame, picture: Path | None, command: str) -> str:
             *(f"<p>{_text(reason)}</p>" for reason in reasons),
             f"<details><summary>all {len(numbers)} numbers</summary>{_table(numbers)}</details>" if numbers else "",
             _picture(picture, first["config"]),
-            f"<pre>{_text(command)}</pre>" if command else "",
+            f"<pre>{_text(command.replace(f'{Path.cwd()}{os.sep}', ''))}</pre>" if command else "",
         ]
     )
 
