@@ -7,7 +7,7 @@ from typing import Any
 from mibench.version import __version__
 
 #: What is imported from :mod:`mibench.api` when it is asked for.
-LAZY = ("audit", "compare", "run", "view")
+LAZY = ("audit", "compare", "results", "run", "view")
 
 __all__ = ["__version__", *LAZY]
 

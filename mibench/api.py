@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import json
 import logging
 import shlex
 import tempfile
@@ -16,17 +17,20 @@ from torch import Tensor, nn
 
 from mibench.access import GradientsView, Ledger, LocalTraining, View, WhiteBoxView
 from mibench.cli.explaining import explained
+from mibench.cli.picking import options_in
+from mibench.cli.reproduction import Commands
 from mibench.data import Examples, InputSpec
 from mibench.defenses.base import Defense
 from mibench.errors import IncompatibleCellError, MibenchError, NotGrantedError, UserError
 from mibench.knowledge import Knowledge
 from mibench.leaderboard.frames import compare as compare
+from mibench.leaderboard.frames import results_frame
 from mibench.leaderboard.shards import read_shard
 from mibench.model import Classifier
 from mibench.nn.foreign import hand_over
 from mibench.planning.catalogue import take_search_path
 from mibench.planning.composition import compose
-from mibench.planning.plan import Plan, plan_cell, refuse_incompatible
+from mibench.planning.plan import Plan, folder, plan_cell, refuse_incompatible
 from mibench.reporting.report import report_name, write_report
 from mibench.running.standing import finished, leave_row, run_under_claim
 from mibench.settings.clients import client_update
@@ -36,11 +40,15 @@ from mibench.tasks.instance import InstanceGoal
 if TYPE_CHECKING:
     import pandas as pd
 
+    from mibench.reporting.result import Result
+
 log = logging.getLogger("mibench")
 
 
-def run(overrides: str | Sequence[str] = ()) -> pd.DataFrame:
+def run(overrides: str | Sequence[str] = ()) -> Result:
     """Run one cell, or read it where it has been run, and return its rows.
+
+    They are a data frame with the path of the cell's picture sheet, ``picture``; a notebook shows verdicts and numbers.
 
     Args:
         overrides: What would stand on the command line: ``"attack=gmi defense=bido"``, or a list of such words.
@@ -51,7 +59,28 @@ def run(overrides: str | Sequence[str] = ()) -> pd.DataFrame:
     plan = _planned(shlex.split(overrides) if isinstance(overrides, str) else list(overrides))
     refuse_incompatible(plan)
     with _telling():
-        return _rows(plan)
+        return _result(_rows(plan), folder(plan, "results"))
+
+
+def results(results: str | Path = "results", rows: str = "groups", **facts: str) -> pd.DataFrame:
+    """Return every number of committed studies and of your own cells, with interval, verdict and picture.
+
+    Args:
+        results: The folder of studies and shards.
+        rows: ``groups``: one row per number of every group of cells that differ in the seed alone, over its seeds;
+            ``cells``: one per number of every cell.
+        facts: What they have in common, as ``dataset="lfw,digits"``.
+
+    Returns:
+        The columns of a shard without lists, and ``attack_options``, ``defense_options`` and ``options`` (what differs
+        from today's defaults), ``verdict``, ``seeds``, ``accuracy`` (of the victim) and ``picture`` (path, empty where
+        there is none).
+
+    Raises:
+        UserError: If there is no such fact.
+    """
+    where = Path(results).expanduser()
+    return results_frame(where, rows, facts, options_in(where))
 
 
 def audit(
@@ -74,11 +103,12 @@ def audit(
     results: str | Path = "results",
     seed: int = 0,
     options: Sequence[str] = (),
-) -> pd.DataFrame:
+) -> Result:
     """Attack a trained classifier of images or records, write a report page, and return the rows of all cells.
 
-    The page's path is logged and stands in ``frame.attrs["report"]``. Cells that cannot be (an output defense against
-    an attacker who holds the weights) leave a ``skipped`` row.
+    The page's path is logged and stands in ``frame.attrs["report"]``, the paths of picture sheets in
+    ``frame.pictures``. Cells that cannot be (an output defense against an attacker who holds the weights) leave a
+    ``skipped`` row.
 
     Args:
         model: The trained module, which is copied and not changed; or ``package.module:function`` that builds it, with
@@ -144,7 +174,7 @@ def audit(
         rows = pd.concat(frames, ignore_index=True)
         rows.attrs["report"] = str(write_report(rows, where, report_name(rows)))
         log.info("report    %s", rows.attrs["report"])
-    return rows
+    return _result(rows, where)
 
 
 class Exposure(NamedTuple):
@@ -233,6 +263,16 @@ def _planned(words: Sequence[str]) -> Plan:
         if (sentence := explained(error, words)) is None:
             raise
         raise UserError(sentence) from error
+
+
+def _result(rows: pd.DataFrame, where: Path) -> Result:
+    """Return rows as a notebook shows them, with the commands that make their cells again."""
+    from mibench.reporting.result import Result
+
+    commands, first = Commands(), rows.drop_duplicates("cell_id")
+    made = {str(cell): commands(json.loads(text)).command for cell, text in zip(first["cell_id"], first["config"],
+                                                                                strict=True)}  # fmt: skip
+    return Result.of(rows, where, made)
 
 
 def _rows(plan: Plan) -> pd.DataFrame:

@@ -23,7 +23,7 @@ def test_a_wheel_works_outside_the_checkout(tmp_path):
     copy = tmp_path / "copy"
     for name in ("mibench", "conf", "hydra_plugins"):
         shutil.copytree(ROOT / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE"):
+    for name in ("pyproject.toml", "setup.py", "README.md", "LICENSE", "references.bib"):
         shutil.copy(ROOT / name, copy / name)
     build = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(tmp_path / "dist"), str(copy)]
     done = subprocess.run(build, capture_output=True, text=True, check=False)
@@ -36,6 +36,7 @@ def test_a_wheel_works_outside_the_checkout(tmp_path):
     for package in ("mibench", "hydra_plugins"):
         ours, theirs = ({p.relative_to(root) for p in (root / package).rglob("*.py")} for root in (ROOT, site))
         assert ours == theirs, package
+    assert (site / "mibench" / "references.bib").read_bytes() == (ROOT / "references.bib").read_bytes()
     code = "import mibench; print(mibench.__file__); from mibench.cli.main import main; raise SystemExit(main())"
     words = ["attack=mi_face", "budget=smoke", "attack.iterations=2", "target.recipe.epochs=1"]
     for arguments in (["list", "attacks"], words):
@@ -48,8 +49,8 @@ def test_a_wheel_works_outside_the_checkout(tmp_path):
     assert list((tmp_path / "results" / "shards").glob("*.parquet")), "relative folders lie where the command ran"
 
 
-#: The extras of data that need a package of their own; where it is missing, one sentence says so (their own tests).
-MODALITIES = {"audio", "graph", "text"}
+#: The extras of data and of figures; where their package is missing, one sentence says so (their own tests).
+MODALITIES = {"audio", "figures", "graph", "text"}
 
 
 def test_every_extra_is_tried_here():

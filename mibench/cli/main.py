@@ -24,6 +24,9 @@ USAGE = """mibench: how much of its private training data does a trained model g
   python -m mibench report CELL_ID [CELL_ID ...]             what leaks, to whom, what to try: a page for anyone
   python -m mibench score CELL_ID metric=[psnr,ssim]         more metrics for a stored reconstruction
   python -m mibench compare by=defense base=none dataset=lfw paired differences, and what they decide
+  python -m mibench table rows=attack columns=defense dataset=digits format=latex      a table for a paper
+  python -m mibench plot kind=front dataset=digits out=front.pdf                       a figure: front, matrix, queries
+  python -m mibench bib dataset=digits out=methods.bib                                 what to cite of the methods used
   python -m mibench claims [ID ...]                          what the committed rows say of every claim
   python -m mibench reproduce CELL_ID                        the command that made it
   python -m mibench leaderboard [study=GRID]                 the table and the page, from studies and your shards
@@ -40,6 +43,9 @@ SUBCOMMANDS = {
     "score": "more metrics for a stored reconstruction",
     "leaderboard": "the table and the page",
     "compare": "paired differences between attacks, defenses or targets",
+    "table": "one number by two facts, as LaTeX, Markdown or CSV",
+    "plot": "figures for a paper",
+    "bib": "BibTeX entries of the methods used",
     "claims": "what the committed rows say of every claim",
     "reproduce": "the command that made a cell",
     "store": "artifacts on disk",

@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -18,7 +18,7 @@ from mibench.leaderboard.page import Reproduction
 from mibench.leaderboard.tables import write_text
 from mibench.planning.catalogue import card_of, conf_dir
 from mibench.planning.composition import compose, plain
-from mibench.planning.identity import SEEDS, essential, later_keys
+from mibench.planning.identity import SEEDS, essential, flat, later_keys
 
 #: The axes of a command, in the order in which they are written; the first ones always stand there.
 ALWAYS = ("attack", "defense", "dataset", "target", "budget")
@@ -158,15 +158,6 @@ def folder_stamp() -> str:
         sha.update(f"{file.relative_to(conf_dir())}\0".encode())
         sha.update(hashlib.sha256(file.read_bytes()).digest())
     return sha.hexdigest()
-
-
-def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield the leaves of a nested configuration as ``a.b.c`` and value; list are leaves."""
-    for key, value in config.items():
-        if isinstance(value, Mapping) and value:
-            yield from flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
 
 
 def written(value: Any) -> str:

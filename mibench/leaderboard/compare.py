@@ -113,12 +113,23 @@ def blocks(groups: Sequence[Group], by: str) -> list[list[Group]]:
     """Return the groups in blocks of those that differ in one axis alone."""
     same: dict[str, list[Group]] = {}
     for one in groups:
-        kept = {name: block for name, block in one.config.items() if name not in (*AXES[by], *FREE)}
-        revisions = dict(zip(REVISED, one.config.get("revisions", ()), strict=False))
-        kept["revisions"] = {name: count for name, count in revisions.items() if name != by}
-        shared = json.dumps([one.facts["task"], one.facts["access"], kept], sort_keys=True)
-        same.setdefault(shared, []).append(one)
+        same.setdefault(shared(one, AXES[by], (by,)), []).append(one)
     return [own for own in same.values() if len(own) > 1]
+
+
+def shared(group: Group, free: Sequence[str], axes: Sequence[str]) -> str:
+    """Return what a group has in common with all that it may be compared with, as one string.
+
+    Args:
+        group: The group.
+        free: The blocks of a configuration that may differ.
+        axes: The facts that may differ; the revisions of other components may not.
+    """
+    kept = {name: block for name, block in group.config.items() if name not in (*free, *FREE)}
+    revisions = dict(zip(REVISED, group.config.get("revisions", ()), strict=False))
+    kept["revisions"] = {name: count for name, count in revisions.items() if name not in axes}
+    facts = [group.facts["task"], *(() if "access" in axes else (group.facts["access"],))]
+    return json.dumps([*facts, kept], sort_keys=True)
 
 
 def compare(left: Group, right: Group, by: str, key: tuple[str, str, str] | None = None) -> Comparison:
@@ -160,22 +171,6 @@ def _objections(left: Group, right: Group, by: str) -> Iterator[str]:
     gradients = sorted(one.cost["gradient_evals"] for one in (left, right))
     if gradients[0] > 0 and gradients[1] > ALIKE * gradients[0]:
         yield f"{gradients[0]:.0f} and {gradients[1]:.0f} victim gradients (set budget.gradients)"
-
-
-def on_front(groups: Sequence[Group]) -> dict[str, bool]:
-    """Return of every group with values by target whether no other defense beats it before the same attack, by id.
-
-    One beats it whose victim is at least as accurate and that is found to leak less in a paired comparison of the
-    headline; p-values hold for the defenses before one attack.
-    """
-    known = [one for one in groups if one.headline is not None and by_target(one.headline) is not None]
-    found = {one.group_id: True for one in known}
-    for pair in (pair for own in blocks(known, "defense") for pair in compared(own, "defense")):
-        for one, other, said in ((pair.left, pair.right, "more"), (pair.right, pair.left, "less")):
-            as_good = other.accuracy >= one.accuracy
-            if as_good and pair.verdict == said:
-                found[one.group_id] = False
-    return found
 
 
 #: Numbers of victim gradients that differ by a smaller factor are equal: steps are whole.

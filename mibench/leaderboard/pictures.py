@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from pathlib import Path
@@ -50,13 +51,11 @@ def write_pictures(results: Path, folder: Path, table: pa.Table) -> None:
             old.unlink()
     for cell in sorted(wanted):
         folder.mkdir(parents=True, exist_ok=True)
-        with Image.open(results / "pictures" / f"{cell}.png") as picture:
-            whole = picture.convert("RGB")
-        small = whole.crop((0, 0, whole.width, min(HEAD, whole.height)))
-        small.thumbnail((WIDEST, WIDEST), Image.Resampling.LANCZOS)
-        small.quantize(16, dither=Image.Dither.NONE).save(folder / f"{cell}.png", optimize=True)
+        picture = results / "pictures" / f"{cell}.png"
+        (folder / f"{cell}.png").write_bytes(small(picture))
         size = _config_of(table, cell)["dataset"].get("size")
-        sprite = sprite_of(whole, int(size)) if size else None
+        with Image.open(picture) as whole:
+            sprite = sprite_of(whole.convert("RGB"), int(size)) if size else None
         if sprite is not None:
             sprite.save(sprite_path(folder / f"{cell}.png"), optimize=True)
 
@@ -88,9 +87,7 @@ def public_pictures(results: Path, groups: Sequence[Group]) -> dict[str, str]:
     shown = _public(results, groups)
     found = {group: sprite_path(picture) for group, picture in shown.items()}
     chosen = {group: sprite if sprite.is_file() else shown[group] for group, sprite in found.items()}
-    return {
-        group: "data:image/png;base64," + base64.b64encode(path.read_bytes()).decode() for group, path in chosen.items()
-    }
+    return {group: inlined(path.read_bytes()) for group, path in chosen.items()}
 
 
 def public_sprites(results: Path, groups: Sequence[Group]) -> dict[str, bytes]:
@@ -101,18 +98,47 @@ def public_sprites(results: Path, groups: Sequence[Group]) -> dict[str, bytes]:
 
 def _public(results: Path, groups: Sequence[Group]) -> dict[str, Path]:
     """Return, by group, the small picture that may be shown."""
-    pictures = sorted((results / "studies").glob("*/*.png"), reverse=True)
-    there = {path.stem: path for path in pictures if not is_sprite(path)}
+    there = _of_studies(results)
     chosen = {one.group_id: _first(one, there) for one in groups if may_show(one.config)}
     return {group: there[cell] for group, cell in chosen.items() if cell}
 
 
+def _of_studies(results: Path) -> dict[str, Path]:
+    """Return the small pictures of all studies, by cell; of a cell in several studies the first by name."""
+    pictures = sorted((results / "studies").glob("*/*.png"), reverse=True)
+    return {path.stem: path for path in pictures if not is_sprite(path)}
+
+
 def local_pictures(results: Path, groups: Sequence[Group]) -> dict[str, str]:
     """Return, by group, where a picture lies, seen from the local page: one's own, or else that of a study."""
-    small = sorted((results / "studies").glob("*/*.png"), reverse=True)
-    there = {path.stem: f"../studies/{path.parent.name}/{path.name}" for path in small if not is_sprite(path)}
+    there = {cell: f"../studies/{path.parent.name}/{path.name}" for cell, path in _of_studies(results).items()}
     there |= {path.stem: f"../pictures/{path.name}" for path in (results / "pictures").glob("*.png")}
     return {one.group_id: there[cell] for one in groups if (cell := _first(one, there))}
+
+
+def picture_files(results: Path) -> dict[str, Path]:
+    """Return the pictures that lie on this machine, by cell: one's own, or else the small one of a study.
+
+    Pictures may show real people, so what names them stays with whoever ran the cells.
+    """
+    return _of_studies(results) | {path.stem: path for path in (results / "pictures").glob("*.png")}
+
+
+def small(file: Path) -> bytes:
+    """Return the head of a picture sheet as a small PNG."""
+    from PIL import Image
+
+    kept = io.BytesIO()
+    with Image.open(file) as picture:
+        head = picture.convert("RGB").crop((0, 0, picture.width, min(HEAD, picture.height)))
+    head.thumbnail((WIDEST, WIDEST), Image.Resampling.LANCZOS)
+    head.quantize(16, dither=Image.Dither.NONE).save(kept, "PNG", optimize=True)
+    return kept.getvalue()
+
+
+def inlined(picture: bytes) -> str:
+    """Return a PNG as a data address."""
+    return f"data:image/png;base64,{base64.b64encode(picture).decode()}"
 
 
 def _first(group: Group, there: Mapping[str, Any]) -> str:

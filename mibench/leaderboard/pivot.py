@@ -43,7 +43,7 @@ def pivot_table(table: pa.Table, groups: Sequence[Group], options: Mapping[str, 
     both = pa.concat_tables([encoded(flat), encoded(_of_groups(groups))]).unify_dictionaries().combine_chunks()
     dictionary, codes = codes_of(both, "group_id")
     for axis in ("attack", "defense"):
-        words = pa.array([_own(axis, options.get(group, ())) for group in dictionary.to_pylist()], pa.string())
+        words = pa.array([own_options(axis, options.get(group, ())) for group in dictionary.to_pylist()], pa.string())
         both = both.append_column(f"{axis}_options", words.take(integers(codes)).dictionary_encode())
     for name, of_group in described(groups).items():
         kind = pa.bool_() if name in TRUTHS else pa.string()
@@ -98,7 +98,7 @@ def _fact(group: Group, name: str) -> Any:
     return group.cost[name] if name in COST else NOTHING.get(name)
 
 
-def _own(axis: str, words: Sequence[str]) -> str:
+def own_options(axis: str, words: Sequence[str]) -> str:
     """Return the options of one axis as ``steps=300, loss=poincare``."""
     begin = f"{axis}."
     return ", ".join(word.removeprefix(begin) for word in words if word.startswith(begin))

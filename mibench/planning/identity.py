@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -113,6 +113,15 @@ def grouped(identity: Mapping[str, Any], follows: Sequence[str]) -> dict[str, An
         block, _, name = key.partition(".")
         kept[block] = {**kept[block], name: "seed"}
     return kept
+
+
+def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of a nested configuration as ``a.b.c`` and value; lists are leaves."""
+    for key, value in config.items():
+        if isinstance(value, Mapping) and value:
+            yield from flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
 
 
 def content_of(node: Mapping[str, Any]) -> dict[str, Any]:

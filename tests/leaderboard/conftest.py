@@ -9,6 +9,7 @@ import shutil
 
 import pytest
 
+from mibench.leaderboard.compare import groups_in
 from mibench.leaderboard.groups import COST, FACTS, RUN, Cell, Group
 from mibench.leaderboard.numbers import Number
 from mibench.leaderboard.page import Reproduction
@@ -63,6 +64,16 @@ def add_cell():
         return plan
 
     return add
+
+
+@pytest.fixture(scope="session")
+def six(tmp_path_factory, add_cell):
+    """The groups of two attacks by three defenses, which tests read and do not change."""
+    folder = tmp_path_factory.mktemp("six")
+    for attack, base in (("gmi", 0.4), ("mi_face", 0.1)):
+        for defense, less in (("none", 0.0), ("bido", 0.05), ("dp_sgd", 0.2)):
+            add_cell(folder, f"attack={attack}", f"defense={defense}", lift=base - less)
+    return groups_in(folder)
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from mibench.leaderboard.compare import FREE, REVISED
+from mibench.leaderboard.compare import shared
 from mibench.leaderboard.groups import Group
 
 #: Blocks of a configuration that may differ within a view: attacker and defense.
@@ -62,11 +62,7 @@ def view_id(group: Group) -> str:
     That is the whole configuration but for attack, prior, knowledge, defense and seed, the task, and the revisions of
     all components but attack and defense.
     """
-    kept = {name: block for name, block in group.config.items() if name not in (*VARIED, *FREE)}
-    revisions = dict(zip(REVISED, group.config.get("revisions", ()), strict=False))
-    kept["revisions"] = {name: count for name, count in revisions.items() if name not in VARIED}
-    shared = json.dumps([group.facts["task"], kept], sort_keys=True)
-    return hashlib.sha256(shared.encode()).hexdigest()[:10]
+    return hashlib.sha256(shared(group, VARIED, (*VARIED, "access")).encode()).hexdigest()[:10]
 
 
 #: What of a budget says what is attacked; the rest says for how long.
@@ -75,9 +71,8 @@ ATTACKED = ("targets", "samples", "records")
 
 def but_for_length(group: Group) -> str:
     """Return what views have in common that differ in the length of attacks alone."""
-    kept = {name: block for name, block in group.config.items() if name not in (*VARIED, *FREE, "budget")}
     budget = [group.config["budget"].get(name) for name in ATTACKED]
-    return json.dumps([group.facts["task"], kept, budget, group.config.get("revisions", ())[:3]], sort_keys=True)
+    return shared(group, (*VARIED, "budget"), (*VARIED, "access")) + json.dumps(budget)
 
 
 def views_of(groups: Sequence[Group]) -> list[View]:
