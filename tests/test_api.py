@@ -183,7 +183,7 @@ def test_importing_mibench_is_light():
 
 
 def test_what_there_is_to_use_can_be_listed():
-    assert dir(mibench) == ["__version__", "audit", "compare", "run", "view"]
+    assert dir(mibench) == ["__version__", "audit", "compare", "results", "run", "view"]
 
 
 @pytest.mark.parametrize("access", ["white_box", "scores", "labels", "gradients"])
