@@ -266,7 +266,7 @@ def test_the_summary_says_what_was_tested_found_and_not_tested(tmp_path):
     cells = ({}, [LEAK]), ({"defense": "bido"}, [NO_LEAK]), ({"attack": "mi_face", "defense": "rounding"}, [SKIPPED])
     said = section(words(write_report(rows(*cells), tmp_path, "page")), "Summary")
     assert "3 tests, of which 2 could be measured" in said and "GMI and MI-Face" in said
-    assert "1 of 2: ● leak; 1 of 2: ○ no evidence" in said
+    assert "Of 2 tests measured the verdicts are ● leak (1) and ○ no evidence (1)" in said
     assert "1 test could not be measured" in said
 
 
@@ -290,7 +290,7 @@ def test_the_table_of_defenses_says_what_it_leaves_out_and_why(tmp_path):
     assert "gmi" in table and "mi_face" not in table and "brepmi" not in table and "kedmi" not in table
     assert re.search(r"MI-Face BiDO not measured RuntimeError: memory ", left) and "/home/ann" not in left
     assert "cannot matter it cannot." in left.lower()
-    assert "withheld defense 'x' withholds scores" in left
+    assert "withheld Defense 'x' withholds scores" in left
     assert re.search(r"KEDMI BiDO.* other victim ", left)
     assert re.search(r"BREP-MI BiDO not measured .* need the model trained again", left)
     assert re.search(r"GMI \S.* cannot matter .*acts on output", left), "a rule of the catalogue says why"

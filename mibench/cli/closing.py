@@ -19,20 +19,11 @@ if TYPE_CHECKING:
 #: Most lines of one table, reasons, and cells of one reason.
 LONGEST, REASONS, NAMED = 100, 20, 5
 
-#: Keys of which the table has a column, or which say nothing of a result.
-TOLD = (
-    "attack",
-    "defense",
-    "target",
-    "dataset",
-    "seed",
-    "threads",
-    "device",
-    "overwrite",
-    "time_limit",
-    "verbose",
-    "pack",
-)
+#: Keys of which the table has a column.
+TOLD = ("attack", "defense", "target", "dataset", "seed")
+
+#: Keys that say how a cell is run and nothing of its result.
+MACHINE = ("threads", "device", "overwrite", "time_limit", "verbose", "pack", "logger", "paths")
 
 #: A cell of a sweep: its words, its plan, what became of it, and where it was not measured why.
 Left = tuple[Overrides, Plan, str, str]
@@ -63,7 +54,9 @@ def print_closing(left: Sequence[Left], skipped: Sequence[PlannedCell]) -> None:
                 reasons.setdefault(reason, []).append(f"{_named(plan)} (cell {plan.cell_id})")
         if status == "skipped":
             for one in skipped:
-                reasons.setdefault(one.reason, []).append(" ".join(one.overrides))
+                reasons.setdefault(one.reason, []).append(
+                    " ".join(word for word in one.overrides if not of_machine(word))
+                )
         _print_reasons(status, reasons)
 
 
@@ -74,7 +67,15 @@ def differing(cells: Sequence[Overrides]) -> list[dict[str, str]]:
     [{'defense': 'a1=1'}, {'defense': 'a1=2'}]
     """
     shared = set(cells[0]).intersection(*cells) if cells else set()
-    return [by_column(word for word in words if word not in shared and key_of(word) not in TOLD) for words in cells]
+    return [
+        by_column(word for word in words if word not in shared and key_of(word) not in TOLD and not of_machine(word))
+        for words in cells
+    ]
+
+
+def of_machine(word: str) -> bool:
+    """Return whether an option says how a cell is run and nothing of its result."""
+    return key_of(word).partition(".")[0] in MACHINE
 
 
 def _rows(plans: Iterable[Plan]) -> pa.Table:

@@ -58,9 +58,10 @@ def origin_of(rows: pd.DataFrame, results: Path, author: str = "", command: str 
 
     commands = Commands(results / "local" / "cache" / "defaults.json")
     made = {str(cell): commands(description_of(own)) for cell, own in rows.groupby("cell_id") if own["config"].iloc[0]}
+    shared = set.intersection(*({*one.options} for one in made.values())) if len(made) > 1 else set()
     return Origin(
         author=author,
         command=command,
         commands={cell: one.command for cell, one in made.items() if one.command},
-        options={cell: by_column(one.options) for cell, one in made.items()},
+        options={cell: by_column(word for word in one.options if word not in shared) for cell, one in made.items()},
     )

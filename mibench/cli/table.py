@@ -78,7 +78,8 @@ def concluded(scores: Sequence[Score], task: str, modality: str) -> list[str]:
         return [f"verdict   none: {told(one)}"]
     word = WORDS[one.evidence]
     said = [f"verdict   {word.shown}: {word.meaning}", f"          {told(one)}"]
-    if more := [name_of(other) for other in in_order(scores) if order(other.evidence) < order(word.word)]:
+    stronger = [other for other in in_order(scores) if order(other.evidence) < order(word.word)]
+    if more := [name_of(other) for other in stronger if WORDS[other.evidence].tone != "calm"]:
         strongest = WORDS[in_order(scores)[0].evidence]
         say = "Another number says" if len(more) == 1 else f"{len(more)} other numbers say"
         said.append(f"          {say} more, up to {strongest.shown}: {', '.join(more)}.")

@@ -83,8 +83,8 @@ def _why(own: Sequence[Finding], defense: str, found: Sequence[Finding]) -> tupl
     if cells:
         reason = reasons(cells[0])
         if reason.startswith("Vacuous: "):
-            return "cannot matter", _plain(reason)
-        return ("withheld" if " withholds " in reason else "not measured"), _plain(reason)
+            return "cannot matter", plain_reason(reason)
+        return ("withheld" if " withholds " in reason else "not measured"), plain_reason(reason)
     cards = _cards(own[0], defense)
     if objection := _objection(cards, SEEN):
         return objection
@@ -110,11 +110,17 @@ def _objection(cards: CellCards | None, rules: Sequence[tuple[Why, Rule]]) -> tu
     """Return what the first of some rules has against a cell; None where none has, or its cards are not known."""
     if cards is None:
         return None
-    return next(((why, _plain(reason)) for why, rule in rules if (reason := rule(cards))), None)
+    return next(((why, plain_reason(reason)) for why, rule in rules if (reason := rule(cards))), None)
 
 
-def _plain(reason: str) -> str:
-    return reason.removeprefix("Vacuous: ").removeprefix("Incompatible: ").partition(" (log: ")[0]
+def plain_reason(reason: str) -> str:
+    """Return a reason as a sentence, without the kind of refusal before it and the path of a log behind it.
+
+    >>> plain_reason("Vacuous: defense 'x' cannot.")
+    "Defense 'x' cannot."
+    """
+    said = reason.removeprefix("Vacuous: ").removeprefix("Incompatible: ").partition(" (log: ")[0]
+    return f"{said[:1].upper()}{said[1:]}"
 
 
 def _cards(one: Finding, defense: str) -> CellCards | None:

@@ -14,16 +14,11 @@ def text(value: object) -> str:
 
 
 def verdict(word: str) -> str:
-    """Return a verdict with its mark in the colour of its tone; other words (a status) in that of what is open."""
+    """Return a verdict with its mark in the colour of its tone; other words (a status) in that of what is calm."""
     one = WORDS.get(word)
     if one is None:
-        return f'<span class="verdict open">{text(word)}</span>'
+        return f'<span class="verdict calm">{text(word)}</span>'
     return f'<span class="verdict {one.tone}">{text(one.shown)}</span>'
-
-
-def tone(word: str) -> str:
-    """Return the tone of a verdict."""
-    return WORDS[word].tone if word in WORDS else "open"
 
 
 def table(head: Sequence[str], lines: Iterable[Sequence[str]], right: Sequence[str] = (), caption: str = "") -> str:
@@ -41,7 +36,7 @@ def table(head: Sequence[str], lines: Iterable[Sequence[str]], right: Sequence[s
         "<tr>"
         + "".join(
             f'<td data-name="{text(name)}"{kind.get(name, "")}>'
-            + (verdict(cell) if name == "verdict" and cell else text(cell))
+            + (verdict(cell) if name == "verdict" and cell else text(cell if name not in right else whole(cell)))
             + "</td>"
             for name, cell in zip(head, line, strict=True)
         )
@@ -50,6 +45,11 @@ def table(head: Sequence[str], lines: Iterable[Sequence[str]], right: Sequence[s
     )
     said = f"<caption>{text(caption)}</caption>" if caption else ""
     return f'<div class="wide"><table>{said}<thead><tr>{top}</tr></thead><tbody>{body}</tbody></table></div>'
+
+
+def whole(numbers: str) -> str:
+    """Return numbers of which an interval is not broken between two lines."""
+    return numbers.replace(", ", ",\N{NO-BREAK SPACE}").replace(" dB", "\N{NO-BREAK SPACE}dB")
 
 
 def items(lines: Iterable[str]) -> str:

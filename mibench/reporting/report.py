@@ -8,6 +8,7 @@ the owner.
 from __future__ import annotations
 
 import json
+import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -31,7 +32,7 @@ from mibench.leaderboard.lines import (
 )
 from mibench.leaderboard.shards import schema
 from mibench.planning.catalogue import entries
-from mibench.reporting.defended import compared, left_out, title_of, to_try, victim_of, weights_of
+from mibench.reporting.defended import compared, left_out, plain_reason, title_of, to_try, victim_of, weights_of
 from mibench.reporting.findings import WHO, Finding, conclusion, findings_of, reasons, sentences
 from mibench.reporting.markup import items, pairs, table, text, verdict
 from mibench.reporting.style import PAGE
@@ -124,8 +125,17 @@ def page(found: Sequence[Finding], lines: Sequence[Line], pictures: Path, origin
 
 def _strength(one: Finding) -> tuple[object, ...]:
     """Place of a cell: the strongest evidence first, then by name; those without a number last."""
-    facts = one.facts
-    return order(one.verdict), facts["attack"], facts["defense"], int(facts["seed"]), facts["cell_id"]
+    facts, low = one.facts, one.headline.lift_low if one.headline else math.nan
+    last = math.isnan(low)
+    return (
+        order(one.verdict),
+        last,
+        0.0 if last else -low,
+        facts["attack"],
+        facts["defense"],
+        int(facts["seed"]),
+        facts["cell_id"],
+    )
 
 
 def _what(first: Finding) -> str:
@@ -150,8 +160,9 @@ def _summary(found: Sequence[Finding]) -> str:
         f"of which {len(measured)} could be measured. The data are {first['dataset']} ({first['modality']})."
     )
     counts = Counter(one.verdict for one in measured)
-    parts = [f"{counts[word]} of {len(measured)}: {WORDS[word].shown}" for word in WORDS if counts[word]]
-    said = f"{'; '.join(parts)}." if parts else "Nothing, because nothing could be measured."
+    parts = [f"{WORDS[word].shown} ({counts[word]})" for word in WORDS if counts[word]]
+    said = f"{conclusion(found)[0]}. Of {_counted(len(measured), 'test')} measured the verdicts are {_listed(parts)}."
+    said = said if parts else "Nothing, because nothing could be measured."
     if signs := [names[one.facts["cell_id"]] for one in measured if one.signs]:
         said += f" Beside the number that decides, others are evidence of a leak with {_listed(signs)}."
     missing = len(found) - len(measured)
@@ -239,7 +250,7 @@ def _access(access: str, found: Sequence[Finding]) -> str:
     parts = [f"<h3>To {text(WHO[access])}</h3>"]
     for one in found:
         if one.facts["access"] == access:
-            said = [*sentences(one), _meant(one)] if one.headline else [reasons(one)]
+            said = [*sentences(one), _meant(one)] if one.headline else [plain_reason(reasons(one))]
             if one.signs:
                 said.append(f"Other numbers of this test are evidence of a leak: {', '.join(one.signs)}.")
             name = text(names[one.facts["cell_id"]])

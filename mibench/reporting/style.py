@@ -47,7 +47,7 @@ figure p { margin: .2rem 0; max-width: 20rem; } .target img { width: 6rem; heigh
 @media print {
   :root { color-scheme: light; --ink: #000; --paper: #fff; --line: #999; --dim: #333; --raised: #fff;
     --leak: LEAK; --open: OPEN; --calm: #444; }
-  @page { margin: 16mm 14mm; } body { font-size: 9.5pt; } main { max-width: none; padding: 0; } table { font-size: 8pt; }
+  @page { margin: 16mm 14mm; } html { font-size: 9.5pt; } main { max-width: none; padding: 0; } table { font-size: 8pt; }
   h1, h2, h3, h4 { break-after: avoid; } tr, figure, .target, dl div, header { break-inside: avoid; } thead { display: table-header-group; }
   #pictures, #numbers { break-before: page; } .wide, .sheet { overflow: visible; } .sheet img { max-width: 100%; }
   .target img { width: 22mm; height: 22mm; min-width: 0; min-height: 0; } p, ul, .legend, .commands { max-width: none; }
