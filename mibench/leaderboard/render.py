@@ -76,7 +76,7 @@ def markdown(
 
 #: What the verdicts mean.
 LEGEND = "## The verdicts\n\nThe strongest evidence stands first, in the order of this list.\n\n" + "".join(
-    f"- {one.shown}: {one.meaning}\n" for one in WORDS.values()
+    f"- `{one.shown}`: {one.meaning}\n" for one in WORDS.values()
 )
 
 

@@ -16,4 +16,4 @@ def test_the_strongest_evidence_stands_first_in_the_columns_and_words_of_every_t
     assert [line[2] for line in lines] == ["mid (defense.x=1)", "none (defense.x=1)", "bido (defense.x=1)"]
     assert [line[COLUMNS.index("verdict")] for line in lines] == ["● leak", "● leak", "○ no evidence"]
     for one in WORDS.values():
-        assert f"- {one.shown}: {one.meaning}" in text
+        assert f"- `{one.shown}`: {one.meaning}" in text
