@@ -155,6 +155,17 @@ def title_of(axis: str, name: str) -> str:
     return cards[name].title if name in cards else name
 
 
+def names_of(found: Sequence[Finding]) -> dict[str, str]:
+    """Return what every cell is called, by its id: attack and defense, and the seed where the cells have several."""
+    several = len({int(one.facts["seed"]) for one in found}) > 1
+    names = {}
+    for one in found:
+        attack, defense = title_of("attack", one.facts["attack"]), one.facts["defense"]
+        name = attack if defense == "none" else f"{attack}, with the defense {title_of('defense', defense)}"
+        names[one.facts["cell_id"]] = f"{name}, seed {one.facts['seed']}" if several else name
+    return names
+
+
 def to_try(found: Sequence[Finding]) -> str:
     """Return the section on the defenses of the catalogue that can change what a leaking access sees."""
     leaking = {one.facts["access"] for one in found if one.verdict == "leak" or one.signs}

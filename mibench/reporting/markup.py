@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import html
+import re
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 
 from mibench.leaderboard.language import WORDS
 
@@ -60,3 +62,36 @@ def items(lines: Iterable[str]) -> str:
 def pairs(facts: Iterable[tuple[str, str]]) -> str:
     """Return a list of names and what they are; the second of each pair is markup."""
     return "<dl>" + "".join(f"<div><dt>{text(name)}</dt><dd>{said}</dd></div>" for name, said in facts) + "</dl>"
+
+
+def legend(words: set[str]) -> str:
+    """Return what the verdicts among some words mean, in the language's order."""
+    lines = [
+        f"<div><dt>{verdict(word)}</dt><dd>{text(one.meaning)}</dd></div>"
+        for word, one in WORDS.items()
+        if word in words
+    ]
+    return f'<div class="legend"><dl>{"".join(lines)}</dl></div>'
+
+
+def impersonal(command: str) -> str:
+    """Return a command without the name of a person's folder, which often is that of a login.
+
+    >>> impersonal("dataset.root=/home/ann/data x=/Users/ann/y")
+    'dataset.root=~/data x=~/y'
+    """
+    return re.sub(r"/(?:home|Users)/[^/\s'\"]+", "~", command.replace(str(Path.home()), "~"))
+
+
+def listed(names: Sequence[str]) -> str:
+    """Return names as a sentence has them.
+
+    >>> listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number of things: ``1 test``, ``2 tests``."""
+    return f"{count} {noun}" + ("" if count == 1 else "s")

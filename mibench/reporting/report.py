@@ -7,16 +7,14 @@ the owner.
 
 from __future__ import annotations
 
-import json
 import math
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
-from mibench.card import AttackCard, SettingCard
 from mibench.errors import UserError
 from mibench.leaderboard.language import WORDS, order
 from mibench.leaderboard.lines import (
@@ -24,17 +22,23 @@ from mibench.leaderboard.lines import (
     DIGITS,
     NUMBERS,
     Line,
-    interval,
     lines_of,
-    name_of,
-    number,
     sections,
 )
 from mibench.leaderboard.shards import schema
-from mibench.planning.catalogue import entries
-from mibench.reporting.defended import compared, left_out, plain_reason, title_of, to_try, victim_of, weights_of
+from mibench.reporting.appendix import commands, numbers, untested
+from mibench.reporting.defended import (
+    compared,
+    left_out,
+    names_of,
+    plain_reason,
+    title_of,
+    to_try,
+    victim_of,
+    weights_of,
+)
 from mibench.reporting.findings import WHO, Finding, conclusion, findings_of, reasons, sentences
-from mibench.reporting.markup import items, pairs, table, text, verdict
+from mibench.reporting.markup import counted, impersonal, legend, listed, pairs, table, text, verdict
 from mibench.reporting.style import PAGE
 from mibench.reporting.tiles import pictures_of
 from mibench.storage.store import digest_of
@@ -116,9 +120,9 @@ def page(found: Sequence[Finding], lines: Sequence[Line], pictures: Path, origin
         _pictures(found, pictures),
         _defended(found, lines, origin),
         to_try(found),
-        _untested(found),
-        _numbers(found),
-        _commands(found, origin),
+        untested(found),
+        numbers(found),
+        commands(found, origin.commands),
     ]
     return PAGE.replace("<!--title-->", text(heading)).replace("<!--body-->", "\n".join(part for part in body if part))
 
@@ -150,23 +154,23 @@ def _summary(found: Sequence[Finding]) -> str:
     defenses = [
         title_of("defense", name) for name in dict.fromkeys(one.facts["defense"] for one in found) if name != "none"
     ]
-    names = _names(found)
+    names = names_of(found)
     first, measured = found[0].facts, [one for one in found if one.headline]
-    under = f"without a defense and with {_listed(defenses)}" if defenses else "without a defense"
+    under = f"without a defense and with {listed(defenses)}" if defenses else "without a defense"
     if defenses and all(one.facts["defense"] != "none" for one in found):
-        under = f"with {_listed(defenses)}"
+        under = f"with {listed(defenses)}"
     tested = (
-        f"{_what(found[0])} was the subject. {_listed(attacks)} attacked it {under}: {_counted(len(found), 'test')}, "
+        f"{_what(found[0])} was the subject. {listed(attacks)} attacked it {under}: {counted(len(found), 'test')}, "
         f"of which {len(measured)} could be measured. The data are {first['dataset']} ({first['modality']})."
     )
     counts = Counter(one.verdict for one in measured)
     parts = [f"{WORDS[word].shown} ({counts[word]})" for word in WORDS if counts[word]]
-    said = f"{conclusion(found)[0]}. Of {_counted(len(measured), 'test')} measured the verdicts are {_listed(parts)}."
+    said = f"{conclusion(found)[0]}. Of {counted(len(measured), 'test')} measured the verdicts are {listed(parts)}."
     said = said if parts else "Nothing, because nothing could be measured."
     if signs := [names[one.facts["cell_id"]] for one in measured if one.signs]:
-        said += f" Beside the number that decides, others are evidence of a leak with {_listed(signs)}."
+        said += f" Beside the number that decides, others are evidence of a leak with {listed(signs)}."
     missing = len(found) - len(measured)
-    left = f"{_counted(missing, 'test')} could not be measured. " if missing else ""
+    left = f"{counted(missing, 'test')} could not be measured. " if missing else ""
     left += "Other attacks, longer ones, other random draws and other ways for data to leave were not tested; "
     return (
         '<h2 id="summary">Summary</h2>'
@@ -191,7 +195,7 @@ def _origin(found: Sequence[Finding], origin: Origin) -> str:
     ]  # fmt: skip
     said = [(name, text(value)) for name, value in facts if value]
     if origin.command:
-        said.append(("written by", f"<code>{text(_impersonal(origin.command))}</code>"))
+        said.append(("written by", f"<code>{text(impersonal(origin.command))}</code>"))
     link = ' <a href="#commands">The commands of the tests</a> stand at the end.' if origin.commands else ""
     return f'<h2 id="origin">Who, when and how</h2>{pairs(said)}' + (f"<p>{link.strip()}</p>" if link else "")
 
@@ -213,7 +217,7 @@ def _verdicts(lines: Sequence[Line], origin: Origin) -> str:
         table(COLUMNS, (_cells(line, origin) for line in own), NUMBERS, heading)
         for heading, own in sections(lines).items()
     ]
-    return "".join(tables) + _legend({line.verdict for line in lines}) + COLUMNS_SAID
+    return "".join(tables) + legend({line.verdict for line in lines}) + COLUMNS_SAID
 
 
 #: What the columns of the table hold, for a reader outside the field.
@@ -230,23 +234,8 @@ def _cells(line: Line, origin: Origin) -> list[str]:
     return list({**written, "verdict": line.verdict}.values())
 
 
-def _legend(words: set[str]) -> str:
-    """What verdicts mean, in the language's order."""
-    return '<div class="legend">' + pairs_of_words(words) + "</div>"
-
-
-def pairs_of_words(words: set[str]) -> str:
-    """Return the verdicts among some words with their meanings."""
-    lines = [
-        f"<div><dt>{verdict(word)}</dt><dd>{text(one.meaning)}</dd></div>"
-        for word, one in WORDS.items()
-        if word in words
-    ]
-    return f"<dl>{''.join(lines)}</dl>"
-
-
 def _access(access: str, found: Sequence[Finding]) -> str:
-    names = _names(found)
+    names = names_of(found)
     parts = [f"<h3>To {text(WHO[access])}</h3>"]
     for one in found:
         if one.facts["access"] == access:
@@ -263,7 +252,7 @@ def _meant(one: Finding) -> str:
 
 
 def _pictures(found: Sequence[Finding], folder: Path) -> str:
-    names = _names(found)
+    names = names_of(found)
     parts = []
     for one in found:
         name = names[one.facts["cell_id"]]
@@ -299,7 +288,7 @@ def _defended(found: Sequence[Finding], lines: Sequence[Line], origin: Origin) -
     if left:
         facts = [
             [
-                title_of("attack", attack), _listed([_under(name) for name in names]), why, reason,
+                title_of("attack", attack), listed([_under(name) for name in names]), why, reason,
             ]
             for (why, attack, reason), names in sorted(left.items())
         ]  # fmt: skip
@@ -309,117 +298,3 @@ def _defended(found: Sequence[Finding], lines: Sequence[Line], origin: Origin) -
 
 def _under(defense: str) -> str:
     return "without a defense" if defense == "none" else title_of("defense", defense)
-
-
-def _others(found: Sequence[Finding]) -> list[str]:
-    """What other attackers were not tried, by the access that the setting offers them."""
-    facts, measured = found[0].facts, [one for one in found if one.headline]
-    run, tried = {one.facts["attack"] for one in measured}, {one.facts["access"] for one in measured}
-    settings = [cast(SettingCard, each.card) for each in entries("setting") if each.name == facts["setting"]]
-    untried: dict[str, list[str]] = {
-        access: [] for setting in settings for access in setting.access if access != "none"
-    }
-    for each in entries("attack"):
-        card = cast(AttackCard, each.card)
-        if card.task == facts["task"] and facts["modality"] in card.modalities and each.name not in run:
-            for access in [one for one in card.access if one in untried]:
-                untried[access].append(f"{card.title} (attack={each.name})")
-    return [
-        f"{WHO[access][0].upper()}{WHO[access][1:]}"
-        + (f"; with {', '.join(titles)}." if titles else "; mibench has no such attack on these data yet.")
-        for access, titles in untried.items()
-        if titles or access not in tried
-    ]
-
-
-def _untested(found: Sequence[Finding]) -> str:
-    """What was not tested, and what a reader must keep in mind."""
-    facts = found[0].facts
-    config = json.loads(facts["config"] or "{}")
-    budget = config.get("budget") or {}
-    measured = [one for one in found if one.headline]
-    lines = _others(found)
-    if measured and budget:
-        count = {"class": f"{budget.get('targets')} classes, {budget.get('samples')} pictures of each",
-                 "instance": f"{budget.get('targets')} client updates",
-                 "sequence": f"{budget.get('targets')} client updates",
-                 "completion": f"{budget.get('targets')} masked pictures",
-                 "attribute": f"{budget.get('records')} records",
-                 "edges": f"{budget.get('records')} linked pairs and as many others",
-                 }.get(facts["task"], "part of the data")  # fmt: skip
-        lines.append(f"More than {count} at most (budget={facts['budget']}); a longer attack may find more.")
-    seeds = sorted({int(one.facts["seed"]) for one in found})
-    lines.append(f"Other random draws than seed {', '.join(map(str, seeds))}.")
-    lines.append("Whether one known record was among the training data (membership), and any leak by other ways.")
-    lines += dict.fromkeys(reasons(one) for one in found if not one.headline)
-    notes = dict.fromkeys(note for one in found for note in str(one.facts["notes"] or "").split("\n") if note)
-    said = '<h2 id="not-tested">What was not tested</h2>' + items(lines)
-    return said + ("<h2>To keep in mind</h2>" + items(notes) if notes else "")
-
-
-def _numbers(found: Sequence[Finding]) -> str:
-    """All numbers, for those who want them."""
-    lines, words = [], set()
-    for one in found:
-        scores = sorted(
-            one.scores, key=lambda score: (order(score.evidence), score is not one.headline, name_of(score))
-        )
-        for score in scores:
-            if score.status == "ok":
-                words.add(score.evidence)
-                lines.append(
-                    [
-                        one.facts["attack"], one.facts["defense"], str(one.facts["seed"]), name_of(score),
-                        " ".join(filter(None, [number(score.value, digits=DIGITS), score.unit,
-                                               interval(score.ci_low, score.ci_high, DIGITS)])),
-                        number(score.control, digits=DIGITS),
-                        " ".join(filter(None, [number(score.lift, True, DIGITS),
-                                               interval(score.lift_low, score.lift_high, DIGITS)])),
-                        f"{number(score.null, digits=DIGITS)} {score.null_name}".strip(), score.evidence,
-                    ]
-                )  # fmt: skip
-    head = ["attack", "defense", "seed", "metric", "value", "control", "lift", "null", "verdict"]
-    body = table(head, lines, ("seed", "value", "control", "lift")) + _legend(words)
-    return f'<details id="numbers"><summary>All numbers</summary>{body}</details>'
-
-
-def _commands(found: Sequence[Finding], origin: Origin) -> str:
-    """The command that makes each cell again."""
-    made = [(f"{name}, cell {cell}", origin.commands.get(cell, "")) for cell, name in _names(found).items()]
-    cells = ", ".join(str(one.facts["cell_id"]) for one in found)
-    said = [(name, f"<code>{text(_impersonal(command))}</code>") for name, command in made if command]
-    body = f'<h2 id="commands">The commands of the tests</h2><div class="commands">{pairs(said)}</div>' if said else ""
-    return f"{body}<p class=note>Cells: {text(cells)}.</p>"
-
-
-def _impersonal(command: str) -> str:
-    """Return a command without the name of a person's folder, which often is that of a login.
-
-    >>> _impersonal("dataset.root=/home/ann/data x=/Users/ann/y")
-    'dataset.root=~/data x=~/y'
-    """
-    return re.sub(r"/(?:home|Users)/[^/\s'\"]+", "~", command.replace(str(Path.home()), "~"))
-
-
-def _listed(names: Sequence[str]) -> str:
-    """Return names as a sentence has them.
-
-    >>> _listed(["a", "b", "c"])
-    'a, b and c'
-    """
-    return " and ".join(filter(None, [", ".join(names[:-1]), *names[-1:]]))
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}" + ("" if count == 1 else "s")
-
-
-def _names(found: Sequence[Finding]) -> dict[str, str]:
-    """Return what every cell is called, by its id: attack and defense, and the seed where the cells have several."""
-    several = len({int(one.facts["seed"]) for one in found}) > 1
-    names = {}
-    for one in found:
-        attack, defense = title_of("attack", one.facts["attack"]), one.facts["defense"]
-        name = attack if defense == "none" else f"{attack}, with the defense {title_of('defense', defense)}"
-        names[one.facts["cell_id"]] = f"{name}, seed {one.facts['seed']}" if several else name
-    return names
