@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from mibench.access import GradientsView, Ledger, LocalTraining, View, WhiteBoxView
 from mibench.cli.explaining import explained
 from mibench.cli.picking import options_in
+from mibench.cli.report_command import origin_of
 from mibench.cli.reproduction import Commands
 from mibench.data import Examples, InputSpec
 from mibench.defenses.base import Defense
@@ -102,6 +103,7 @@ def audit(
     budget: str = "standard",
     results: str | Path = "results",
     seed: int = 0,
+    author: str = "",
     options: Sequence[str] = (),
 ) -> Result:
     """Attack a trained classifier of images or records, write a report page, and return the rows of all cells.
@@ -134,6 +136,7 @@ def audit(
         budget: ``smoke``, ``standard`` or ``paper``.
         results: The folder of rows, pictures and reports; victims and reconstructions lie in its ``store``.
         seed: The seed.
+        author: Who ran it, for the report; empty leaves it out.
         options: Further words of the command line, for instance ``["dataset.size=32", "dataset.mirrored=true"]``.
 
     Raises:
@@ -172,7 +175,7 @@ def audit(
         if not frames:
             raise UserError("audit needs at least one attack and one defense; 'none' is a defense too.")
         rows = pd.concat(frames, ignore_index=True)
-        rows.attrs["report"] = str(write_report(rows, where, report_name(rows)))
+        rows.attrs["report"] = str(write_report(rows, where, report_name(rows), origin_of(rows, where, author)))
         log.info("report    %s", rows.attrs["report"])
     return _result(rows, where)
 

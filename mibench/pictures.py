@@ -6,24 +6,27 @@ import json
 import math
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from PIL import Image
+    from PIL import Image, ImageDraw
+    from torch import Tensor
 
     from mibench.data import InputSpec
 
+#: Geometry of a sheet, in pixels: the side of a tile, what lies between two, the height of a line of words above the
+#: tiles, and the width of the titles left of them.
 TILE = 96
 GAP = 6
 LABEL = 22
 MARGIN = 118
 INK = (32, 32, 36)
 PAPER = (250, 250, 248)
+
+#: The name of the PNG's text chunk that holds :class:`Layout` as JSON.
+CHUNK = "mibench"
 
 
 @dataclass(frozen=True)
@@ -39,6 +42,70 @@ class SheetRow:
     pictures: Sequence[Tensor | str | None]
 
 
+@dataclass(frozen=True)
+class Said:
+    """The second line of a sheet: a verdict and the number behind it.
+
+    Attributes:
+        mark: The verdict's mark, one character, which is drawn.
+        word: Its word.
+        colour: Colour of both, hexadecimal RGB.
+        number: The number with its interval and control, in words.
+    """
+
+    mark: str
+    word: str
+    colour: str
+    number: str
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where everything stands on a sheet, in pixels; the sheet's file holds it, and :func:`layout_of` reads it.
+
+    Attributes:
+        caption: The first line: which cell this is.
+        verdict: The word of the second line; empty where there is none.
+        number: The number beside it.
+        headings: Heading of every column.
+        lefts: Left edge of every column.
+        titles: Title of every row.
+        tops: Upper edge of every row.
+        heights: Height of every row.
+        cells: By row and column the number of tiles, or the text, or None.
+        pixels: Width of one input in its own pixels, 0 where there is no picture.
+    """
+
+    caption: str
+    verdict: str
+    number: str
+    headings: Sequence[str]
+    lefts: Sequence[int]
+    titles: Sequence[str]
+    tops: Sequence[int]
+    heights: Sequence[int]
+    cells: Sequence[Sequence[int | str | None]]
+    pixels: int
+
+    def box(self, row: int, column: int, position: int) -> tuple[int, int, int, int]:
+        """Return left, upper, right and lower edge of a tile."""
+        left, top = self.lefts[column] + position * (TILE + GAP), self.tops[row]
+        return left, top, left + TILE, top + TILE
+
+
+def layout_of(path: Path) -> Layout | None:
+    """Return where everything stands on a sheet; None for one of an earlier version, which does not say so."""
+    from PIL import Image
+
+    with Image.open(path) as sheet:
+        text = getattr(sheet, "text", {}).get(CHUNK)
+    try:
+        said: dict[str, Any] = json.loads(text or "null")
+        return Layout(**said)
+    except (TypeError, ValueError):
+        return None
+
+
 def as_pictures(values: Tensor, spec: InputSpec) -> Tensor:
     """Return images, or spectrograms (low frequencies below), as pictures ``(n, C, H, W)`` in [0, 1]."""
     scaled = spec.to_unit(values)
@@ -52,15 +119,25 @@ def noun(spec: InputSpec) -> str:
 
 def nearest(made: Tensor, private: Tensor) -> Tensor:
     """Return for every input the private one at the least squared distance."""
+    import torch
+
     return private[torch.cdist(made.flatten(1), private.flatten(1)).argmin(1)]
 
 
-def draw_sheet(path: Path, headings: Sequence[str], rows: Sequence[SheetRow], caption: str) -> Path:
+def draw_sheet(
+    path: Path, headings: Sequence[str], rows: Sequence[SheetRow], caption: str, said: Said | None = None
+) -> Path:
     """Write a PNG with one row per target and one group of tiles, or a text, per heading, and return the path.
 
-    A row without pictures is as high as its lines. A sheet of tiles alone says in the PNG's text ``tiles`` how many
-    stand below each heading, as a JSON list.
-    The file appears whole or not at all: it is written under another name and then renamed.
+    Above them stand the caption, the verdict where there is one, and the headings. A row without pictures is as high
+    as its lines. The file appears whole or not at all: it is written under another name and then renamed.
+
+    Args:
+        path: The file.
+        headings: Heading of every column.
+        rows: The targets.
+        caption: The first line.
+        said: The second line.
     """
     from PIL import Image, ImageDraw, ImageFont
     from PIL.PngImagePlugin import PngInfo
@@ -71,14 +148,18 @@ def draw_sheet(path: Path, headings: Sequence[str], rows: Sequence[SheetRow], ca
     widths = [count * (TILE + GAP) + 3 * GAP for count in tiles]
     ruler = ImageDraw.Draw(Image.new("RGB", (1, 1)))
 
+    def length(text: str) -> int:
+        return math.ceil(ruler.textlength(text, font=font))
+
     def in_lines(text: str, width: int) -> str:
         return wrapped(text, lambda line: ruler.textlength(line, font=font) <= width - 3 * GAP)
 
     def height_of(title: str, cells: Sequence[Tensor | str | None]) -> int:
         texts = [title, *(cell for cell in cells if isinstance(cell, str))]
         lines = max(math.ceil(ruler.multiline_textbbox((0, 0), text, font=font)[3]) for text in texts)
-        return max(lines + GAP, TILE * any(isinstance(cell, Tensor) for cell in cells))
+        return max(lines + GAP, TILE * any(not isinstance(cell, str | None) for cell in cells))
 
+    widths = [max(width, length(heading) + 3 * GAP) for width, heading in zip(widths, headings, strict=True)]
     titles = [in_lines(row.title, MARGIN) for row in rows]
     cells = [
         [
@@ -88,35 +169,76 @@ def draw_sheet(path: Path, headings: Sequence[str], rows: Sequence[SheetRow], ca
         for row in rows
     ]
     heights = [height_of(title, line) for title, line in zip(titles, cells, strict=True)]
-    longest = int(ruler.textlength(caption, font=font)) + 4 * GAP
-    size = (max(MARGIN + sum(widths), longest), 2 * LABEL + 3 * GAP + sum(heights) + len(rows) * GAP)
+    first = (3 if said else 2) * LABEL + 2 * GAP
+    layout = Layout(
+        caption=caption,
+        verdict=said.word if said else "",
+        number=said.number if said else "",
+        headings=list(headings),
+        lefts=[MARGIN + sum(widths[:place]) for place in range(len(widths))],
+        titles=[row.title for row in rows],
+        tops=[first + sum(heights[:place]) + place * GAP for place in range(len(heights))],
+        heights=heights,
+        cells=[[cell if isinstance(cell, str | None) else len(cell) for cell in row.pictures] for row in rows],
+        pixels=max((cell.shape[-1] for row in cells for cell in row if not isinstance(cell, str | None)), default=0),
+    )
+    longest = max(length(caption), length(f"{said.word}   {said.number}") + LABEL if said else 0) + 4 * GAP
+    size = (max(MARGIN + sum(widths), longest), first + GAP + sum(heights) + len(rows) * GAP)
     sheet = Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(sheet)
     pen.text((2 * GAP, GAP), caption, fill=INK, font=font)
-    left = MARGIN
-    for heading, width in zip(headings, widths, strict=True):
-        pen.text((left, LABEL + GAP), heading, fill=INK, font=font)
-        left += width
-    top = 2 * LABEL + 2 * GAP
-    for title, line, height in zip(titles, cells, heights, strict=True):
-        middle, left = top + height // 2, MARGIN
+    if said:
+        right = 2 * GAP + (LABEL if said.mark else 0)
+        draw_mark(sheet, said.mark, 2 * GAP, LABEL + GAP + 1, said.colour)
+        pen.text((right, LABEL + GAP), said.word, fill=said.colour, font=font)
+        pen.text((right + length(f"{said.word}   "), LABEL + GAP), said.number, fill=INK, font=font)
+    for heading, left in zip(headings, layout.lefts, strict=True):
+        pen.text((left, first - LABEL - GAP), heading, fill=INK, font=font)
+    for row, (title, line, top, height) in enumerate(zip(titles, cells, layout.tops, heights, strict=True)):
+        middle = top + height // 2
         pen.multiline_text((2 * GAP, middle), title, fill=INK, font=font, anchor="lm")
-        for cell, width in zip(line, widths, strict=True):
+        for column, cell in enumerate(line):
             if isinstance(cell, str):
-                pen.multiline_text((left, middle), cell, fill=INK, font=font, anchor="lm")
+                pen.multiline_text((layout.lefts[column], middle), cell, fill=INK, font=font, anchor="lm")
             elif cell is not None:
                 for position, image in enumerate(cell):
-                    sheet.paste(_tile(image), (left + position * (TILE + GAP), top))
-            left += width
-        top += height + GAP
+                    sheet.paste(_tile(image), layout.box(row, column, position)[:2])
+    info = PngInfo()
+    info.add_text(CHUNK, json.dumps(asdict(layout)))
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
-    told = PngInfo()
-    if all(isinstance(cell, Tensor) for row in rows for cell in row.pictures):
-        told.add_text("tiles", json.dumps(tiles))
-    sheet.save(temporary, format="PNG", pnginfo=told)
+    sheet.save(temporary, format="PNG", pnginfo=info)
     os.replace(temporary, path)
     return path
+
+
+def draw_mark(sheet: Image.Image, mark: str, left: int, top: int, colour: str) -> None:
+    """Draw a verdict's mark, which the font does not have, as high as a line's letters."""
+    from PIL import Image, ImageDraw
+
+    fine, side = 4, 14  # drawn four times as large, for smooth edges
+    drawn = Image.new("L", (fine * side, fine * side), 0)
+    _shape(ImageDraw.Draw(drawn), mark, fine * side)
+    drawn = drawn.reduce(fine)
+    sheet.paste(Image.new("RGB", drawn.size, colour), (left, top), drawn)
+
+
+def _shape(pen: ImageDraw.ImageDraw, mark: str, side: int) -> None:
+    box, middle, line = (4, 4, side - 5, side - 5), side // 2, side // 9
+    if mark == "●":
+        pen.ellipse(box, fill=255)
+    elif mark == "○":
+        pen.ellipse(box, outline=255, width=line)
+    elif mark == "◐":
+        pen.ellipse(box, outline=255, width=line)
+        pen.pieslice(box, 90, 270, fill=255)
+    elif mark == "◌":
+        for start in range(0, 360, 45):
+            pen.arc(box, start, start + 24, fill=255, width=line)
+    elif mark == "·":
+        pen.ellipse((middle - line, middle - line, middle + line, middle + line), fill=255)
+    elif mark == "-":
+        pen.rectangle((side // 4, middle - 4, 3 * side // 4, middle + 3), fill=255)  # two whole pixels high
 
 
 def tiles_of(cell: Tensor | str | None) -> int:
@@ -145,6 +267,7 @@ def wrapped(title: str, fits: Callable[[str], bool]) -> str:
 
 
 def _tile(image: Tensor) -> Image.Image:
+    import torch
     from PIL import Image
 
     levels = (image.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu()

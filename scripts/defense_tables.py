@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from study_numbers import VOTE, Group, Row, beside, study
 
 from mibench.card import DefenseCard
-from mibench.leaderboard.render import number
+from mibench.leaderboard.lines import number
 from mibench.planning.catalogue import entry
 
 #: The attack of each access level that defenses are compared by.

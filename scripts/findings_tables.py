@@ -19,7 +19,7 @@ from study_numbers import AGREED, ROOT, VOTE, Group, Row, beside, seeds, strengt
 from mibench.leaderboard.claims import Judgement, claims_in, effect, judge
 from mibench.leaderboard.collect import collect_studies
 from mibench.leaderboard.groups import groups_of
-from mibench.leaderboard.render import number
+from mibench.leaderboard.lines import number
 from mibench.leaderboard.verdicts import above_control
 
 TEMPLATE = ROOT / "docs" / "findings.in.md"

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from mibench.leaderboard.collect import readable
 from mibench.leaderboard.groups import Group, groups_of
-from mibench.leaderboard.render import number
+from mibench.leaderboard.lines import number
 from mibench.leaderboard.verdicts import above_control
 
 ROOT = Path(__file__).parent.parent

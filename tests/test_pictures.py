@@ -3,7 +3,8 @@ import pytest
 import torch
 from PIL import Image
 
-from mibench.pictures import TILE, SheetRow, draw_sheet
+from mibench.leaderboard.language import COLOURS, WORDS
+from mibench.pictures import LABEL, TILE, Said, SheetRow, draw_sheet, layout_of
 
 
 def test_a_sheet_shows_every_picture_at_its_place(tmp_path):
@@ -64,3 +65,47 @@ def test_a_drawing_cut_short_leaves_what_was_there(tmp_path, monkeypatch, earlie
     assert list(tmp_path.glob("*.png")) == [path] * (before is not None), "no half sheet is taken for one"
     draw_sheet(path, ["a"], rows, "")
     assert (np.asarray(Image.open(path)) == 255).all(2).sum() == TILE * TILE
+
+
+def test_a_sheet_says_where_its_pictures_are_and_what_the_verdict_is(tmp_path):
+    shades = [torch.full((2, 1, 8, 8), shade) for shade in (0.0, 0.25, 0.5)]
+    rows = [SheetRow("first", shades), SheetRow("second", [shades[0], "a text", None])]
+    said = Said("●", "leak", COLOURS["leak"], "psnr 9 dB, control 1")
+    path = draw_sheet(tmp_path / "sheet.png", ["private", "recovered", "control"], rows, "digits, cnn", said)
+    layout = layout_of(path)
+    assert (layout.caption, layout.verdict, layout.number) == ("digits, cnn", "leak", "psnr 9 dB, control 1")
+    assert [list(row) for row in layout.cells] == [[2, 2, 2], [2, "a text", None]] and layout.pixels == 8
+    sheet = Image.open(path)
+    for column, shade in enumerate((0, 64, 128)):
+        for position in range(2):
+            tile = np.asarray(sheet.crop(layout.box(0, column, position)))
+            assert tile.shape[:2] == (TILE, TILE) and (tile == shade).all()
+    assert layout.tops[0] == 3 * LABEL + 12
+    plain = draw_sheet(tmp_path / "plain.png", ["a"], [SheetRow("x", [shades[0]])], "samples")
+    assert layout_of(plain).tops[0] == 2 * LABEL + 12 and layout_of(plain).verdict == ""
+    Image.new("RGB", (9, 9)).save(tmp_path / "old.png")
+    assert layout_of(tmp_path / "old.png") is None
+
+
+@pytest.mark.parametrize("word", WORDS.values(), ids=list(WORDS))
+def test_a_mark_is_drawn_in_the_colour_of_its_tone(tmp_path, word):
+    colour = tuple(bytes.fromhex(COLOURS[word.tone][1:]))
+
+    def drawn(mark):
+        said = Said(mark, "", COLOURS[word.tone], "")
+        path = draw_sheet(tmp_path / "sheet.png", ["a"], [SheetRow("x", [torch.ones(1, 1, 4, 4)])], "", said)
+        return np.asarray(Image.open(path))[LABEL : 2 * LABEL]
+
+    own = drawn(word.mark)
+    assert (own == colour).all(2).any()
+    others = [drawn(other.mark) for other in WORDS.values() if other.mark != word.mark]
+    assert not any(np.array_equal(own, other) for other in others)
+
+
+def test_a_heading_wider_than_its_tiles_makes_room(tmp_path):
+    ones = torch.ones(1, 1, 8, 8)
+    narrow = layout_of(draw_sheet(tmp_path / "a.png", ["a", "b"], [SheetRow("x", [ones, ones])], ""))
+    wide = layout_of(
+        draw_sheet(tmp_path / "b.png", ["a heading that is far too long", "b"], [SheetRow("x", [ones, ones])], "")
+    )
+    assert wide.lefts[1] > narrow.lefts[1] and wide.lefts[0] == narrow.lefts[0]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import io
 import os
 import re
 import signal
@@ -56,6 +57,9 @@ SUBCOMMANDS = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line and return the exit status: 0, 1 (a cell failed) or 2 (the user's mistake)."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise, so that its errors become one sentence here
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")  # a terminal that cannot write a mark is shown another one
     words = list(sys.argv[1:] if arguments is None else arguments)
     verbose = "verbose=true" in words
     try:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mibench.cli.stored import description_of, replan, results_folder, split_words, stored_rows
-from mibench.cli.table import print_scores
-from mibench.leaderboard.shards import write_shard
+from mibench.cli.table import print_scores, scores_of
+from mibench.leaderboard.shards import read_shard, write_shard
 
 
 def run(words: Sequence[str]) -> int:
@@ -24,6 +24,7 @@ def run(words: Sequence[str]) -> int:
     records = [{str(name): value for name, value in row.items()} for row in stored.to_dict("records")]
     kept = [row for row in records if row["metric"] not in measured and row["metric"]]
     shard = write_shard(results, plan.cell_id, [*kept, *fresh])
+    cell.draw(scores_of(read_shard(shard)))  # whose heading holds the verdict
     print_scores(scores, plan, cell.notes)
     print(f"rows      {shard}")
     return 0

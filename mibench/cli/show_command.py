@@ -5,8 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from mibench.cli.stored import description_of, replan, results_folder, split_words, stored_rows
-from mibench.cli.table import notes_of, print_scores, scores_of
+from mibench.cli.table import notes_of, number, print_scores, scores_of
 from mibench.leaderboard.shards import shard_path
+
+#: What of the run stands below the numbers.
+FACTS = (
+    "knowledge", "queries", "gradient_evals", "seconds", "device", "mibench_version", "git_commit", "created_at",
+)  # fmt: skip
 
 
 def run(words: Sequence[str]) -> int:
@@ -16,17 +21,10 @@ def run(words: Sequence[str]) -> int:
     rows = stored_rows(cell_id, results)
     first = rows.iloc[0]
     print_scores(scores_of(rows), replan(description_of(rows), overrides), notes_of(rows))
-    for name in (
-        "knowledge",
-        "queries",
-        "gradient_evals",
-        "seconds",
-        "device",
-        "mibench_version",
-        "git_commit",
-        "created_at",
-    ):
-        print(f"{name:<16}{first[name]}")
+    print()
+    for name in FACTS:
+        value = first[name]
+        print(f"{name:<16}{number(value) if isinstance(value, float) else value}")
     print(f"{'rows':<16}{shard_path(results, first['cell_id'])}")
     picture = results / "pictures" / f"{first['cell_id']}.png"
     if picture.exists():

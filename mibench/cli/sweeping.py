@@ -14,6 +14,7 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
+from mibench.cli.closing import print_closing
 from mibench.leaderboard.shards import read_shard, shard_path
 from mibench.options import check_value
 from mibench.planning.composition import plain
@@ -36,12 +37,12 @@ class Sweep:
         run: Cells to run, with their plans.
         before: When the shard of such a cell was last written, by its id; None where there is none.
         skipped: Cells that cannot be run, with the reason.
-        standing: Plans of cells whose rows stand already.
+        standing: Cells whose rows stand already, with their plans.
     """
 
     run: list[tuple[Overrides, Plan]] = field(default_factory=list)
     skipped: list[PlannedCell] = field(default_factory=list)
-    standing: list[Plan] = field(default_factory=list)
+    standing: list[tuple[Overrides, Plan]] = field(default_factory=list)
     before: dict[str, int | None] = field(default_factory=dict)
 
     def packs(self, size: int) -> list[list[Overrides]]:
@@ -69,7 +70,7 @@ def gather(products: Sequence[Sequence[str]], grid: DictConfig, compose: Compose
                 sweep.run.append((planned.overrides, plan))
                 sweep.before[plan.cell_id] = written_at(plan)
             else:
-                sweep.standing.append(plan)
+                sweep.standing.append((planned.overrides, plan))
             continue
         sweep.skipped.append(planned)
         if (combination := unseeded(planned)) not in told:
@@ -95,13 +96,16 @@ def read_pack(cfg: DictConfig) -> list[list[str]]:
 
 
 def conclude(sweep: Sweep) -> int:
-    """Tell what the sweep left, write a ``failed`` row for every cell that left none, and return 0 or 1."""
-    counts: Counter[str] = Counter()
-    for _, plan in sweep.run:
-        status, reason = left_by(plan, sweep.before[plan.cell_id])
-        counts[status] += 1
-        if reason:
-            log.warning("%-9s %s: %s", status, plan.cell_id, reason)
+    """Tell what the sweep left, write a ``failed`` row for every cell that left none, and return 0 or 1.
+
+    The closing table has the cells that stood already too: a sweep that was begun again tells the whole.
+    """
+    left = [(words, plan, *left_by(plan, sweep.before[plan.cell_id])) for words, plan in sweep.run]
+    stood = [
+        (words, plan, *status_of(shard_path(folder(plan, "results"), plan.cell_id))) for words, plan in sweep.standing
+    ]
+    counts = Counter(status for _, _, status, _ in left)
+    print_closing([*left, *stood], sweep.skipped)
     log.info(
         "sweep     %d measured, %d failed, %d skipped, %d stood already",
         counts["ok"], counts["failed"], counts["skipped"] + len(sweep.skipped), len(sweep.standing),
@@ -127,10 +131,15 @@ def left_by(plan: Plan, before: int | None) -> tuple[str, str]:
         if before is not None:
             return "failed", f"{killed(plan)} The rows that it had before are kept."
         leave_row(plan, "failed", killed(plan))
+    return status_of(path)
+
+
+def status_of(path: Path) -> tuple[str, str]:
+    """Return what became of the cell of a shard, and where it was not measured why."""
     rows = read_shard(path)
     if (failed := rows["status"] == "failed").any():
         return "failed", str(rows.loc[failed, "reason"].iloc[0])
-    return ("ok", "") if (rows["status"] == "ok").any() else ("skipped", "")
+    return ("ok", "") if (rows["status"] == "ok").any() else ("skipped", str(rows["reason"].iloc[0]))
 
 
 def written_at(plan: Plan) -> int | None:

@@ -44,8 +44,8 @@ import yaml
 from mibench.errors import UserError
 from mibench.leaderboard.compare import AXES, FREE, compare, number_of
 from mibench.leaderboard.groups import FACTS, Group
+from mibench.leaderboard.lines import number as written
 from mibench.leaderboard.numbers import Number
-from mibench.leaderboard.render import number as written
 from mibench.leaderboard.scoring import Score
 from mibench.leaderboard.statistics import NAN
 

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 from mibench.errors import UserError
 from mibench.leaderboard.collect import parsed
 from mibench.leaderboard.groups import Group
-from mibench.leaderboard.sprites import HEAD, is_sprite, sprite_of, sprite_path
+from mibench.leaderboard.sprites import is_sprite, sprite_of, sprite_path
 from mibench.leaderboard.tables import decoded
+from mibench.pictures import layout_of
 from mibench.planning.catalogue import card_of
 
 if TYPE_CHECKING:
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 #: Widest picture of a study, in pixels.
 WIDEST = 360
+
+#: Of a picture sheet a study keeps the head, down to the end of this many targets.
+TARGETS = 3
 
 
 def may_show(config: Mapping[str, Any]) -> bool:
@@ -42,8 +46,6 @@ def _target_may_show(target: str) -> bool:
 
 def write_pictures(results: Path, folder: Path, table: pa.Table) -> None:
     """Write a small picture and a sprite per group of a study, and remove those that belong to it no more."""
-    from PIL import Image
-
     chosen = representatives(table, (path.stem for path in (results / "pictures").glob("*.png")))
     wanted = {cell for cell in chosen.values() if may_show(_config_of(table, cell))}
     for old in folder.glob("*.png"):
@@ -53,10 +55,7 @@ def write_pictures(results: Path, folder: Path, table: pa.Table) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         picture = results / "pictures" / f"{cell}.png"
         (folder / f"{cell}.png").write_bytes(small(picture))
-        size = _config_of(table, cell)["dataset"].get("size")
-        with Image.open(picture) as whole:
-            sprite = sprite_of(whole.convert("RGB"), int(size)) if size else None
-        if sprite is not None:
+        if (sprite := sprite_of(picture)) is not None:
             sprite.save(sprite_path(folder / f"{cell}.png"), optimize=True)
 
 
@@ -125,12 +124,13 @@ def picture_files(results: Path) -> dict[str, Path]:
 
 
 def small(file: Path) -> bytes:
-    """Return the head of a picture sheet as a small PNG."""
+    """Return the head of a picture sheet as a small PNG, without what the sheet says of itself."""
     from PIL import Image
 
-    kept = io.BytesIO()
+    kept, layout = io.BytesIO(), layout_of(file)
     with Image.open(file) as picture:
-        head = picture.convert("RGB").crop((0, 0, picture.width, min(HEAD, picture.height)))
+        lower = layout.tops[TARGETS] if layout and len(layout.tops) > TARGETS else picture.height
+        head = picture.convert("RGB").crop((0, 0, picture.width, lower))
     head.thumbnail((WIDEST, WIDEST), Image.Resampling.LANCZOS)
     head.quantize(16, dither=Image.Dither.NONE).save(kept, "PNG", optimize=True)
     return kept.getvalue()

@@ -8,16 +8,16 @@ from itertools import groupby
 
 from mibench.card import headline_of
 from mibench.leaderboard.groups import Group
+from mibench.leaderboard.language import WORDS
+from mibench.leaderboard.lines import COLUMNS, Line, interval, line_of, number, strength
 from mibench.leaderboard.reference import Published, ours, protocol
 from mibench.leaderboard.worst import WorstCase
 
 #: Most lines of one table; the page and the parquet file hold the rest.
 LONGEST = 100
 
-HEADER = (
-    "attack", "access", "defense", "target", "budget", "value", "control", "lift", "evidence", "victim's accuracy",
-    "training", "seeds",
-)  # fmt: skip
+#: Columns behind those of every table.
+HEADER = (*COLUMNS, "budget", "training")
 
 OF_STUDIES = """# Results
 
@@ -60,6 +60,8 @@ def markdown(
             parts.append(_section(task, dataset, section, options))
         else:
             unmeasured += len(section)
+    if len(parts) > 1:
+        parts.append(LEGEND)
     if unmeasured:
         parts.append(f"{unmeasured} groups of other datasets and tasks have no number: the page says why.\n")
     if cases:
@@ -70,6 +72,12 @@ def markdown(
         parts.append("## Set aside\n\nThese files gave no rows:\n")
         parts.append("\n".join(f"- `{name}`: {_plain(reason)}" for name, reason in sorted(set_aside.items())) + "\n")
     return "\n".join(parts)
+
+
+#: What the verdicts mean.
+LEGEND = "## The verdicts\n\nThe strongest evidence stands first, in the order of this list.\n\n" + "".join(
+    f"- `{one.shown}`: {one.meaning}\n" for one in WORDS.values()
+)
 
 
 WORST = """## Worst case
@@ -89,7 +97,7 @@ def _worst(cases: Sequence[WorstCase]) -> str:
         accuracy = group.utility
         cells = [
             facts["dataset"], facts["target"], facts["access"], defense,
-            f"{number(one.lift, signed=True)} {one.unit} {_interval(one.spread.low, one.spread.high)}".strip(),
+            f"{number(one.lift, signed=True)} {one.unit} {interval(one.spread.low, one.spread.high)}".strip(),
             str(one.attacks), ", ".join(one.picked),
             number(accuracy.score.value) if accuracy else "", _times(group),
         ]  # fmt: skip
@@ -122,30 +130,15 @@ def _published(figures: Sequence[Published], groups: Sequence[Group]) -> str:
     return "\n".join([*lines, ""])
 
 
-def number(value: float, signed: bool = False) -> str:
-    """Return three significant digits, as the page writes them; empty for NaN.
-
-    >>> number(0.97512), number(-0.0715, signed=True), number(80.2606), number(4321.0), number(6.25e-8)
-    ('0.975', '-0.0715', '80.3', '4321', '6.2e-08')
-    """
-    if math.isnan(value):
-        return ""
-    size, sign = abs(value), "+" if signed and value > 0 else ""
-    if 0 < size < 1e-4:
-        return f"{sign}{value:.1e}"
-    decimals = 3 if 0.1 <= size < 1 else max(0, 2 - math.floor(math.log10(size or 1)))
-    text = f"{value:.{decimals}f}"
-    text = text.rstrip("0").rstrip(".") if "." in text else text
-    return f"{sign}{text}" if text != "-0" else "0"
-
-
 def _section(task: str, dataset: str, groups: Sequence[Group], options: Mapping[str, str]) -> str:
     metric, variant, evaluator = headline_of(task, groups[0].facts["modality"])
     name = " ".join(word for word in (metric, variant, evaluator) if word) or "no headline number"
     lines = [f"## {dataset}, task `{task}`: {name}\n", f"| {' | '.join(HEADER)} |", f"|{' --- |' * len(HEADER)}"]
-    measured = [one for one in groups if one.headline is not None]
+    measured = sorted((one for one in groups if one.headline is not None), key=lambda one: strength(_line(one)))
     for one in measured[:LONGEST]:
-        lines.append(f"| {' | '.join(_line(one, options.get(one.group_id, '')))} |")
+        written = _line(one).written(3, {"defense": options.get(one.group_id, "")})
+        cells = [*written.values(), one.facts["budget"], _times(one)]
+        lines.append(f"| {' | '.join(map(_plain, cells))} |")
     lines.append("")
     if len(measured) > LONGEST:
         lines.append(f"{len(measured) - LONGEST} more groups stand on the page.\n")
@@ -156,30 +149,15 @@ def _section(task: str, dataset: str, groups: Sequence[Group], options: Mapping[
     return "\n".join(lines)
 
 
-def _line(group: Group, options: str) -> list[str]:
-    facts, headline = group.facts, group.headline
-    assert headline is not None
-    score = headline.score
-    accuracy = group.utility
-    defense = f"{facts['defense']} ({options})" if options else facts["defense"]
-    value = f"{number(score.value)} {score.unit}".strip()
-    seeds = str(headline.seeds) if headline.seeds == len(group.cells) else f"{headline.seeds} of {len(group.cells)}"
-    return [
-        facts["attack"], facts["access"], _plain(defense), facts["target"], facts["budget"],
-        f"{value} {_interval(score.ci_low, score.ci_high)}".strip(), number(score.control),
-        f"{number(score.lift, signed=True)} {_interval(score.lift_low, score.lift_high)}".strip(),
-        headline.verdict or score.status, number(accuracy.score.value) if accuracy else "", _times(group), seeds,
-    ]  # fmt: skip
+def _line(group: Group) -> Line:
+    assert group.headline is not None
+    return line_of(group, group.headline.score, group.headline.seeds)
 
 
 def _times(group: Group) -> str:
     """Return how many times as long as without a defense the victim's training took, to two digits."""
     ratio = group.cost["training_times"]
     return "" if math.isnan(ratio) else f"{number(float(f'{ratio:.2g}'))}x"
-
-
-def _interval(low: float, high: float) -> str:
-    return "" if math.isnan(low) or math.isnan(high) else f"[{number(low)}, {number(high)}]"
 
 
 def _plain(text: str) -> str:

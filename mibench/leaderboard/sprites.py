@@ -2,24 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from mibench.pictures import layout_of
 
 if TYPE_CHECKING:
     from PIL import Image
 
-#: Of a picture sheet a study keeps the head: headings and the first three targets, in pixels.
-HEAD = 364
-
 #: The most tiles of one row.
 MOST = 10
 
-#: Groups of tiles that make a sprite: private (or the nearest private), reconstruction, control.
+#: Columns of a sheet that make a sprite: private (or the nearest private), reconstruction, control.
 ROWS = 3
-
-#: What of a scaled tile's edge is mixed with the paper beside it, in pixels.
-RIM = 0.6
 
 #: Grey levels or colours that a sprite has at most.
 COLOURS = 16
@@ -35,61 +30,34 @@ def is_sprite(path: Path) -> bool:
     return path.name.endswith(".tiles.png")
 
 
-def sprite_of(sheet: Image.Image, size: int) -> Image.Image | None:
-    """Return the sprite of a sheet; None where it does not show three groups of equally many tiles.
+def sprite_of(file: Path) -> Image.Image | None:
+    """Return the sprite of a sheet; None where it does not show three columns of equally many tiles.
 
     Of many tiles the first ones of every target are taken, so that the sprite shows as many targets as it can.
 
     Args:
-        sheet: A sheet of :func:`mibench.pictures.draw_sheet`, whole, or cut off below and scaled down.
-        size: Pixels of one example, on both sides.
+        file: A sheet of :func:`mibench.pictures.draw_sheet`.
 
     Returns:
-        An image of ``size * MOST`` by ``3 * size`` pixels at the most.
+        An image of ``size * MOST`` by ``3 * size`` pixels at the most, where ``size`` is that of one input.
     """
     from PIL import Image
 
-    from mibench.pictures import GAP, LABEL, MARGIN, TILE  # imports torch, which no page needs
-
-    found = _measured(sheet)
-    if found is None:
+    layout = layout_of(file)
+    counts = {cell for row in layout.cells for cell in row} if layout else set()
+    if layout is None or len(layout.headings) != ROWS or len(counts) != 1:
         return None
-    scale, tiles, rows = found
-    order = sorted([(column, row) for row in range(rows) for column in range(tiles)])[:MOST]
-    places = sorted((row, column) for column, row in order)
+    (tiles,) = counts
+    if not isinstance(tiles, int) or not layout.pixels:
+        return None
+    size = layout.pixels
+    order = sorted((position, row) for row in range(len(layout.cells)) for position in range(tiles))[:MOST]
+    places = sorted((row, position) for position, row in order)
     sprite = Image.new("RGB", (size * len(places), size * ROWS))
-    for group in range(ROWS):
-        for at, (row, column) in enumerate(places):
-            left = MARGIN + group * (tiles * (TILE + GAP) + 3 * GAP) + column * (TILE + GAP)
-            top = 2 * LABEL + 2 * GAP + row * (TILE + GAP)
-            rim = 0.0 if scale == 1 else RIM
-            box = (left * scale + rim, top * scale + rim, (left + TILE) * scale - rim, (top + TILE) * scale - rim)
-            tile = sheet.resize((size, size), Image.Resampling.BOX, box=box)
-            sprite.paste(tile, (at * size, group * size))
+    with Image.open(file) as opened:
+        sheet = opened.convert("RGB")
+    for column in range(ROWS):
+        for at, (row, position) in enumerate(places):
+            tile = sheet.resize((size, size), Image.Resampling.BOX, box=layout.box(row, column, position))
+            sprite.paste(tile, (at * size, column * size))
     return sprite.quantize(COLOURS, dither=Image.Dither.NONE)
-
-
-def _measured(sheet: Image.Image) -> tuple[float, int, int] | None:
-    """Return the scale of a sheet, its tiles per group and its whole rows; None where it has not three groups."""
-    from mibench.pictures import GAP, MARGIN, TILE
-
-    told = sheet.info.get("tiles")
-    if told:
-        counts = json.loads(told)
-        if len(counts) != ROWS or len(set(counts)) > 1:
-            return None
-        return (1.0, counts[0], whole) if (whole := _whole(sheet.height)) else None
-    for tiles in range(1, MOST + 1):
-        width = MARGIN + ROWS * (tiles * (TILE + GAP) + 3 * GAP)
-        scale = sheet.width / width
-        expected = HEAD * scale
-        if abs(sheet.height - expected) <= 1.0 and (whole := _whole(HEAD)):
-            return scale, tiles, whole
-    return None
-
-
-def _whole(height: int) -> int:
-    """Return the rows of tiles that a sheet of this height shows whole."""
-    from mibench.pictures import GAP, LABEL, TILE
-
-    return max(0, (height - 2 * LABEL - 2 * GAP) // (TILE + GAP))

@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from mibench.card import headline_of
+from mibench.leaderboard.language import WORDS, Tone
+from mibench.leaderboard.lines import headline, name_of
 from mibench.leaderboard.scoring import Score, near_chance
 from mibench.leaderboard.statistics import LEAST_TARGETS
 from mibench.leaderboard.verdicts import judged
@@ -75,44 +76,35 @@ SAYS = {
     ),
 }
 
-#: A verdict as a heading and as the sentence that explains it.
-VERDICTS = {
-    "leak": ("It leaks", "The difference is larger than chance explains: this is a leak."),
-    "signs": ("Signs of a leak", "This number shows no leak, but others in the table below do."),
-    "no evidence": (
-        "No leak shown",
-        "The difference is no larger than chance explains: this attack, with this budget, showed no leak.",
-    ),
-    "below null": (
-        "No leak shown",
-        "The number is no better than what can be answered without this model: the attack shows no leak.",
-    ),
-    "unconfirmed": (
-        "A leak that no judge confirms",
-        "The evaluation models see a leak, and no independent judge confirms it: they may have been fooled.",
-    ),
-    "weak judge": (
-        "The judge is too weak",
-        "The evaluation model is less accurate than the model it judges, so its number says little.",
-    ),
+#: What is said of a whole page by the verdicts on it, those that are asked for first standing first: heading and lead.
+HEADINGS = {
+    "leak": ("This model gives away private data", ""),
+    "signs": ("There are signs that this model gives away private data", ""),
+    "unconfirmed": ("A leak is seen, and no independent judge confirms it", ""),
     "undecided": (
         "Undecided",
-        "The number was measured by an earlier version, without what a verdict needs today; score the cell again.",
+        "The numbers were measured by an earlier version, without what a verdict needs today; score the cells again.",
     ),
+    "weak judge": ("The judge is too weak for a verdict", ""),
     "too few targets": (
-        "Too little was attacked",
-        f"Fewer than {LEAST_TARGETS} targets were attacked, too few to tell a leak from chance.",
+        "Too little was attacked for a verdict",
+        f"Run it with budget=standard and at least {LEAST_TARGETS} classes.",
     ),
-    "no control": (
-        "Nothing to compare with",
-        "There is no comparison model, so it cannot be said how much of this is a leak.",
+    "below null": (
+        "No leak was shown",
+        "What the attacks brought out can be had without the model. That is no proof of safety: see what was not "
+        "tested.",
     ),
-    "not measured": ("Not measured", ""),
+    "no evidence": (
+        "No leak was shown",
+        "The attacks that were tried brought out no more than they bring out of a model that never saw these data. "
+        "That is no proof of safety: see what was not tested.",
+    ),
+    "no control": ("There is nothing to compare with", ""),
 }
 
-
-#: Verdicts by which a number shows no leak, whatever other numbers of its cell do.
-NO_LEAK = ("no evidence", "below null", "unconfirmed", "weak judge")
+#: What stands for the verdict of a cell whose headline could not be measured.
+NOT_MEASURED = "not measured"
 
 
 @dataclass(frozen=True)
@@ -130,19 +122,19 @@ class Finding:
     @cached_property
     def headline(self) -> Score | None:
         """The number its task is read by; another of the same metric where that one could not be measured."""
-        metric, variant, evaluator = headline_of(self.facts["task"], self.facts["modality"])
-        there = [one for one in self.scores if one.status == "ok" and one.metric == metric and one.variant == variant]
-        return next((one for one in there if one.evaluator == evaluator), there[0] if there else None)
+        return headline(self.scores, self.facts["task"], self.facts["modality"])
 
-    @cached_property
+    @property
     def verdict(self) -> str:
-        """A key of ``VERDICTS``."""
-        if self.headline is None:
-            return "not measured"
-        said = self.headline.evidence
-        if said in NO_LEAK and any(one.evidence == "leak" for one in self.scores):
-            return "signs"
-        return said or "no control"
+        """A word of :mod:`mibench.leaderboard.verdicts`, or ``not measured``."""
+        return NOT_MEASURED if self.headline is None else self.headline.evidence or "no control"
+
+    @property
+    def signs(self) -> Sequence[str]:
+        """The other numbers that are evidence of a leak where the headline is none, by name."""
+        if self.verdict == "leak":
+            return ()
+        return [name_of(one) for one in self.scores if one.evidence == "leak"]
 
     def accuracy(self, variant: str = "victim") -> float:
         """Accuracy of the defended model, or with ``chance`` that of naming one class always; NaN without a row."""
@@ -167,45 +159,30 @@ def findings_of(rows: pd.DataFrame) -> list[Finding]:
     return found
 
 
-def conclusion(found: Sequence[Finding]) -> tuple[str, str, str]:
-    """Return the heading of the page, its tone (``bad``, ``unsure``, ``calm``) and one sentence of explanation.
+def conclusion(found: Sequence[Finding]) -> tuple[str, Tone, str]:
+    """Return the heading of the page, its tone and one sentence of explanation.
 
     They are about the model as it is: cells without defense, or where there are none, those with one.
     """
-    plain = [one for one in found if one.facts["defense"] == "none" and one.verdict != "not measured"]
-    judged = plain or [one for one in found if one.verdict != "not measured"]
+    plain = [one for one in found if one.facts["defense"] == "none" and one.headline]
+    judged = plain or [one for one in found if one.headline]
     if any(one.blind for one in judged):
         return (
             "This audit says nothing yet",
-            "unsure",
+            "open",
             "The model is hardly better than guessing on the data it was tested on, so it was probably read wrongly "
             "(normalisation, input size or the order of the classes); nothing can leak from a model that is misread.",
         )
-    verdicts = {one.verdict for one in judged}
-    to_whom = list(dict.fromkeys(WHO[one.facts["access"]] for one in judged if one.verdict in ("leak", "signs")))
-    if "leak" in verdicts:
-        return "This model gives away private data", "bad", f"To {'; and to '.join(to_whom)}."
-    if "signs" in verdicts:
-        return "There are signs that this model gives away private data", "unsure", f"To {'; and to '.join(to_whom)}."
-    if "too few targets" in verdicts:
-        return (
-            "Too little was attacked for a verdict",
-            "unsure",
-            "Run it with budget=standard and at least five classes.",
-        )
-    if unsure := verdicts & {"unconfirmed", "weak judge", "undecided"}:
-        heading, meaning = VERDICTS[min(unsure, key=list(VERDICTS).index)]
-        return heading, "unsure", meaning
-    if verdicts & {"no evidence", "below null"}:
-        return (
-            "No leak was shown",
-            "calm",
-            "The attacks that were tried brought out no more than they bring out of a model that never saw these data. "
-            "That is no proof of safety: see what was not tested.",
-        )
-    if "no control" in verdicts:
-        return "There is nothing to compare with", "unsure", VERDICTS["no control"][1]
-    return "Nothing was measured", "unsure", "Every cell was skipped or failed; the reasons stand below."
+    verdicts = {"signs" if one.signs else one.verdict for one in judged}
+    for said, (heading, lead) in HEADINGS.items():
+        if said in verdicts:
+            if said in ("leak", "signs"):
+                leaking = [one for one in judged if one.signs or one.verdict == "leak"]
+                to_whom = dict.fromkeys(WHO[one.facts["access"]] for one in leaking)
+                return heading, "leak" if said == "leak" else "open", f"To {'; and to '.join(to_whom)}."
+            calm = said in ("below null", "no evidence")
+            return heading, "calm" if calm else "open", lead or WORDS[said].meaning
+    return "Nothing was measured", "open", "Every cell was skipped or failed; the reasons stand below."
 
 
 def sentences(one: Finding) -> list[str]:
@@ -219,6 +196,10 @@ def sentences(one: Finding) -> list[str]:
     said += [value.format(value=amount(one.headline, one.headline.value))]
     if not math.isnan(one.headline.control):
         said.append(control.format(control=amount(one.headline, one.headline.control)))
+    if one.headline.null_name:
+        name = one.headline.null_name.replace("_", " ")
+        said.append(f"The best that can be answered without the model ({name}) reaches "
+                    f"{amount(one.headline, one.headline.null)}.")  # fmt: skip
     if not math.isnan(one.accuracy()):
         said.append(f"The model itself is right on {one.accuracy():.0%} of the test data.")
     return said

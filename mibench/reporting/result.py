@@ -13,8 +13,8 @@ import pandas as pd
 
 from mibench.card import headline_of
 from mibench.leaderboard.language import COLOURS, WORDS, shown
+from mibench.leaderboard.lines import number
 from mibench.leaderboard.pictures import inlined, may_show, small
-from mibench.leaderboard.render import number
 
 
 class Result(pd.DataFrame):

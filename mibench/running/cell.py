@@ -18,6 +18,7 @@ from torch import Tensor
 
 from mibench.data import Population
 from mibench.errors import UserError
+from mibench.leaderboard.lines import headline as leading
 from mibench.leaderboard.rows import CellFacts, make_row, plan_facts
 from mibench.leaderboard.scoring import Score, facts_as_scores, score
 from mibench.leaderboard.shards import write_shard
@@ -76,7 +77,7 @@ class Cell(Paced):
         """Run the cell to its rows, and write them and the picture sheet."""
         scores = [*self.scores(), *self.length_scores()]
         shard = write_shard(folder(self.plan, "results"), self.plan.cell_id, self.rows(scores))
-        return Outcome(scores, shard, self.draw(), self.notes, self.victim.facts.get("curve", ()))
+        return Outcome(scores, shard, self.draw(scores), self.notes, self.victim.facts.get("curve", ()))
 
     # Truth, control and metrics
 
@@ -228,15 +229,16 @@ class Cell(Paced):
         facts = self.facts()
         return [make_row(facts, one) for one in scores]
 
-    def draw(self) -> Path | None:
-        """Draw the sheet private | reconstruction | control; None where the task has nothing to look at."""
+    def draw(self, scores: Sequence[Score]) -> Path | None:
+        """Draw the sheet private | recovered | control below the verdict; None where there is nothing to look at."""
         from mibench.running.sheet import draw_cell
 
         result, control = self.aligned
         units = self.task.units(self.full_case, self.goal)
         sheet = self.task.sheet(self.split.spec, units, self.truth, result, control)
         path = folder(self.plan, "results") / "pictures" / f"{self.plan.cell_id}.png"
-        return None if sheet is None else draw_cell(path, self.plan, sheet)
+        number = leading(scores, self.task.name, self.split.spec.modality)
+        return None if sheet is None else draw_cell(path, self.plan, sheet, number)
 
 
 def _described(judge: Evaluator) -> str:

@@ -145,4 +145,4 @@ class ClassTask(Task[ClassGoal, ClassTruth]):
             other = None if control is None else control.values[control.target == label][:PER_TARGET]
             shown = [nearest(made, truth.images_of(label)), made, other]
             rows.append(SheetRow(unit, [None if one is None else as_pictures(one, spec) for one in shown]))
-        return Sheet([f"nearest private {noun(spec)}", "reconstruction", "control"], rows)
+        return Sheet([f"private (nearest {noun(spec)})", "recovered", "control"], rows)

@@ -216,4 +216,4 @@ class CompletionTask(Task[CompletionGoal, CompletionTruth]):
             SheetRow(f"class {int(truth.y[row])}", [None if one is None else one[row : row + 1] for one in shown])
             for row in range(min(TARGETS, len(result)))
         ]
-        return Sheet(["masked image", "private image", "completion", "control"], rows)
+        return Sheet(["given (masked)", "private", "recovered", "control"], rows)

@@ -149,7 +149,7 @@ class EdgesTask(Task[EdgesGoal, EdgesTruth]):
             pair = f"{units[first]}: {true}, {float(result.values[first]):.3g}"
             name = f"{100 * tenth // TARGETS} % to {100 * (tenth + 1) // TARGETS} %"
             rows.append(SheetRow(name, [said[0], said[1] if control is not None else None, pair]))
-        return Sheet(["linked, by attack", "linked, by control", "a pair, and how sure the attack is"], rows)
+        return Sheet(["recovered: linked", "control: linked", "private: a pair, and how sure the attack is"], rows)
 
 
 def ranked(result: Reconstruction) -> Tensor:

@@ -176,9 +176,9 @@ class InstanceTask(Task[InstanceGoal, InstanceTruth]):
         if not spec.ranged:
             return None
         made, other = result.values, None if control is None else control.values
-        columns = {"private input": truth.x, "reconstruction": made, "control": other}
+        columns = {"private": truth.x, "recovered": made, "control": other}
         if truth.unknown:
-            columns = {"reconstruction": made}
+            columns = {"recovered": made}
         shown = torch.arange(len(result))[: TARGETS * PER_TARGET].split(PER_TARGET if len(result) > TARGETS else 1)
         rows = [
             SheetRow(

@@ -79,7 +79,7 @@ class SequenceTask(InstanceTask):
         def text(ids: Tensor) -> str:
             return " ".join(map(str, ids.tolist())) if spec.tokenizer is None else spec.tokenizer.decode(ids.tolist())
 
-        columns = {"private text": truth.x, "reconstruction": result.values}
+        columns = {"private": truth.x, "recovered": result.values}
         columns |= {} if control is None else {"control": control.values}
         rows = [
             SheetRow(units[int(result.target[row])], [text(one[row]) for one in columns.values()])

@@ -44,7 +44,11 @@ def test_help_imports_neither_torch_nor_hydra(light_commands):
 def test_a_cell_ends_with_its_table_and_paths(ran):
     folder, (status, out, err) = ran
     assert status == 0, err
-    assert "attack_accuracy top1 vote" in out and "control" in out and "evidence" in out
+    assert (
+        "attack_accuracy top1 vote" in out
+        and "control" in out
+        and "verdict   · too few targets: Fewer than five" in out
+    )
     (shard,) = (folder / "results" / "shards").glob("*.parquet")
     assert str(shard) in out and str(folder / "results" / "pictures") in out
     assert set(read_shard(shard)["metric"]) == {"attack_accuracy"}

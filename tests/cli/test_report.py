@@ -29,7 +29,7 @@ def test_report_writes_a_page_on_one_cell_or_several(results, capsys):
     assert str(page) in capsys.readouterr().out and "gives away private data" in page.read_text()
     assert main(["report", "aaa", "bbb", "aaa1", "name=both", f"paths.results={results}"]) == 0
     text = (results / "reports" / "both.html").read_text()
-    assert "cells aaa1, bbb2" in text and text.count("recognised 60%") == 2
+    assert "Cells: aaa1, bbb2" in text and text.count("recognised 60%") == 2
 
 
 def test_a_mistake_is_one_sentence_and_status_2(results, capsys):

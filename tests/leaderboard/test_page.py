@@ -60,4 +60,4 @@ def test_the_readme_has_a_table_per_dataset_and_task(results):
     text = (results / "README.md").read_text()
     assert "## digits, task `class`: attack_accuracy top1 vote" in text and "## att_faces" in text
     (line,) = [line for line in text.splitlines() if "| dp_sgd |" in line]
-    assert "| 0.3 [0.285, 0.315] | 0.2 | +0.1 [0.0852, 0.115] | leak | 0.6 |  | 2 |" in line
+    assert "| 0.3 [0.285, 0.315] | 0.2 | +0.1 [0.0852, 0.115] | ● leak | 0.6 | 2 |" in line

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from mibench.leaderboard.exports.crosstab import Cell, Crosstab
 from mibench.leaderboard.language import WORDS, order
-from mibench.leaderboard.render import number
+from mibench.leaderboard.lines import number
 
 
 @dataclass(frozen=True)

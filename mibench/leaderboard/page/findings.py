@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from mibench.leaderboard.lines import number as written
 from mibench.leaderboard.page.content import Sources
 from mibench.leaderboard.page.names import Segment, amount, joined, link, listed
 from mibench.leaderboard.page.rankings import Differences, Ranked, defense_rankings
 from mibench.leaderboard.page.records import Record
 from mibench.leaderboard.page.views import ACCESSES
-from mibench.leaderboard.render import number as written
 from mibench.leaderboard.scoring import Score
 from mibench.leaderboard.verdicts import independent
 

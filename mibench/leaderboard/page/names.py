@@ -8,7 +8,7 @@ from typing import Any
 
 from mibench.card import Card
 from mibench.errors import UserError
-from mibench.leaderboard.render import number as written
+from mibench.leaderboard.lines import number as written
 from mibench.planning.catalogue import card_of, entry
 
 #: Text, or text with where it leads to (empty: the text is emphasised).

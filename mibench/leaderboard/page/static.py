@@ -5,9 +5,9 @@ from __future__ import annotations
 from html import escape
 
 from mibench.leaderboard.language import shown
+from mibench.leaderboard.lines import number as written
 from mibench.leaderboard.page.content import Sources
 from mibench.leaderboard.page.records import Record
-from mibench.leaderboard.render import number as written
 
 
 def static_table(sources: Sources) -> str:

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 
 import numpy as np
 import pytest
@@ -10,8 +9,9 @@ import torch
 from PIL import Image
 
 from mibench.leaderboard.page.strips import rows_of, strips
-from mibench.leaderboard.sprites import HEAD, is_sprite, sprite_of, sprite_path
-from mibench.pictures import SheetRow, draw_sheet
+from mibench.leaderboard.pictures import small
+from mibench.leaderboard.sprites import is_sprite, sprite_of, sprite_path
+from mibench.pictures import SheetRow, draw_sheet, layout_of
 
 SIZE = 16
 
@@ -40,9 +40,7 @@ def levels(sprite):
 
 
 def test_a_sprite_has_the_tiles_at_the_datas_own_size_and_as_many_targets_as_it_can(tmp_path):
-    with Image.open(sheet_of(tmp_path / "sheet.png")) as sheet:
-        assert json.loads(sheet.info["tiles"]) == [4, 4, 4]
-        sprite = sprite_of(sheet, SIZE)
+    sprite = sprite_of(sheet_of(tmp_path / "sheet.png"))
     assert sprite.size == (10 * SIZE, 3 * SIZE)
     shown = [(row, column) for row in range(5) for column in range(2)]
     for group, found in enumerate(levels(sprite)):
@@ -52,24 +50,29 @@ def test_a_sprite_has_the_tiles_at_the_datas_own_size_and_as_many_targets_as_it_
     assert len(np.unique(pixels[:SIZE, :SIZE])) == 1, "a tile holds no pixel of its neighbour"
 
 
-def test_a_scaled_head_of_a_sheet_gives_its_first_targets(tmp_path):
-    with Image.open(sheet_of(tmp_path / "sheet.png")) as sheet:
-        small = sheet.convert("RGB").crop((0, 0, sheet.width, HEAD))
-    small.info.clear()
-    small.thumbnail((360, 360), Image.Resampling.LANCZOS)
-    sprite = sprite_of(small, SIZE)
+def test_targets_that_do_not_divide_evenly_give_their_first_tiles(tmp_path):
+    sprite = sprite_of(sheet_of(tmp_path / "sheet.png", rows=3))
     shown = [(0, 0), (0, 1), (0, 2), (0, 3), (1, 0), (1, 1), (1, 2), (2, 0), (2, 1), (2, 2)]
     for group, found in enumerate(levels(sprite)):
         assert found == pytest.approx([shade(row, group, column) * 64 for row, column in shown], abs=3)
 
 
-def test_a_sheet_of_other_columns_or_of_texts_gives_none(tmp_path):
-    with Image.open(sheet_of(tmp_path / "two.png", columns=2)) as sheet:
-        assert sprite_of(sheet, SIZE) is None
+def test_a_sheet_of_other_columns_of_texts_or_of_an_earlier_version_gives_none(tmp_path):
+    assert sprite_of(sheet_of(tmp_path / "two.png", columns=2)) is None
     rows = [SheetRow("update 0", ["words", "other words", "third words"])]
     draw_sheet(tmp_path / "text.png", ["private", "reconstruction", "control"], rows, "caption")
-    with Image.open(tmp_path / "text.png") as sheet:
-        assert "tiles" not in sheet.info and sprite_of(sheet, SIZE) is None
+    assert sprite_of(tmp_path / "text.png") is None
+    with Image.open(sheet_of(tmp_path / "sheet.png")) as sheet:
+        sheet.convert("RGB").save(tmp_path / "old.png")
+    assert sprite_of(tmp_path / "old.png") is None
+
+
+def test_a_small_picture_ends_after_three_targets_and_says_nothing_of_its_sheet(tmp_path):
+    path = sheet_of(tmp_path / "sheet.png")
+    layout = layout_of(path)
+    with Image.open(path) as sheet, Image.open(io.BytesIO(small(path))) as found:
+        assert found.text == {} and found.width == 360
+        assert found.height == pytest.approx(360 * layout.tops[3] / sheet.width, abs=1)
 
 
 def test_a_sprite_lies_beside_its_picture(tmp_path):
@@ -78,8 +81,7 @@ def test_a_sprite_lies_beside_its_picture(tmp_path):
 
 
 def test_the_rows_of_a_sprite_are_its_pixels(tmp_path):
-    with Image.open(sheet_of(tmp_path / "sheet.png")) as sheet:
-        sprite = sprite_of(sheet, SIZE)
+    sprite = sprite_of(sheet_of(tmp_path / "sheet.png"))
     kept = io.BytesIO()
     sprite.save(kept, format="PNG")
     whole = np.asarray(sprite.convert("RGB"))
@@ -94,9 +96,8 @@ def test_the_rows_of_a_sprite_are_its_pixels(tmp_path):
 
 
 def test_a_strip_is_the_highest_lift_of_a_task_on_undefended_models_that_may_be_shown(group, sources, tmp_path):
-    with Image.open(sheet_of(tmp_path / "sheet.png")) as sheet:
-        kept = io.BytesIO()
-        sprite_of(sheet, SIZE).save(kept, format="PNG")
+    kept = io.BytesIO()
+    sprite_of(sheet_of(tmp_path / "sheet.png")).save(kept, format="PNG")
     faces = {"dataset.name": "lfw", "dataset._target_": "mibench.datasets.lfw.Lfw"}
     update = {"task": "instance", "access": "gradients", "unit": "dB", "control": 10.0, "half": 0.5}
     own = [
