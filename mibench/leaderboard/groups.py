@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +68,11 @@ class Group:
 
     def number(self, metric: str, variant: str = "", evaluator: str = "") -> Number | None:
         """Return one of its numbers, None where it has none of that name."""
-        return next((one for one in self.numbers if one.key == (metric, variant, evaluator)), None)
+        return self._by_key.get((metric, variant, evaluator))
+
+    @cached_property
+    def _by_key(self) -> dict[tuple[str, str, str], Number]:
+        return {one.key: one for one in self.numbers}
 
     @property
     def headline(self) -> Number | None:
@@ -175,5 +179,6 @@ def _group(group_id: str, records: list[dict[str, Any]], numbers: list[Number]) 
 def _with_verdicts(numbers: Sequence[Number], old: bool) -> list[Number]:
     scores = judged([one.score for one in numbers], old)
     return [
-        one if one.score is score else replace(one, score=score) for one, score in zip(numbers, scores, strict=True)
+        one if one.score is score else Number(score=score, seeds=one.seeds, by_seed=one.by_seed)
+        for one, score in zip(numbers, scores, strict=True)
     ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -152,7 +152,7 @@ def numbers_of(table: pa.Table) -> dict[str, list[Number]]:
         if said["status"] == "ok":
             seeds, *numbers = next(measured)
             score = Score(**said, **dict(zip(SCORED, numbers, strict=True)))
-            own = {seed: replace(score, **one) for seed, one in next(singles)}
+            own = {seed: score.having(**one) for seed, one in next(singles)}
             found.setdefault(group, []).append(Number(score=_over(score, own, seeds), seeds=seeds, by_seed=own))
         elif metric:
             found.setdefault(group, []).append(Number(score=Score(**said), seeds=0, by_seed={}))
@@ -192,7 +192,7 @@ def _over(score: Score, own: Mapping[int, Score], count: int) -> Score:
     first = seeds[0]
     if len(seeds) == 1:
         lists = {name: getattr(first, name) for name in LISTS}
-        return replace(score, null_name=first.null_name, **lists)
+        return score.having(null_name=first.null_name, **lists)
     sign = -1.0 if score.higher_is_leakier is False else 1.0
 
     def table_of(name: str) -> Floats | None:
@@ -218,7 +218,7 @@ def _over(score: Score, own: Mapping[int, Score], count: int) -> Score:
         pair = (means, floors) if sign > 0 else (floors, means)
         found = over_seeds(sign * (value - floor), *difference_interval(*pair, score.share), score.share)
         changes |= {other: found.mean, low: found.low, stored: floors.tolist()} | ({high: found.high} if high else {})
-    return replace(score, **changes)
+    return score.having(**changes)
 
 
 SCORED = (

@@ -6,7 +6,7 @@ import dataclasses
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from mibench.errors import NotMeasurableError, WeightsMissingError
 from mibench.leaderboard.statistics import NAN, difference_interval, in_blocks, mean_interval, share_interval
@@ -87,6 +87,12 @@ class Score:
     per_target_null: Sequence[float] = ()
     status: str = "ok"
     reason: str = ""
+
+    def having(self, **changes: Any) -> Score:
+        """Return the same score with other values of some fields; several times faster than ``dataclasses.replace``."""
+        other = object.__new__(Score)
+        other.__dict__.update(self.__dict__, **changes)
+        return other
 
 
 def group_means(measurement: Measurement) -> Floats:

@@ -76,7 +76,8 @@ def write_shard(results: Path, cell_id: str, rows: Sequence[Mapping[str, Any]]) 
     temporary = path.with_name(f".{cell_id}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        pq.write_table(table, temporary)
+        # of ten rows a dictionary and statistics take more to read than they save
+        pq.write_table(table, temporary, use_dictionary=False, write_statistics=False, store_schema=False)
         os.replace(temporary, path)
     except OSError as error:
         raise UserError(

@@ -24,7 +24,6 @@ The words, in the order in which they are tried:
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -59,7 +58,7 @@ def judged(scores: Sequence[Score], old: bool = False) -> list[Score]:
         if old and said in ("below null", "unconfirmed", "leak"):
             said, confirmed = "undecided", ""
         same = (said, confirmed) == (one.evidence, one.confirmed_by)  # of most numbers nothing is said
-        found.append(one if same else dataclasses.replace(one, evidence=said, confirmed_by=confirmed))
+        found.append(one if same else one.having(evidence=said, confirmed_by=confirmed))
     return found
 
 
