@@ -91,7 +91,7 @@ class Lomma(Attack[WhiteBoxView, ClassGoal]):
                 "none that could be replaced; set attack@attack.base=gmi."
             )
         if getattr(self.base, "clip", self.clip) is None:
-            self.base = replace(self.base, clip=self.clip)
+            self.base = replace(self.base, clip=self.clip)  # type: ignore[call-arg]  # those that have the option
 
     def networks(self, view: WhiteBoxView, knowledge: Knowledge) -> nn.ModuleDict:
         """Return the untrained students, the reference of the features, and the base's own models."""

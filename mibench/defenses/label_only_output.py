@@ -26,7 +26,7 @@ from mibench.options import Fraction
 
 
 class LabelOnlyOutput(Defense):
-    """The label alone, or no answer."""
+    """The label alone, or no answer below a threshold, which helps who needs labels alone."""
 
     card = DefenseCard(
         name="label_only_output",
