@@ -25,11 +25,12 @@ pixels, a ``cnn``, labels known, five messages, 200 steps, one search, in dB, wi
 
 - Batches of four, statistics of the batch given: with the batch-norm term 10.3 / 8.9 at the default weight and 10.1 /
   9.0 at a weight of 1e-30, on a trained model; on a young one 10.3 / 9.4 at 1e-30. At 1e-2 the gradient takes over and
-  both fall to 8.2 / 7.9, and a trained model to 6.2 / 6.0 from 1 on. There the method is its batch-norm term.
-- A young model that normalises by its own statistics, ``bn=0 gradient=1``: 11.9 / 7.5 of one image and 10.1 / 8.5 of
+  both fall to 8.2 / 7.9, and a trained model to 6.3 / 6.1 at 1. There the method is its batch-norm term.
+- A young model in evaluation mode, ``bn=0 gradient=1``: 11.9 / 7.5 of one image and 10.1 / 8.5 of
   four, where a weight of 1e-30 leaves 5.7 / 5.6 and 5.8 / 5.9. There the gradient is all.
 
-A trained model gives short gradients, of which the squared distance says little (``grid=gradient_inversion_distances``).
+A trained model gives short gradients, of which the squared distance says little
+(``grid=gradient_inversion_distances``).
 
 The authors published no code. Weights and both factors of one half are those of the re-implementation in breaching
 (https://github.com/JonasGeiping/breaching), which leaves the group term out and whose Langevin noise is 0.01 where the
