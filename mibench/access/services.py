@@ -83,7 +83,18 @@ class LabelsView(ServiceView):
 
 @dataclass(frozen=True)
 class ScoresView(ServiceView):
-    """Access ``scores``: the probabilities that the victim's service returns, after its output defenses."""
+    """Access ``scores``: the probabilities that the victim's service returns, after its output defenses.
+
+    Attributes:
+        observed: What it answered to others, one private input each, shape ``(messages, classes)``; None where the task
+            asks for no inputs behind answers.
+    """
+
+    observed: Tensor | None = field(default=None, kw_only=True)
+
+    def known(self) -> tuple[str, ...]:
+        """Return whether answers to others were observed, and how often each input is asked."""
+        return (*(() if self.observed is None else ("observed_answers",)), *super().known())
 
     def query(self, x: Tensor) -> Tensor:
         """Return probabilities of shape ``(N, classes)``; they carry no gradient."""

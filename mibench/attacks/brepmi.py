@@ -8,7 +8,8 @@ class its images are its own, so a latent :math:`z` of class :math:`y` is pushed
 .. math:: z' = \mathrm{clip}\Big(z - \min(R / 3, 3) \, \frac1N \sum_i u_i \, [T(G(z + R u_i)) \ne y],\; -b,\; b\Big),
 
 and :math:`z'` is taken if the target still names :math:`y` there. Where more than ``inside`` of the sphere is of the
-class, :math:`R` grows by ``growth``; the result is where it last grew. It starts from the first draws of
+class, :math:`R` grows by ``growth``; the result is where it last grew. The code asks for a sum of the decisions (1
+inside, -1 outside) above :math:`0.75 N`, which is a share above 0.875. It starts from the first draws of
 :math:`z \sim \mathrm{clip}(N(0, I), -b, b)` that the target takes for :math:`y`; a class that none of ``draws`` meets
 is not found and counts as a failure. An iteration costs :math:`N + 1` queries for every sample of every class.
 
@@ -46,6 +47,7 @@ class BrepMi(Attack[LabelsView, ClassGoal]):
         name="brepmi",
         title="BREP-MI",
         modalities=("image",),
+        revision=2,
         year=2022,
         code="https://github.com/m-kahla/Label-Only-Model-Inversion-Attacks-via-Boundary-Repulsion",
         fidelity="official",
@@ -62,7 +64,7 @@ class BrepMi(Attack[LabelsView, ClassGoal]):
     """Radius of the first sphere (R)."""
     growth: Positive = 1.3
     """Factor by which a radius grows."""
-    inside: Share = 0.75
+    inside: Share = 0.875
     """Share of the points that must be of the class for the radius to grow."""
     patience: Count = 1000
     """Iterations without growth after which a search ends."""

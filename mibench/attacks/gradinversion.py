@@ -3,7 +3,8 @@ r"""GradInversion: see through gradients (Yin et al., CVPR 2021).
 A batch is recovered with priors on images beside its gradient: what enters the batch-norm layers has statistics that
 the attacker knows, and several searches of one batch, each from noise of its own, should agree. The inputs descend
 
-.. math:: L(x) = \alpha_g \sum_l \| g_l(x) - g_l \|_2^2 + \alpha_{tv} \mathrm{TV}(x) + \alpha_2 \overline{x^2}
+.. math:: L(x) = \frac{\alpha_g}{2} \sum_l \| g_l(x) - g_l \|_2^2 + \alpha_{tv} \mathrm{TV}(x)
+    + \frac{\alpha_2}{2} \overline{x^2}
     + \alpha_{bn} \sum_l w_l \big( \| \mu_l(x) - \hat\mu_l \|_2 + \| \sigma^2_l(x) - \hat\sigma^2_l \|_2 \big)
     + \alpha_{group} \overline{(x - E(x_{1 \dots S}))^2}
 
@@ -19,7 +20,19 @@ s` in a step of momentum m, which is solved for :math:`s`; after several local s
 the steps saw. Otherwise the global model's running statistics; of a model that has not trained yet they are 0 and 1 and
 say nothing, which is refused.
 
-The authors published no code. Weights are those of the re-implementation in breaching
+What the gradient term adds depends on the model, more than the weights of breaching suggest. Measured on digits of 8x8
+pixels, a ``cnn``, labels known, five messages, 200 steps, one search, in dB, with the control behind the stroke:
+
+- Batches of four, statistics of the batch given: with the batch-norm term 10.3 / 8.9 at the default weight and 10.1 /
+  9.0 at a weight of 1e-30, on a trained model; on a young one 10.3 / 9.4 at 1e-30. At 1e-2 the gradient takes over and
+  both fall to 8.2 / 7.9, and a trained model to 6.3 / 6.1 at 1. There the method is its batch-norm term.
+- A young model in evaluation mode, ``bn=0 gradient=1``: 11.9 / 7.5 of one image and 10.1 / 8.5 of
+  four, where a weight of 1e-30 leaves 5.7 / 5.6 and 5.8 / 5.9. There the gradient is all.
+
+A trained model gives short gradients, of which the squared distance says little
+(``grid=gradient_inversion_distances``).
+
+The authors published no code. Weights and both factors of one half are those of the re-implementation in breaching
 (https://github.com/JonasGeiping/breaching), which leaves the group term out and whose Langevin noise is 0.01 where the
 paper has 0.2; the group's weight and number of searches are recalled. Inferred, or otherwise than in the paper:
 
@@ -63,6 +76,7 @@ class GradInversion(GradientSearch):
         name="gradinversion",
         title="GradInversion",
         modalities=("image",),
+        revision=2,
         year=2021,
         fidelity="reconstruction",
         family="gradient matching",
@@ -125,7 +139,7 @@ class GradInversion(GradientSearch):
             own = problems.message(rows)
             gradients, seen = view.gradients_and(pixels.to_inputs(u), labels[own], statistics.read if self.bn else list)
             apart = squared(gradients, sent.of(rows))
-            value = self.gradient * apart + self.l2 * u.square().flatten(1).mean(1)
+            value = 0.5 * self.gradient * apart + 0.5 * self.l2 * u.square().flatten(1).mean(1)
             value = value + self.tv * batch_variation(u)
             value = value + self.group * (u - agreed[own]).square().flatten(1).mean(1)
             if self.bn:

@@ -12,6 +12,11 @@ highest (as in PPA), stage 0 moves the style alone and every later stage :math:`
 under the Poincaré distance :math:`d` and random crops :math:`A`. Balls lie around the stage's own start, which is what
 the stage before ended in, run through one more block. The images of the last stage are returned.
 
+The authors start from the 50 best of 5,000 styles and score all of them. Where the budget has fewer ``samples``, that
+many of the ``starts`` are searched, evenly over their ranks. The lower budgets have ``starts=null``: the best
+``samples``. With the authors' radii a ball binds only in a search of at least four stages of 25 steps: shorter ones
+stay inside.
+
 Official code: https://github.com/final-solution/IF-GMI (``attacks/optimize.py``, ``configs``); defaults are those for
 CelebA. The authors' radii are for features of 512 channels: for a smaller generator they shrink with the number of
 features and of style dimensions. Deviations: the running image enters a stage beside the features (the authors drop
@@ -33,6 +38,7 @@ from mibench.attacks.families.style_start import CroppedStyles
 from mibench.errors import IncompatibleCellError, UserError
 from mibench.model import StylePrior, StyleState
 from mibench.optim.constraints import l1_ball
+from mibench.optim.selection import spread_ranks
 from mibench.optim.style_search import best_styles, broadcast, style_descent
 from mibench.options import Count, Positive
 
@@ -47,6 +53,7 @@ class Ifgmi(CroppedStyles):
         name="ifgmi",
         title="IF-GMI",
         modalities=("image",),
+        revision=2,
         year=2024,
         code="https://github.com/final-solution/IF-GMI",
         fidelity="official",
@@ -64,6 +71,9 @@ class Ifgmi(CroppedStyles):
     """Descent steps of the first stage, which moves styles alone."""
     later_steps: Count = 25
     """Descent steps of every later stage."""
+    starts: Count | None = 50
+    """Best random styles per class, among which the budget's samples start, evenly over their ranks; null starts from
+    the budget's samples."""
     radii: Sequence[Positive | None] = (1000.0, 2000.0, 3000.0, 4000.0, 5000.0)
     """Radius of every stage's l1 balls in a generator of 512 channels; null does not bound a stage."""
 
@@ -87,8 +97,16 @@ class Ifgmi(CroppedStyles):
                 f"Incompatible: attack 'ifgmi' has {self.stages} stages, but the generator has only "
                 f"{prior.num_blocks} blocks; set attack.stages to at most that."
             )
-        labels, draws = goal.labels.to(view.device), self.draws(view.device, "views")
-        w = best_styles(view, prior, self.pool(view, prior, goal), goal.targets.to(view.device), goal.samples)
+        starts = goal.samples if self.starts is None else self.starts
+        if not goal.samples <= starts <= self.latents:
+            raise UserError(
+                f"Expected attack.starts to lie between budget.samples={goal.samples} and attack.latents="
+                f"{self.latents}, but got {starts}."
+            )
+        targets, labels = goal.targets.to(view.device), goal.labels.to(view.device)
+        draws = self.draws(view.device, "views")
+        best = best_styles(view, prior, self.pool(view, prior, goal), targets, starts).unflatten(0, (-1, starts))
+        w = best[:, spread_ranks(starts, goal.samples)].flatten(0, 1)
         state: StyleState | None = None
         for stage in range(self.stages):
             start = [w] if state is None else [w, state.hidden]

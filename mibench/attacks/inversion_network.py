@@ -13,10 +13,14 @@ service's own, after its defenses, and an entry that it answers with 0 (rounded 
 not kept, so the decoder is aligned with the service whatever ``topk`` is. Output defenses are thereby known to this
 attacker.
 
-The paper reads answers to private images that it has observed; no task here grants those. In the task ``class``
-:math:`G` is given the one-hot vector of class :math:`y` instead, the surest answer there could be. That makes one image
-per class, so all samples are copies of it; and it is no answer that a service without truncation gives, so the fewer
-entries are kept, the better is the class met and the less is there beside it.
+The paper reads answers that others got for private images, and that the attacker has observed:
+``attack=inversion_network_instance``, of the task ``instance``. Its control is what :math:`G` makes of the next
+observed answer; the null ``class_mean`` is what the class alone would give.
+
+``attack=inversion_network`` is an addition, of the task ``class``: :math:`G` is given the one-hot vector of class
+:math:`y`, the surest answer there could be. That makes one image per class, so all samples are copies of it; and it is
+no answer that a service without truncation gives, so the fewer entries are kept, the better is the class met and the
+less is there beside it.
 
 Official code: https://github.com/yziqi/adversarial-model-inversion (``model.py``, ``train_inversion.py``). Deviations:
 the epoch is chosen on held-out public images, where the script looks at the private ones; an answer of 0 is not kept,
@@ -35,7 +39,7 @@ from torch import Tensor, nn
 from torch.nn.functional import mse_loss, one_hot
 
 from mibench.access import ScoresView
-from mibench.attacks.base import Attack, AttackCard, ClassGoal, Knowledge, Reconstruction
+from mibench.attacks.base import Attack, AttackCard, ClassGoal, GoalT, InstanceGoal, Knowledge, Reconstruction
 from mibench.data import InputSpec
 from mibench.errors import QueryRefused, UserError
 from mibench.nn.adversarial import fitted, step_along
@@ -45,21 +49,9 @@ from mibench.options import Count, NonNegative, Positive, Share
 log = logging.getLogger("mibench")
 
 
-class InversionNetwork(Attack[ScoresView, ClassGoal]):
-    """A decoder from answers to images, trained on public images and given the one-hot vector of each class."""
+class AnswerDecoder(Attack[ScoresView, GoalT]):
+    """A decoder from answers to images, trained on what the service answers to public images."""
 
-    card = AttackCard(
-        name="inversion_network",
-        title="Inversion network",
-        modalities=("image",),
-        year=2019,
-        code="https://github.com/yziqi/adversarial-model-inversion",
-        fidelity="official",
-        family="learned inversion",
-        task="class",
-        access=("scores",),
-        needs=("public",),
-    )
     length = ("epochs",)
 
     topk: Count | None = None
@@ -102,6 +94,32 @@ class InversionNetwork(Attack[ScoresView, ClassGoal]):
                 best.offer(state, mse_loss(decoder(answers[:held]), public[:held]))
         best.copy_to(state)
 
+    def encoded(self, answers: Tensor) -> Tensor:
+        """Return answers ``(N, classes)`` as the decoder reads them: at least 0, and 0 where they are not kept."""
+        kept = answers > 0
+        if self.topk is not None and self.topk < answers.shape[1]:
+            kept &= torch.zeros_like(kept).scatter(1, answers.topk(self.topk, 1).indices, True)
+        raised = answers.masked_fill(~kept, 1.0).log() + self.shift
+        least = raised.masked_fill(~kept, torch.inf).amin(1, keepdim=True)
+        return (raised + (-least).clamp_min(0)).masked_fill(~kept, 0.0)
+
+
+class InversionNetwork(AnswerDecoder[ClassGoal]):
+    """A decoder from answers to images, trained on public images and given the one-hot vector of each class."""
+
+    card = AttackCard(
+        name="inversion_network",
+        title="Inversion network",
+        modalities=("image",),
+        year=2019,
+        code="https://github.com/yziqi/adversarial-model-inversion",
+        fidelity="official",
+        family="learned inversion",
+        task="class",
+        access=("scores",),
+        needs=("public",),
+    )
+
     def reconstruct(
         self, view: ScoresView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict
     ) -> Reconstruction:
@@ -111,14 +129,32 @@ class InversionNetwork(Attack[ScoresView, ClassGoal]):
             images = networks["decoder"](self.encoded(wanted))
         return Reconstruction(images.repeat_interleave(goal.samples, 0), goal.labels.to(view.device))
 
-    def encoded(self, answers: Tensor) -> Tensor:
-        """Return answers ``(N, classes)`` as the decoder reads them: at least 0, and 0 where they are not kept."""
-        kept = answers > 0
-        if self.topk is not None and self.topk < answers.shape[1]:
-            kept &= torch.zeros_like(kept).scatter(1, answers.topk(self.topk, 1).indices, True)
-        raised = answers.masked_fill(~kept, 1.0).log() + self.shift
-        least = raised.masked_fill(~kept, torch.inf).amin(1, keepdim=True)
-        return (raised + (-least).clamp_min(0)).masked_fill(~kept, 0.0)
+
+class InversionNetworkInstance(AnswerDecoder[InstanceGoal]):
+    """A decoder from answers to images, trained on public images and given the observed answers."""
+
+    card = AttackCard(
+        name="inversion_network",
+        title="Inversion network",
+        modalities=("image",),
+        year=2019,
+        code="https://github.com/yziqi/adversarial-model-inversion",
+        fidelity="official",
+        family="learned inversion",
+        task="instance",
+        access=("scores",),
+        needs=("public",),
+    )
+
+    def reconstruct(
+        self, view: ScoresView, knowledge: Knowledge, goal: InstanceGoal, networks: nn.ModuleDict
+    ) -> Reconstruction:
+        """Return what the decoder makes of every observed answer, and its class; the victim is not asked."""
+        observed = view.observed
+        assert observed is not None, "the setting observes answers for the task instance"
+        with torch.no_grad():
+            images = networks["decoder"](self.encoded(observed))
+        return Reconstruction(images, goal.target.to(view.device), observed.argmax(1))
 
 
 class Decoder(nn.Sequential):

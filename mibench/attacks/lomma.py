@@ -4,7 +4,8 @@ Nguyen, Chandrasegaran, Abdollahzadeh and Cheung, Re-thinking Model Inversion At
 plug-in: it wraps another attack (``base``: GMI, KEDMI, PLG-MI) and changes its identity loss, nothing else. The
 attacker owns the target's weights and public images. Students :math:`T_1 \ldots T_M` are distilled from the target
 :math:`T_0` on the public images, :math:`\mathrm{KL}(\mathrm{softmax}\, T_0(x)/\tau \,\|\, \mathrm{softmax}\,
-T_i(x)/\tau)`, so that what fools one model does not fool all. In place of the cross-entropy stands
+T_i(x)/\tau) / \tau^2`, so that what fools one model does not fool all. They learn from the target's soft labels: class
+ids alone would not do. In place of the cross-entropy stands
 
 .. math:: L_{id}(x) = \frac{1}{M + 1} \sum_{m=0}^{M} -l^{(m)}_y(x) \;+\; \lambda \, \frac{1}{d} \sum_j (h_j(x) - r_j)^2
 
@@ -13,12 +14,15 @@ images, or a draw from the Gaussian of their mean and spread. The logit has no l
 vanish where the target is sure; the second term keeps it from growing by the length of the feature alone.
 
 Official code: https://github.com/sutd-visual-computing-group/Re-thinking_MI. As there, the mean is the default of
-:math:`r` (the paper draws), and only the target's feature is held. Deviations: the students are small convolutional
+:math:`r` (the paper draws), only the target's feature is held, and over KEDMI, which by itself does not clip them,
+latents are clipped to ``clip``, inside the loss and of the results (``recovery.py``); a base that has a box keeps its
+own. Deviations: the students are small convolutional
 networks of three widths instead of EfficientNet-B0 to B2, trained with the authors' optimiser and schedule.
 """
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Any, Literal, cast
 
 import torch
@@ -44,6 +48,7 @@ class Lomma(Attack[WhiteBoxView, ClassGoal]):
         name="lomma",
         title="LOMMA",
         modalities=("image",),
+        revision=2,
         year=2023,
         code="https://github.com/sutd-visual-computing-group/Re-thinking_MI",
         fidelity="official",
@@ -74,6 +79,8 @@ class Lomma(Attack[WhiteBoxView, ClassGoal]):
     """``mean``, as in the authors' code, or ``sample``, as in the paper."""
     images: Count = 5000
     """Most public images of which the reference is taken."""
+    clip: Positive | None = 1.0
+    """Half-width of the box of latents where the base has the option and leaves it open (KEDMI); null leaves it so."""
 
     def __post_init__(self) -> None:
         """Refuse to wrap an attack without an identity loss."""
@@ -83,6 +90,8 @@ class Lomma(Attack[WhiteBoxView, ClassGoal]):
                 f"attack=lomma puts another identity loss into the attack it wraps, and '{self.base.card.name}' has "
                 "none that could be replaced; set attack@attack.base=gmi."
             )
+        if getattr(self.base, "clip", self.clip) is None:
+            self.base = replace(self.base, clip=self.clip)  # type: ignore[call-arg]  # those that have the option
 
     def networks(self, view: WhiteBoxView, knowledge: Knowledge) -> nn.ModuleDict:
         """Return the untrained students, the reference of the features, and the base's own models."""
@@ -120,7 +129,8 @@ class Lomma(Attack[WhiteBoxView, ClassGoal]):
         for _ in self.steps(self.epochs, "student"):
             for rows in torch.randperm(len(public), generator=draws, device=public.device).split(self.batch_size):
                 said = (student(public[rows]) / self.temperature).log_softmax(1)
-                step_along(sgd, functional.kl_div(said, wanted[rows], reduction="batchmean"), student)
+                apart = functional.kl_div(said, wanted[rows], reduction="batchmean") / self.temperature**2
+                step_along(sgd, apart, student)
             decay.step()
 
     def identify(self, networks: nn.ModuleDict, view: WhiteBoxView, images: Tensor, labels: Tensor) -> Tensor:

@@ -10,17 +10,22 @@ starts at the styles of a random pool which the target scores highest and descen
 
 with :math:`\mu, \sigma` the mean and deviation, dimension by dimension, of :math:`\mathrm{lrelu}_5(w)` over the pool:
 after every step :math:`w` is clipped to what the generator usually sees. The step size rises over the first twentieth
-of the steps and falls along a cosine over the last quarter; the :math:`w` of the lowest loss met is returned.
+of the steps and falls along a cosine over the last quarter; of every sample the :math:`w` of the lowest loss met is
+returned.
 
-Official code: https://github.com/njuaplusplus/mirror (``my_whitebox_mirror.py``). Deviations: a view is mirrored per
-sample and not per batch, and only where that keeps the class; the start is clipped too; no dropout in the target; the
-first choice looks at both mirror images, as PPA does, where the class allows.
+Official code: https://github.com/njuaplusplus/mirror (``my_whitebox_mirror.py``). It keeps one step for a whole batch,
+that of the lowest mean loss, and of it the styles *after* the step, to which that loss does not belong. Which samples
+share a batch then changes every result, so this is not the default. ``returned=batch`` does it, with the samples of a
+class as the batch. Further deviations: a view is mirrored per sample and not per batch, and only where that keeps the
+class; the start is clipped too; no dropout in the target; the first choice looks at both mirror images, as PPA does,
+where the class allows.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +39,7 @@ from mibench.optim.augmentation import Views
 from mibench.optim.constraints import box
 from mibench.optim.selection import take_best
 from mibench.optim.style_search import best_styles, painted, style_descent
-from mibench.options import Count, NonNegative, Positive
+from mibench.options import Count, NonNegative, Positive, option
 
 
 class MirrorWhite(StyleStart):
@@ -67,6 +72,8 @@ class MirrorWhite(StyleStart):
     """Adam's largest step size."""
     identity_weight: Positive = 10.0
     """Weight of the cross-entropy."""
+    returned: Literal["sample", "batch"] = option("sample", since=2)
+    """What is returned: each ``sample``'s best style, or the styles after the best step of a class's ``batch``."""
 
     def reconstruct(
         self, view: WhiteBoxView, knowledge: Knowledge, goal: ClassGoal, networks: nn.ModuleDict
@@ -82,8 +89,13 @@ class MirrorWhite(StyleStart):
 
         def remember(moving: Sequence[Tensor], losses: Tensor) -> None:
             nonlocal w, best, loss
-            best, loss = take_best(best, loss, w, losses)  # the loss is that of the style before the step
-            w = moving[0].clone()
+            after = moving[0].clone()
+            if self.returned == "sample":  # the loss is that of the style before the step
+                best, loss = take_best(best, loss, w, losses)
+            else:
+                means = losses.reshape(-1, goal.samples).mean(1).repeat_interleave(goal.samples)
+                best, loss = take_best(best, loss, after, means)
+            w = after
             self.keep(lambda: Reconstruction(painted(prior, best), labels))
 
         style_descent(

@@ -15,25 +15,30 @@ image and random views of it, each with its own loss. Samples of the trained gen
 
 Deviations: the authors' discrete code, which splits a class into modes, is left out; it is off (one mode) in their
 digits setting, from which the defaults are. Their 30 epochs depend in steps on the auxiliary set; ``iterations``
-counts steps, and its default is 30 epochs of 60,000 images. Inferred: the number of views beside the plain image, the
-place of instance norm among the 1x1 convolutions, and weights that start from N(0, 0.02^2).
+counts steps, and its default is 30 epochs of 60,000 images. The learning rate is constant, as in ``PatAtt_v4``, where
+every schedule is commented out; ``schedule=linear`` is that of the authors' earlier versions (``legacy``), for both
+networks: with :math:`N` steps, of which :math:`W` are the ``warmup``, step :math:`t = 0, 1, \dots` has the factor
+:math:`t / W` below :math:`W` and :math:`(N - t) / (N - W)` from there on. Inferred: the number of views beside the
+plain image, the place of instance norm among the 1x1 convolutions, and weights that start from N(0, 0.02^2).
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import binary_cross_entropy_with_logits
+from torch.optim.lr_scheduler import LambdaLR
 
 from mibench.access import WhiteBoxView
 from mibench.attacks.base import AttackCard, ClassGoal, ClassSearch, Knowledge, Reconstruction
 from mibench.errors import UserError
 from mibench.nn.adversarial import fitted, random_images, step_along
 from mibench.optim.augmentation import Views
-from mibench.options import Count, CountOrNone, Decay, NonNegative, Portion, Positive
+from mibench.options import Count, CountOrNone, Decay, NonNegative, Portion, Positive, option
 from mibench.precision import widened
 
 
@@ -107,10 +112,14 @@ class PatchMi(ClassSearch):
         access=("white_box",),
         needs=("public",),
     )
-    length = ("iterations",)
+    length = ("iterations", "warmup")
 
     iterations: Count = 28_125
     """Steps of each class's two networks."""
+    schedule: Literal["constant", "linear"] = option("constant", since=2)
+    """Learning rate of both networks: ``constant``, or ``linear`` (up over ``warmup``, then down to 0)."""
+    warmup: CountOrNone = option(100, since=2)
+    """First steps of ``schedule=linear``, over which the learning rate rises."""
     patch: Count = 6
     """Side of a patch."""
     stride: Count = 2
@@ -151,6 +160,14 @@ class PatchMi(ClassSearch):
             self.keep(partial(self._sampled, view, goal, classes))
         return self._sampled(view, goal, classes)
 
+    def factor(self, step: int) -> float:
+        """Return the factor of the learning rate at a step, counted from 0."""
+        if self.schedule == "constant":
+            return 1.0
+        if step < self.warmup:
+            return step / self.warmup
+        return max(0.0, (self.iterations - step) / max(1, self.iterations - self.warmup))
+
     def identity_of(self, view: WhiteBoxView, images: Tensor, label: int, draws: torch.Generator) -> Tensor:
         """Return the identity loss of the plain images and their random views, a scalar."""
         view_of = Views(scale=(self.crop, 1.0), rotation=self.rotation)
@@ -186,6 +203,7 @@ class _Class:
             torch.optim.Adam(network.parameters(), lr=attack.lr, betas=(0.5, 0.999))
             for network in (self.generator, self.discriminator)
         )
+        self.schedules = [LambdaLR(adam, attack.factor) for adam in (self.adam_g, self.adam_d)]
 
     def step(self, attack: PatchMi, view: WhiteBoxView, public: Tensor) -> None:
         """Take one step of the discriminator, then one of the generator on the same images."""
@@ -195,6 +213,8 @@ class _Class:
         step_along(self.adam_d, loss, self.discriminator)
         identity = attack.identity_of(view, fake, self.label, self.draws)
         step_along(self.adam_g, self._bce(fake, 1.0) + attack.identity_weight * identity, self.generator)
+        for schedule in self.schedules:
+            schedule.step()
 
     def _bce(self, images: Tensor, target: float) -> Tensor:
         logits = widened(self.discriminator(images))

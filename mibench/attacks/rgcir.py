@@ -1,9 +1,9 @@
 r"""RGCIR: an effective and practical gradient inversion attack (Luo et al., Int. J. of Intelligent Systems, 2022).
 
-An inversion by the direction of the gradient that needs no batch-norm statistics. Layers are compared one by one, so
-that those with a short gradient count as much as the others, and inputs are kept in the range of images softly:
+An inversion by the direction of the gradient that needs no batch-norm statistics. A soft box keeps inputs in the range
+of images:
 
-.. math:: \min_x \frac{1}{L} \sum_l \Big( 1 - \frac{\langle g_l(x), g_l \rangle}{\| g_l(x) \| \| g_l \|} \Big)
+.. math:: \min_x 1 - \frac{\langle g(x), g \rangle}{\| g(x) \| \| g \|}
     + \alpha_{in} \Big( \sum (x - hi)_+^2 + \sum (lo - x)_+^2 + \alpha_2 \overline{x^2} \Big)
     + \alpha_{tv} \mathrm{TV}(x)
 
@@ -12,8 +12,15 @@ are read off the last layer. :math:`lo, hi` are what images in [0, 1] give as th
 batch. The answer is clamped to them at the end.
 
 No official code was found and the paper was not at hand. From descriptions of it: a cosine comparison that is refined,
-a regularisation of the input, total variation as denoiser. Inferred are both formulas (``distance=cosine`` compares all
-layers together instead), all weights, the optimiser and its schedule. Tensors that were sent as zeros are left out.
+a regularisation of the input, total variation as denoiser. Inferred are both formulas, all weights, the optimiser and
+its schedule. How the cosine is refined is not known. One guess is a comparison tensor by tensor, so that those with a
+short gradient count as much as the others: ``distance=layer_cosine`` is the mean of the tensors' cosine distances,
+without those that were sent as zeros. It was the default up to revision 1, with a total variation of 0.01.
+
+The default is one cosine over all parameters and a total variation of 0.03. Neither distance is the better one
+everywhere. Measured on CIFAR-10, labels known, one start, controls of 7.6 to 9.1 dB: on four images, an untrained
+``cnn`` and 200 steps 19.1 dB, tensor by tensor 12.4 and, with a variation of 0.1, 14.6; on three images, an untrained
+``lenet`` and 1,000 steps 15.5, tensor by tensor 18.8, which ``conf/calibration`` therefore sets there.
 """
 
 from __future__ import annotations
@@ -28,12 +35,13 @@ from mibench.options import Count, NonNegative
 
 
 class Rgcir(SignedSearch):
-    """Cosine distance layer by layer, with a soft box and total variation."""
+    """Cosine distance with a soft box and total variation."""
 
     card = AttackCard(
         name="rgcir",
         title="RGCIR",
         modalities=("image",),
+        revision=2,
         year=2022,
         fidelity="reconstruction",
         family="gradient matching",
@@ -44,14 +52,14 @@ class Rgcir(SignedSearch):
 
     iterations: Count = 5000
     """Steps."""
-    tv: NonNegative = 0.01
+    tv: NonNegative = 0.03
     """Weight of the total variation."""
     in_range: NonNegative = 1e-3
     """Weight of the input regularisation."""
     l2: NonNegative = 1e-6
     """Weight, within it, of the inputs' mean square."""
-    distance: DistanceName = "layer_cosine"
-    """``layer_cosine``, ``cosine`` or ``squared``."""
+    distance: DistanceName = "cosine"
+    """``cosine`` of all parameters together, ``layer_cosine`` (mean over tensors, a guess) or ``squared``."""
     restarts: Count = 2
     """Starts per message."""
 

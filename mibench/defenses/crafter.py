@@ -15,6 +15,13 @@ with Adam. The slope goes through the attacker's answer by the implicit function
 inverse of :math:`L_{inv}`'s Hessian being a Neumann series. ``search=latent`` is the paper's z-crafter: it descends the
 same in :math:`z` and sends :math:`E(G(z))`, which is cheaper, weaker, and costs more utility.
 
+The release takes the means of all losses over the batch of :math:`N = 128` before any product with :math:`H`. A batch's
+Hessian is block-diagonal, so that its series is one of every example by itself with a step of :math:`\alpha / N`: the
+term that goes through the attacker's answer is up to :math:`N` times shorter, and a ``beta`` weighs up to :math:`N`
+times more. This is ``reduction=mean``, to which the paper's values of ``beta`` belong. With ``reduction=sum`` the step
+is :math:`\alpha`; it hides more at the same ``beta``. The lower budgets have it, whose series are too short for the
+other: with 12 terms that go through nothing.
+
 A small ``beta`` hides more. ``steps=0`` sends the features as they are. Crafting is dear: of 16x16 digits behind the
 first stage of ``cnn``, 64 cost one core a second at ``budget=smoke`` (4 steps), and some hundred times that at the
 paper's 450 steps with 120 terms. The lower budgets take larger steps, and hide less.
@@ -73,6 +80,7 @@ class Crafter(Defense):
         name="crafter",
         title="Crafter",
         modalities=("image",),
+        revision=2,
         year=2024,
         code="https://github.com/ShimingWang98/Facial_Feature_Crafting_against_Inversion_based_Identity_Theft",
         fidelity="reconstruction",
@@ -101,6 +109,8 @@ class Crafter(Defense):
     """Terms of the Neumann series."""
     term_step: Positive = 1e-3
     """Largest step of the Neumann series (alpha)."""
+    reduction: Literal["mean", "sum"] = "mean"
+    """How losses are taken over a batch before the series: ``mean``, as in the release, or ``sum``."""
     critic_steps: Count = 10
     """Steps of the critic in every step of the features."""
     critic_lr: Positive = 5e-4
@@ -206,11 +216,12 @@ class Crafter(Defense):
         features = true.clone()
         moving = z.clone() if self.search == "latent" else features
         adam = torch.optim.Adam([moving], self.lr)
+        step = self.term_step / (len(true) if self.reduction == "mean" else 1)
         for _ in range(self.steps):
             if self.search == "features":
                 z = invert(distance, features, z, self.inner_steps, self.inner_lr)
                 judge(z)
-                moving.grad = hypergradient(loss, distance, features, z, self.term_step, self.terms)
+                moving.grad = hypergradient(loss, distance, features, z, step, self.terms)
             else:
                 judge(moving)
                 z = moving.detach().requires_grad_(True)

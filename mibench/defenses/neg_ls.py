@@ -10,16 +10,19 @@ fresh model, so it comes in late: with :math:`t` the share of the training that 
 ``warmup``, then it grows in proportion to :math:`(t - \mathrm{warmup}) / (1 - \mathrm{warmup})`, and from ``full`` on
 it is :math:`\alpha` (a jump from half of it at the defaults, as in the code).
 
-A positive :math:`\alpha` is ordinary label smoothing, which makes inversion easier: the negative control. The loss has
-no lower bound for :math:`\alpha < 0`; logits grow until schedule, decay or the end of the training stop them.
+A positive :math:`\alpha` is ordinary label smoothing, which makes inversion easier: the negative control. It has no
+schedule and holds from the first step on, so that it meets the full learning rate, as in the code. The loss has no
+lower bound for :math:`\alpha < 0`; logits grow until schedule, decay or the end of the training stop them.
 
 What it does not protect from: it hides gradients and distorts scores more than it takes information away, so the
 attacker who knows of it asks for labels only (BREP-MI) or inverts a surrogate trained on the victim's answers. A
 client's federated gradient is that of this loss at the share of the rounds that is over: before ``warmup`` the plain
 one, and at no time one that hides its input.
 
-Official code: https://github.com/LukasStruppek/Plug-and-Play-Attacks. Deviations: the schedule counts steps where the
-code counts its 100 epochs, so that it fits any recipe; the recipe and the augmentation are the target's own.
+Official code: https://github.com/LukasStruppek/Plug-and-Play-Attacks (``train_model.py``). Deviations: the schedule
+counts steps where the code counts its 100 epochs, so that it fits any recipe; the recipe and the augmentation are the
+target's own. The authors' learning rate falls after three quarters of the training, so their ramp meets the full one;
+where a target's falls earlier, the ramp meets what is left.
 """
 
 from __future__ import annotations
@@ -38,6 +41,7 @@ class NegLs(Defense):
         name="neg_ls",
         title="Negative label smoothing",
         modalities=("image", "text", "tabular", "audio", "graph"),
+        revision=2,
         year=2024,
         code="https://github.com/LukasStruppek/Plug-and-Play-Attacks",
         fidelity="official",
@@ -52,7 +56,7 @@ class NegLs(Defense):
     alpha: float = -0.05
     """The smoothing factor, below 1; negative as the defense, 0 plain cross-entropy, positive as the control."""
     warmup: Decay = 0.5
-    """Share of the training without smoothing."""
+    """Share of the training without smoothing, of a negative factor."""
     full: Fraction = 0.75
     """Share of the training after which the factor is ``alpha`` at once; at least ``warmup``; 0 for no schedule."""
 
@@ -66,7 +70,7 @@ class NegLs(Defense):
 
     def factor(self, progress: float) -> float:
         """Return the smoothing factor when ``progress`` of the training, in [0, 1], is over."""
-        if progress >= self.full:
+        if self.alpha >= 0 or progress >= self.full:
             return self.alpha
         return self.alpha * max(0.0, (progress - self.warmup) / (1 - self.warmup))
 

@@ -12,7 +12,8 @@ is the one against model inversion; the distance is the mean over the values of 
 The data are the ``reserve``: a share of the training data that the target never sees, so the target has learned from
 less. Where the target came trained (``target=checkpoint``) there is none, and :math:`G` learns on what the model was
 trained on: all that its owner has, but the model is surer of it than of anything else, so that :math:`G` knows less of
-what it will be shown.
+what it will be shown. A reserve of fewer than two examples per class to train on is refused: of a class with none of
+them :math:`G` would learn to name another.
 
 It does not protect labels, which it seldom changes (``label_agreement`` in the rows, on data that :math:`G` has not
 seen), nor from who holds the weights. The adaptive attacker trains an inversion network of his own on purified answers;
@@ -33,12 +34,16 @@ import torch
 from torch import Tensor, nn
 
 from mibench.defenses.base import Classifier, Defense, DefenseCard, DefenseContext, Examples
+from mibench.errors import UserError
 from mibench.nn.adversarial import step_along
 from mibench.nn.scores import ScoreInverse, Standard
 from mibench.options import Count, NonNegative, Positive, Share
 
 #: One part in so many of the spare data is held out, for what the defense says of itself.
 HELD_OUT = 5
+
+#: Examples per class, on average, that are the least to learn from.
+LEAST = 2
 
 
 class Purifier(Defense):
@@ -80,10 +85,19 @@ class Purifier(Defense):
         self.reserve_share = self.reserve
 
     def learn(self, model: Classifier, context: DefenseContext) -> None:
-        """Train the autoencoder in turns with an inversion network."""
+        """Train the autoencoder in turns with an inversion network.
+
+        Raises:
+            UserError: If there are fewer than two examples per class to train on.
+        """
         data = context.data.spare
         order = torch.randperm(len(data)).to(data.y.device)
         held_out, seen = data[order[: len(data) // HELD_OUT]], data[order[len(data) // HELD_OUT :]]
+        if len(seen) < LEAST * context.spec.classes:
+            raise UserError(
+                f"defense=purifier learns from a reserve of the training data, and {len(seen)} examples are too few "
+                f"for {context.spec.classes} classes; raise defense.reserve or give the dataset more per class."
+            )
         scores, standard = model.predict_proba(seen.x), Standard.of(seen.x)
         wanted, labels = standard(seen.x), scores.argmax(1)
         network = autoencoder(scores.shape[1], max(2 * scores.shape[1], self.least_units)).to(context.device)

@@ -113,6 +113,7 @@ class Adversary(Stage):
             seed=self.seed,
             batch_size=max(1, self.setting.inputs_behind(self.split, self.plan.cards.defense)),
             messages=self.setting.messages(self.split),
+            access=self.plan.access,
             known_columns=self.config["knowledge"]["known_columns"],
             masked_image=self.config["knowledge"]["masked_image"],
             secret=secret,

@@ -1,4 +1,8 @@
-"""Setting ``central``: one owner trains the target on all private data; the attacker meets the finished model."""
+"""Setting ``central``: one owner trains the target on all private data; the attacker meets the finished model.
+
+For the task ``instance`` it also sees the answers that others got: each for one private training input, from a customer
+of its own, after the defense (Yang et al., CCS 2019).
+"""
 
 from __future__ import annotations
 
@@ -7,9 +11,10 @@ from torch import Tensor
 
 from mibench.access import ExplanationsView, LabelsView, Ledger, NoView, ScoresView, WhiteBoxView
 from mibench.card import SettingCard
-from mibench.data import Population
+from mibench.data import Examples, Population
 from mibench.defenses.base import Customer
 from mibench.errors import UserError
+from mibench.seeding import derive, generator, seeded
 from mibench.settings.base import Observation, Scene, Setting
 from mibench.settings.victim import Victim
 
@@ -32,7 +37,11 @@ class Central(Setting):
     def observe(
         self, scene: Scene, victim: Victim, population: Population, access: str, count: int, ledger: Ledger
     ) -> Observation:
-        """Return the view of the finished model."""
+        """Return the view of the finished model, at access ``scores`` with ``count`` observed answers.
+
+        Raises:
+            UserError: If there are fewer private training examples than answers to observe.
+        """
         device, customer = scene.workshop.device, Customer()
 
         def ask(x: Tensor) -> Tensor:
@@ -43,7 +52,9 @@ class Central(Setting):
         if access == "white_box":
             return Observation(WhiteBoxView.of(victim.module, victim.spec, ledger, device))
         if access == "scores":
-            return Observation(ScoresView(victim.spec, ledger, device, ask), customer=customer)
+            observed, secret = observed_answers(scene, victim, population, count) if count else (None, None)
+            view = ScoresView(victim.spec, ledger, device, ask, observed=observed)
+            return Observation(view, secret, customer=customer)
         if access == "labels":
             return Observation(LabelsView(victim.spec, ledger, device, ask), customer=customer)
         if access == "explanations":
@@ -54,6 +65,27 @@ class Central(Setting):
 
             return Observation(ExplanationsView(victim.spec, ledger, device, ask, _explain=explain), customer=customer)
         raise UserError(f"Setting 'central' does not offer access '{access}'.")
+
+
+def observed_answers(scene: Scene, victim: Victim, population: Population, count: int) -> tuple[Tensor, Examples]:
+    """Return what the service answers to ``count`` private training inputs, ``(count, classes)``, and the inputs.
+
+    Each is asked by another customer.
+
+    Raises:
+        UserError: If there are fewer.
+    """
+    train = population.train
+    if count > len(train):
+        raise UserError(
+            f"{count} observed answers need as many private training examples, but there are {len(train)}; lower "
+            "budget.targets."
+        )
+    draws = generator(derive(scene.seed, "observed"))
+    secret = train[torch.randperm(len(train), generator=draws)[:count]]
+    with seeded(derive(scene.seed, "observed answers")), torch.no_grad():
+        answers = [victim.answer(x.to(scene.workshop.device), Customer()) for x in secret.x.split(1)]
+    return torch.cat(answers), secret
 
 
 def _saliency(victim: Victim, x: Tensor) -> Tensor:

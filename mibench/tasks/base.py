@@ -134,6 +134,7 @@ class Assignment:
         seed: The cell's seed.
         batch_size: Inputs behind one observed message (settings that send any).
         messages: Number of observed messages; 0 where the budget decides.
+        access: What the cell grants of the victim.
         known_columns: Columns of a record that the attacker knows; None for all but the sensitive one.
         masked_image: Which part of an image is hidden (task completion).
     """
@@ -143,6 +144,7 @@ class Assignment:
     seed: int
     batch_size: int = 1
     messages: int = 0
+    access: str = ""
     known_columns: Sequence[str] | None = None
     masked_image: str = "centre"
 

@@ -1,7 +1,8 @@
-"""Task ``instance``: the very inputs behind a client's update or a query, matched one to one.
+"""Task ``instance``: the very inputs behind a client's update, its features or an observed answer, matched one to one.
 
 Control: the same attack on another client's update, scored on this client's inputs. Nulls: guesses that need no
-message, which are the mean of the public inputs, or records drawn from public ones.
+message, which are the mean of the public inputs, or records drawn from public ones; behind an answer, which names a
+class, also the mean of other inputs of that class.
 """
 
 from __future__ import annotations
@@ -75,6 +76,16 @@ def public_mean(split: Split) -> Tensor | None:
     return split.spec.boxed(split.public.x.mean(0))
 
 
+def class_means(split: Split, y: Tensor) -> Tensor:
+    """Return for class ids ``(N,)`` the mean of the class's private test inputs, shape ``(N, *spec.shape)``.
+
+    Of a class without any it is the mean of all private test inputs.
+    """
+    test = split.private.test
+    means = {label: test.x[test.y == label].mean(0) for label in y.unique().tolist() if (test.y == label).any()}
+    return split.spec.boxed(torch.stack([means.get(label, test.x.mean(0)) for label in y.tolist()]))
+
+
 class InstanceTask(Task[InstanceGoal, InstanceTruth]):
     """Instance-level reconstruction."""
 
@@ -130,14 +141,20 @@ class InstanceTask(Task[InstanceGoal, InstanceTruth]):
     def nulls(self, case: Case, goal: InstanceGoal, knowledge: Knowledge) -> Mapping[str, Reconstruction]:
         """Return guesses that need no message; none without public data.
 
-        For inputs with a range it is their public mean, for every input the same (``public_mean``). Of records every
-        column is drawn for itself and every record anew, three times: uniformly over categories and between the bounds
-        of numbers (``uniform``), with categories as frequent as among public records (``cat_empirical``), and with
-        numbers from public records too (``all_empirical``).
+        For inputs with a range it is their public mean, for every input the same (``public_mean``), and behind an
+        answer, of which the class is known anyhow, the mean of the private test inputs of the input's class
+        (``class_mean``). Of records every column is drawn for itself and every record anew, three times: uniformly over
+        categories and between the bounds of numbers (``uniform``), with categories as frequent as among public records
+        (``cat_empirical``), and with numbers from public records too (``all_empirical``).
         """
         columns, public, mean = case.split.spec.columns, case.split.public, public_mean(case.split)
+        found, secret = {}, case.secret if case.access == "scores" else None
         if mean is not None:
-            return {"public_mean": Reconstruction(mean.expand(len(goal.target), *mean.shape).clone(), goal.target)}
+            found["public_mean"] = Reconstruction(mean.expand(len(goal.target), *mean.shape).clone(), goal.target)
+        if secret is not None and case.split.spec.ranged and len(case.split.private.test):
+            found["class_mean"] = Reconstruction(class_means(case.split, secret.y), goal.target)
+        if found:
+            return found
         if not columns or public is None or not len(public):
             return {}
         uniform, frequent = torch.empty(2, len(goal.target), len(columns), dtype=public.x.dtype).unbind()
@@ -161,8 +178,8 @@ class InstanceTask(Task[InstanceGoal, InstanceTruth]):
         return {name: Reconstruction(values, goal.target) for name, values in guesses.items()}
 
     def units(self, case: Case, goal: InstanceGoal) -> Sequence[str]:
-        """Return the number of every client."""
-        return [f"client {number}" for number in range(goal.messages)]
+        """Return the number of every client, or of every observed answer."""
+        return [f"{'answer' if case.access == 'scores' else 'client'} {number}" for number in range(goal.messages)]
 
     def sheet(
         self,

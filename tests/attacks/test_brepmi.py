@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from mibench.access import Ledger, ScoresView
+from mibench.access import LabelsView, Ledger, ScoresView
 from mibench.attacks.brepmi import BrepMi
 from mibench.data import InputSpec
 from mibench.knowledge import Knowledge
@@ -91,7 +91,7 @@ def test_queries_are_the_draws_and_33_per_iteration_of_a_search_that_goes_on():
     class Watched(BrepMi):
         @staticmethod
         def push(of_class, u):
-            grown.append(of_class.float().mean(1) > 0.75)
+            grown.append(of_class.float().mean(1) > 0.875)
             return BrepMi.push(of_class, u)
 
     one = run(ClassGoal(torch.tensor([1]), samples=1), method=Watched)
@@ -102,6 +102,25 @@ def test_queries_are_the_draws_and_33_per_iteration_of_a_search_that_goes_on():
     assert five.ledger["queries"]["optimise"] == 33 * sum(map(len, grown))
     assert [len(each) for each in grown] == sorted((len(each) for each in grown), reverse=True)
     assert len(grown[-1]) < 5
+
+
+@pytest.mark.parametrize(("inside", "growths"), [(28, 0), (29, 1)])
+def test_the_sphere_grows_where_the_sum_of_the_decisions_is_above_three_quarters(monkeypatch, inside, growths):
+    """Of 32 points 28 inside and 4 outside sum to 24, which is 0.75 of 32 and no more; 29 and 3 sum to 26."""
+    asked = []
+
+    def ask(self, x):
+        asked.append(len(x))
+        named = torch.ones(len(x), dtype=torch.long)
+        if len(x) == 32:
+            named[inside:] = 0
+        return named
+
+    monkeypatch.setattr(LabelsView, "query", ask)
+    result = run(ClassGoal(torch.tensor([1]), samples=1), iterations=1)
+    assert asked == [256, 32, 1]
+    assert -result.reconstruction.loss == pytest.approx(0.3 * 1.3**growths)
+    assert (sum([1] * inside + [-1] * (32 - inside)) > 0.75 * 32) == bool(growths)
 
 
 def test_every_result_is_of_its_class_and_in_the_box():

@@ -8,6 +8,7 @@ from mibench.errors import UserError
 from mibench.knowledge import Knowledge
 from mibench.optim.augmentation import Views
 from mibench.optim.identity import poincare
+from mibench.optim.style_search import best_styles
 from mibench.tasks.class_ import ClassGoal
 
 SPEC = InputSpec("image", (1, 8, 8), 4)
@@ -34,6 +35,7 @@ def attack(style_prior, mild_classifier, monkeypatch):
         view = WhiteBoxView.of(model, SPEC, Ledger(), torch.device("cpu"))
         defaults = {
             "latents": 100,
+            "starts": None,
             "stages": 2,
             "first_steps": 20,
             "later_steps": 20,
@@ -74,6 +76,25 @@ def test_a_stage_starts_where_the_last_one_ended_and_the_loss_falls(attack):
     assert torch.allclose(later[0], alone[-1][3].mean(), atol=1e-4)  # the loss after 20 steps of the first stage
     assert later[-1] < later[0] < first[0]
     assert not torch.allclose(first[0], later[0], atol=1e-4)  # a stage that forgets the first one starts there
+
+
+def test_the_starts_represent_the_best_styles_whatever_the_number_of_samples(
+    attack, style_prior, mild_classifier, monkeypatch
+):
+    assert (Ifgmi().starts, Ifgmi().latents) == (50, 5000)
+    view = WhiteBoxView.of(mild_classifier, SPEC, Ledger(), torch.device("cpu"))
+
+    def first(starts):
+        return attack(starts=starts, stages=1, first_steps=1)[1][0][1]
+
+    pools, draw = [], Ifgmi.pool
+    monkeypatch.setattr(Ifgmi, "pool", lambda *words: pools.append(draw(*words)) or pools[-1])
+    first(None)
+    ranked = best_styles(view, style_prior, pools[0], GOAL.targets, 12).unflatten(0, (4, 12))
+    for starts, ranks in ((None, [0, 1]), (5, [1, 3]), (12, [3, 9])):
+        assert torch.equal(first(starts), ranked[:, ranks].flatten(0, 1))
+    with pytest.raises(UserError, match=r"attack\.starts"):
+        attack(starts=1)
 
 
 def test_every_stage_needs_a_radius():

@@ -4,12 +4,13 @@ import pytest
 import torch
 
 from mibench.access import Ledger, ScoresView
-from mibench.attacks.inversion_network import InversionNetwork
+from mibench.attacks.inversion_network import InversionNetwork, InversionNetworkInstance
 from mibench.data import Examples
 from mibench.defenses.rounding import Rounding
 from mibench.knowledge import Knowledge
 from mibench.targets.mlp import Mlp
 from mibench.tasks.class_ import ClassGoal
+from mibench.tasks.instance import InstanceGoal
 from mibench.training import Recipe, Training
 
 CPU = torch.device("cpu")
@@ -124,3 +125,38 @@ def test_a_spent_budget_leaves_a_decoder_of_what_was_answered(digits, service):
     assert view.ledger.queries == 384 and not result.reconstruction.missing.any()
     nothing = InversionNetwork()(service(budget=100), Knowledge(public), GOAL, seed=0)
     assert "budget" in nothing.stopped and nothing.reconstruction.missing.all()
+
+
+# The inputs behind observed answers
+
+
+def behind(service, digits, observed, **options):
+    """Returns the reconstruction of the inputs behind observed answers, and what was asked."""
+    view = replace(service(), observed=observed)
+    attack = InversionNetworkInstance(
+        **{"width": 16, "epochs": 40, "lr": 5e-3, "batch_size": 64, "shift": 15.0, **options}
+    )
+    result = attack(view, Knowledge(digits[2]), InstanceGoal(len(observed), 1), seed=0)
+    return result.reconstruction, result.ledger["queries"]
+
+
+def test_an_observed_answer_gives_its_own_input_and_not_that_of_another(digits, service):
+    """Measured: a squared error of 0.026; 0.121 of the next answer's, 0.043 of the mean image of the class."""
+    _, victims, _, unseen = digits
+    made, asked = behind(service, digits, service().query(unseen.x), epochs=15)
+    assert asked == {"prepare": 900, "initialise": 0, "optimise": 0, "select": 0}
+    means = torch.stack([victims.x[victims.y == label].mean(0) for label in range(10)])[unseen.y]
+    own, other, of_class = (float((x - unseen.x).square().mean()) for x in (made.values, made.values.roll(1, 0), means))
+    assert own < 0.8 * of_class < 0.8 * 0.8 * other
+    assert float((made.labels == unseen.y).double().mean()) > 0.85
+
+
+def test_it_is_the_decoder_of_the_encoded_answer_in_the_order_of_the_answers(digits, service):
+    answers = service().query(digits[3].x[:5])
+    attack = InversionNetworkInstance(epochs=1, width=4, shift=15.0)
+    view, goal = replace(service(), observed=answers), InstanceGoal(5, 1)
+    networks = attack.untrained(view, Knowledge(digits[2]), 0).eval()
+    made = attack.reconstruct(view, Knowledge(digits[2]), goal, networks)
+    with torch.no_grad():
+        torch.testing.assert_close(made.values, networks["decoder"](attack.encoded(answers)))
+    assert made.target.tolist() == list(range(5)) and torch.equal(made.labels, answers.argmax(1))

@@ -5,8 +5,10 @@ from torch import nn
 from mibench.access import Ledger, WhiteBoxView
 from mibench.attacks.base import ClassSearch
 from mibench.attacks.gmi import Gmi
+from mibench.attacks.kedmi import Kedmi
 from mibench.attacks.lomma import Lomma, parts
 from mibench.attacks.mi_face import MiFace
+from mibench.attacks.plgmi import PlgMi
 from mibench.cli.reproduction import Commands
 from mibench.data import Examples, InputSpec
 from mibench.errors import UserError
@@ -109,6 +111,26 @@ def distilled(digits8, trained_cnn, white_box, **options):
 def test_a_student_answers_as_the_target_does(digits8, trained_cnn, white_box):
     assert distilled(digits8, trained_cnn, white_box, epochs=60, lr=0.05) > 0.75
     assert distilled(digits8, trained_cnn, white_box, epochs=1, lr=1e-9) < 0.6, "one that learned nothing does not"
+
+
+def test_a_step_of_a_student_goes_along_the_divergence_over_the_squared_temperature():
+    """Of the logits s of a linear student: (softmax(s / tau) - softmax(t / tau)) / tau / tau^2, a mean over images."""
+    torch.manual_seed(0)
+    public, answers, tau = torch.rand(6, 1, 4, 4), 5 * torch.randn(6, 4), 2.0
+    student = nn.Sequential(nn.Flatten(), nn.Linear(16, 4, bias=False))
+    before, said = student[1].weight.detach().clone(), student(public).detach()
+    Lomma(base=Gmi(), epochs=1, batch_size=6, lr=0.1, temperature=tau).distil(student, public, answers)
+    apart = ((said / tau).softmax(1) - (answers / tau).softmax(1)) / tau**3
+    slope = apart.T @ public.flatten(1) / 6 + 1e-4 * before
+    torch.testing.assert_close(student[1].weight.detach(), before - 0.1 * slope)
+
+
+def test_over_a_base_that_does_not_clip_latents_are_clipped():
+    assert Kedmi().clip is None and Lomma(base=Kedmi()).base.clip == 1.0
+    assert Lomma(base=Kedmi(clip=0.5)).base.clip == 0.5 and Lomma(base=Gmi(clip=2.0)).base.clip == 2.0
+    assert Lomma(base=Kedmi(), clip=None).base.clip is None and not hasattr(Lomma(base=PlgMi()).base, "clip")
+    z = Lomma(base=Kedmi()).base.draw(torch.zeros(500, 2), torch.ones(500, 2), torch.Generator().manual_seed(0))
+    assert float(z.abs().max()) == 1.0
 
 
 def test_the_reference_is_the_mean_or_one_draw_per_image():

@@ -3,6 +3,7 @@ import torch
 from torch.nn.functional import leaky_relu
 
 from mibench.access import Ledger, WhiteBoxView
+from mibench.attacks import mirror_white
 from mibench.attacks.mirror_white import MirrorWhite, usual_styles
 from mibench.data import InputSpec
 from mibench.errors import UserError
@@ -103,6 +104,29 @@ def test_what_is_returned_is_the_best_style_met(attack, style_prior, mild_classi
     best = seen[losses.argmin(0), torch.arange(len(GOAL.labels))]
     assert torch.allclose(images, painted(style_prior, best), atol=1e-5)
     assert not torch.allclose(images, painted(style_prior, seen[-1]), atol=1e-5)  # a stub that returns the last
+
+
+def test_the_releases_choice_is_the_styles_after_the_step_of_a_classs_lowest_mean_loss(
+    attack, style_prior, monkeypatch
+):
+    steps, descend = [], mirror_white.style_descent
+
+    def watched(*words, after, **options):
+        def look(moving, losses):
+            steps.append((moving[0].clone().reshape(4, 3, -1), losses.reshape(4, 3)))
+            after(moving, losses)
+
+        return descend(*words, after=look, **options)
+
+    monkeypatch.setattr(mirror_white, "style_descent", watched)
+    images = attack(iterations=20, lr=1.0, returned="batch")[0]
+    after, losses = (torch.stack(part) for part in zip(*steps, strict=True))
+    best, classes = losses.mean(2).argmin(0), torch.arange(4)
+    assert torch.allclose(images, painted(style_prior, after[best, classes].flatten(0, 1)), atol=1e-6)
+    before = after[best - 1, classes].flatten(0, 1)
+    assert not torch.allclose(images, painted(style_prior, before), atol=1e-3)
+    alone = after[losses.argmin(0), classes[:, None], torch.arange(3)].flatten(0, 1)
+    assert not torch.allclose(images, painted(style_prior, alone), atol=1e-3)
 
 
 def test_the_step_size_rises_and_falls():

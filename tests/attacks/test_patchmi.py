@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from mibench.attacks import patchmi
 from mibench.attacks.patchmi import PatchDiscriminator, PatchMi
 from mibench.errors import UserError
 from mibench.knowledge import Knowledge
@@ -37,6 +38,25 @@ def test_samples_are_of_their_class_and_differ(attack):
 
 def test_a_stub_that_ignores_the_target_is_at_chance(attack):
     assert not float(attack(iterations=20, identity_weight=0.0)[1].float().mean()) > 0.9
+
+
+def rates(monkeypatch, attack, **options):
+    """Returns the learning rate of every step of both networks, the discriminator's first, in shares of the largest."""
+    seen, step = [], patchmi.step_along
+
+    def look(adam, loss, network):
+        seen.append(adam.param_groups[0]["lr"] / 1e-3)
+        step(adam, loss, network)
+
+    monkeypatch.setattr(patchmi, "step_along", look)
+    attack(targets=(0,), samples=1, lr=1e-3, **options)
+    return seen
+
+
+def test_the_learning_rate_is_constant_or_rises_and_falls_to_nothing_for_both_networks(monkeypatch, attack):
+    assert rates(monkeypatch, attack, iterations=3, warmup=2) == pytest.approx([1.0] * 6)
+    linear = rates(monkeypatch, attack, iterations=6, warmup=2, schedule="linear")
+    assert linear == pytest.approx([rate for rate in (0, 0.5, 1, 0.75, 0.5, 0.25) for _ in range(2)])
 
 
 def test_a_class_does_not_depend_on_which_others_are_attacked(attack):

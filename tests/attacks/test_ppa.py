@@ -12,11 +12,12 @@ from mibench.errors import UserError
 from mibench.knowledge import Knowledge
 from mibench.model import Classifier
 from mibench.optim.identity import identity_loss
+from mibench.optim.selection import spread_ranks
 from mibench.optim.style_search import best_styles, random_styles, target_scores
 from mibench.tasks.class_ import ClassGoal
 
 GOAL = ClassGoal(torch.arange(4), samples=2)
-FAST = {"latents": 200, "candidates": 5, "iterations": 30, "lr": 0.03, "rounds": 5}
+FAST = {"latents": 200, "candidates": 5, "selected": None, "iterations": 30, "lr": 0.03, "rounds": 5}
 
 
 def view_of(model, spec):
@@ -114,7 +115,7 @@ def kept(rounds):
             return pictures[ws[:, 0, 0].long()]
 
     view = view_of(Spike(), InputSpec("image", (1, 8, 8), 2))
-    method, goal = Ppa(latents=2, candidates=2, rounds=rounds), ClassGoal(torch.tensor([0]), samples=1)
+    method, goal = Ppa(latents=2, candidates=2, selected=None, rounds=rounds), ClassGoal(torch.tensor([0]), samples=1)
     ranked = torch.tensor([[1.0], [0.0]])  # by plain confidence: the spike first
     assert probability(view, pictures, torch.zeros(2, dtype=torch.long)).argmax() == 1
     return float(method._select(view, Two(), ranked, goal).values.mean())
@@ -123,6 +124,35 @@ def kept(rounds):
 def test_a_spike_that_holds_for_one_rendering_only_is_not_kept():
     assert kept(rounds=50) > 0.6
     assert kept(rounds=0) < 0.2  # choosing by plain confidence
+
+
+@pytest.mark.parametrize("rounds", [3, 0])
+@pytest.mark.parametrize(("selected", "ranks"), [(None, [0, 1]), (2, [0, 1]), (4, [1, 3]), (8, [2, 6])])
+def test_what_is_returned_represents_the_selection_and_not_its_best(selected, ranks, rounds):
+    """Of eight plain images of two classes, the brighter the surer of class 0 and the darker the surer of class 1."""
+    bright = torch.linspace(0.1, 0.9, 8)
+
+    class Plain:
+        num_ws, chunk = 1, 256
+
+        def synthesise(self, ws, state=None, start=0):
+            return ws[:, 0].clamp(0, 1)[..., None, None].expand(-1, 1, 8, 8)
+
+    view = view_of(Spike(), InputSpec("image", (1, 8, 8), 2))
+    method = Ppa(latents=8, candidates=8, selected=selected, rounds=rounds)
+    shuffled = torch.randperm(8, generator=torch.Generator().manual_seed(0)) if rounds else torch.arange(8)
+    found = torch.cat([bright.flip(0)[shuffled], bright[shuffled]])[:, None]
+    made = method._select(view, Plain(), found, ClassGoal(torch.tensor([0, 1]), samples=2))
+    torch.testing.assert_close(made.values[:, 0, 0, 0], torch.cat([bright.flip(0)[ranks], bright[ranks]]))
+
+
+def test_the_paper_selects_50_of_200_and_a_selection_smaller_than_the_samples_is_refused(style_prior, mild_classifier):
+    assert (Ppa().candidates, Ppa().selected) == (200, 50)
+    assert spread_ranks(50, 5).tolist() == [5, 15, 25, 35, 45] and spread_ranks(50, 50).tolist() == list(range(50))
+    with pytest.raises(UserError, match=r"attack\.selected"):
+        attack(style_prior, mild_classifier, selected=1)
+    with pytest.raises(UserError, match=r"attack\.selected"):
+        attack(style_prior, mild_classifier, selected=6)
 
 
 def test_more_samples_than_candidates_are_refused(style_prior, mild_classifier):

@@ -38,14 +38,31 @@ def test_the_length_of_each_layers_gradient_does_not_matter(digits_view):
         x = torch.rand(3, 1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
         return Rgcir(**options).apart(view, x, secret.y[:, None], sent).detach()
 
-    torch.testing.assert_close(apart(True), apart(False), atol=1e-5, rtol=0)
-    assert float((apart(True, distance="cosine") - apart(False, distance="cosine")).abs().max()) > 0.05
+    tensors = {"distance": "layer_cosine"}
+    torch.testing.assert_close(apart(True, **tensors), apart(False, **tensors), atol=1e-5, rtol=0)
+    assert float((apart(True) - apart(False)).abs().max()) > 0.05
 
     def found(scaled, **options):
         view, secret = digits_view(MLP, 3, change=uneven if scaled else dict)
         return float(squared_errors(attack(view, **options).values, secret.x).max())
 
-    assert found(True) < 1e-4 < 1e-2 < found(True, distance="cosine")
+    assert found(True, **tensors) < 1e-4 < 1e-2 < found(True)
+
+
+def test_the_default_is_one_cosine_over_all_parameters_and_a_variation_of_three_hundredths(digits_view):
+    view, secret = digits_view(MLP, 1)
+    x = torch.rand(1, 1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    (message,), model = view.messages, view.model
+    own = torch.autograd.grad(torch.nn.functional.cross_entropy(model(x[0]), secret.y[:1]), list(model.parameters()))
+    pairs = [(g.flatten(), message[name].flatten()) for (name, _), g in zip(model.named_parameters(), own, strict=True)]
+    sent = {name: value[None] for name, value in message.items()}
+    whole = 1 - torch.nn.functional.cosine_similarity(*(torch.cat(side) for side in zip(*pairs, strict=True)), dim=0)
+    tensors = torch.stack([1 - torch.nn.functional.cosine_similarity(*pair, dim=0) for pair in pairs]).mean()
+    method, guess = Rgcir(), Rgcir(distance="layer_cosine")
+    assert (method.distance, method.tv, method.in_range, method.l2) == ("cosine", 0.03, 1e-3, 1e-6)
+    torch.testing.assert_close(method.apart(view, x, secret.y[:1, None], sent)[0].detach(), whole)
+    torch.testing.assert_close(guess.apart(view, x, secret.y[:1, None], sent)[0].detach(), tensors)
+    assert float((whole - tensors).abs()) > 1e-3
 
 
 def outside(view, monkeypatch, **options):
@@ -66,7 +83,8 @@ def outside(view, monkeypatch, **options):
 
 def test_the_input_regularisation_keeps_pixels_in_range(monkeypatch, digits_view):
     view, _ = digits_view(MLP, 3)
-    with_it, without = outside(view, monkeypatch), outside(view, monkeypatch, in_range=0.0)
+    guess = {"distance": "layer_cosine"}  # one cosine over all matches these images exactly, with and without it
+    with_it, without = outside(view, monkeypatch, **guess), outside(view, monkeypatch, in_range=0.0, **guess)
     assert with_it < 0.01
     assert with_it < 0.5 * without
 

@@ -6,6 +6,7 @@ import pytest
 import torch
 from torch import nn
 
+from mibench.defenses import crafter
 from mibench.defenses.base import DefenderData, Defense, DefenseContext
 from mibench.defenses.crafter import INVERSION_WEIGHT, Crafter, hypergradient, invert
 from mibench.errors import UserError
@@ -15,7 +16,7 @@ from mibench.targets.mlp import Mlp
 from mibench.training import Recipe
 
 SMALL = {"latent_dim": 16, "width": 8, "prior_iterations": 20, "amortiser_iterations": 150, "critic_steps": 2}
-SHORT = {**SMALL, "steps": 25, "lr": 0.1, "terms": 20, "inner_steps": 4}
+SHORT = {**SMALL, "reduction": "sum", "steps": 25, "lr": 0.1, "terms": 20, "inner_steps": 4}
 
 
 # The hypergradient, where the attacker's answer is known in closed form
@@ -72,6 +73,46 @@ def test_the_slope_goes_through_the_attackers_answer(linear, step):
     assert relative_error(direct, truth) > 0.3
 
 
+def of_means(loss, inner, features, z, step, terms):
+    """Returns the slope where both losses are means over the batch, through the whole batch's Hessian, written out."""
+    n, size = z.shape
+    features, z = features.clone().requires_grad_(True), z.clone().requires_grad_(True)
+    direct, pull = torch.autograd.grad(loss(features, z).mean(), (features, z))
+    curvature = torch.autograd.functional.hessian(
+        lambda flat: inner(features.detach(), flat.reshape(n, size)).mean(), z.detach().flatten()
+    )
+    term = total = pull.flatten()
+    for _ in range(terms - 1):
+        term = term - step * curvature @ term
+        total = total + term
+    (slope,) = torch.autograd.grad(inner(features, z).mean(), z, create_graph=True)
+    (through,) = torch.autograd.grad(slope, features, step * total.reshape(n, size))
+    return direct - through
+
+
+def test_means_over_the_batch_are_a_series_of_every_example_with_a_step_over_its_size(linear):
+    """Adam does not see the factor of five that is left; a sum's series is another slope."""
+    loss, inner, answer, features = linear
+    z = answer(features) + 0.1
+    truth = 5 * of_means(loss, inner, features, z, 1e-3, 7)
+    assert relative_error(hypergradient(loss, inner, features, z, 1e-3 / 5, 7), truth) < 1e-9
+    assert relative_error(hypergradient(loss, inner, features, z, 1e-3, 7), truth) > 0.3
+
+
+@pytest.mark.parametrize(("reduction", "shares"), [("mean", [10, 10, 4]), ("sum", [1, 1, 1])])
+def test_the_step_of_the_series_is_shared_by_a_batch_where_losses_are_means(craft, monkeypatch, reduction, shares):
+    seen = []
+
+    def look(loss, inner, features, z, step, terms):
+        seen.append(step)
+        return torch.zeros_like(features)
+
+    monkeypatch.setattr(crafter, "hypergradient", look)
+    craft(reduction=reduction, batch=10, steps=1, term_step=1e-3)
+    assert seen == pytest.approx([1e-3 / share for share in shares])
+    assert Crafter().reduction == "mean"
+
+
 class LinearPrior(nn.Module):
     """A generator whose images, 1 + Wz, the attacker finds in closed form, and a critic that knows nothing yet."""
 
@@ -115,7 +156,16 @@ def craft():
 
     def make(**options):
         defense = Crafter(
-            **{"latent_dim": 4, "steps": 80, "lr": 0.05, "terms": 60, "critic_steps": 5, "critic_lr": 5e-3, **options}
+            **{
+                "latent_dim": 4,
+                "reduction": "sum",
+                "steps": 80,
+                "lr": 0.05,
+                "terms": 60,
+                "critic_steps": 5,
+                "critic_lr": 5e-3,
+                **options,
+            }
         )
         defense.prior = prior
         defense.attach(model, None)

@@ -55,6 +55,16 @@ def test_the_factor_follows_the_authors_epochs():
     assert defense.factor(0.75) == defense.factor(1.0) == -0.05
 
 
+@pytest.mark.parametrize("progress", [0.0, 0.3, 0.6, 1.0])
+def test_a_positive_factor_is_plain_label_smoothing_from_the_first_step(progress):
+    assert NegLs(alpha=0.05).factor(progress) == 0.05
+    loss, slope = answered([2.0, 1.0, 0.0], NegLs(alpha=0.05).loss, progress)
+    smoothed = nn.functional.cross_entropy(torch.tensor([[2.0, 1, 0]]), torch.tensor([0]), label_smoothing=0.05)
+    assert loss == pytest.approx(smoothed.item(), abs=1e-6)
+    wanted = torch.tensor([2.0, 1, 0]).softmax(0) - torch.tensor([0.95 + 0.05 / 3, 0.05 / 3, 0.05 / 3])
+    assert torch.allclose(slope, wanted, atol=1e-6)
+
+
 class Immediate(NegLs):
     """A stub: no schedule."""
 

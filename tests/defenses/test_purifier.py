@@ -1,6 +1,7 @@
 import pytest
 import torch
 
+from mibench.defenses.base import DefenderData, DefenseContext
 from mibench.defenses.purifier import Purifier
 from mibench.defenses.temperature import Temperature
 from mibench.errors import UserError
@@ -89,3 +90,19 @@ def test_it_keeps_back_a_reserve():
     for options, said in (({"reserve": 1.0}, r"defense\.reserve"), ({"iterations": 0}, r"defense\.iterations")):
         with pytest.raises(UserError, match=said):
             Purifier(**options)
+
+
+@pytest.mark.parametrize(("examples", "seen"), [(12, 10), (11, 9), (1, 1)])
+def test_a_reserve_too_small_to_learn_from_is_refused(trained_cnn, digits8, examples, seen):
+    """Of five classes: ten examples to train on, beside two held out, are the least."""
+    train = digits8.private.train
+    context = DefenseContext(
+        digits8.spec, DefenderData(train, train[torch.arange(examples)], None), 0, torch.device("cpu")
+    )
+    defense = Purifier(iterations=1)
+    if seen >= 10:
+        defense.learn(trained_cnn, context)
+        assert defense.network is not None
+    else:
+        with pytest.raises(UserError, match=rf"{seen} examples are too few for 5 classes; raise defense\.reserve"):
+            defense.learn(trained_cnn, context)

@@ -88,6 +88,28 @@ def test_each_access_gives_its_own_view(stage, access, kind):
     assert type(view_of(stage(), access)) is kind
 
 
+def test_observed_answers_are_those_of_others_to_private_training_inputs(stage, digits8):
+    """``Guest`` answers every customer eight examples, so nine answers are those of nine customers."""
+    train = digits8.private.train
+
+    def observed(defense, count, ledger):
+        setting, scene, victim = stage(defense)
+        return setting.observe(scene, victim, digits8.private, "scores", count, ledger), victim
+
+    ledger = Ledger()
+    seen, victim = observed(Guest(), 9, ledger)
+    assert torch.equal(seen.view.observed, torch.cat([victim.predict_proba(x) for x in seen.secret.x.split(1)]))
+    assert len(seen.secret) == len(seen.secret.x.unique(dim=0)) == 9 and ledger.queries == 0
+    rows = [int((train.x == x).flatten(1).all(1).nonzero()[0]) for x in seen.secret.x]
+    assert torch.equal(train.y[rows], seen.secret.y) and rows != list(range(9))
+    assert torch.equal(observed(Guest(), 9, ledger)[0].secret.x, seen.secret.x), "a second look shows the same"
+    hard = observed(Rounding(), 3, ledger)[0].view.observed
+    assert set(hard.unique().tolist()) == {0.0, 1.0}, "they pass the defense"
+    assert observed(None, 0, ledger)[0].view.observed is None and observed(None, 0, ledger)[0].secret is None
+    with pytest.raises(UserError, match=r"lower budget\.targets"):
+        observed(None, len(train) + 1, ledger)
+
+
 def test_an_access_the_setting_does_not_offer_is_refused(stage):
     with pytest.raises(UserError, match="does not offer access 'gradients'"):
         view_of(stage(), "gradients")

@@ -221,6 +221,21 @@ def test_the_null_of_images_is_the_public_mean_for_every_input(case, truth, digi
     assert decibels > total(Psnr(), TASK.align(grey, truth), truth)[0] + 1
 
 
+def test_behind_an_answer_the_mean_of_the_inputs_class_is_a_null_too(case, digits8):
+    answered = dataclasses.replace(case, access="scores")
+    goal, test = TASK.goal(answered), digits8.private.test
+    nulls = TASK.nulls(answered, goal, NOTHING)
+    assert list(nulls) == ["public_mean", "class_mean"] and TASK.units(answered, goal)[0] == "answer 0"
+    for x, label in zip(nulls["class_mean"].values, case.secret.y, strict=True):
+        torch.testing.assert_close(x, test.x[test.y == label].mean(0))
+    for access in ("gradients", "features"):  # whose messages need not name a class
+        assert "class_mean" not in TASK.nulls(dataclasses.replace(case, access=access), goal, NOTHING)
+    rare = case.secret.y[0]
+    few = dataclasses.replace(digits8.private, test=test[torch.nonzero(test.y != rare).flatten()])
+    less = dataclasses.replace(answered, split=dataclasses.replace(digits8, private=few))
+    torch.testing.assert_close(TASK.nulls(less, goal, NOTHING)["class_mean"].values[0], few.test.x.mean(0))
+
+
 def test_the_public_mean_of_spectrograms_is_in_their_range(case, digits8):
     """Decibels from -80 to 0, as of digits turned into such."""
     public = digits8.public

@@ -14,9 +14,9 @@ from mibench.model import StylePrior
 from mibench.optim.augmentation import Views
 from mibench.optim.descent import in_chunks
 from mibench.optim.identity import IdentityLoss
-from mibench.optim.selection import best_of_each, robust_score
+from mibench.optim.selection import best_of_each, robust_score, spread_ranks
 from mibench.optim.style_search import best_styles, painted, random_styles, selection_views, style_descent
-from mibench.options import Count, CountOrNone, NonNegative, Positive, Share
+from mibench.options import Count, CountOrNone, NonNegative, Positive, Share, option
 
 
 class StyleStart(ClassSearch):
@@ -61,6 +61,9 @@ class SelectedStyles(CroppedStyles):
 
     candidates: Count = 200
     """Styles per class that descend; at least the budget's samples."""
+    selected: Count | None = option(None, since=2)
+    """Results per class that the final selection keeps, of which the budget's samples are returned, evenly over their
+    ranks; null keeps the budget's samples."""
     iterations: Count = 70
     """Descent steps."""
     rounds: CountOrNone = 100
@@ -76,6 +79,11 @@ class SelectedStyles(CroppedStyles):
             raise UserError(
                 f"Expected attack.candidates to lie between budget.samples={goal.samples} and attack.latents="
                 f"{self.latents}, but got {self.candidates}."
+            )
+        if not goal.samples <= (self.selected or goal.samples) <= self.candidates:
+            raise UserError(
+                f"Expected attack.selected to lie between budget.samples={goal.samples} and attack.candidates="
+                f"{self.candidates}, but got {self.selected}."
             )
         prior = knowledge.prior
         assert isinstance(prior, StylePrior)
@@ -108,9 +116,13 @@ class SelectedStyles(CroppedStyles):
         """Return what the styles of one batch descend: from images ``(N, C, H, W)`` to their losses ``(N,)``."""
         return lambda images: self.identify(view, images, labels)
 
+    def _ranks(self, goal: ClassGoal) -> Tensor:
+        """Return the ranks, in a class's selection, of the results that are returned, shape ``(samples,)``."""
+        return spread_ranks(self.selected or goal.samples, goal.samples)
+
     def _first(self, prior: StylePrior, found: Tensor, goal: ClassGoal) -> Reconstruction:
-        """Return each class's candidates that scored highest at the start."""
-        best = found.reshape(len(goal.targets), self.candidates, -1)[:, : goal.samples].flatten(0, 1)
+        """Return of each class's candidates those of the ranks at the start that are returned."""
+        best = found.reshape(len(goal.targets), self.candidates, -1)[:, self._ranks(goal)].flatten(0, 1)
         return Reconstruction(painted(prior, best), goal.labels.to(found.device))
 
     def _select(self, view: WhiteBoxView, prior: StylePrior, found: Tensor, goal: ClassGoal) -> Reconstruction:
@@ -126,6 +138,5 @@ class SelectedStyles(CroppedStyles):
 
         with view.phase("select"):
             scores = in_chunks(score, self.batch, images, labels)
-        return Reconstruction(
-            images[best_of_each(scores, len(goal.targets), goal.samples)], goal.labels.to(view.device)
-        )
+        best = best_of_each(scores, len(goal.targets), self.selected or goal.samples).reshape(len(goal.targets), -1)
+        return Reconstruction(images[best[:, self._ranks(goal)].flatten()], goal.labels.to(view.device))
