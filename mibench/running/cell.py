@@ -95,7 +95,7 @@ class Cell(Paced):
             "evaluators": self.evaluators if self.task.judged else (),
             "courses": self.courses(),
         }
-        return self.case(self.observation.secret, utility, self.victim.model)
+        return self.case(self.observation.secret, utility, self.victim.snapshot)
 
     def courses(self) -> dict[str, tuple[Tensor, Tensor] | str]:
         """Return what metrics ask to be trained beside the cell, where there are clients to train it."""

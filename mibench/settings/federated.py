@@ -13,6 +13,10 @@ Where a defense leaves parameters to the clients (:meth:`personal <mibench.defen
 client draws its own, takes at home the step that the server takes along the mean, and sends the others alone. The
 global model that the attacker holds has in their place a draw that is nobody's. What such a system answers is what its
 clients' models do, each asked its share of the examples.
+
+The same holds where clients normalise by their own batches and keep what these leave in running statistics: those of
+the global model are then older than its weights. Every client answers with statistics of its own training data. Whoever
+holds the global model alone (``white_box``) estimates statistics on public data.
 """
 
 from __future__ import annotations
@@ -45,12 +49,15 @@ from mibench.options import Count, CountOrNone, Decay, Positive, Several, option
 from mibench.planning.compatibility import arriving
 from mibench.seeding import derive
 from mibench.settings.base import Observation, Scene, Setting
-from mibench.settings.clients import Clients, PersonalVictim, States, is_buffer, personal_names
+from mibench.settings.clients import LOCAL_STATISTICS, RESHUFFLED, Clients, States, is_buffer, personal_names
 from mibench.settings.victim import TRAINING_SECONDS, Victim, initial_model, restore_victim, victim_tensors
 from mibench.storage.progress import progress
 from mibench.storage.store import Payload
 from mibench.storage.workshop import clock
 from mibench.training import Batch, Training
+
+#: Counts what changes a global model; the card's revision counts what changes a number.
+MODELS = 2
 
 
 class Federated(Setting):
@@ -62,7 +69,8 @@ class Federated(Setting):
         modalities=("image", "text", "tabular"),
         access=("gradients", "white_box"),
         training_hooks=("update", "protocol"),
-        revision=2,
+        revision=3,
+        unrevised=(("rounds", 0), ("local_epochs", 1)),
         clients=True,
     )
 
@@ -92,6 +100,8 @@ class Federated(Setting):
     """Whether the classes of one batch all differ."""
     dropout: Decay = option(0.0, since=3)
     """Share of the clients that begin a round and whose update never arrives."""
+    reshuffle: bool = option(True, since=3)
+    """Whether a client draws another order of its examples for every local epoch after the first."""
 
     def __post_init__(self) -> None:
         """Refuse to share buffers that clients do not change."""
@@ -108,6 +118,11 @@ class Federated(Setting):
         return LocalTraining(self.local_epochs, examples, self.local_lr)
 
     @property
+    def reshuffles(self) -> bool:
+        """Whether the order of a client's examples ever changes and makes a difference."""
+        return self.reshuffle and self.local.steps(self.batch_size) > self.local.epochs > 1
+
+    @property
     def deltas(self) -> bool:
         """Whether a message is a difference of parameters rather than a gradient."""
         return self.local.steps(self.batch_size) > 1
@@ -122,7 +137,7 @@ class Federated(Setting):
         return arriving(self.clients, self.dropout)
 
     def described(self, defense: DefenseCard, batch_norm: bool) -> Sequence[str]:
-        """Return a sentence on the messages and the global model's age."""
+        """Return sentences on the messages, the global model's age, and what stays with the clients."""
         steps = self.local.steps(self.batch_size)
         what = f"the difference that {steps} local steps make" if self.deltas else "one gradient"
         senders = self.senders_of_cohort if defense.cohort else self.clients_per_message
@@ -134,7 +149,12 @@ class Federated(Setting):
         age = [*age, *([f"trained for {self.rounds} rounds"] if self.rounds else [])] or ["untrained"]
         size = self.batch_size * senders
         examples = f"{size} example" + "s" * (size > 1)
-        return [f"A message is {what} of {examples}{shared}{norm}; the global model is {' and '.join(age)}."]
+        said = [f"A message is {what} of {examples}{shared}{norm}; the global model is {' and '.join(age)}."]
+        if batch_norm and self.rounds and self.batch_norm == "train" and not self.share_buffers:
+            said.append(LOCAL_STATISTICS)
+        if self.reshuffles:
+            said.append(RESHUFFLED)
+        return said
 
     def train(self, scene: Scene, population: Population, label: str) -> Victim:
         """Return the global model before the attacked round, with the clients' defense states.
@@ -168,17 +188,16 @@ class Federated(Setting):
         payload = store.get("victim", key, build)
         model, states = self._restored(scene, clients, payload)
         victim = Victim(model, scene.defense, clients.spec, key, dict(payload.facts), states)
-        if not personal_names(model, scene.defense):
-            return victim
-        own = [clients.own_model(model, client, states[client]) for client in range(self.clients)]
-        return PersonalVictim(**vars(victim), clients=own)
+        return clients.served(victim, bool(self.rounds), scene.split.public)
 
     def observe(
         self, scene: Scene, victim: Victim, population: Population, access: str, count: int, ledger: Ledger
     ) -> Observation:
         """Return the first ``count`` messages of the attacked round, and the batches behind them as the secret."""
         if access == "white_box":  # a snapshot of the global model
-            return Observation(WhiteBoxView.of(victim.module, victim.spec, ledger, scene.workshop.device))
+            model = victim.snapshot
+            assert model is not None
+            return Observation(WhiteBoxView.of(model, victim.spec, ledger, scene.workshop.device))
         cohort = scene.defense.cohort
         wanted = count * self.clients_per_message
         if cohort and self.clients_per_message > 1:
@@ -231,7 +250,7 @@ class Federated(Setting):
         """Return what identifies the global model after a number of rounds."""
         return {
             "role": "victim",
-            "setting": [self.card.name, self.card.revision, self.pooled_epochs, self._course(rounds)],
+            "setting": [self.card.name, MODELS, self.pooled_epochs, self._course(rounds)],
             "defense": dict(scene.defense_key),
             "target": scene.blueprint.key,
             "data": population.seen,
@@ -266,6 +285,7 @@ class Federated(Setting):
         if not rounds:
             return []
         local = dataclasses.astuple(self.local) if self.deltas else ()
+        local = (*local, "reshuffle") if self.reshuffles else local
         modes = (self.batch_norm, self.share_buffers, self.unique_labels, *([self.dropout] if self.dropout else []))
         return [rounds, self.clients, self.batch_size, self.lr, *local, *modes]
 
@@ -286,6 +306,7 @@ class Federated(Setting):
             share_buffers=self.share_buffers,
             unique_labels=self.unique_labels,
             dropout=self.dropout,
+            reshuffle=self.reshuffles,
         )
 
     def _broadcast(self, scene: Scene, clients: Clients, label: str) -> Classifier:
