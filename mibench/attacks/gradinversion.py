@@ -63,6 +63,7 @@ class GradInversion(GradientSearch):
         name="gradinversion",
         title="GradInversion",
         modalities=("image",),
+        revision=2,
         year=2021,
         fidelity="reconstruction",
         family="gradient matching",
@@ -150,7 +151,10 @@ class GradInversion(GradientSearch):
                 found,
                 self.steps(self.iterations),
                 project=project,
-                draws=self.draws(view.device, "langevin"),
+                draws=[
+                    self.draws(view.device, "langevin", row // self.restarts, row % self.restarts)
+                    for row in problems.rows.tolist()
+                ],
             )
             with view.phase("select"):
                 _, apart, *_ = evaluate(terms, problems.rows, found.values, problems.at_once)

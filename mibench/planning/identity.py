@@ -12,6 +12,7 @@ from typing import Any
 
 from mibench.card import JUDGED, AttackCard
 from mibench.knowledge import GRANTS
+from mibench.planning.calibration import CALIBRATED
 from mibench.planning.catalogue import card_of, later_options
 from mibench.storage.public_sets import PUBLIC_SETS
 
@@ -65,7 +66,7 @@ def without_later(block: str, node: Mapping[str, Any]) -> dict[str, Any]:
     later = {**_later_of(block), **(later_options(target) if isinstance(target, str) else {})}
     kept = {}
     for key, value in node.items():
-        if key in later and value == later[key]:
+        if key == CALIBRATED or (key in later and value == later[key]):
             continue
         if key == "base" and isinstance(value, Mapping):
             value = without_later(f"{block}.{key}", value)

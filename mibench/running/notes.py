@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from mibench.leaderboard.scoring import near_chance
 from mibench.nn.batch_norm import norms
+from mibench.planning.calibration import outside_calibration
 from mibench.planning.cards import family_of
 from mibench.running.adversary import Adversary
 from mibench.running.stage import MISFIT, evaluator_family
@@ -13,6 +14,11 @@ from mibench.settings.evaluators import reaches
 from mibench.tasks.base import Truth
 
 NO_CONTROL = "There is no control (control=none): a value alone does not say how much of it is a leak."
+
+LABELS_IN_ORDER = (
+    "The granted class ids (knowledge.labels) stand in the order of the examples, so they also tell which labels are of "
+    "one local mini-batch, and of one client where a message is the mean of several."
+)
 
 #: What is said of a defense that takes part in training and serves a model that came trained.
 UNTRAINED = (
@@ -45,6 +51,10 @@ def _of_attack(cell: Adversary) -> Iterator[str]:
         yield f"The attack ended early: {cell.result.stopped}"
     batch_norm = cell.victim.model is not None and bool(norms(cell.victim.model))
     yield from cell.setting.described(cell.plan.cards.defense, batch_norm)
+    if outside := outside_calibration(cell.config, cell.plan.cards.batch_size):
+        yield outside
+    if "labels" in cell.knowledge.facts and cell.setting.parts_of_message > 1:
+        yield LABELS_IN_ORDER
 
 
 def _of_victim(cell: Adversary, truth: Truth) -> Iterator[str]:

@@ -14,9 +14,8 @@ client draws its own, takes at home the step that the server takes along the mea
 global model that the attacker holds has in their place a draw that is nobody's. What such a system answers is what its
 clients' models do, each asked its share of the examples.
 
-The same holds where clients normalise by their own batches and keep what these leave in running statistics: those of
-the global model are then older than its weights. Every client answers with statistics of its own training data. Whoever
-holds the global model alone (``white_box``) estimates statistics on public data.
+The same holds where clients keep the running statistics that their batches leave, so that the global model's are older
+than its weights: every client answers with statistics of its own data. ``white_box`` has those of public data.
 """
 
 from __future__ import annotations
@@ -119,8 +118,13 @@ class Federated(Setting):
 
     @property
     def reshuffles(self) -> bool:
-        """Whether the order of a client's examples ever changes and makes a difference."""
+        """Whether the order of a client's examples changes and makes a difference."""
         return self.reshuffle and self.local.steps(self.batch_size) > self.local.epochs > 1
+
+    @property
+    def parts_of_message(self) -> int:
+        """The mini-batches of one local epoch, of all clients behind a message; 1 where one gradient is sent."""
+        return self.local.steps(self.batch_size) // self.local_epochs * self.clients_per_message if self.deltas else 1
 
     @property
     def deltas(self) -> bool:

@@ -15,6 +15,7 @@ from mibench.data import Examples
 from mibench.defenses.base import Defense
 from mibench.defenses.none import NoDefense
 from mibench.nn.batch_norm import norms, use_batch_statistics
+from mibench.running.notes import LABELS_IN_ORDER
 from mibench.settings.clients import LOCAL_STATISTICS, RESHUFFLED
 from mibench.settings.federated import Federated
 from mibench.targets.base import Target
@@ -161,3 +162,24 @@ def test_orders_change_the_global_model_only_where_they_make_a_difference(make_s
     assert key(local_batch_size=2) != key(local_batch_size=2, reshuffle=False)
     for options in ({}, {"local_epochs": 1, "local_batch_size": 2}):
         assert key(**options) == key(**options, reshuffle=False)
+
+
+@pytest.mark.parametrize(
+    ("options", "parts"),
+    [
+        ({"local_batch_size": 2}, 2),
+        ({"local_epochs": 2}, 1),
+        ({"local_epochs": 2, "clients_per_message": 2}, 2),
+        ({"clients_per_message": 2}, 1),
+        ({}, 1),
+    ],
+)
+def test_granted_labels_that_tell_mini_batches_are_said(make_cell, options, parts):
+    assert Federated(batch_size=4, **options).parts_of_message == parts
+    words = [f"setting.{key}={value}" for key, value in {"batch_size": 4, **options}.items()]
+    small = ["dataset.size=8", "attack.iterations=1", "attack.restarts=1", "setting.clients=4", "budget.targets=2"]
+    granted, read = (
+        make_cell("attack=inverting_gradients", "metric=[psnr]", f"knowledge.labels={say}", *small, *words)
+        for say in ("true", "false")
+    )
+    assert (LABELS_IN_ORDER in granted.notes) == (parts > 1) and LABELS_IN_ORDER not in read.notes
