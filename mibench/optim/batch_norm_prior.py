@@ -14,9 +14,9 @@ def known_statistics(view: GradientsView) -> list[Tensor]:
 
     Where buffers came with the messages these are the client's own, recovered from the running ones: of momentum
     :math:`m` after :math:`k` steps, :math:`(new - (1 - m)^k old) / (1 - (1 - m)^k)`; without a momentum the running
-    ones are means over all batches, of which :math:`n` came before, and :math:`n / (n + k)` stands for :math:`(1 - m)^k`.
-    Else, and of a layer that does not move (momentum 0), they are what the global model remembers. Empty where there is
-    nothing to know: no such layer, or a model that has not trained.
+    ones are means over all batches, of which :math:`n` came before, and :math:`n / (n + k)` is in the place of
+    :math:`(1 - m)^k`. Else, and of a layer that does not move (momentum 0), they are what the global model
+    remembers. Empty where there is nothing to know: no such layer, or a model that has not trained.
     """
     layers = norms(view.model)
     before = [torch.stack([layer.running_mean, layer.running_var])[None] for layer in layers.values()]  # type: ignore[list-item]

@@ -16,8 +16,8 @@ from mibench.tasks.base import Truth
 NO_CONTROL = "There is no control (control=none): a value alone does not say how much of it is a leak."
 
 LABELS_IN_ORDER = (
-    "The granted class ids (knowledge.labels) stand in the order of the examples, so they also tell which labels are of "
-    "one local mini-batch, and of one client where a message is the mean of several."
+    "The granted class ids (knowledge.labels) stand in the order of the examples, so they also tell which are of one "
+    "local mini-batch, and of one client where a message is the mean of several."
 )
 
 #: What is said of a defense that takes part in training and serves a model that came trained.

@@ -283,6 +283,23 @@ class Clients:
         return self.train[order[: self.batch_size]]
 
 
+@dataclass(frozen=True)
+class ClientLoss:
+    """The loss that clients train with, for an attacker who knows it: it holds no client and none of their data.
+
+    Attributes:
+        defense: The defense as it is known (:meth:`mibench.defenses.base.Defense.as_known`).
+        progress: Share of the training that lies behind the attacked round, for losses with a schedule.
+    """
+
+    defense: Defense
+    progress: float
+
+    def __call__(self, model: Classifier, x: Tensor, y: Tensor) -> Tensor:
+        """Return the mean loss of a model on inputs ``(N, ...)`` and class ids ``(N,)``, a scalar."""
+        return self.defense.loss(Batch(model, x, y, self.progress))
+
+
 def client_update(
     model: Classifier,
     batch: Examples,
@@ -332,6 +349,11 @@ def _rows(steps: Sequence[slice], orders: Sequence[Tensor]) -> list[slice | Tens
         return list(steps)
     each = len(steps) // len(orders)
     return [orders[place // each][rows] for place, rows in enumerate(steps)]
+
+
+def kept_by_clients(statistics: bool, orders: bool) -> list[str]:
+    """Return a sentence on batch-norm statistics that stay with the clients, and one on orders that only they know."""
+    return [LOCAL_STATISTICS] * statistics + [RESHUFFLED] * orders
 
 
 def personal_names(model: Classifier, defense: Defense) -> list[str]:

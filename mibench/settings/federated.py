@@ -48,12 +48,12 @@ from mibench.options import Count, CountOrNone, Decay, Positive, Several, option
 from mibench.planning.compatibility import arriving
 from mibench.seeding import derive
 from mibench.settings.base import Observation, Scene, Setting
-from mibench.settings.clients import LOCAL_STATISTICS, RESHUFFLED, Clients, States, is_buffer, personal_names
+from mibench.settings.clients import ClientLoss, Clients, States, is_buffer, kept_by_clients, personal_names
 from mibench.settings.victim import TRAINING_SECONDS, Victim, initial_model, restore_victim, victim_tensors
 from mibench.storage.progress import progress
 from mibench.storage.store import Payload
 from mibench.storage.workshop import clock
-from mibench.training import Batch, Training
+from mibench.training import Training
 
 #: Counts what changes a global model; the card's revision counts what changes a number.
 MODELS = 2
@@ -146,19 +146,16 @@ class Federated(Setting):
         what = f"the difference that {steps} local steps make" if self.deltas else "one gradient"
         senders = self.senders_of_cohort if defense.cohort else self.clients_per_message
         shared = f", the mean of {senders} clients" if senders > 1 else ""
-        statistics = "its batch's own statistics" if self.batch_norm == "train" else "the model's running statistics"
-        norm = f", with batch norm by {statistics}{', shared' if self.share_buffers else ''}" if batch_norm else ""
+        by = "its batch's own statistics" if self.batch_norm == "train" else "the model's running statistics"
+        norm = f", with batch norm by {by}{', shared' if self.share_buffers else ''}" if batch_norm else ""
         known = {0: [], None: ["trained on all clients' data"]}
         age = known.get(self.pooled_epochs, [f"trained for {self.pooled_epochs} epochs on all clients' data"])
         age = [*age, *([f"trained for {self.rounds} rounds"] if self.rounds else [])] or ["untrained"]
         size = self.batch_size * senders
         examples = f"{size} example" + "s" * (size > 1)
         said = [f"A message is {what} of {examples}{shared}{norm}; the global model is {' and '.join(age)}."]
-        if batch_norm and self.rounds and self.batch_norm == "train" and not self.share_buffers:
-            said.append(LOCAL_STATISTICS)
-        if self.reshuffles:
-            said.append(RESHUFFLED)
-        return said
+        statistics = batch_norm and bool(self.rounds) and self.batch_norm == "train" and not self.share_buffers
+        return said + kept_by_clients(statistics, self.reshuffles)
 
     def train(self, scene: Scene, population: Population, label: str) -> Victim:
         """Return the global model before the attacked round, with the clients' defense states.
@@ -245,7 +242,7 @@ class Federated(Setting):
             sealed=any(isinstance(one.tensors, Sealed) for one in sent),
             buffers=[{name: value.to(device) for name, value in one.items() if is_buffer(name)} for one in messages],
             transcript=lambda: self._transcript(scene, clients),
-            client_loss=lambda model, x, y: scene.defense.loss(Batch(model, x, y, progressed)),
+            client_loss=ClientLoss(scene.defense.as_known(), progressed),
         )
         secret = Examples(torch.cat([batch.x for batch in batches]), torch.cat([batch.y for batch in batches]))
         return Observation(view, secret)
