@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mibench.access import GradientsView
 from mibench.leaderboard.scoring import near_chance
 from mibench.nn.batch_norm import norms
+from mibench.optim.message_checks import looks_reversed, silent_messages
 from mibench.planning.calibration import outside_calibration
 from mibench.planning.cards import family_of
 from mibench.running.adversary import Adversary
@@ -14,6 +16,17 @@ from mibench.settings.evaluators import reaches
 from mibench.tasks.base import Truth
 
 NO_CONTROL = "There is no control (control=none): a value alone does not say how much of it is a leak."
+
+SILENT = (
+    "{count} of {all} messages are zero in every entry and say nothing of the inputs: what is returned for them is "
+    "where the search began, or what the attack's own networks make of nothing."
+)
+
+REVERSED = (
+    "The captured update looks as if its sign were the opposite one: more classes would be named by it than there are "
+    "examples. Save the parameters before the training minus those after it (dataset.kind=delta), or the gradient of "
+    "the loss."
+)
 
 LABELS_IN_ORDER = (
     "The granted class ids (knowledge.labels) stand in the order of the examples, so they also tell which are of one "
@@ -53,6 +66,11 @@ def _of_attack(cell: Adversary) -> Iterator[str]:
     yield from cell.setting.described(cell.plan.cards.defense, batch_norm)
     if outside := outside_calibration(cell.config, cell.plan.cards.batch_size):
         yield outside
+    if isinstance(view := cell.observation.view, GradientsView):
+        if silent := silent_messages(view):
+            yield SILENT.format(count=len(silent), all=len(view.messages))
+        if cell.split.captured is not None and looks_reversed(view):
+            yield REVERSED
     if "labels" in cell.knowledge.facts and cell.setting.parts_of_message > 1:
         yield LABELS_IN_ORDER
 
