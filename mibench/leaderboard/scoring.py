@@ -107,6 +107,7 @@ def score(
     truth: TruthT,
     nulls: Mapping[str, Reconstruction] | None = None,
     names: Mapping[int, str] | None = None,
+    strangers: Mapping[str, tuple[Reconstruction, TruthT]] | None = None,
 ) -> list[Score]:
     """Measure a reconstruction, its control and its nulls with one metric.
 
@@ -117,6 +118,7 @@ def score(
         truth: What to compare with.
         nulls: What is answered without any leak, by name, aligned likewise.
         names: What a target is called in every cell, by its number.
+        strangers: Nulls about other data, target by target, by name, each with the truth of its own.
 
     Returns:
         One score per variant and evaluator, without a verdict; skipped ones carry their reason.
@@ -130,7 +132,8 @@ def score(
         other = None if control is None or metric.of_victim else metric.measure(control, truth)
     except (WeightsMissingError, NotMeasurableError) as missing:
         return [Score(metric=card.name, status="skipped", reason=str(missing), unit=card.unit)]
-    without = {name: _measured(metric, null, truth) for name, null in (nulls or {}).items()} if leaks else {}
+    answered = {name: (null, truth) for name, null in (nulls or {}).items()} | dict(strangers or {})
+    without = {name: _measured(metric, *pair) for name, pair in answered.items()} if leaks else {}
     return [
         _score(
             metric,

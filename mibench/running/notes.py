@@ -17,6 +17,11 @@ from mibench.tasks.base import Truth
 
 NO_CONTROL = "There is no control (control=none): a value alone does not say how much of it is a leak."
 
+NO_STRANGERS = (
+    "The same attack on masked test images (the null non_members) does not stand beside these numbers: a class has no "
+    "test image, or the cell was scored again without it; run it with overwrite=always."
+)
+
 SILENT = (
     "{count} of {all} messages are zero in every entry and say nothing of the inputs: what is returned for them is "
     "where the search began, or what the attack's own networks make of nothing."
