@@ -228,8 +228,14 @@ def _lift(plain: Score, per_target: Floats, other: Floats) -> tuple[float, float
 
 
 def facts_as_scores(truth: Truth) -> list[Score]:
-    """Return what the defense reports of itself as scores: numbers as values, words as their variant."""
-    words = ", ".join(f"{name}={value}" for name, value in sorted(truth.facts.items()) if isinstance(value, str))
+    """Return what the defense reports of itself as scores: numbers as values, words as their variant.
+
+    Of one that reports words alone (the table that it chose) they are the variant of ``choices``, which counts them.
+    """
+    said = [f"{name}={value}" for name, value in sorted(truth.facts.items()) if isinstance(value, str)]
+    words = ", ".join(said)
+    if said and len(said) == len(truth.facts):
+        return [Score(metric="choices", variant=words, value=float(len(said)), n=1, samples=1)]
     return [
         Score(metric=name, variant=words, value=float(value), n=1, samples=1)
         for name, value in sorted(truth.facts.items())

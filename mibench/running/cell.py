@@ -84,7 +84,7 @@ class Cell(Paced):
     @cached_property
     def full_case(self) -> Case:
         """The case with the secret and the victim's utility."""
-        test = self.split.private.test
+        test, secret = self.split.private.test, self.observation.secret  # in whose making a defense may choose
         correct, chance = torch.zeros(0, dtype=torch.bool), NAN
         if len(test):
             correct = is_correct(self.victim.predict_proba, test.to(self.workshop.device))
@@ -96,7 +96,7 @@ class Cell(Paced):
             "evaluators": self.evaluators if self.task.judged else (),
             "courses": self.courses(),
         }
-        return self.case(self.observation.secret, utility, self.victim.snapshot)
+        return self.case(secret, utility, self.victim.snapshot)
 
     def courses(self) -> dict[str, tuple[Tensor, Tensor] | str]:
         """Return what metrics ask to be trained beside the cell, where there are clients to train it."""

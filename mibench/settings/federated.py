@@ -222,6 +222,8 @@ class Federated(Setting):
             sent += here
             attacked = clients.present(number)[: None if cohort else wanted]
             batches += [clients.batch(number, client) for client in attacked]
+        if type(scene.defense).data is not Defense.data:  # which may have chosen something on the clients' batches
+            victim.facts["defense"] = {**victim.reported, **scene.defense.facts()}
         if cohort:
             senders, messages = sent[0].senders, [one.opened() for one in sent]
         else:
