@@ -149,20 +149,22 @@ def test_a_refused_batch_costs_no_allowance(calibrated, trained_cnn, digits8, st
     assert "answers" not in customer.memory
 
 
-@pytest.mark.parametrize("detector", ["near_duplicates", "prada", "mmd"])
-def test_how_often_strangers_set_it_off_is_said(trained_cnn, digits8, detector):
-    """Public digits in random order are left alone by distances; other pictures are another population for ``mmd``."""
+def test_how_often_strangers_set_it_off_is_said(trained_cnn, digits8):
+    """Public digits in random order are left alone, and one picture that everybody repeats is not.
+
+    Measured of ``prada``: 20 % of the windows.
+    """
     train, none = digits8.private.train, digits8.private.train[torch.arange(0)]
 
     def alarms(public):
-        monitor = QueryMonitor(detector=detector, cap=None, calibration=400, **SMALL)
+        monitor = QueryMonitor(cap=None, calibration=400, **SMALL)
         with seeded(0):
             data = DefenderData(train, none, public)
             monitor.learn(trained_cnn, DefenseContext(digits8.spec, data, 0, torch.device("cpu")))
         return monitor.facts()
 
     said = alarms(digits8.public)
-    assert said["false_alarms_strangers"] <= 0.1 or detector == "mmd"
+    assert said["false_alarms_strangers"] <= 0.05
     repeated = Examples(digits8.public.x[:1].repeat(80, 1, 1, 1), digits8.public.y[:1].repeat(80))
     again, few = alarms(repeated), alarms(repeated[torch.arange(59)])
     assert again["false_alarms_strangers"] == 1
