@@ -7,6 +7,8 @@ from mibench.data import Examples
 from mibench.defenses.base import Customer, DefenderData, DefenseContext
 from mibench.defenses.query_monitor import QueryMonitor
 from mibench.errors import QueryRefused, UserError
+from mibench.planning.composition import compose
+from mibench.planning.plan import plan_cell
 from mibench.seeding import seeded
 
 SMALL = {"window": 60, "neighbours": 20}
@@ -171,11 +173,11 @@ def test_how_often_strangers_set_it_off_is_said(trained_cnn, digits8):
     assert few == {"false_alarms": said["false_alarms"]} and again["false_alarms"] == said["false_alarms"]
 
 
-def test_an_attacker_who_knows_the_cap_asks_in_batches_that_use_it_up(make_cell, tmp_path):
-    words = ["dataset.size=8", "evaluation.count=0", "defense=query_monitor", "defense.cap=100",
-             "defense.detector=none", "attack.epochs=1", "metric=[target_accuracy]"]  # fmt: skip
-    answered = []
-    for attack in QueryMonitor.card.adaptive:
-        result = make_cell(*attack.split(), *words, folder=tmp_path).result
-        answered.append(sum(result.ledger["queries"].values()))
+def test_an_attacker_who_knows_the_cap_asks_in_batches_that_use_it_up(trained_cnn, digits8):
+    monitor, answered = QueryMonitor(cap=100, detector="none"), []
+    for words in QueryMonitor.card.adaptive:
+        size = plan_cell(compose(["budget=smoke", "defense=query_monitor", *words.split()])).config["attack"][
+            "batch_size"
+        ]
+        answered.append(asked(monitor, trained_cnn, digits8.private.train.x[:200], size)[1])
     assert answered == [64, 96]
