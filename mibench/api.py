@@ -34,7 +34,7 @@ from mibench.planning.composition import compose
 from mibench.planning.plan import Plan, folder, plan_cell, refuse_incompatible
 from mibench.reporting.report import report_name, write_report
 from mibench.running.standing import finished, leave_row, run_under_claim
-from mibench.settings.clients import client_update
+from mibench.settings.updates import client_update
 from mibench.tasks.class_ import ClassGoal
 from mibench.tasks.instance import InstanceGoal
 
@@ -331,8 +331,7 @@ def _data(
 
 def _quoted(value: str | Path) -> str:
     """Return a value as Hydra reads it, whatever characters are in it."""
-    text = str(value).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{text}'"
+    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 @contextlib.contextmanager

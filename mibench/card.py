@@ -115,6 +115,8 @@ class Card:
         title: The method's name as people write it.
         modalities: The modalities it works on.
         revision: Raised when its numbers change; part of every artifact's identity.
+        unrevised: Options, with their values, at which the last revision changed no number: a block that has them all
+            is still that of the revision before, so that ids of such cells stay.
         year: Year of publication; 0 where there is no paper.
         bib: Key in ``references.bib``: the name unless it is said; empty where there is no paper.
         code: Address of the official code, empty where there is none.
@@ -127,6 +129,7 @@ class Card:
     title: str
     modalities: tuple[Modality, ...]
     revision: int = 1
+    unrevised: tuple[tuple[str, bool | int | float | str | None], ...] = ()
     year: int = 0
     bib: str = SAME
     code: str = ""

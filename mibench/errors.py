@@ -94,3 +94,7 @@ class QueryRefused(MibenchError):
 
 class BudgetExhausted(QueryRefused):
     """The attacker's own query budget is spent: the attack ends at its best so far."""
+
+
+class NotStoredError(UserError):
+    """A result that was to be read from the store is not there."""

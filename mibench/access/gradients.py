@@ -30,7 +30,10 @@ Found = TypeVar("Found")
 
 @dataclass(frozen=True)
 class LocalTraining:
-    """How a client makes its update: gradient steps of size ``lr`` over its examples in their order, epoch after epoch.
+    """How a client makes its update: gradient steps of size ``lr`` over its examples, epoch after epoch.
+
+    Where clients draw another order for every later epoch (``setting.reshuffle``), no attacker knows these orders: who
+    repeats the steps takes the examples in the order of the first epoch in all of them.
 
     Attributes:
         epochs: Passes over the examples.
@@ -47,7 +50,7 @@ class LocalTraining:
         return self.epochs * math.ceil(examples / (self.batch_size or examples))
 
     def batches(self, examples: int) -> list[slice]:
-        """Return the examples of every step in turn."""
+        """Return the examples of every step in turn, in one order for all epochs."""
         size = self.batch_size or examples
         return [slice(first, first + size) for first in range(0, examples, size)] * self.epochs
 

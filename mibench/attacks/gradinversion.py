@@ -164,7 +164,10 @@ class GradInversion(GradientSearch):
                 found,
                 self.steps(self.iterations),
                 project=project,
-                draws=self.draws(view.device, "langevin"),
+                draws=[
+                    self.draws(view.device, "langevin", row // self.restarts, row % self.restarts)
+                    for row in problems.rows.tolist()
+                ],
             )
             with view.phase("select"):
                 _, apart, *_ = evaluate(terms, problems.rows, found.values, problems.at_once)

@@ -8,7 +8,6 @@ import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any, cast
 
@@ -18,14 +17,11 @@ from mibench.leaderboard.page import Reproduction
 from mibench.leaderboard.tables import write_text
 from mibench.planning.catalogue import card_of, conf_dir
 from mibench.planning.composition import compose, plain
-from mibench.planning.identity import SEEDS, essential, flat, later_keys
+from mibench.planning.identity import REVISED, SEEDS, essential, flat, later_keys, revision_of
 
 #: The axes of a command, in the order in which they are written; the first ones always stand there.
 ALWAYS = ("attack", "defense", "dataset", "target", "budget")
 WHERE_CHANGED = ("setting", "prior")
-
-#: The order in which a stored configuration lists revisions.
-REVISED = ("dataset", "setting", "target", "attack", "defense")
 
 #: Words that Hydra would read as something else than a string.
 RESERVED = re.compile(r"null|true|false|yes|no|on|off|nan|[+-]?inf|[+-]?[\d_.]+(e[+-]?\d+)?", re.IGNORECASE)
@@ -142,13 +138,8 @@ def revised(config: Mapping[str, Any]) -> list[str]:
     return [
         f"{axis} '{config[axis]['name']}' is at revision {now}, then {then}"
         for axis, then in zip(REVISED, config.get("revisions", ()), strict=False)
-        if (now := _revision(config[axis]["_target_"])) != then
+        if (now := revision_of(config[axis])) != then
     ]
-
-
-@cache
-def _revision(target: str) -> int:
-    return card_of({"_target_": target}).revision
 
 
 def folder_stamp() -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -320,6 +321,16 @@ class Defense(Options):
         Such a parameter is initialised and trained by the client, goes on from round to round, and is never sent.
         """
         return False
+
+    def as_known(self) -> Defense:
+        """Return the defense as an attacker who knows it has it: its options, and its state where its loss needs one.
+
+        Nothing else that it was given or has remembered is there, so that it holds no private data.
+        """
+        known = dataclasses.replace(self)
+        if type(self).loss is not Defense.loss and (state := self.state()):
+            known.restore(state)
+        return known
 
     def state(self) -> dict[str, Tensor]:
         """Return what the defense learned, while the target was trained or in :meth:`learn`, for the store."""

@@ -2,7 +2,8 @@ r"""Query monitoring: rate limits, and a detector of query patterns that no hone
 
 Every client of the service has an account of its own; rows are counted, not calls, and a batch is answered whole or
 not at all: an attack whose batches are larger than its allowance gets nothing, which is no merit of the defense, so
-lower its batch (``attack.batch``). Windows end at every tenth part of their length.
+lower its batch, as the attacker does who knows the limit. What is refused costs no allowance. Windows end at every
+tenth part of their length.
 
 - *Rate limits.* At most ``cap`` answers in all, and a token bucket of ``burst`` answers that refills by ``refill`` per
   second. The clock is simulated, so that results repeat: a client asks ``pace`` examples per second, and does not wait.
@@ -19,8 +20,8 @@ lower its batch (``attack.batch``). Windows end at every tenth part of their len
   A window is flagged below a threshold that lies ``SLACK`` times as far from the median of honest windows as their
   quantile ``false_alarms``, because few data know few strangers. Honest queries are the defender's own data in random
   order, half of them for the threshold; how many windows of the other half are flagged stands in the rows
-  (``false_alarms``). As many queries are remembered as one half has. Distances are those of inputs whose values have
-  deviation 1.
+  (``false_alarms``), and how many of public data, which strangers ask in random order (``false_alarms_strangers``).
+  As many queries are remembered as one half has. Distances are those of inputs whose values have deviation 1.
 
 From the batch on in which it is flagged, a client is refused (``block``), answered labels alone (``degrade``), or only
 noted (``log``). Rows say what was refused (``queries_refused``) and at which query the client was flagged
@@ -72,9 +73,10 @@ class QueryMonitor(Defense):
         strength="cap",
         stronger="lower",
         levels=(10000, 1000, 100),
-        adaptive=("attack=inversion_network",),
+        adaptive=("attack=inversion_network", "attack=inversion_network attack.batch_size=8"),
     )
     remembers = True
+    learns_from_public = True
 
     cap: Count | None = 1000
     """Most answers to one client; None for no limit."""
@@ -130,7 +132,16 @@ class QueryMonitor(Defense):
         known, other = (self.honest_windows(points[part], labels[part]) for part in (slice(half), slice(half, None)))
         usual = known.median()
         self.learned["threshold"] = usual - SLACK * (usual - torch.quantile(known, self.false_alarms))
-        self.found = {"false_alarms": float((other < self.learned["threshold"]).double().mean())}
+        self.found = {"false_alarms": self.flagged(other)}
+        public = context.data.public
+        if public is not None and len(public) >= self.window:
+            public = public[torch.randperm(len(public))[: self.calibration].to(public.y.device)]
+            named = model.predict_proba(public.x).argmax(1)
+            self.found["false_alarms_strangers"] = self.flagged(self.honest_windows(standard(public.x), named))
+
+    def flagged(self, windows: Tensor) -> float:
+        """Return the share of windows that are taken for an attack."""
+        return float((windows < self.learned["threshold"]).double().mean())
 
     def honest_windows(self, points: Tensor, labels: Tensor) -> Tensor:
         """Return the numbers of all windows of ``STREAMS`` clients who ask all of ``points`` in random order."""
@@ -162,12 +173,13 @@ class QueryMonitor(Defense):
         if reason:
             said["queries_refused"] += len(x)
             raise QueryRefused(f"The service refused a query: {reason}.")
+        self.charge(memory, len(x))
         if flagged and self.action == "degrade":
             return torch.zeros_like(probabilities).scatter(1, probabilities.argmax(1, keepdim=True), 1)
         return probabilities
 
     def refusal(self, memory: dict[str, Tensor], count: int) -> str:
-        """Return which limit ``count`` more answers would break, and else takes them off the allowance."""
+        """Return which limit ``count`` more answers would break; the time in which they are asked passes."""
         answers = memory.get("answers", torch.tensor(0.0))
         if self.cap is not None and answers + count > self.cap:
             return (
@@ -179,9 +191,13 @@ class QueryMonitor(Defense):
             memory["tokens"] = tokens.clamp_max(self.burst)
             if memory["tokens"] < count:
                 return f"a client is given {self.burst} answers at once, and {self.refill:g} a second (defense.burst)"
-            memory["tokens"] = memory["tokens"] - count
-        memory["answers"] = answers + count
         return ""
+
+    def charge(self, memory: dict[str, Tensor], count: int) -> None:
+        """Take ``count`` answers off the allowance."""
+        memory["answers"] = memory.get("answers", torch.tensor(0.0)) + count
+        if self.burst is not None:
+            memory["tokens"] = memory["tokens"] - count
 
     def watched(self, memory: dict[str, Tensor], points: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """Return, of all windows that end among new queries, the number of their last query and what they measure.

@@ -178,6 +178,10 @@ class Stack(Defense):
         """Whether a part leaves the parameter of that name to every client."""
         return any(part.personal(name) for part in self.parts)
 
+    def as_known(self) -> Defense:
+        """Return a stack of the parts as an attacker knows them."""
+        return Stack(parts=[part.as_known() for part in self.parts])
+
     def state(self) -> dict[str, Tensor]:
         """Return what the parts learned."""
         return {

@@ -113,6 +113,7 @@ def score(
     truth: TruthT,
     nulls: Mapping[str, Reconstruction] | None = None,
     names: Mapping[int, str] | None = None,
+    strangers: Mapping[str, tuple[Reconstruction, TruthT]] | None = None,
 ) -> list[Score]:
     """Measure a reconstruction, its control and its nulls with one metric.
 
@@ -123,6 +124,7 @@ def score(
         truth: What to compare with.
         nulls: What is answered without any leak, by name, aligned likewise.
         names: What a target is called in every cell, by its number.
+        strangers: Nulls about other data, target by target, by name, each with the truth of its own.
 
     Returns:
         One score per variant and evaluator, without a verdict; skipped ones carry their reason.
@@ -136,7 +138,8 @@ def score(
         other = None if control is None or metric.of_victim else metric.measure(control, truth)
     except (WeightsMissingError, NotMeasurableError) as missing:
         return [Score(metric=card.name, status="skipped", reason=str(missing), unit=card.unit)]
-    without = {name: _measured(metric, null, truth) for name, null in (nulls or {}).items()} if leaks else {}
+    answered = {name: (null, truth) for name, null in (nulls or {}).items()} | dict(strangers or {})
+    without = {name: _measured(metric, *pair) for name, pair in answered.items()} if leaks else {}
     return [
         _score(
             metric,
@@ -231,8 +234,14 @@ def _lift(plain: Score, per_target: Floats, other: Floats) -> tuple[float, float
 
 
 def facts_as_scores(truth: Truth) -> list[Score]:
-    """Return what the defense reports of itself as scores: numbers as values, words as their variant."""
-    words = ", ".join(f"{name}={value}" for name, value in sorted(truth.facts.items()) if isinstance(value, str))
+    """Return what the defense reports of itself as scores: numbers as values, words as their variant.
+
+    Of one that reports words alone (the table that it chose) they are the variant of ``choices``, which counts them.
+    """
+    said = [f"{name}={value}" for name, value in sorted(truth.facts.items()) if isinstance(value, str)]
+    words = ", ".join(said)
+    if said and len(said) == len(truth.facts):
+        return [Score(metric="choices", variant=words, value=float(len(said)), n=1, samples=1)]
     return [
         Score(metric=name, variant=words, value=float(value), n=1, samples=1)
         for name, value in sorted(truth.facts.items())

@@ -71,7 +71,7 @@ class Adam:
         *,
         project: Callable[[Tensor, Sequence[Tensor]], Sequence[Tensor]] | None = None,
         reshape: Callable[[list[Tensor]], list[Tensor]] | None = None,
-        draws: torch.Generator | None = None,
+        draws: Sequence[torch.Generator] = (),
     ) -> list[Tensor]:
         """Descend in ``variables``, which are copied, offer every point to ``found``, and return the last ones.
 
@@ -82,7 +82,8 @@ class Adam:
             steps: An attack's own ``self.steps(iterations)``.
             project: Returns the variables of ``rows`` brought back to where they may be, after every step.
             reshape: Returns what the gradients are replaced by before Adam sees them.
-            draws: Random generator of the Langevin noise, on the variables' device.
+            draws: Random generators of the Langevin noise on the variables' device, one per problem, so that what a
+                problem draws does not depend on the others.
 
         Returns:
             The variables of all problems as they were when each ended.
@@ -94,10 +95,8 @@ class Adam:
         for step in steps:
             _, gradients = found.look(objective, rows, moving)
             rate = self.rate(step)
-            if self.langevin and draws is not None:
-                gradients = [
-                    g + self.langevin * rate * torch.randn(g.shape, generator=draws, device=g.device) for g in gradients
-                ]
+            if self.langevin and draws:
+                gradients = [g + self.langevin * rate * _normal(g, rows, draws) for g in gradients]
             if reshape is not None:
                 gradients = reshape(gradients)
             if self.signed:
@@ -133,3 +132,9 @@ class Adam:
             if self.decay:
                 value.mul_(1 - rate * self.decay)
             value.addcdiv_(mean, size, value=-rate / (1 - first**count))
+
+
+def _normal(like: Tensor, rows: Tensor, draws: Sequence[torch.Generator]) -> Tensor:
+    """Return standard-normal numbers of the shape of ``like``, each row's from its own generator."""
+    own = [torch.randn(like.shape[1:], generator=draws[row], device=like.device) for row in rows.tolist()]
+    return torch.stack(own).to(like.dtype)

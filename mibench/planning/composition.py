@@ -11,6 +11,7 @@ from omegaconf import DictConfig, OmegaConf, open_dict
 from mibench.card import AttackCard, DatasetCard, DefenseCard, MetricCard, PriorCard, SettingCard, TargetCard
 from mibench.errors import UserError
 from mibench.options import arguments, check_types, check_value, expected_types, shown
+from mibench.planning.calibration import CALIBRATED
 from mibench.planning.catalogue import conf_dir, entry, search_path_override
 
 if TYPE_CHECKING:
@@ -30,7 +31,7 @@ AXIS_OF: Mapping[type, str] = {
 }
 
 #: Keys of a component's block that describe it and are no arguments of its class.
-DESCRIPTIONS = ("name", "variant_of", "recipe", "access")
+DESCRIPTIONS = ("name", "variant_of", "recipe", "access", CALIBRATED)
 
 
 def register_with_hydra() -> None:

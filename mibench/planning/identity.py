@@ -12,6 +12,7 @@ from typing import Any
 
 from mibench.card import JUDGED, AttackCard
 from mibench.knowledge import GRANTS
+from mibench.planning.calibration import CALIBRATED
 from mibench.planning.catalogue import card_of, later_options
 from mibench.storage.public_sets import PUBLIC_SETS
 
@@ -47,6 +48,9 @@ def evaluation_key(task: str) -> dict[str, int]:
 #: one group.
 SEEDS = ("prior.seed", "evaluation.seed", "dataset.seed")
 
+#: The axes whose revisions a stored configuration lists, in their order.
+REVISED = ("dataset", "setting", "target", "attack", "defense")
+
 #: Options that name the user's own folders, files and modules.
 OWN = re.compile(r"(?!data_root)(\w+_)?(root|file)|weights|starts_from|factory|truth")
 
@@ -62,7 +66,7 @@ def without_later(block: str, node: Mapping[str, Any]) -> dict[str, Any]:
     later = {**_later_of(block), **(later_options(target) if isinstance(target, str) else {})}
     kept = {}
     for key, value in node.items():
-        if key in later and value == later[key]:
+        if key == CALIBRATED or (key in later and value == later[key]):
             continue
         if key == "base" and isinstance(value, Mapping):
             value = without_later(f"{block}.{key}", value)
@@ -168,12 +172,22 @@ def folder_digest(root: Path) -> str:
     return sha.hexdigest()
 
 
+def revision_of(node: Mapping[str, Any]) -> int:
+    """Return the revision of the component that a block describes, the one before where the last did not concern it.
+
+    See :attr:`mibench.card.Card.unrevised`.
+    """
+    card = card_of(node)
+    spared = bool(card.unrevised) and all(node.get(option) == value for option, value in card.unrevised)
+    return card.revision - spared
+
+
 def version_of(node: Mapping[str, Any]) -> int | list[Any]:
     """Return the revision of a component, and of one outside mibench the digest of its file beside it.
 
     Whoever writes a method of their own changes it often, and would not raise ``revision`` each time.
     """
-    revision = card_of(node).revision
+    revision = revision_of(node)
     if "parts" in node:
         return [revision, *(version_of(part) for part in node["parts"])]
     module = node["_target_"].rpartition(".")[0]

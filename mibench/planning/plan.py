@@ -19,11 +19,13 @@ from mibench.planning.compatibility import CellCards, arriving, compatible
 from mibench.planning.composition import AXIS_OF, Part, block, part_of, plain, with_parts
 from mibench.planning.identity import (
     OWN,
+    REVISED,
     SEEDS,
     content_of,
     essential,
     evaluation_key,
     grouped,
+    revision_of,
     version_of,
 )
 from mibench.precision import precision_key
@@ -87,14 +89,13 @@ class Plan:
         """Configuration and revisions, without metrics and machine: what is stored with the rows."""
         config = essential(self.config, self.cards.attack)
         config["dataset"] = {k: v for k, v in config["dataset"].items() if k != "data_root"}
-        parts = (self.cards.dataset, self.cards.setting, self.cards.target, self.cards.attack, self.cards.defense)
-        return {**config, "revisions": [card.revision for card in parts]}
+        return {**config, "revisions": [revision_of(self.config[axis]) for axis in REVISED]}
 
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What the cell is: its description, with the content of the user's own folders and files for their paths."""
         said = self.description
-        revisions = [self.version(axis) for axis in ("dataset", "setting", "target", "attack", "defense")]
+        revisions = [self.version(axis) for axis in REVISED]
         files = {axis: content_of(said[axis]) for axis in ("dataset", "target")}
         prior = content_of(said["prior"])
         prior = prior if (version := self.version("prior")) == 1 else {**prior, "version": version}

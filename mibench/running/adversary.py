@@ -16,7 +16,7 @@ from mibench.attacks.base import Attack, AttackResult
 from mibench.card import HOOKS_ON_PATH
 from mibench.data import Population, Split
 from mibench.entry import argmax_or_abstain
-from mibench.errors import NotGrantedError, QueryRefused, UserError
+from mibench.errors import NotGrantedError, NotStoredError, QueryRefused, UserError
 from mibench.knowledge import Knowledge
 from mibench.leaderboard.scoring import near_chance
 from mibench.leaderboard.statistics import NAN
@@ -252,10 +252,10 @@ class Adversary(Stage):
         return self.attack(self.victim, self.split.private, "attack", self.observation)
 
     def attack(
-        self, victim: Victim, population: Population, label: str, observation: Observation | None = None
+        self, victim: Victim, population: Population, label: str, seen: Observation | None = None, other: Any = None
     ) -> AttackResult:
-        """Run the attack on one victim."""
-        method, goal, precision = self.method, self.goal, self.workshop.precision
+        """Run the attack on one victim, with the cell's goal or another one."""
+        method, goal, precision = self.method, self.goal if other is None else other, self.workshop.precision
         sees_victim = self.plan.access != "none"
         key: dict[str, Any] = {
             "cell": {k: v for k, v in self.plan.identity.items() if k not in BESIDE},
@@ -274,11 +274,11 @@ class Adversary(Stage):
 
         def make() -> Payload:
             if self.stored_only:
-                raise UserError(
+                raise NotStoredError(
                     "The reconstruction of this cell is no longer in the store; run it again with overwrite=always."
                 )
-            seen = observation or self.observe(victim, population)
-            view = seen.view
+            met = seen or self.observe(victim, population)
+            view = met.view
             try:
                 knowledge, preparing = self.knowledge_of(victim, population, view)
                 networks: nn.ModuleDict | None = method.untrained(view, knowledge, self.seed).eval()
@@ -296,14 +296,14 @@ class Adversary(Stage):
                     preparing += trained.facts["seconds"]
             except QueryRefused as refusal:
                 nothing = {"ledger": view.ledger.state(), "seconds": NAN, "peak_memory_mb": NAN}
-                nothing |= {"customer": seen.customer.facts}
+                nothing |= {"customer": met.customer.facts}
                 return Payload(self.task.blank(goal, view.spec).tensors(), {**nothing, "stopped": str(refusal)})
             result = method(view, knowledge, goal, seed=self.seed, networks=networks, label=label, precision=precision)
             cost = {
                 "ledger": result.ledger,
                 "seconds": preparing + result.seconds,
                 "peak_memory_mb": result.peak_memory_mb,
-                "customer": seen.customer.facts,
+                "customer": met.customer.facts,
             }
             return Payload(result.reconstruction.tensors(), {**cost, "stopped": result.stopped})
 

@@ -6,6 +6,7 @@ reconstruction, stored (:mod:`mibench.running.adversary`) -> metrics beside a co
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mibench.data import Population
-from mibench.errors import UserError
+from mibench.errors import NotStoredError, UserError
 from mibench.leaderboard.lines import headline as leading
 from mibench.leaderboard.rows import CellFacts, make_row, plan_facts
 from mibench.leaderboard.scoring import Score, facts_as_scores, score
@@ -28,7 +29,7 @@ from mibench.metrics.base import Metric
 from mibench.planning.length import doubled, length_of, with_length
 from mibench.planning.plan import Plan, folder
 from mibench.running.convergence import NO_SEARCH, UNKNOWN, Convergence, converged, headline
-from mibench.running.notes import notes_of
+from mibench.running.notes import NO_STRANGERS, notes_of
 from mibench.running.pace import Paced
 from mibench.running.stage import chance_of
 from mibench.settings.victim import TRAINING_SECONDS
@@ -84,7 +85,7 @@ class Cell(Paced):
     @cached_property
     def full_case(self) -> Case:
         """The case with the secret and the victim's utility."""
-        test = self.split.private.test
+        test, secret = self.split.private.test, self.observation.secret  # in whose making a defense may choose
         correct, chance = torch.zeros(0, dtype=torch.bool), NAN
         if len(test):
             correct = is_correct(self.victim.predict_proba, test.to(self.workshop.device))
@@ -96,7 +97,7 @@ class Cell(Paced):
             "evaluators": self.evaluators if self.task.judged else (),
             "courses": self.courses(),
         }
-        return self.case(self.observation.secret, utility, self.victim.model)
+        return self.case(secret, utility, self.victim.snapshot)
 
     def courses(self) -> dict[str, tuple[Tensor, Tensor] | str]:
         """Return what metrics ask to be trained beside the cell, where there are clients to train it."""
@@ -131,17 +132,15 @@ class Cell(Paced):
     def aligned(self) -> tuple[Reconstruction, Reconstruction | None]:
         """Reconstruction and control in the order of the truth."""
         result, control = self.result.reconstruction, self.control
-        return (
-            self.task.align(result, self.truth),
-            None if control is None else self.task.align(control, self.truth),
-        )
+        beside = None if control is None else self.task.align(control, self.truth)
+        return self.task.align(result, self.truth), beside
 
     def scores(self) -> list[Score]:
         """Return the numbers of the stored reconstruction, with their verdicts."""
         result, control = self.aligned
         numbers: list[Score] = []
         for metric in self.metrics:
-            numbers += score(metric, result, control, self.truth, self.nulls, self.names)
+            numbers += score(metric, result, control, self.truth, self.nulls, self.names, self.strangers)
         met = [Score(metric=name, value=value, n=1, samples=1) for name, value in sorted(self.result.customer.items())]
         return judged(numbers + facts_as_scores(self.truth) + met)
 
@@ -152,6 +151,20 @@ class Cell(Paced):
             return {}
         nulls = self.task.nulls(self.full_case, self.goal, self.knowledge)
         return {name: self.task.align(null, self.truth) for name, null in nulls.items()}
+
+    @cached_property
+    def strangers(self) -> dict[str, tuple[Reconstruction, Truth]]:
+        """What the same attack makes of as much data that the victim was not trained on, with its truth."""
+        if not self.task.meets_strangers or self.truth.unknown:
+            return {}
+        found = self.task.strangers(self.full_case, self.goal)
+        if found is not None:
+            goal, truth = found
+            with contextlib.suppress(NotStoredError):
+                other = self.attack(self.victim, self.split.private, "attack on non-members", other=goal)
+                return {"non_members": (self.task.align(other.reconstruction, truth), truth)}
+        self.remarks.append(NO_STRANGERS)
+        return {}
 
     @property
     def names(self) -> dict[int, str]:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from mibench.access import GradientsView
 from mibench.leaderboard.scoring import near_chance
 from mibench.nn.batch_norm import norms
+from mibench.optim.message_checks import looks_reversed, silent_messages
+from mibench.planning.calibration import outside_calibration
 from mibench.planning.cards import family_of
 from mibench.running.adversary import Adversary
 from mibench.running.stage import MISFIT, evaluator_family
@@ -13,6 +16,27 @@ from mibench.settings.evaluators import reaches
 from mibench.tasks.base import Truth
 
 NO_CONTROL = "There is no control (control=none): a value alone does not say how much of it is a leak."
+
+NO_STRANGERS = (
+    "The same attack on masked test images (the null non_members) does not stand beside these numbers: a class has no "
+    "test image, or the cell was scored again without it; run it with overwrite=always."
+)
+
+SILENT = (
+    "{count} of {all} messages are zero in every entry and say nothing of the inputs: what is returned for them is "
+    "where the search began, or what the attack's own networks make of nothing."
+)
+
+REVERSED = (
+    "The captured update looks as if its sign were the opposite one: more classes would be named by it than there are "
+    "examples. Save the parameters before the training minus those after it (dataset.kind=delta), or the gradient of "
+    "the loss."
+)
+
+LABELS_IN_ORDER = (
+    "The granted class ids (knowledge.labels) stand in the order of the examples, so they also tell which are of one "
+    "local mini-batch, and of one client where a message is the mean of several."
+)
 
 #: What is said of a defense that takes part in training and serves a model that came trained.
 UNTRAINED = (
@@ -45,6 +69,15 @@ def _of_attack(cell: Adversary) -> Iterator[str]:
         yield f"The attack ended early: {cell.result.stopped}"
     batch_norm = cell.victim.model is not None and bool(norms(cell.victim.model))
     yield from cell.setting.described(cell.plan.cards.defense, batch_norm)
+    if outside := outside_calibration(cell.config, cell.plan.cards.batch_size):
+        yield outside
+    if isinstance(view := cell.observation.view, GradientsView):
+        if silent := silent_messages(view):
+            yield SILENT.format(count=len(silent), all=len(view.messages))
+        if cell.split.captured is not None and looks_reversed(view):
+            yield REVERSED
+    if "labels" in cell.knowledge.facts and cell.setting.parts_of_message > 1:
+        yield LABELS_IN_ORDER
 
 
 def _of_victim(cell: Adversary, truth: Truth) -> Iterator[str]:

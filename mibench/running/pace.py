@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 from functools import cached_property
+from typing import Any
 
 from mibench.attacks.base import AttackResult
 from mibench.data import Population
@@ -74,12 +75,12 @@ class Paced(Adversary):
         return self.with_plan(with_length(self.plan, self.scaled)) if self.scaled else self
 
     def attack(
-        self, victim: Victim, population: Population, label: str, observation: Observation | None = None
+        self, victim: Victim, population: Population, label: str, seen: Observation | None = None, other: Any = None
     ) -> AttackResult:
         """Run the attack on one victim, at the length that is run."""
         if self.paced is not self:
-            return self.paced.attack(victim, population, label, observation)
-        return super().attack(victim, population, label, observation)
+            return self.paced.attack(victim, population, label, seen, other)
+        return super().attack(victim, population, label, seen, other)
 
     def pace_notes(self) -> list[str]:
         """Return what a reader must know of ``budget.gradients``; nothing where it is not set."""

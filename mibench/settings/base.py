@@ -104,6 +104,11 @@ class Setting(Options, ABC):
         """Return the inputs behind one observed message; 0 where no messages are sent."""
         return 0
 
+    @property
+    def parts_of_message(self) -> int:
+        """Parts of the examples behind one message that are learned one after the other, or by other clients."""
+        return 1
+
     def normalised(self, split: Split, target: Mapping[str, Any]) -> dict[str, Any]:
         """Return a target's options with what the data say of them."""
         return dict(target)

@@ -16,7 +16,7 @@ from mibench.data import Captured, Population, Split
 from mibench.errors import UserError
 from mibench.nn.batch_norm import use_batch_statistics
 from mibench.settings.base import Observation, Scene, Setting
-from mibench.settings.clients import named_as_the_model
+from mibench.settings.updates import named_as_the_model
 from mibench.settings.victim import Victim, initial_model
 
 
@@ -84,6 +84,11 @@ class CapturedSetting(Setting):
         """Return the captured update as the one message."""
         captured, model = captured_of(scene.split), copy.deepcopy(victim.module)
         message = named_as_the_model(captured.update, model)
+        if not any(bool(value.any()) for value in message.values()):
+            raise UserError(
+                "The captured update is zero in every entry, so it says nothing of the inputs; save the parameters as "
+                "they were before the training (cloned, as training changes them in place) minus those after it."
+            )
         if self.batch_norm == "train":
             use_batch_statistics(model)
         local = LocalTraining() if captured.local is None else LocalTraining(captured.local[0], 0, captured.local[1])

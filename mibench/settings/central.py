@@ -13,7 +13,7 @@ from mibench.access import ExplanationsView, LabelsView, Ledger, NoView, ScoresV
 from mibench.card import SettingCard
 from mibench.data import Examples, Population
 from mibench.defenses.base import Customer
-from mibench.errors import UserError
+from mibench.errors import IncompatibleCellError, UserError
 from mibench.seeding import derive, generator, seeded
 from mibench.settings.base import Observation, Scene, Setting
 from mibench.settings.victim import Victim
@@ -89,8 +89,21 @@ def observed_answers(scene: Scene, victim: Victim, population: Population, count
 
 
 def _saliency(victim: Victim, x: Tensor) -> Tensor:
-    """Return the input-gradient saliency of the top class (Simonyan et al., 2014)."""
-    with torch.enable_grad():
-        x = x.detach().requires_grad_(True)
-        top = victim.module(x).max(1).values.sum()
-        return torch.autograd.grad(top, x)[0].abs()
+    """Return the input-gradient saliency of the top class (Simonyan et al., 2014).
+
+    Raises:
+        IncompatibleCellError: If the model has no gradient by its inputs, as of token ids and categories.
+    """
+    module, gradient = victim.module, None
+    if x.is_floating_point():
+        with torch.enable_grad():
+            x = x.detach().requires_grad_(True)
+            top = module(x).max(1).values.sum()
+            if top.requires_grad:
+                (gradient,) = torch.autograd.grad(top, x, allow_unused=True)
+    if gradient is None:
+        raise IncompatibleCellError(
+            "Incompatible: access 'explanations' answers with saliency maps, and the model has no gradient by these "
+            "inputs (ids of tokens or nodes, categories); choose an attack with access scores or labels."
+        )
+    return gradient.abs()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 import dataclasses
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -15,14 +16,11 @@ from mibench.data import Examples, InputSpec
 from mibench.defenses.base import Client, Customer, Defense, DefenseContext, Update
 from mibench.errors import UserError
 from mibench.model import Classifier
-from mibench.nn.batch_norm import norms, running_buffers
+from mibench.nn.batch_norm import estimate_statistics, norms, use_batch_statistics
 from mibench.planning.compatibility import arriving
 from mibench.seeding import derive, generator, seeded
+from mibench.settings.updates import client_update
 from mibench.settings.victim import Blueprint, Victim, initial_model
-from mibench.training import Batch
-
-#: The names of running statistics among what a client sends.
-BUFFERS = ("running_mean", "running_var")
 
 #: What a personal parameter is named after among what is kept for a client.
 PERSONAL = "personal."
@@ -31,24 +29,77 @@ PERSONAL = "personal."
 #: In the place of a client's number: what the protocol keeps from round to round.
 PROTOCOL = -1
 
+#: What a reader of the numbers must know.
+LOCAL_STATISTICS = (
+    "Clients keep the running statistics of batch norm for themselves: target_accuracy is that of the clients' models, "
+    "each with statistics of its own training data, and an attacker who holds the global model alone has those of the "
+    "public data (of the batch that it asks about, where there are none)."
+)
+
+RESHUFFLED = (
+    "Clients draw another order of their examples for every local epoch after the first (setting.reshuffle); an "
+    "attacker who repeats their steps does not know it."
+)
+
 #: A client's state of its defense, and its personal parameters, by client.
 States = dict[int, dict[str, Tensor]]
 
 
+@dataclass(frozen=True)
+class OwnModels(Sequence[Classifier]):
+    """The models of all clients, in evaluation mode, each made when it is asked for: they may be many, and large.
+
+    Attributes:
+        clients: How many there are.
+        make: Returns a client's model.
+    """
+
+    clients: int
+    make: Callable[[int], Classifier]
+
+    def __len__(self) -> int:
+        return self.clients
+
+    def __getitem__(self, client: int) -> Classifier:  # type: ignore[override]  # nobody asks for a slice
+        if not 0 <= client < self.clients:
+            raise IndexError(client)
+        return self.make(client)
+
+
 @dataclass
 class PersonalVictim(Victim):
-    """A global model that every client completes with parameters of its own.
+    """A global model that every client completes with parameters or batch-norm statistics of its own.
 
     Attributes:
         clients: The clients' models, in evaluation mode.
+        local_statistics: Whether running statistics stay with the clients, so that those of the global model are those
+            of an earlier one.
+        public: Public inputs ``(N, ...)``, from which who holds the global model alone estimates statistics.
     """
 
     clients: Sequence[Classifier] = ()
+    local_statistics: bool = False
+    public: Tensor | None = field(default=None, repr=False)
+
+    @cached_property
+    def snapshot(self) -> Classifier | None:
+        """The global model, where statistics are local with those of public data, or of its batch where there are none.
+
+        So it holds no statistics of private data that no client has sent.
+        """
+        if not self.local_statistics:
+            return self.model
+        model = copy.deepcopy(self.module)
+        if self.public is None:
+            use_batch_statistics(model)
+        else:
+            estimate_statistics(model, self.public.to(model.device))
+        return model
 
     def answer(self, x: Tensor, customer: Customer | None) -> Tensor:
         """Return what the clients' models answer, each to its share of the examples, shape ``(N, classes)``."""
         count = len(self.clients)
-        parts = [model.predict_proba(x[number::count]) for number, model in enumerate(self.clients[: len(x)])]
+        parts = [self.clients[number].predict_proba(x[number::count]) for number in range(min(count, len(x)))]
         answers = parts[0].new_empty(len(x), parts[0].shape[1])
         for number, part in enumerate(parts):
             answers[number::count] = part
@@ -74,6 +125,7 @@ class Clients:
         share_buffers: Whether the running statistics that batches leave are sent too.
         unique_labels: Whether the classes of one batch all differ.
         dropout: Share of the clients whose update never arrives.
+        reshuffle: Whether a client draws another order of its examples for every local epoch after the first.
     """
 
     count: int
@@ -90,6 +142,7 @@ class Clients:
     share_buffers: bool
     unique_labels: bool
     dropout: float = 0.0
+    reshuffle: bool = False
 
     def present(self, number: int) -> list[int]:
         """Return the clients whose update arrives in round ``number``, in order."""
@@ -120,7 +173,8 @@ class Clients:
             seed = derive(self.seed, "client", number, client)
             local = self.own_model(model, client, states[client])
             with seeded(seed):
-                update, buffers = client_update(local, batch, self.defense, self.local, own, progress)
+                orders = self.orders(number, client)
+                update, buffers = client_update(local, batch, self.defense, self.local, own, progress, orders)
             for name in kept:
                 states[client][PERSONAL + name] = local.get_parameter(name).detach() - self.lr * update[name]
             update = {name: value for name, value in update.items() if name not in kept}
@@ -148,6 +202,53 @@ class Clients:
             for name in names:
                 local.get_parameter(name).copy_(own[name])
         return local
+
+    def finished_model(self, model: Classifier, client: int, state: Mapping[str, Tensor]) -> Classifier:
+        """Return the model with which a client answers, in evaluation mode: :meth:`own_model`.
+
+        Where clients do not share the running statistics of batch norm, each has those of its own training data, with
+        the weights as they are now (Andreux et al., Siloed Federated Learning for Multi-Centric Histopathology
+        Datasets, 2020).
+        """
+        local = self.own_model(model, client, state)
+        if self.local_statistics:
+            local, context = copy.deepcopy(local), self.own_context(client)
+            with seeded(derive(self.seed, "statistics", client)):
+                estimate_statistics(local, self.defense.data(context.data.train, context).x)
+        return local.eval()
+
+    def served(self, victim: Victim, trained: bool, public: Examples | None) -> Victim:
+        """Return the victim as its clients serve it: itself, unless they complete its model with what is their own.
+
+        Args:
+            victim: The global model with the clients' states.
+            trained: Whether rounds have changed its weights.
+            public: Public data, for who holds the global model alone.
+        """
+        local = trained and self.local_statistics and bool(norms(victim.module))
+        if not local and not personal_names(victim.module, self.defense):
+            return victim
+        make = self.finished_model if local else self.own_model
+        own = OwnModels(self.count, lambda client: make(victim.module, client, victim.states[client]))
+        return PersonalVictim(
+            **vars(victim), clients=own, local_statistics=local, public=None if public is None else public.x
+        )
+
+    @property
+    def local_statistics(self) -> bool:
+        """Whether the running statistics that batches leave stay with the clients."""
+        return self.own_statistics and not self.share_buffers
+
+    def orders(self, number: int, client: int) -> Sequence[Tensor]:
+        """Return in which order a client takes its examples in every local epoch, none where it is always the same.
+
+        The order of the first epoch is that of its batch, which is random already.
+        """
+        if not self.reshuffle:
+            return ()
+        draws = generator(derive(self.seed, "epochs", number, client))
+        later = [torch.randperm(self.batch_size, generator=draws) for _ in range(self.local.epochs - 1)]
+        return [torch.arange(self.batch_size), *later]
 
     def own_context(self, client: int) -> DefenseContext:
         """Return the context of one client's hooks: it owns its share of the data, and draws for itself."""
@@ -179,77 +280,11 @@ class Clients:
         return self.train[order[: self.batch_size]]
 
 
-def client_update(
-    model: Classifier,
-    batch: Examples,
-    defense: Defense,
-    local: LocalTraining,
-    own_statistics: bool,
-    progress: float = 0.0,
-) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """Return what one client has learned, and the running statistics that its batches leave.
-
-    Args:
-        model: The global model, which stays as it is.
-        batch: The client's examples.
-        defense: Its loss is the client's.
-        local: How the client trains.
-        own_statistics: Whether batch norm uses the batch's own statistics, and remembers them.
-        progress: Share of the training that lies behind this round, for losses with a schedule.
-
-    Returns:
-        The gradient by parameter name, or after several steps the parameters before minus those after; and buffers by
-        name, none where ``own_statistics`` is off.
-    """
-    model = copy.deepcopy(model)
-    for layer in norms(model).values():
-        layer.train(own_statistics)
-    steps = local.batches(len(batch))
-    before = {name: value.detach().clone() for name, value in model.named_parameters() if value.requires_grad}
-    moving = {name: value for name, value in model.named_parameters() if value.requires_grad}
-    update: dict[str, Tensor] = {}
-    for rows in steps:
-        loss = defense.loss(Batch(model, batch.x[rows], batch.y[rows], progress))
-        gradient = torch.autograd.grad(loss, list(moving.values()))
-        update = dict(zip(moving, gradient, strict=True))
-        with torch.no_grad():
-            for name, value in update.items():
-                moving[name].sub_(local.lr * value)
-    if len(steps) > 1:
-        update = {name: value - moving[name].detach() for name, value in before.items()}
-    return update, running_buffers(model) if own_statistics else {}
+def kept_by_clients(statistics: bool, orders: bool) -> list[str]:
+    """Return a sentence on batch-norm statistics that stay with the clients, and one on orders that only they know."""
+    return [LOCAL_STATISTICS] * statistics + [RESHUFFLED] * orders
 
 
 def personal_names(model: Classifier, defense: Defense) -> list[str]:
     """Return the names of the parameters that every client has for itself."""
     return [name for name, _ in model.named_parameters() if defense.personal(name)]
-
-
-def named_as_the_model(update: Mapping[str, Tensor], model: Classifier) -> dict[str, Tensor]:
-    """Return a captured update by the names that ``model`` has for its parameters, in its order.
-
-    Raises:
-        UserError: If a tensor is missing, unknown or of another shape.
-    """
-    own = {id(value): name for name, value in model.named_parameters() if value.requires_grad}
-    foreign = getattr(model, "foreign", model)
-    called = {name: (own[id(value)], value) for name, value in foreign.named_parameters() if id(value) in own}
-    given = {name: value for name, value in update.items() if name in called}
-    if missing := [name for name in called if name not in update]:
-        shown = ", ".join(sorted(update)[:4])
-        raise UserError(
-            f"The captured update has no tensor '{missing[0]}' for the parameter of that name ({len(missing)} of "
-            f"{len(called)} are missing; it holds {shown} ...); name its tensors as model.named_parameters() does."
-        )
-    for name, value in given.items():
-        if value.shape != called[name][1].shape:
-            raise UserError(
-                f"Expected the captured update's '{name}' to have the parameter's shape "
-                f"{tuple(called[name][1].shape)}, but got {tuple(value.shape)}; it is of another model."
-            )
-    return {called[name][0]: given[name] for name in called}
-
-
-def is_buffer(name: str) -> bool:
-    """Whether a tensor of a message is a batch-norm buffer rather than a parameter."""
-    return name.endswith(BUFFERS)

@@ -13,6 +13,9 @@ Where a defense leaves parameters to the clients (:meth:`personal <mibench.defen
 client draws its own, takes at home the step that the server takes along the mean, and sends the others alone. The
 global model that the attacker holds has in their place a draw that is nobody's. What such a system answers is what its
 clients' models do, each asked its share of the examples.
+
+The same holds where clients keep the running statistics that their batches leave, so that the global model's are older
+than its weights: every client answers with statistics of its own data. ``white_box`` has those of public data.
 """
 
 from __future__ import annotations
@@ -45,12 +48,16 @@ from mibench.options import Count, CountOrNone, Decay, Positive, Several, option
 from mibench.planning.compatibility import arriving
 from mibench.seeding import derive
 from mibench.settings.base import Observation, Scene, Setting
-from mibench.settings.clients import Clients, PersonalVictim, States, is_buffer, personal_names
+from mibench.settings.clients import Clients, States, kept_by_clients, personal_names
+from mibench.settings.updates import ClientLoss, is_buffer
 from mibench.settings.victim import TRAINING_SECONDS, Victim, initial_model, restore_victim, victim_tensors
 from mibench.storage.progress import progress
 from mibench.storage.store import Payload
 from mibench.storage.workshop import clock
-from mibench.training import Batch, Training
+from mibench.training import Training
+
+#: Counts what changes a global model; the card's revision counts what changes a number.
+MODELS = 2
 
 
 class Federated(Setting):
@@ -62,7 +69,8 @@ class Federated(Setting):
         modalities=("image", "text", "tabular"),
         access=("gradients", "white_box"),
         training_hooks=("update", "protocol"),
-        revision=2,
+        revision=3,
+        unrevised=(("rounds", 0), ("local_epochs", 1)),
         clients=True,
     )
 
@@ -92,6 +100,8 @@ class Federated(Setting):
     """Whether the classes of one batch all differ."""
     dropout: Decay = option(0.0, since=3)
     """Share of the clients that begin a round and whose update never arrives."""
+    reshuffle: bool = option(True, since=3)
+    """Whether a client draws another order of its examples for every local epoch after the first."""
 
     def __post_init__(self) -> None:
         """Refuse to share buffers that clients do not change."""
@@ -108,6 +118,16 @@ class Federated(Setting):
         return LocalTraining(self.local_epochs, examples, self.local_lr)
 
     @property
+    def reshuffles(self) -> bool:
+        """Whether the order of a client's examples changes and makes a difference."""
+        return self.reshuffle and self.local.steps(self.batch_size) > self.local.epochs > 1
+
+    @property
+    def parts_of_message(self) -> int:
+        """The mini-batches of one local epoch, of all clients behind a message; 1 where one gradient is sent."""
+        return self.local.steps(self.batch_size) // self.local_epochs * self.clients_per_message if self.deltas else 1
+
+    @property
     def deltas(self) -> bool:
         """Whether a message is a difference of parameters rather than a gradient."""
         return self.local.steps(self.batch_size) > 1
@@ -122,19 +142,21 @@ class Federated(Setting):
         return arriving(self.clients, self.dropout)
 
     def described(self, defense: DefenseCard, batch_norm: bool) -> Sequence[str]:
-        """Return a sentence on the messages and the global model's age."""
+        """Return sentences on the messages, the global model's age, and what stays with the clients."""
         steps = self.local.steps(self.batch_size)
         what = f"the difference that {steps} local steps make" if self.deltas else "one gradient"
         senders = self.senders_of_cohort if defense.cohort else self.clients_per_message
         shared = f", the mean of {senders} clients" if senders > 1 else ""
-        statistics = "its batch's own statistics" if self.batch_norm == "train" else "the model's running statistics"
-        norm = f", with batch norm by {statistics}{', shared' if self.share_buffers else ''}" if batch_norm else ""
+        by = "its batch's own statistics" if self.batch_norm == "train" else "the model's running statistics"
+        norm = f", with batch norm by {by}{', shared' if self.share_buffers else ''}" if batch_norm else ""
         known = {0: [], None: ["trained on all clients' data"]}
         age = known.get(self.pooled_epochs, [f"trained for {self.pooled_epochs} epochs on all clients' data"])
         age = [*age, *([f"trained for {self.rounds} rounds"] if self.rounds else [])] or ["untrained"]
         size = self.batch_size * senders
         examples = f"{size} example" + "s" * (size > 1)
-        return [f"A message is {what} of {examples}{shared}{norm}; the global model is {' and '.join(age)}."]
+        said = [f"A message is {what} of {examples}{shared}{norm}; the global model is {' and '.join(age)}."]
+        statistics = batch_norm and bool(self.rounds) and self.batch_norm == "train" and not self.share_buffers
+        return said + kept_by_clients(statistics, self.reshuffles)
 
     def train(self, scene: Scene, population: Population, label: str) -> Victim:
         """Return the global model before the attacked round, with the clients' defense states.
@@ -168,17 +190,16 @@ class Federated(Setting):
         payload = store.get("victim", key, build)
         model, states = self._restored(scene, clients, payload)
         victim = Victim(model, scene.defense, clients.spec, key, dict(payload.facts), states)
-        if not personal_names(model, scene.defense):
-            return victim
-        own = [clients.own_model(model, client, states[client]) for client in range(self.clients)]
-        return PersonalVictim(**vars(victim), clients=own)
+        return clients.served(victim, bool(self.rounds), scene.split.public)
 
     def observe(
         self, scene: Scene, victim: Victim, population: Population, access: str, count: int, ledger: Ledger
     ) -> Observation:
         """Return the first ``count`` messages of the attacked round, and the batches behind them as the secret."""
         if access == "white_box":  # a snapshot of the global model
-            return Observation(WhiteBoxView.of(victim.module, victim.spec, ledger, scene.workshop.device))
+            model = victim.snapshot
+            assert model is not None
+            return Observation(WhiteBoxView.of(model, victim.spec, ledger, scene.workshop.device))
         cohort = scene.defense.cohort
         wanted = count * self.clients_per_message
         if cohort and self.clients_per_message > 1:
@@ -202,6 +223,8 @@ class Federated(Setting):
             sent += here
             attacked = clients.present(number)[: None if cohort else wanted]
             batches += [clients.batch(number, client) for client in attacked]
+        if type(scene.defense).data is not Defense.data:  # which may have chosen something on the clients' batches
+            victim.facts["defense"] = {**victim.reported, **scene.defense.facts()}
         if cohort:
             senders, messages = sent[0].senders, [one.opened() for one in sent]
         else:
@@ -222,7 +245,7 @@ class Federated(Setting):
             sealed=any(isinstance(one.tensors, Sealed) for one in sent),
             buffers=[{name: value.to(device) for name, value in one.items() if is_buffer(name)} for one in messages],
             transcript=lambda: self._transcript(scene, clients),
-            client_loss=lambda model, x, y: scene.defense.loss(Batch(model, x, y, progressed)),
+            client_loss=ClientLoss(scene.defense.as_known(), progressed),
         )
         secret = Examples(torch.cat([batch.x for batch in batches]), torch.cat([batch.y for batch in batches]))
         return Observation(view, secret)
@@ -231,7 +254,7 @@ class Federated(Setting):
         """Return what identifies the global model after a number of rounds."""
         return {
             "role": "victim",
-            "setting": [self.card.name, self.card.revision, self.pooled_epochs, self._course(rounds)],
+            "setting": [self.card.name, MODELS, self.pooled_epochs, self._course(rounds)],
             "defense": dict(scene.defense_key),
             "target": scene.blueprint.key,
             "data": population.seen,
@@ -266,6 +289,7 @@ class Federated(Setting):
         if not rounds:
             return []
         local = dataclasses.astuple(self.local) if self.deltas else ()
+        local = (*local, "reshuffle") if self.reshuffles else local
         modes = (self.batch_norm, self.share_buffers, self.unique_labels, *([self.dropout] if self.dropout else []))
         return [rounds, self.clients, self.batch_size, self.lr, *local, *modes]
 
@@ -286,6 +310,7 @@ class Federated(Setting):
             share_buffers=self.share_buffers,
             unique_labels=self.unique_labels,
             dropout=self.dropout,
+            reshuffle=self.reshuffles,
         )
 
     def _broadcast(self, scene: Scene, clients: Clients, label: str) -> Classifier:

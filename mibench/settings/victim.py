@@ -120,6 +120,11 @@ class Victim:
         return self.model
 
     @property
+    def snapshot(self) -> Classifier | None:
+        """The module as whoever holds it alone can ask it; None where the target is no torch module."""
+        return self.model
+
+    @property
     def reported(self) -> dict[str, float | str]:
         """What the defense said of itself after training."""
         return dict(self.facts.get("defense", {}))

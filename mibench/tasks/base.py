@@ -196,6 +196,7 @@ class Task(ABC, Generic[GoalT, TruthT]):
         headlines: Pairs of a modality and the number that takes the headline's place there; a literal too.
         judged: Whether its truth holds evaluation models.
         retrains: Whether its control is the same attack on a victim of other data, which ``control=none`` leaves out.
+        meets_strangers: Whether the same attack is also run on data that the victim was not trained on.
     """
 
     name: ClassVar[str]
@@ -203,6 +204,7 @@ class Task(ABC, Generic[GoalT, TruthT]):
     headlines: ClassVar[tuple[tuple[str, tuple[str, str, str]], ...]] = ()
     judged: ClassVar[bool] = False
     retrains: ClassVar[bool] = False
+    meets_strangers: ClassVar[bool] = False
 
     @abstractmethod
     def goal(self, assignment: Assignment) -> GoalT:
@@ -252,6 +254,14 @@ class Task(ABC, Generic[GoalT, TruthT]):
         One that lacks what it needs (a victim, public data) is left out.
         """
         return {}
+
+    def strangers(self, case: Case, goal: GoalT) -> tuple[GoalT, TruthT] | None:
+        """Return the same goal about data that the victim was not trained on, target by target, with its truth.
+
+        The cell runs the same attack on it, as the null ``non_members``: what a model gives away of people whether or
+        not it was trained on them is no leak of its training data. None where the task or the data have none.
+        """
+        return None
 
     @abstractmethod
     def units(self, case: Case, goal: GoalT) -> Sequence[str]:

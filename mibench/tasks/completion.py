@@ -3,7 +3,8 @@
 The hole is the side fact ``knowledge.masked_image``. Control: the same attack on the same masked images, with a victim
 that never saw these people or classes. What it names as their class means nothing among the private classes, so the
 control of the class is the most frequent private one. Nulls: the mean of the public images in the hole, with the class
-that the victim names of that picture, and of other pictures of the class that it was never trained on.
+that the victim names of that picture; and the same attack on as many masked test images of the same classes, which the
+victim was never trained on, compared with those.
 """
 
 from __future__ import annotations
@@ -123,6 +124,7 @@ class CompletionTask(Task[CompletionGoal, CompletionTruth]):
     name = "completion"
     headline = ("psnr", "hole", "")
     retrains = True
+    meets_strangers = True
 
     def goal(self, assignment: Assignment) -> CompletionGoal:
         """Return ``budget.targets`` masked training images."""
@@ -178,29 +180,30 @@ class CompletionTask(Task[CompletionGoal, CompletionTruth]):
     def nulls(self, case: Case, goal: CompletionGoal, knowledge: Knowledge) -> Mapping[str, Reconstruction]:
         """Return the masked images with the mean of the public images in the hole; none without public images.
 
-        The labels are what the victim's module names, None without a victim. Of ``public_mean`` it is asked about
-        these very pictures. Of ``non_members`` it is asked, for every target, about a private *test* image of the
-        target's class with the same mean in its hole, which it was never trained on; the class is that of the target,
-        so the answer is right of both or of neither, and the label accuracy is that on non-members. A class with
-        several targets takes its test images in turn, in an order drawn by seed. The pixels of ``non_members`` are
-        those of ``public_mean``: only its labels say anything. It is left out where a class has no test image.
+        The labels are what the victim's module names of these very pictures, None without a victim.
         """
         mean = public_mean(case.split)
         if mean is None:
             return {}
 
-        def filled(images: Tensor) -> Tensor:
-            return torch.where(goal.hole.cpu(), mean, images.cpu())
+        own, labels = torch.where(goal.hole.cpu(), mean, goal.images.cpu()), None
+        if case.victim is not None:
+            with seeded(derive(case.seed, "nulls")):
+                labels = case.victim.predict_proba(own).argmax(1).cpu()
+        return {"public_mean": Reconstruction(own, goal.target.cpu(), labels=labels)}
 
-        own, victim = filled(goal.images), case.victim
-        if victim is None:
-            return {"public_mean": Reconstruction(own, goal.target.cpu())}
-        asked = {"public_mean": own}
-        if (strangers := _strangers(case, _chosen(case).y)) is not None:
-            asked["non_members"] = filled(strangers)
-        with seeded(derive(case.seed, "nulls")):
-            named = {name: victim.predict_proba(images).argmax(1).cpu() for name, images in asked.items()}
-        return {name: Reconstruction(own, goal.target.cpu(), labels=labels) for name, labels in named.items()}
+    def strangers(self, case: Case, goal: CompletionGoal) -> tuple[CompletionGoal, CompletionTruth] | None:
+        """Return a masked private *test* image of every target's class, with the same hole.
+
+        A class with several targets takes its test images in turn, in an order drawn by seed. None where a class has no
+        test image.
+        """
+        labels = _chosen(case).y
+        images = _strangers(case, labels)
+        if images is None:
+            return None
+        other = CompletionGoal(images.masked_fill(goal.hole.cpu(), 0.0), goal.hole.cpu())
+        return other, CompletionTruth(x=images, y=labels, target=other.target, hole=other.hole, **case.utility)
 
     def sheet(
         self,

@@ -229,9 +229,13 @@ def test_phase_correlation_undoes_a_shift_and_a_plain_mean_blurs(digits8):
 
 def test_messages_do_not_influence_each_other(observe):
     view, _ = observe(count=2, batch=2)
-    together = attack(view, langevin=0.0, iterations=8).values
     first = dataclasses.replace(view, messages=view.messages[:1], buffers=view.buffers[:1])
-    torch.testing.assert_close(attack(first, langevin=0.0, iterations=8).values, together[:2], atol=2e-3, rtol=0)
+    for langevin in (0.0, 1.0):
+        together = attack(view, langevin=langevin, iterations=8).values
+        torch.testing.assert_close(
+            attack(first, langevin=langevin, iterations=8).values, together[:2], atol=2e-3, rtol=0
+        )
+    assert not torch.allclose(attack(view, langevin=0.0, iterations=8).values, together, atol=2e-2)
 
 
 def test_where_no_statistics_are_known_the_cell_is_refused_or_the_prior_left_out(observe):

@@ -133,6 +133,24 @@ def test_the_truth_never_reaches_the_attack(client, tmp_path):
     assert stage.split.public is None
 
 
+def test_an_update_of_nothing_is_refused_and_one_of_the_opposite_sign_is_said(client, tmp_path):
+    update = load_file(tmp_path / "update.safetensors")
+    save_file({name: 0 * value for name, value in update.items()}, tmp_path / "update.safetensors")
+    with pytest.raises(UserError, match="zero in every entry"):
+        rows(client)
+    model, image = Client(), torch.rand(1, 1, SIZE, SIZE)
+    model.load_state_dict(load_file(tmp_path / "weights.safetensors"))
+    loss = nn.functional.cross_entropy(model((image - MEAN) / STD), torch.tensor([2]))
+    gradient = torch.autograd.grad(loss, list(model.parameters()))
+    words = [*client, "dataset.batch_size=1", "attack.restarts=1", "attack.iterations=2"]
+    for sign in (1, -1):
+        changed = {name: sign * value for name, value in zip(update, gradient, strict=True)}
+        named = dict(zip(dict(model.named_parameters()), changed.values(), strict=True))
+        save_file({name: value.contiguous() for name, value in named.items()}, tmp_path / "update.safetensors")
+        notes = rows(words)["psnr", ""].notes
+        assert ("opposite one" in notes) == (sign < 0)
+
+
 # Records
 
 AGE = {"name": "age", "low": 0, "high": 80, "mean": 40.0, "std": 20.0}

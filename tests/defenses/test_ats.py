@@ -11,7 +11,7 @@ from mibench.defenses.ats import LIBRARY, Ats, few_of_each, privacy_scores, read
 from mibench.defenses.base import DefenderData, Defense, DefenseContext
 from mibench.errors import UserError
 from mibench.seeding import seeded
-from mibench.settings.clients import client_update
+from mibench.settings.updates import client_update
 from mibench.targets.mlp import Mlp
 from mibench.training import Recipe, Training
 

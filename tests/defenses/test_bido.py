@@ -7,7 +7,7 @@ from mibench.defenses.base import Defense
 from mibench.defenses.bido import Bido
 from mibench.errors import UserError
 from mibench.model import Classifier
-from mibench.settings.clients import client_update
+from mibench.settings.updates import client_update
 from mibench.targets.mlp import Mlp
 from mibench.targets.vgg16 import Vgg16
 from mibench.training import Batch, Recipe, Training, cross_entropy, is_correct

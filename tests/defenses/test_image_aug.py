@@ -9,7 +9,7 @@ from mibench.defenses.base import DefenderData, Defense, DefenseContext
 from mibench.defenses.image_aug import ImageAug, ridge_accuracy
 from mibench.errors import UserError
 from mibench.nn.image_operations import OPERATIONS, WITHOUT_LEVEL, operate
-from mibench.settings.clients import client_update
+from mibench.settings.updates import client_update
 from mibench.targets.mlp import Mlp
 
 CPU = torch.device("cpu")
@@ -117,3 +117,13 @@ def test_a_client_sends_the_gradient_of_the_augmented_image(digits8):
 def test_impossible_options_are_refused(options):
     with pytest.raises(UserError, match=rf"defense\.{next(iter(options))}"):
         ImageAug(**options)
+
+
+def test_the_table_that_was_searched_reaches_a_row_before_any_round_too(make_cell):
+    """The clients of the attacked round choose it where no training came before."""
+    cell = make_cell("attack=dlg", "defense=image_aug", "dataset.size=8", "attack.iterations=1", "attack.restarts=1",
+                     "defense.operations=[translate_x]", "defense.levels=[4]", "metric=[psnr]")  # fmt: skip
+    (row,) = [one for one in cell.scores() if one.metric == "choices"]
+    table = row.variant.removeprefix("table=").split(", ")
+    assert row.value == 1 and len(table) == 5 and {*table} <= {"translate_x:4", "shear_x:0"}
+    assert table == cell.victim.defense.facts()["table"].split(", ")

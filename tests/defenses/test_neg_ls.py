@@ -7,7 +7,7 @@ from mibench.defenses.base import Defense
 from mibench.defenses.neg_ls import NegLs
 from mibench.entry import Objective
 from mibench.errors import UserError
-from mibench.settings.clients import client_update
+from mibench.settings.updates import client_update
 from mibench.targets.mlp import Mlp
 from mibench.training import Batch, Recipe, cross_entropy
 

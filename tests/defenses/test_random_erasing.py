@@ -5,7 +5,7 @@ from mibench.access import LocalTraining
 from mibench.defenses.base import Defense
 from mibench.defenses.random_erasing import MEANS, RandomErasing
 from mibench.errors import UserError
-from mibench.settings.clients import client_update
+from mibench.settings.updates import client_update
 from mibench.targets.mlp import Mlp
 from mibench.training import Batch, Recipe, cross_entropy
 

@@ -8,7 +8,7 @@ from mibench.defenses.base import DefenderData, Defense, DefenseContext
 from mibench.defenses.vrm_mixup import VrmMixup
 from mibench.errors import UserError
 from mibench.seeding import seeded
-from mibench.settings.clients import client_update
+from mibench.settings.updates import client_update
 from mibench.targets.mlp import Mlp
 from mibench.training import Batch, Recipe
 

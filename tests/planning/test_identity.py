@@ -29,6 +29,18 @@ def test_a_later_key_at_its_old_value_moves_no_id_and_is_not_told(monkeypatch):
     assert planned("attack=brepmi").cell_id != plain.cell_id, "it is the table that leaves the key out"
 
 
+def test_a_revision_moves_only_cells_that_it_concerns(monkeypatch):
+    """The third revision of ``federated`` is about rounds that have been trained and about several local epochs."""
+    words = ["attack=dlg", "setting.batch_size=4"]
+    plain, *moved = (planned(*words, *more) for more in ((), ("setting.rounds=2",), ("setting.local_epochs=2",)))
+    assert [one.description["revisions"][1] for one in (plain, *moved)] == [2, 3, 3]
+    before = [one.cell_id for one in (plain, *moved)]
+    monkeypatch.setattr(identity, "revision_of", lambda node: 2 if node["name"] == "federated" else 1)
+    after = [planned(*words, *more) for more in ((), ("setting.rounds=2",), ("setting.local_epochs=2",))]
+    assert identity.version_of(after[1].config["setting"]) == 2
+    assert all(one.cell_id != other for one, other in zip(after[1:], before[1:], strict=True))
+
+
 def test_a_new_top_key_in_the_table_adds_nothing_to_a_stored_cell(monkeypatch):
     before = planned("attack=gmi")
     monkeypatch.setitem(TOP_KEYS, "budget.minutes", int | None)

@@ -6,7 +6,7 @@ import torch
 from mibench.access import ExplanationsView, LabelsView, Ledger, NoView, ScoresView, WhiteBoxView
 from mibench.card import DefenseCard
 from mibench.defenses.base import Defense
-from mibench.errors import BudgetExhausted, QueryRefused, UserError
+from mibench.errors import BudgetExhausted, IncompatibleCellError, QueryRefused, UserError
 from mibench.settings.base import Scene
 from mibench.settings.central import Central
 from mibench.settings.victim import Blueprint
@@ -113,6 +113,17 @@ def test_observed_answers_are_those_of_others_to_private_training_inputs(stage, 
 def test_an_access_the_setting_does_not_offer_is_refused(stage):
     with pytest.raises(UserError, match="does not offer access 'gradients'"):
         view_of(stage(), "gradients")
+
+
+@pytest.mark.parametrize("x", [torch.tensor([[1, 2]]), torch.tensor([[0.2, 1.0]])])
+def test_inputs_without_a_gradient_have_no_saliency_map(stage, monkeypatch, x):
+    """Ids of tokens, and categories, which an entry reads as numbers that are looked up."""
+    built = stage()
+    module = torch.nn.Sequential(torch.nn.Embedding(3, 4), torch.nn.Flatten(), torch.nn.Linear(8, 2))
+    monkeypatch.setattr(built[2], "model", lambda values: module(values.long()))
+    monkeypatch.setattr(built[2], "answer", lambda values, customer: torch.full((len(values), 2), 0.5))
+    with pytest.raises(IncompatibleCellError, match="access scores or labels"):
+        view_of(built, "explanations").query(x)
 
 
 def test_weaker_views_do_not_hold_the_module(stage):

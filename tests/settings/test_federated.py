@@ -16,17 +16,14 @@ from mibench.defenses.neg_ls import NegLs
 from mibench.defenses.none import NoDefense
 from mibench.defenses.precode import Precode
 from mibench.errors import NotGrantedError, UserError
-from mibench.settings.base import Scene
 from mibench.settings.clients import Clients
 from mibench.settings.federated import Federated
-from mibench.settings.victim import Blueprint
 from mibench.storage.store import Store
 from mibench.targets.base import Target
 from mibench.targets.lenet import LeNet
 from mibench.targets.mlp import Mlp
 from mibench.tasks.base import Budget, Case, Reconstruction
 from mibench.tasks.instance import InstanceGoal, InstanceTask
-from mibench.training import Recipe
 
 
 class Counting(Defense):
@@ -77,17 +74,6 @@ class Shifting(Server):
 
     def receive(self, number, messages):
         self.heard.append((number, len(messages)))
-
-
-@pytest.fixture
-def make_scene(digits8, workshop):
-    def make(target=LeNet, defense=None, seed=0):
-        blueprint = Blueprint(target.__name__, lambda spec: target(spec=spec), Recipe(), {"target": target.__name__})
-        defense = defense or Defense()
-        key = {"defense": type(defense).__name__}
-        return Scene(split=digits8, blueprint=blueprint, defense=defense, defense_key=key, workshop=workshop, seed=seed)
-
-    return make
 
 
 def observe(setting, scene, count=3):
@@ -221,7 +207,7 @@ def test_the_attacked_model_is_the_one_behind_the_messages(make_scene):
 
 
 def test_several_local_steps_are_the_sgd_they_say_and_the_attacker_can_repeat_them(make_scene):
-    setting = Federated(batch_size=6, local_epochs=2, local_batch_size=4, local_lr=0.05)
+    setting = Federated(batch_size=6, local_epochs=2, local_batch_size=4, local_lr=0.05, reshuffle=False)
     victim, observation = observe(setting, make_scene(), 2)
     view, secret = observation.view, observation.secret
     assert view.deltas and view.local.steps(6) == 4
@@ -274,7 +260,9 @@ def test_a_message_may_be_the_true_mean_over_several_clients(make_scene):
 
 
 def test_several_steps_of_several_clients_are_repeated_client_by_client(make_scene):
-    setting = Federated(batch_size=4, clients_per_message=2, clients=4, local_epochs=2, local_batch_size=2)
+    setting = Federated(
+        batch_size=4, clients_per_message=2, clients=4, local_epochs=2, local_batch_size=2, reshuffle=False
+    )
     _, observation = observe(setting, make_scene(), 2)
     view, secret = observation.view, observation.secret
     updates = view.updates(secret.x.reshape(2, 8, *secret.x.shape[1:]), secret.y.reshape(2, 8))
@@ -399,7 +387,7 @@ def test_impossible_numbers_are_refused(make_scene):
          "one gradient of 4 examples, with batch norm by the model's running statistics; the global model is trained "
          "for 3 rounds."),
         ({"batch_size": 4, "local_epochs": 2, "local_batch_size": 2, "clients_per_message": 2, "share_buffers": True,
-          "pooled_epochs": None},
+          "pooled_epochs": None, "reshuffle": False},
          "the difference that 4 local steps make of 8 examples, the mean of 2 clients, with batch norm by its batch's "
          "own statistics, shared; the global model is trained on all clients' data."),
     ],

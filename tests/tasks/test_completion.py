@@ -3,11 +3,14 @@ import dataclasses
 import pytest
 import torch
 
+from mibench.attacks.base import AttackResult
 from mibench.data import Examples, Population
+from mibench.errors import NotStoredError
 from mibench.knowledge import Knowledge
 from mibench.leaderboard.scoring import score
 from mibench.metrics.label_accuracy import LabelAccuracy
 from mibench.metrics.psnr import Psnr
+from mibench.running.notes import NO_STRANGERS
 from mibench.tasks.base import Reconstruction
 from mibench.tasks.completion import CompletionTask, hole_mask
 
@@ -155,33 +158,47 @@ def test_the_null_has_the_public_mean_in_the_hole_and_what_the_victim_names_of_i
     assert 6 < row.value < 10
 
 
-def test_non_members_are_test_images_of_the_same_classes_and_score_as_the_victim_does_on_them(digits8, make_case):
-    """A victim that remembers the training images and names class 0 otherwise: right of members, seldom of others."""
-    train, test = digits8.private.train, digits8.private.test
-    hole = hole_mask("centre", 8, 8)
-    known = {known_pixels(x[None], hole).numpy().tobytes(): int(y) for x, y in zip(train.x, train.y, strict=True)}
-    asked = []
+def test_strangers_are_as_many_test_images_of_the_same_classes_with_the_same_hole(digits8, make_case):
+    test = digits8.private.test
+    case = make_case(digits8, targets=20)
+    goal, truth = TASK.goal(case), TASK.truth(case, TASK.goal(case))
+    other, their = TASK.strangers(case, goal)
+    assert torch.equal(their.y, truth.y) and torch.equal(other.hole, goal.hole)
+    assert torch.equal(other.images, their.x.masked_fill(goal.hole, 0.0)) and not other.images[..., 2:6, 2:6].any()
+    rows = [int(((test.x == one).flatten(1).all(1)).nonzero()[0]) for one in their.x]
+    assert torch.equal(test.y[rows], truth.y)
+    assert len(set(rows)) == 20, "no test image twice before all of its class had their turn"
+    perfect = Reconstruction(their.x, other.target)
+    null = {"non_members": (perfect, their)}
+    zero = filled(goal, 0.3)
+    row = next(one for one in score(Psnr(), zero, None, truth, strangers=null) if one.variant == "hole")
+    plain = next(one for one in score(Psnr(), zero, None, truth) if one.variant == "hole")
+    assert (row.null_name, row.value) == ("non_members", plain.value) and row.null > 50 > row.value
+    assert row.null_lift == pytest.approx(row.value - row.null)
 
-    class Memory:
-        def predict_proba(self, x):
-            asked.append(x)
-            names = [known.get(known_pixels(one[None], hole).numpy().tobytes(), 0) for one in x]
-            return torch.nn.functional.one_hot(torch.tensor(names), 5).double()
 
-    case = make_case(digits8, targets=20, victim=Memory())
-    goal = TASK.goal(case)
-    truth, nulls = TASK.truth(case, goal), TASK.nulls(case, goal, NOTHING)
-    TASK.check(nulls["non_members"], goal, digits8.spec)
-    rows = {name: score(LabelAccuracy(), null, None, truth)[0] for name, null in nulls.items()}
-    assert rows["public_mean"].value == 1.0
-    assert rows["non_members"].value == pytest.approx(float((truth.y == 0).double().mean()))
-    strangers = asked[1]
-    torch.testing.assert_close(strangers[..., 2:6, 2:6], digits8.public.x.mean(0)[..., 2:6, 2:6].expand(20, 1, 4, 4))
-    outside = {known_pixels(x[None], hole).numpy().tobytes(): int(y) for x, y in zip(test.x, test.y, strict=True)}
-    shown = [known_pixels(one[None], hole).numpy().tobytes() for one in strangers]
-    assert [outside[one] for one in shown] == truth.y.tolist()
-    assert len(set(shown)) == 20, "no test image twice before all of its class had their turn"
-    assert torch.equal(nulls["non_members"].values, nulls["public_mean"].values)
+def test_the_cell_runs_the_same_attack_on_strangers(make_cell, monkeypatch):
+    cell = make_cell("attack=gmi_masked", "dataset.size=16", "metric=[psnr]", "budget.targets=6", "evaluation.count=0")
+    met = []
+
+    def attack(victim, population, label, seen=None, other=None):
+        met.append((label, other))
+        goal = cell.goal if other is None else other
+        images = torch.where(goal.hole, 0.25 if other is None else 0.75, goal.images)
+        return AttackResult(Reconstruction(images, goal.target), {}, 0.0, 0.0)
+
+    monkeypatch.setattr(cell, "attack", attack)
+    ((name, (found, truth)),) = cell.strangers.items()
+    assert name == "non_members" and met[-1][0] == "attack on non-members" and not cell.remarks
+    assert torch.equal(met[-1][1].images, truth.masked(cell.split.spec) * ~truth.hole)
+    assert (found.values[..., truth.hole[0, 0]] == 0.75).all()
+
+    def gone(*args, **more):
+        raise NotStoredError("gone")
+
+    again = make_cell("attack=gmi_masked", "dataset.size=16", "metric=[psnr]", "budget.targets=6")
+    monkeypatch.setattr(again, "attack", gone)
+    assert again.strangers == {} and again.remarks == [NO_STRANGERS]
 
 
 def test_nulls_need_public_images_and_ask_a_victim_where_there_is_one(digits8, make_case, trained_cnn):
@@ -192,8 +209,8 @@ def test_nulls_need_public_images_and_ask_a_victim_where_there_is_one(digits8, m
     assert name == "public_mean" and null.labels is None
 
 
-def test_a_class_without_a_test_image_has_no_non_members(digits8, make_case, trained_cnn):
+def test_a_class_without_a_test_image_has_no_strangers(digits8, make_case, trained_cnn):
     test = digits8.private.test
     split = dataclasses.replace(digits8, private=Population(digits8.private.train, test[test.y != 2]))
     case = make_case(split, targets=7, victim=trained_cnn)
-    assert list(TASK.nulls(case, TASK.goal(case), NOTHING)) == ["public_mean"]
+    assert TASK.strangers(case, TASK.goal(case)) is None
