@@ -72,10 +72,12 @@ class Copy:
 
     Args:
         folder: Where it is made.
+        only: What the names of tests are restricted by, as ``pytest -k``; all run where it is empty.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, only: str = "") -> None:
         self.folder = folder
+        self.only = only
         folder.mkdir()
         leave_out = shutil.ignore_patterns("__pycache__", ".*_cache")
         for path in sorted(ROOT.iterdir()):
@@ -124,6 +126,7 @@ class Copy:
 
             counted = Counted()
             words = ["-x", "-q", "-p", "no:cacheprovider", "-p", "no:xdist", f"--basetemp={self.folder}.tmp", test]
+            words += ["-k", self.only] if self.only else []
             status = int(pytest.main([*words, "-m", "not slow"], plugins=[counted]))
             if status in (0, 5) and not counted.passed:
                 status = SKIPPED
@@ -173,14 +176,14 @@ def judged(edit: Edit, copy: Copy, results: Results) -> str:
         return "broken"
 
 
-def run(edits: Sequence[Edit], workers: int) -> Results:
+def run(edits: Sequence[Edit], workers: int, only: str = "") -> Results:
     """Return the verdicts of edits, and print each as it comes."""
     import_first()
     results = Results()
     with tempfile.TemporaryDirectory(prefix="mibench-edits-") as folder:
         copies: SimpleQueue[Copy] = SimpleQueue()
         for number in range(workers):
-            copies.put(Copy(Path(folder) / f"copy{number}"))
+            copies.put(Copy(Path(folder) / f"copy{number}", only))
 
         def one(edit: Edit) -> None:
             copy, begun = copies.get(), time.monotonic()
@@ -245,6 +248,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=0, help="what the sample is drawn by")
     parser.add_argument("--method", action="append", default=[], help="a method, AXIS/METHOD, or an edit AXIS/METHOD:N")
     parser.add_argument("--workers", type=int, default=1, help="tests that run at a time")
+    parser.add_argument("--tests", default="", help="run only tests of such names (pytest -k); others may notice more")
     parser.add_argument("--list", action="store_true", help="print the edits and those that cannot be noticed")
     given = parser.parse_args(words)
     edits = read_edits(ROOT)
@@ -259,7 +263,7 @@ def main(words: Sequence[str] | None = None) -> int:
     if not some:
         print(f"There are no edits of {', '.join(given.method)}; see scripts/edits.py --list.")
         return 2
-    return report(run(some, given.workers))
+    return report(run(some, given.workers, given.tests))
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ def steps_of(owner: Any, run: Callable[[], Any], count: int) -> list[tuple[float
     taken: list[tuple[float, Any]] = []
 
     def step(_optimizer: Any, loss: Tensor, module: Any) -> None:
-        taken.append((float(loss), module))
+        taken.append((float(loss.detach()), module))
         if len(taken) == count:
             raise Ended
 
