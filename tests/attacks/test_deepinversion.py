@@ -47,6 +47,21 @@ def accuracy(model, images):
         return float((model(images).argmax(1) == GOAL.labels).float().mean())
 
 
+def test_the_batch_of_the_lowest_loss_is_the_result(attack, monkeypatch):
+    """Of three batches that are looked at, the one in the middle is the best; neither the first nor the last one is."""
+    looked = []
+
+    def descend(start, objective, steps, **options):
+        for scale in (4.0, 1.0, 3.0):
+            x = scale * start[0]
+            looked.append((float(objective(x).mean()), (0.5 + 0.25 * x).clamp(0, 1)))
+        return start
+
+    monkeypatch.setattr(deepinversion, "adam_descent", descend)
+    _, images = attack(iterations=3, l2_weight=100.0)
+    assert min(looked)[0] == looked[1][0] and torch.equal(images, looked[1][1])
+
+
 def test_what_descends_is_the_formula_on_the_moved_batch(attack, trained_cnn, monkeypatch):
     """Every term with its weight and sign, of the batch rolled by (1 right, 2 down) and mirrored."""
     monkeypatch.setattr(DeepInversion, "_moves", lambda self, view: [[1, 2, 1]])
