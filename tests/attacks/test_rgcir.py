@@ -46,7 +46,7 @@ def test_what_descends_is_the_formula(digits_view):
         assert project is None and adam.signed
         return [adam.rate(step) for step in (0, 299, 300, 500, 700)]
 
-    options = {"in_range": 0.2, "l2": 0.3, "tv": 0.7, "iterations": 800, "lr": 0.1}
+    options = {"distance": "layer_cosine", "in_range": 0.2, "l2": 0.3, "tv": 0.7, "iterations": 800, "lr": 0.1}
     rates = inside(Adam, "minimise", lambda: attack(view, **options), look)
     assert rates == pytest.approx([0.1, 0.1, 0.01, 0.001, 0.0001])
 
