@@ -138,20 +138,20 @@ def test_every_field_has_a_sentence(make_docs, sources, one):
 
 @pytest.mark.slow
 def test_who_copies_the_example_of_contributing_has_an_attack(tmp_path):
-    """The three files, word for word, in a copy of the tree: the tests pass, and a cell gives numbers."""
+    """The four files, word for word, in a copy of the tree: the tests pass, and a cell gives numbers."""
     for name in ("mibench", "conf", "hydra_plugins", "tests", "scripts", "docs"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("images"))
     for name in ("pyproject.toml", "README.md", "CONTRIBUTING.md"):
         shutil.copy(ROOT / name, tmp_path)
     text = (ROOT / "CONTRIBUTING.md").read_text()
     files = dict(re.findall(r"^### \d\. [^`\n]*`(\S+)`\n\n```\w+\n(.*?)^```$", text, re.MULTILINE | re.DOTALL))
-    assert len(files) == 3
+    assert len(files) == 4
     for name, content in files.items():
         assert not (tmp_path / name).exists()
         (tmp_path / name).write_text(content)
     entry = "@misc{pixel_descent,\n  title  = {T},\n  author = {A, B},\n  note   = {N},\n  year   = {2015},\n}\n"
     (tmp_path / "references.bib").write_text(f"{(ROOT / 'references.bib').read_text()}\n{entry}")
-    tests = ["tests/attacks/test_pixel_descent.py", "tests/test_catalogue.py"]
+    tests = ["tests/attacks/test_pixel_descent.py", "tests/test_catalogue.py", "tests/test_edits.py"]
     words = ["attack=pixel_descent", "budget=smoke", "threads=1", "dataset.size=8", "target.recipe.epochs=1"]
     words += ["target.recipe.min_steps=1", "evaluation.count=0", "control=none", "metric=[target_accuracy]"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}

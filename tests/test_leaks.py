@@ -2,22 +2,47 @@
 
 import dataclasses
 
+import hydra
 import pytest
 import torch
+from exact import Ended
 
 from mibench.data import Examples
 from mibench.datasets.digits import Digits
 from mibench.errors import UserError
+from mibench.planning.catalogue import entries
+from mibench.planning.composition import compose
+
+#: Every prior that is trained, with an attack that uses it.
+TRAINED = {
+    "flow": "vmi",
+    "inpainting_gan": "gmi_masked",
+    "inversion_gan": "kedmi",
+    "projection_cgan": "plgmi",
+    "style_gan": "ppa",
+    "wgan_gp": "random_prior",
+}
 
 
-def test_priors_are_trained_on_public_images_alone(make_cell, tmp_path, monkeypatch):
-    """The prior's training receives exactly the public images: none of them is a private one."""
-    from mibench.priors.wgan_gp import WganGp
+def test_every_prior_that_is_trained_is_looked_at():
+    cards = {entry.name for entry in entries("prior")} - {"none", "stylegan2_ada"}
+    assert set(TRAINED) == cards
 
-    seen = []
-    monkeypatch.setattr(WganGp, "train", lambda self, network, data, seed, device: seen.append(data.public.x.clone()))
-    cell = make_cell("attack=random_prior", folder=tmp_path)
-    assert cell.knowledge.prior is not None
+
+@pytest.mark.parametrize("prior", TRAINED)
+def test_priors_are_trained_on_public_images_alone(prior, make_cell, tmp_path, monkeypatch):
+    """A prior's training receives exactly the public images: none of them is a private one."""
+    seen, node = [], compose([f"attack={TRAINED[prior]}", f"prior={prior}"])["prior"]
+    kind = hydra.utils.get_class(node["_target_"])
+
+    def train(self, network, data, seed, device):
+        seen.append(data.public.x.clone())
+        raise Ended
+
+    monkeypatch.setattr(kind, "train", train)
+    cell = make_cell(f"attack={TRAINED[prior]}", f"prior={prior}", "dataset.size=8", folder=tmp_path)
+    with pytest.raises(Ended):
+        cell.run()
     private = {row.numpy().tobytes() for row in cell.split.private.train.x}
     assert torch.equal(seen[0], cell.split.public.x)
     assert not private & {row.numpy().tobytes() for row in seen[0]}

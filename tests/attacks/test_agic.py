@@ -3,12 +3,15 @@ from functools import partial
 
 import pytest
 import torch
+from exact import inside, variation
 
 from mibench.access import LocalTraining
 from mibench.attacks.agic import Agic, ramp
 from mibench.attacks.inverting_gradients import InvertingGradients
 from mibench.knowledge import Knowledge
 from mibench.optim.gradient_distance import cosine
+from mibench.optim.input_space import Pixels
+from mibench.optim.row_adam import Adam
 from mibench.targets.mlp import Mlp
 from mibench.tasks.instance import InstanceGoal
 
@@ -32,6 +35,30 @@ def apart(view, whole):
 
 def steps(lr, epochs=2, batch_size=1):
     return LocalTraining(epochs=epochs, batch_size=batch_size, lr=lr)
+
+
+def test_what_descends_is_the_weighted_cosine_and_the_total_variation(digits_view):
+    """One gradient of the batch against the averaged update, with weights of 1 to 5 from layer to layer."""
+    view, secret, _ = observe(digits_view, steps(0.05))
+    pixels, labels = Pixels.of(view), secret.y[None]
+
+    def look(adam, objective, start, found, steps, project):
+        u = torch.randn(1, 4, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+        ours, (sent,) = view.gradients(pixels.to_inputs(u), labels), view.as_gradients()
+        layers = list(dict.fromkeys(name.rpartition(".")[0] for name in sent))
+        weights = [1 + 4 * layers.index(name.rpartition(".")[0]) / (len(layers) - 1) for name in sent]
+        pairs = [(ours[name].flatten(), value.flatten()) for name, value in sent.items()]
+        product, own, theirs = (
+            sum(w * (a @ b) for w, (a, b) in zip(weights, parts, strict=True))
+            for parts in (pairs, [(a, a) for a, _ in pairs], [(b, b) for _, b in pairs])
+        )
+        value, score = objective(torch.zeros(1, dtype=torch.long), u)
+        torch.testing.assert_close(score[0], 1 - product / (own * theirs).sqrt())
+        torch.testing.assert_close(value[0], score[0] + 0.7 * variation(u[0]).mean())
+        assert adam.signed and project is not None
+
+    given = Knowledge(facts={"labels": secret.y}, described=("labels",))
+    inside(Adam, "minimise", lambda: Agic(tv=0.7)(view, given, InstanceGoal(1, 4), seed=0), look)
 
 
 def test_the_averaged_update_is_nearly_the_gradient_of_the_whole_batch(digits_view):

@@ -2,10 +2,12 @@ import pytest
 import torch
 
 from mibench.access import LabelsView, Ledger, ScoresView
+from mibench.attacks import brepmi
 from mibench.attacks.brepmi import BrepMi
 from mibench.data import InputSpec
 from mibench.knowledge import Knowledge
 from mibench.model import LatentPrior
+from mibench.optim.descent import in_chunks
 from mibench.tasks.class_ import ClassGoal
 
 SPEC = InputSpec("image", (1, 2, 4), classes=3)
@@ -64,6 +66,34 @@ def reached(method):
     start = latents(run(method=method, budget=256))
     result = run(method=method)
     return distance(start), distance(latents(result)), -result.reconstruction.loss / 0.3
+
+
+class Thrown(BrepMi):
+    """A stub that is thrown out of the ball at every step."""
+
+    @staticmethod
+    def push(of_class, u):
+        return -30 * torch.ones_like(u[:, 0])
+
+
+def test_a_step_out_of_the_class_is_rejected():
+    """Thrown far away at every step, searches stay where they began; a step that is taken would leave the ball."""
+    assert bool((distance(latents(run(method=Thrown, iterations=5))) < 1.6 + 1e-4).all())
+
+
+@pytest.mark.parametrize(("inside", "grows"), [(24, False), (25, True), (28, True)])
+def test_the_radius_grows_where_more_than_the_stated_share_is_inside(monkeypatch, inside, grows):
+    """Of 32 points of a sphere 24 are three quarters, and not more."""
+
+    def answers(function, size, *tensors):
+        if len(tensors) == 1:
+            return in_chunks(function, size, *tensors)
+        count = len(tensors[0])
+        return torch.ones(count, dtype=torch.bool) if count == 5 else torch.arange(32).repeat(count // 32) < inside
+
+    monkeypatch.setattr(brepmi, "in_chunks", answers)
+    result = run(iterations=1, inside=0.75, points=32, radius=2.0, growth=1.3)
+    torch.testing.assert_close(result.reconstruction.loss, torch.full((5,), -2.6 if grows else -2.0))
 
 
 def test_latents_leave_the_boundary_and_the_sphere_grows():

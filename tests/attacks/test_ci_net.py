@@ -1,10 +1,12 @@
 import dataclasses
 
 import torch
+from exact import cosine_distance, inside, variation
 
 from mibench.attacks.ci_net import CiNet
 from mibench.knowledge import Knowledge
 from mibench.nn.stacked import StackedNetworks
+from mibench.optim.row_adam import Adam
 from mibench.targets.lenet import LeNet
 from mibench.tasks.instance import InstanceGoal
 
@@ -13,6 +15,24 @@ def attack(view, knowledge=None, **options):
     goal = InstanceGoal(len(view.messages), view.batch_size)
     options = {"iterations": 60, "width": 16, **options}
     return CiNet(**options)(view, knowledge or Knowledge(), goal, seed=0).reconstruction
+
+
+def test_what_descends_is_the_cosine_and_the_total_variation_of_the_images(digits_view):
+    view, secret = digits_view(LeNet, 2)
+
+    def look(adam, objective, weights, found, steps):
+        value, score, images = objective(torch.arange(2), *weights)
+        ours = view.updates(images, secret.y[:, None])
+        sent = {name: torch.stack([one[name] for one in view.messages]) for name in view.messages[0]}
+        torch.testing.assert_close(score, cosine_distance(ours, sent), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(value, score + 0.7 * variation(images[:, 0]))
+        assert adam.signed and adam.lr == 1e-3
+        assert all(not torch.equal(one[0], one[1]) for one in weights if one[0].unique().numel() > 1), (
+            "each has its own weights"
+        )
+        assert sum(one[0].numel() for one in weights) > 4 * 64
+
+    inside(Adam, "minimise", lambda: attack(view, tv=0.7), look)
 
 
 def test_the_weights_of_an_untrained_generator_make_the_image(digits_view, gain, gradient_distances):

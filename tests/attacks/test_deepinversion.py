@@ -2,8 +2,10 @@ import copy
 
 import pytest
 import torch
+from exact import inside
 from torch import nn
 
+from mibench.attacks import deepinversion
 from mibench.attacks.deepinversion import DeepInversion, filled
 from mibench.errors import IncompatibleCellError
 from mibench.knowledge import Knowledge
@@ -43,6 +45,49 @@ def under_cross_entropy_alone(attack):
 def accuracy(model, images):
     with torch.no_grad():
         return float((model(images).argmax(1) == GOAL.labels).float().mean())
+
+
+def test_the_batch_of_the_lowest_loss_is_the_result(attack, monkeypatch):
+    """Of three batches that are looked at, the one in the middle is the best; neither the first nor the last one is."""
+    looked = []
+
+    def descend(start, objective, steps, **options):
+        for scale in (4.0, 1.0, 3.0):
+            x = scale * start[0]
+            looked.append((float(objective(x).mean()), (0.5 + 0.25 * x).clamp(0, 1)))
+        return start
+
+    monkeypatch.setattr(deepinversion, "adam_descent", descend)
+    _, images = attack(iterations=3, l2_weight=100.0)
+    assert min(looked)[0] == looked[1][0] and torch.equal(images, looked[1][1])
+
+
+def test_what_descends_is_the_formula_on_the_moved_batch(attack, trained_cnn, monkeypatch):
+    """Every term with its weight and sign, of the batch rolled by (1 right, 2 down) and mirrored."""
+    monkeypatch.setattr(DeepInversion, "_moves", lambda self, view: [[1, 2, 1]])
+
+    def look(start, objective, steps, lr, project, after):
+        x = torch.randn(60, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+        moved = x.roll((2, 1), (2, 3)).flip(3)
+        differences = [moved[..., 1:] - moved[..., :-1], moved[..., 1:, :] - moved[..., :-1, :]]
+        differences += [moved[..., 1:, 1:] - moved[..., :-1, :-1], moved[..., 1:, :-1] - moved[..., :-1, 1:]]
+        rough = sum(one.norm() for one in differences)
+        with torch.no_grad(), BatchNormStatistics(trained_cnn) as statistics:
+            logits = trained_cnn(0.5 + 0.25 * moved)
+            mismatch = float(statistics.mismatch((4.0,)))
+        identity = nn.functional.cross_entropy(logits, GOAL.labels, reduction="none")
+        expected = identity + 3.0 * mismatch + 0.2 * rough + 0.7 * moved.flatten(1).norm(dim=1)
+        torch.testing.assert_close(objective(x).detach(), expected, rtol=1e-4, atol=1e-4)
+        assert torch.equal(project([5 * x])[0], (5 * x).clamp(-2, 2))
+
+    weights = {"statistics_weight": 3.0, "first_layer": 4.0, "tv_weight": 0.2, "l2_weight": 0.7}
+    inside(deepinversion, "adam_descent", lambda: attack(iterations=1, **weights), look)
+
+
+def test_moves_are_drawn_within_the_jitter_and_mirror_half_of_the_steps(trained_cnn, digits8, white_box, monkeypatch):
+    monkeypatch.setattr(DeepInversion, "draws", lambda self, device, name: torch.Generator().manual_seed(len(name)))
+    moves = torch.tensor(DeepInversion(iterations=400, jitter=2, flip=True)._moves(white_box(trained_cnn, digits8)))
+    assert moves[:, :2].unique().tolist() == [-2, -1, 0, 1, 2] and 0.4 < float(moves[:, 2].float().mean()) < 0.6
 
 
 def test_the_batch_has_the_statistics_of_the_training_data(trained_cnn, digits8, inverted, under_cross_entropy_alone):

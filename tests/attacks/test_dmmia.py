@@ -1,11 +1,14 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from torch.nn.functional import cosine_similarity, normalize
 
-from mibench.attacks.dmmia import Dmmia, Features, Groups, Prototypes
+from mibench.attacks.dmmia import SPREAD, Dmmia, Features, Groups, Prototypes
 from mibench.attacks.ppa import Ppa
 from mibench.data import InputSpec
 from mibench.knowledge import Knowledge
+from mibench.optim.identity import identity_loss
 from mibench.priors.style_gan import StyleGan
 from mibench.seeding import generator, seeded
 from mibench.tasks.class_ import ClassGoal
@@ -32,6 +35,31 @@ def attack(trained_cnn, digits8, white_box):
         return images, normalize(trained_cnn.features(images).detach(), dim=1), result
 
     return run
+
+
+def test_the_loss_is_that_of_the_docstring():
+    """Both terms at given memories, with their weights and signs; features count by their direction alone."""
+    draws = torch.Generator().manual_seed(0)
+    features, logits = 3 * torch.randn(4, 6, generator=draws), torch.randn(4, 2, generator=draws)
+    view = SimpleNamespace(device=torch.device("cpu"), logits_and_features=lambda images: (logits, features))
+    labels, hidden = torch.tensor([0, 1, 1, 0]), normalize(features, dim=1)
+    method = Dmmia(multicentric=0.3, discriminative=0.7, temperature=0.5, momentum=0.6, prototypes=5)
+    first = normalize(torch.randn(2, 6, generator=draws), dim=1)
+    method.remembered = Features(0.6, {0: first[0], 1: first[1]})
+    method.centres = Prototypes(5, 1e-12, 0.5, lambda name: generator(name))
+    found = method.objective(view, labels)(torch.zeros(4, 1, 8, 8)) - identity_loss("poincare")(logits, labels)
+
+    means = torch.stack([hidden[labels == name].mean(0) for name in range(2)])
+    remembered = 0.6 * first + 0.4 * means
+    idr = -(hidden @ remembered.T / 0.5).log_softmax(1).gather(1, labels[:, None])[:, 0]
+    near = torch.stack(
+        [one @ method.centres.of_class[int(y)].detach().T / 0.5 for one, y in zip(hidden, labels, strict=True)]
+    )
+    imr = -near.log_softmax(1).amax(1)
+    torch.testing.assert_close(found, 0.3 * imr + 0.7 * idr)
+    started = Prototypes(4000, 1e-5, 0.1, lambda name: generator(name))
+    started.follow(hidden, Groups.of(labels))
+    assert float(started.of_class[0].detach().std()) == pytest.approx(0.01, rel=0.05) and SPREAD == 0.01
 
 
 def test_without_its_terms_it_is_ppa_to_the_bit(attack):

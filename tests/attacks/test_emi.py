@@ -1,10 +1,13 @@
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
+from exact import Spy, steps_of
 
 from mibench.access import Ledger, WhiteBoxView
-from mibench.attacks.emi import Emi, Ensemble
+from mibench.attacks import emi
+from mibench.attacks.emi import Emi, Ensemble, Networks
 from mibench.knowledge import Knowledge
 from mibench.targets.lenet import LeNet
 from mibench.targets.mlp import Mlp
@@ -42,6 +45,51 @@ def attack(digits8):
         return Emi(**{**SMALL, **options})(views(Ledger())[0], knowledge, goal, seed=seed)
 
     return run
+
+
+def test_the_ensembles_loss_is_that_of_the_docstring():
+    """Cross-entropy and activations, means over two models, and the class balance where these say who is shown."""
+    draws = torch.Generator().manual_seed(0)
+    logits, features = torch.randn(2, 4, 3, generator=draws), torch.randn(2, 4, 5, generator=draws)
+    stubs = [SimpleNamespace(logits_and_features=lambda x, m=m: (logits[m], features[m])) for m in range(2)]
+    ensemble = Ensemble(stubs, [torch.arange(3)] * 2)
+    entities, shares = torch.tensor([0, 2, 1, 1]), logits.softmax(2).mean(0)
+    size = features.abs().mean()
+
+    def surprise(who):
+        return -logits.log_softmax(2)[:, torch.arange(4), who].mean()
+
+    told = ensemble.loss(torch.zeros(4), entities, 0.3, 5.0)
+    torch.testing.assert_close(told, surprise(entities) - 0.3 * size)
+    mean = shares.mean(0)
+    said = ensemble.loss(torch.zeros(4), None, 0.3, 5.0)
+    torch.testing.assert_close(said, surprise(shares.argmax(1)) - 0.3 * size + 5.0 * (mean * mean.log()).sum())
+
+
+def test_critic_and_generator_step_along_the_stated_losses(attack, models, monkeypatch):
+    critic = Spy(Networks.critic)
+    monkeypatch.setattr(Networks, "critic", lambda self, x: critic(self, x))
+    monkeypatch.setattr(emi, "gradient_penalty", lambda *given: torch.tensor(0.25))
+    monkeypatch.setattr(Ensemble, "loss", lambda *given: torch.tensor(7.0))
+    (of_critic, judge), (of_maker, makers) = steps_of(emi, lambda: attack(models[:1], gan_weight=0.5), 2)
+    first, second, third = (float(one.mean()) for one in critic.returned)
+    assert of_critic == pytest.approx(first - second + 10 * 0.25, abs=1e-6)  # generated less public, and the penalty
+    assert of_maker == pytest.approx(7.0 - 0.5 * third, abs=1e-6)
+    assert judge is critic.given[0].judge and {*judge.parameters()}.isdisjoint(makers.parameters())
+
+
+def test_samples_are_chosen_by_the_least_sure_model(attack, models, monkeypatch):
+    """A stub of an ensemble: the first model prefers bright images, the second is sure of dark ones alone."""
+
+    def probabilities(self, images):
+        bright = images.mean((1, 2, 3))[:, None].expand(-1, 5)
+        return torch.stack([bright, 1 - bright])
+
+    monkeypatch.setattr(Ensemble, "probabilities", probabilities)
+    few = attack(models[:1], iterations=1, candidates=8).reconstruction.values
+    chosen = attack(models[:1], iterations=1, candidates=64).reconstruction.values
+    apart = [(one.mean((1, 2, 3)) - 0.5).abs().mean() for one in (few, chosen)]
+    assert float(apart[1]) < float(apart[0]), "the lowest of both is highest at the mean brightness of 1/2"
 
 
 def test_three_times_the_same_model_is_one(attack, models):

@@ -1,7 +1,9 @@
+import math
 from functools import partial
 
 import pytest
 import torch
+from exact import cosine_distance, inside
 
 from mibench.attacks.ggi import Ggi
 from mibench.attacks.inverting_gradients import InvertingGradients
@@ -76,6 +78,31 @@ def observe(client_view, digits8):
     """Makes a view of what an untrained network sends for examples: ``observe(examples, batch=1)``."""
     torch.manual_seed(0)
     return partial(client_view, Mlp(spec=digits8.spec, hidden=[32]))
+
+
+def test_what_descends_is_the_formula_by_the_stated_schedule(observe):
+    """The objective at given latents, the score without its regulariser, the box, and the step size at four points."""
+    prior = LinearSigmoid()
+    secret = made(prior, 2)
+    view = observe(secret)
+
+    def look(adam, objective, start, found, steps, project):
+        z = torch.randn(2, 1, 6, generator=torch.Generator().manual_seed(1)).requires_grad_(True)
+        rows = torch.arange(2)
+        gradients = view.updates(prior.generate(z.flatten(0, 1)).reshape(2, 1, 1, 8, 8), secret.y[:, None])
+        sent = {name: torch.stack([one[name] for one in view.messages]) for name in view.messages[0]}
+        apart = cosine_distance(gradients, sent)
+        value, score = objective(rows, z)
+        torch.testing.assert_close(score, apart)
+        torch.testing.assert_close(value, apart + 0.5 * z.square().flatten(1).mean(1))
+        assert torch.equal(project(rows, [4 * z])[0], (4 * z).clamp(-2, 2))
+        assert float(start[0].abs().max()) <= 2 and float(start[0].std()) > 0.5
+        return [adam.rate(step) for step in (0, 10, 100, 625, 999)]
+
+    rates = inside(Adam, "minimise", lambda: attack(view, prior, iterations=1000, restarts=1, z_reg=0.5), look)
+    falling = [0.5 * (1 - math.cos(math.pi * left / 750)) for left in (375, 1)]
+    assert rates == pytest.approx([0.0, 0.1 * 10 / 50, 0.1, 0.1 * falling[0], 0.1 * falling[1]])
+    assert Ggi().distance == "cosine"
 
 
 def test_what_the_generator_can_make_comes_back(observe):

@@ -4,7 +4,9 @@ from itertools import pairwise
 
 import pytest
 import torch
+from exact import cosine_distance, inside, variation
 
+from mibench.attacks.families.generator_search import GeneratorSearch
 from mibench.attacks.gifd import Gifd
 from mibench.data import Examples
 from mibench.errors import IncompatibleCellError, UserError
@@ -99,6 +101,28 @@ def strayed(prior, block):
     """Returns how far styles and features went from where a stage started, in l1, at the most."""
     seen = [one for one in prior.watched if one[0] == block and len(one[1]) == len(prior.watched[0][1])]
     return [max(float((one[k] - seen[0][k]).abs().flatten(1).sum(1).max()) for one in seen) for k in (1, 2)]
+
+
+def test_what_descends_is_the_formula(client_view, digits8):
+    """Distance, total variation and norm with their weights, in the model's input space; latents keep their length."""
+    torch.manual_seed(0)
+    secret, prior = digits8.private.train[torch.tensor([1, 9])], ThreeLayers()
+    view = client_view(MLP(spec=digits8.spec), secret)
+
+    def look(method, objective, start, found, project, what):
+        z, rows = torch.randn(2, 1, 6, generator=torch.Generator().manual_seed(1)), torch.arange(2)
+        images = prior.synthesise(prior.styles(z[:, 0])).unflatten(0, (2, 1))
+        sent = {name: torch.stack([one[name] for one in view.messages]) for name in view.messages[0]}
+        apart = cosine_distance(view.updates(images, secret.y[:, None]), sent)
+        inputs = view.model.normalise(images[:, 0]).reshape(2, 1, 8, 8)
+        value, score = objective(rows, z)
+        torch.testing.assert_close(score, apart)
+        norms = inputs.flatten(1).norm(dim=1) / 64
+        torch.testing.assert_close(value, apart + 0.7 * variation(inputs) + 0.3 * norms)
+        lengths = [one.flatten(1).norm(dim=1) for one in (project(rows, [5 * z])[0], start[0])]
+        torch.testing.assert_close(*lengths)
+
+    inside(GeneratorSearch, "descend", lambda: attack(view, prior, tv=0.7, l2=0.3), look)
 
 
 def test_every_stage_comes_closer_to_what_the_generator_cannot_make(digits_view):

@@ -1,9 +1,11 @@
 import pytest
 import torch
+from exact import inside
 from torch import nn
 from torch.nn.functional import cross_entropy
 
 from mibench.access import Ledger, WhiteBoxView
+from mibench.attacks.families import latent_descent
 from mibench.attacks.gmi import Gmi, GmiMasked
 from mibench.data import InputSpec
 from mibench.entry import Normalise
@@ -63,6 +65,23 @@ def attack(prior, goal=None, **options):
     options = {"iterations": 200, "restarts": 1, **options}
     images = Gmi(**options)(view, Knowledge(latent_prior=prior), goal, seed=0).reconstruction.values
     return view, images
+
+
+def test_what_descends_is_critic_and_cross_entropy_by_nesterov_steps():
+    """The loss at given latents, every start another one, and what the descent is told."""
+    prior = LinearPrior()
+
+    def look(z, loss, steps, **options):
+        assert len(z) == 8 and len(z.unique(dim=0)) == 8
+        given = torch.rand(8, 6, generator=torch.Generator().manual_seed(1))
+        images = (0.5 + given @ prior.a.T).reshape(-1, 1, 4, 4)
+        surprise = cross_entropy(LinearClassifier()(images), torch.arange(4).repeat_interleave(2), reduction="none")
+        torch.testing.assert_close(loss(given), 3.0 * surprise - 0.5 * prior.critic(images))
+        assert {name: options[name] for name in ("lr", "momentum", "bound", "batch")} == {
+            "lr": 0.02, "momentum": 0.9, "bound": 1.0, "batch": 100,
+        }  # fmt: skip
+
+    inside(latent_descent, "nesterov_descent", lambda: attack(prior, identity_weight=3.0, prior_weight=0.5), look)
 
 
 def test_a_prior_of_decibels_is_searched_as_one_of_images():

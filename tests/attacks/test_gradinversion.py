@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 import torch
+from exact import inside, variation
 
 from mibench.access import LocalTraining
 from mibench.attacks import gradinversion
@@ -103,6 +104,53 @@ def test_the_objective_is_that_of_the_formula(observe, monkeypatch):
     for name, weight in (("tv", 0.3), ("l2", 0.7), ("bn", 0.2), ("group", 0.4)):
         _, with_it = objective(view, monkeypatch, **{name: weight})
         torch.testing.assert_close(with_it - value, weight * terms[name], rtol=1e-3, atol=1e-5)
+
+
+def test_what_descends_is_the_formula(observe, monkeypatch):
+    """Five terms with their weights, of two searches of one batch; the schedule, the noise, and the box."""
+    view, _ = observe()
+    pixels, seen = Pixels.of(view), []
+    monkeypatch.setattr(
+        gradinversion,
+        "statistics_mismatch",
+        lambda ours, theirs, first: seen.append(statistics_mismatch(ours, theirs, first)) or seen[-1] + sum(first),
+    )
+
+    def look(adam, objective, start, found, steps, project, draws):
+        u = 0.5 * torch.randn(2, 4, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+        moved = project(torch.arange(2), [5 * u])[0]
+        torch.testing.assert_close(pixels.to_inputs(moved), pixels.to_inputs(5 * u).clamp(0, 1))
+        labels = torch.arange(4).expand(2, 4)
+        ours = view.updates(pixels.to_inputs(u), labels)
+        sent = view.messages[0]
+        squares = sum((ours[name] - sent[name]).square().flatten(1).sum(1) for name in sent)
+        value, _ = objective(torch.arange(2), u)
+        rough = variation(u.flatten(0, 1)).reshape(2, 4).mean(1)
+        apart = (u - moved.mean(0)).square().flatten(1).mean(1)
+        expected = 0.15 * squares + 0.2 * rough + 0.2 * u.square().flatten(1).mean(1) + 0.6 * apart
+        expected = expected + 0.5 * (seen[-1] + 10.0)
+        torch.testing.assert_close(value, expected, rtol=1e-4, atol=1e-4)
+        assert not torch.equal(start[0][0], start[0][1]) and adam.langevin == 0.2 and draws is not None
+        return [adam.rate(step) for step in (0, 9, 10, 110, 209)]
+
+    weights = {"gradient": 0.3, "tv": 0.2, "l2": 0.4, "group": 0.6, "bn": 0.5, "register": "none"}
+    options = {"iterations": 210, "warmup": 10, "lr": 0.1, "langevin": 0.2, **weights}
+    rates = inside(Adam, "minimise", lambda: attack(view, **options), look)
+    assert rates[:4] == pytest.approx([0.01, 0.1, 0.1, 0.05]) and rates[4] < 1e-4
+
+
+def test_the_search_of_the_lowest_gradient_distance_is_returned(observe, monkeypatch):
+    """Of the private batch and of noise, whatever the other terms say, the batch is the answer."""
+    view, secret = observe()
+    pixels = Pixels.of(view)
+    noise = torch.rand(secret[0].shape, generator=torch.Generator().manual_seed(1))
+
+    def minimise(self, objective, variables, found, steps, **more):
+        found.offer(torch.arange(2), [pixels.inputs(torch.stack([noise, secret[0]]))], torch.tensor([0.0, 1.0]))
+
+    monkeypatch.setattr(Adam, "minimise", minimise)
+    knowledge = Knowledge(facts={"labels": torch.arange(4)}, described=("labels",))
+    torch.testing.assert_close(attack(view, knowledge=knowledge, restarts=2).values, secret[0], atol=1e-5, rtol=0)
 
 
 def test_labels_of_batches_without_a_repeated_class_are_read(digits8, client_view):

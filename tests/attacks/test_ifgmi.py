@@ -1,7 +1,9 @@
 import pytest
 import torch
+from exact import inside
 
 from mibench.access import Ledger, WhiteBoxView
+from mibench.attacks import ifgmi
 from mibench.attacks.ifgmi import OFFICIAL_WIDTH, Ifgmi
 from mibench.data import InputSpec
 from mibench.errors import UserError
@@ -53,6 +55,25 @@ def far(steps):
     """Returns the largest l1 distance from the second stage's start, of styles and of features."""
     later = [step for step in steps if step[0] == 1]
     return [max(float((step[k] - later[0][k]).abs().flatten(1).sum(1).max()) for step in later) for k in (1, 2)]
+
+
+def test_the_descent_starts_among_the_best_and_sees_crops_under_the_poincare_loss(style_prior, mild_classifier):
+    view = WhiteBoxView.of(mild_classifier, SPEC, Ledger(), torch.device("cpu"))
+    method = Ifgmi(latents=100, stages=2)
+
+    def look(prior, variables, identity, steps, **options):
+        best = best_styles(view, prior, method.pool(view, prior, GOAL), torch.arange(4), 50).unflatten(0, (4, 50))
+        near = (variables[0].unflatten(0, (4, 2))[:, :, None] - best[:, None]).abs().amax(3).amin(2)
+        assert float(near.max()) < 1e-5, "a start is not in the better half"
+        images = torch.rand(8, 1, 8, 8)
+        torch.testing.assert_close(identity(images), poincare(mild_classifier(images), GOAL.labels))
+        assert options["views"].scale == (0.9, 1.0)
+        wild, centre = 900 * torch.randn(8, 16), variables[0]
+        bound = (options["project"]([wild])[0] - centre).abs().sum(1)
+        assert bool((bound <= 1000.0 * 16 / OFFICIAL_WIDTH * (1 + 1e-4)).all())
+
+    run = lambda: method(view, Knowledge(latent_prior=style_prior), GOAL, seed=0)  # noqa: E731
+    inside(ifgmi, "style_descent", run, look)
 
 
 def test_styles_and_features_move_and_stay_in_their_balls(attack, style_prior):

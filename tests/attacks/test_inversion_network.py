@@ -4,10 +4,12 @@ import pytest
 import torch
 
 from mibench.access import Ledger, ScoresView
+from mibench.attacks import inversion_network
 from mibench.attacks.inversion_network import InversionNetwork, InversionNetworkInstance
 from mibench.data import Examples
 from mibench.defenses.rounding import Rounding
 from mibench.knowledge import Knowledge
+from mibench.optim.selection import Best
 from mibench.targets.mlp import Mlp
 from mibench.tasks.class_ import ClassGoal
 from mibench.tasks.instance import InstanceGoal
@@ -50,6 +52,31 @@ def trained(view, public, **options):
 def error(attack, networks, answers, images):
     with torch.no_grad():
         return float((networks["decoder"](attack.encoded(answers)) - images).square().mean())
+
+
+def test_the_epoch_of_the_lowest_held_out_error_is_kept(digits, service, monkeypatch):
+    """With a step that is far too large the last epoch is not the best one; it is judged by images held out."""
+    offered, sizes, mse_loss = [], [], inversion_network.mse_loss
+
+    class Recorded(Best):
+        def offer(self, variables, loss):
+            offered.append((float(loss), [one.detach().clone() for one in variables]))
+            super().offer(variables, loss)
+
+    def error_of(made, truth):
+        if not torch.is_grad_enabled():
+            sizes.append(len(made))
+        return mse_loss(made, truth)
+
+    monkeypatch.setattr(inversion_network, "Best", Recorded)
+    monkeypatch.setattr(inversion_network, "mse_loss", error_of)
+    public = digits[2][torch.arange(100)]
+    _, networks = trained(service(), public, epochs=8, lr=0.3)
+    losses = [loss for loss, _ in offered]
+    best = losses.index(min(losses))
+    assert best < 7 and sizes == [10] * 8
+    state = list(networks["decoder"].state_dict().values())
+    assert all(torch.equal(one, other) for one, other in zip(state, offered[best][1], strict=True))
 
 
 def test_more_of_an_answer_gives_more_of_the_image_if_it_was_trained_on(digits, service):

@@ -3,10 +3,13 @@ from functools import partial
 
 import pytest
 import torch
+from exact import cosine_distance, inside, variation
 
 from mibench.attacks.inverting_gradients import InvertingGradients
 from mibench.knowledge import Knowledge
 from mibench.metrics.mse import squared_errors
+from mibench.optim.input_space import Pixels
+from mibench.optim.row_adam import Adam
 from mibench.targets.mlp import Mlp
 from mibench.tasks.instance import InstanceGoal
 
@@ -22,6 +25,29 @@ def attack(view, knowledge=None, **options):
 def lengthened(factor):
     """Returns what makes every entry of a message so many times as large."""
     return lambda message: {name: factor * value for name, value in message.items()}
+
+
+def test_what_descends_is_the_formula(digits_view):
+    """One cosine over all tensors but the last ones, and total variation; signs, steps that fall by tens, the box."""
+    view, secret = digits_view(partial(Mlp, hidden=[32]), 2)
+    pixels = Pixels.of(view)
+
+    def look(adam, objective, start, found, steps, project):
+        u = 3 * torch.randn(2, 1, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+        ours = view.updates(pixels.to_inputs(u), secret.y[:, None])
+        sent = {name: torch.stack([one[name] for one in view.messages]) for name in list(view.messages[0])[:-2]}
+        value, score = objective(torch.arange(2), u)
+        torch.testing.assert_close(score, cosine_distance(ours, sent))
+        torch.testing.assert_close(value, score + 0.7 * variation(u[:, 0]))
+        images = pixels.to_inputs(project(torch.arange(2), [u])[0])
+        torch.testing.assert_close(images, pixels.to_inputs(u).clamp(0, 1))
+        assert adam.signed and adam.dropping.halve_at == (0.5,)
+        return [adam.rate(step) for step in (0, 299, 300, 500, 700)]
+
+    method = InvertingGradients(tv=0.7, skip_last=2, iterations=800, lr=0.1, halve_at=(0.5,))
+    goal = InstanceGoal(2, 1)
+    rates = inside(Adam, "minimise", lambda: method(view, Knowledge(), goal, seed=0), look)
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.001, 0.0001])
 
 
 def test_images_come_back_with_their_label(digits_view):

@@ -5,6 +5,8 @@ import pytest
 import torch
 
 from mibench.access import LocalTraining
+from mibench.attacks import learning_to_invert
+from mibench.attacks.base import Reconstruction
 from mibench.attacks.learning_to_invert import LearningToInvert, Reader, cosine_gaussian, matched_error
 from mibench.data import Examples
 from mibench.defenses.base import Client
@@ -13,6 +15,7 @@ from mibench.defenses.gradient_pruning import GradientPruning
 from mibench.errors import IncompatibleCellError, UserError
 from mibench.knowledge import Knowledge
 from mibench.nn.batch_norm import use_batch_statistics
+from mibench.optim.selection import Best
 from mibench.targets.cnn import Cnn
 from mibench.targets.mlp import Mlp
 from mibench.tasks.instance import InstanceGoal
@@ -57,6 +60,43 @@ def relative_error(split, observed, method=LearningToInvert, public=None, **opti
     result = method(**options)(view, Knowledge(public_data=own), goal, seed=0).reconstruction
     made = result.values.flatten(1).unflatten(0, (-1, view.batch_size))
     return float(matched_error(made, secret) / (own.x.mean(0).flatten() - secret).square().mean())
+
+
+def test_the_best_epoch_is_kept_and_the_rate_falls_once(digits8, observe, monkeypatch):
+    """With a step that is far too large the first epochs are the best ones, and the perceptron is theirs."""
+    offered, rates, step = [], [], torch.optim.Adam.step
+
+    class Recorded(Best):
+        def offer(self, variables, loss):
+            offered.append((float(loss), [one.detach().clone() for one in variables]))
+            super().offer(variables, loss)
+
+    def stepped(self, *how):
+        rates.append(self.param_groups[0]["lr"])
+        return step(self, *how)
+
+    monkeypatch.setattr(learning_to_invert, "Best", Recorded)
+    monkeypatch.setattr(torch.optim.Adam, "step", stepped)
+    view, _, _ = observe(count=4)
+    method = LearningToInvert(hidden=32, epochs=8, lr=0.3, batch=1024, synthetic=False)
+    knowledge = Knowledge(public_data=digits8.public)
+    networks = method.networks(view, knowledge)
+    goal, kept = InstanceGoal(4, 1), {}
+    monkeypatch.setattr(
+        LearningToInvert,
+        "reconstruct",
+        lambda self, view, knowledge, goal, networks: kept.update(networks) or blank(view, goal),
+    )
+    method(view, knowledge, goal, seed=0)
+    losses = [loss for loss, _ in offered]
+    assert losses.index(min(losses)) < 7 and len(losses) == 8 and networks
+    best = offered[losses.index(min(losses))][1]
+    assert all(torch.equal(one, other) for one, other in zip(kept["inverter"].parameters(), best, strict=True))
+    assert rates == [0.3] * 6 + [pytest.approx(0.03)] * 2
+
+
+def blank(view, goal):
+    return Reconstruction(view.spec.blank(4), goal.target, torch.zeros(4, dtype=torch.long))
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,11 @@
 import pytest
 import torch
+from exact import Spy, steps_of
 from torch import nn
+from torch.nn.functional import kl_div
 
 from mibench.access import Ledger, WhiteBoxView
+from mibench.attacks import lomma
 from mibench.attacks.base import ClassSearch
 from mibench.attacks.gmi import Gmi
 from mibench.attacks.kedmi import Kedmi
@@ -14,6 +17,7 @@ from mibench.data import Examples, InputSpec
 from mibench.errors import UserError
 from mibench.knowledge import Knowledge
 from mibench.model import Classifier, LatentPrior
+from mibench.nn.student import Student
 from mibench.planning.composition import compose
 from mibench.planning.grid import plan_cells
 from mibench.planning.plan import plan_cell
@@ -76,6 +80,41 @@ def growth(**options):
             view.logits_and_features(last)[1].norm(dim=1).mean()
             / view.logits_and_features(public)[1].norm(dim=1).mean()
         )
+
+
+def one_pass(**options):
+    """Returns a method, its networks after one pass, its view and its public images."""
+    public = torch.rand(64, 1, 4, 4, generator=torch.Generator().manual_seed(4))
+    view = WhiteBoxView.of(HiddenLayer(), SPEC, Ledger(), torch.device("cpu"))
+    method = Lomma(base=Gmi(), epochs=1, students=2, **options)
+    return method, lambda: method.trained(view, Knowledge(Examples(public, torch.zeros(64).long())), 0), view, public
+
+
+def test_students_learn_the_targets_soft_labels(monkeypatch):
+    forward = Spy(Student.forward)
+    monkeypatch.setattr(Student, "forward", lambda self, x: forward(self, x))
+    rows = Spy(torch.randperm)
+    monkeypatch.setattr(torch, "randperm", rows)
+    _, train, view, public = one_pass()
+    ((loss, _),) = steps_of(lomma, train, 1)
+    soft = view.logits(public[rows.returned[-1]]).softmax(1)
+    expected = kl_div(forward.returned[0].log_softmax(1), soft, reduction="batchmean")
+    assert loss == pytest.approx(float(expected.detach()), rel=1e-5)
+
+
+def test_the_identity_loss_is_that_of_the_docstring():
+    """The mean of minus the logit over target and students, and the feature's distance from the public mean."""
+    method, train, view, public = one_pass(regularisation=0.7)
+    networks = train()
+    images, labels = torch.rand(4, 1, 4, 4, generator=torch.Generator().manual_seed(5)), torch.arange(4)
+    with torch.no_grad():
+        logits, hidden = view.logits_and_features(images)
+        every = [logits, *(student(images) for student in networks["students"])]
+        said = torch.stack([-one.gather(1, labels[:, None])[:, 0] for one in every]).mean(0)
+        mean = view.logits_and_features(public)[1].mean(0)
+        expected = said + 0.7 * (hidden - mean).square().mean(1)
+        torch.testing.assert_close(method.identify(networks, view, images, labels), expected)
+    assert len(every) == 3
 
 
 def test_the_feature_term_keeps_the_logit_from_growing_by_length_alone():

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from exact import inside
 from torch.nn.functional import leaky_relu
 
 from mibench.access import Ledger, WhiteBoxView
@@ -9,7 +10,7 @@ from mibench.data import InputSpec
 from mibench.errors import UserError
 from mibench.knowledge import Knowledge
 from mibench.optim.identity import cross_entropy
-from mibench.optim.style_search import painted, random_styles
+from mibench.optim.style_search import best_styles, painted, random_styles
 from mibench.tasks.class_ import ClassGoal
 
 SPEC = InputSpec("image", (1, 8, 8), 4)
@@ -53,6 +54,37 @@ def stays_usual(attack, prior, monkeypatch, deviations):
     low, high = usual_styles(pool, 1.0)
     assert len(seen) == 60 and (low < high).all()
     return bool(((torch.stack(seen) >= low) & (torch.stack(seen) <= high)).all())
+
+
+def test_the_descent_starts_at_the_best_under_the_stated_schedule(style_prior, mild_classifier):
+    """Starts, weighted cross-entropy, the box, and the factor of the step size at five points."""
+    view = WhiteBoxView.of(mild_classifier, SPEC, Ledger(), torch.device("cpu"))
+    method = MirrorWhite(latents=400, iterations=1000)
+
+    def look(prior, variables, identity, steps, **options):
+        pool = method.pool(view, prior, GOAL)
+        low, high = usual_styles(pool, 1.0)
+        best = best_styles(view, prior, pool, GOAL.targets, 3)
+        torch.testing.assert_close(variables[0], best.clamp(low, high))
+        images = torch.rand(12, 1, 8, 8)
+        torch.testing.assert_close(identity(images), 10 * cross_entropy(mild_classifier(images), GOAL.labels))
+        wild = 5 * torch.randn(12, 16)
+        assert torch.equal(options["project"]([wild])[0], wild.clamp(low, high))
+        assert options["views"].mirror == 0.5 * SPEC.mirrored and options["lr"] == 0.25
+        return [options["schedule"](step) for step in (0, 25, 50, 750, 875)]
+
+    run = lambda: method(view, Knowledge(latent_prior=style_prior), GOAL, seed=0)  # noqa: E731
+    factors = inside(mirror_white, "style_descent", run, look)
+    assert factors == pytest.approx([0.0, 0.5, 1.0, 1.0, 0.5])
+
+
+def test_p_space_is_where_styles_are_normal():
+    """Of styles that leave a leaky ReLU the bounds are mean and deviation before it."""
+    normal = torch.randn(20_000, 3, generator=torch.Generator().manual_seed(0)) + torch.tensor([0.0, 1.0, -1.0])
+    low, high = usual_styles(leaky_relu(normal, 0.2), 2.0)
+    expected = [leaky_relu(torch.tensor([0.0, 1.0, -1.0]) + sign * 2.0, 0.2) for sign in (-1, 1)]
+    torch.testing.assert_close(low, expected[0], atol=0.05, rtol=0)
+    torch.testing.assert_close(high, expected[1], atol=0.05, rtol=0)
 
 
 def test_every_style_lies_between_both_bounds_at_every_step(attack, style_prior, monkeypatch):

@@ -1,5 +1,7 @@
 import pytest
 import torch
+from exact import Spy, steps_of
+from torch.nn.functional import binary_cross_entropy_with_logits
 
 from mibench.attacks import patchmi
 from mibench.attacks.patchmi import PatchDiscriminator, PatchMi
@@ -27,6 +29,32 @@ def attack(trained_cnn, digits8, white_box):
 def least_distance(images):
     """Returns the least distance of two images of one class."""
     return min(float(torch.pdist(own.flatten(1)).min()) for own in images.split(8))
+
+
+def test_both_networks_step_along_the_stated_losses(attack, monkeypatch):
+    """Smoothed public images against generated ones, then generated ones as public with three times the identity."""
+    forward = Spy(PatchDiscriminator.forward)
+    monkeypatch.setattr(PatchDiscriminator, "forward", lambda self, x: forward(self, x))
+    monkeypatch.setattr(PatchMi, "identity_of", lambda *given: torch.tensor(2.0))
+
+    def bce(logits, target):
+        return float(binary_cross_entropy_with_logits(logits, torch.full_like(logits, target)).detach())
+
+    options = {"iterations": 1, "targets": (0,), "identity_weight": 3.0}
+    (of_judge, judge), (of_maker, maker) = steps_of(patchmi, lambda: attack(**options), 2)
+    real, fake, again = forward.returned
+    assert of_judge == pytest.approx(bce(real, 0.4) + bce(fake, 0.0), rel=1e-5)
+    assert of_maker == pytest.approx(bce(again, 1.0) + 3.0 * 2.0, rel=1e-5)
+    assert isinstance(judge, PatchDiscriminator) and not isinstance(maker, PatchDiscriminator)
+
+
+def test_the_target_is_asked_of_the_images_and_of_random_views(monkeypatch, trained_cnn, digits8, white_box):
+    seen, images = [], digits8.public.x[:4]
+    monkeypatch.setattr(PatchMi, "identify", lambda self, view, x, labels: seen.append(x) or x.mean((1, 2, 3)))
+    view, draws = white_box(trained_cnn, digits8), torch.Generator().manual_seed(0)
+    PatchMi(**{**SMALL, "views": 2}).identity_of(view, images, 0, draws)
+    plain, first, second = seen[0].split(4)
+    assert torch.equal(plain, images) and not torch.equal(first, images) and not torch.equal(first, second)
 
 
 def test_samples_are_of_their_class_and_differ(attack):

@@ -1,7 +1,9 @@
 import torch
+from exact import inside
 from torch import nn
 
 from mibench.access import Ledger, WhiteBoxView
+from mibench.attacks import plgmi
 from mibench.attacks.plgmi import PlgMi
 from mibench.data import InputSpec
 from mibench.knowledge import Knowledge
@@ -66,6 +68,22 @@ def margin_gained(**options):
             for images in (prior.generate_class(*prior.seen[0]), result.reconstruction.values)
         )
     return float(before - after)
+
+
+def test_what_descends_is_the_margin_of_two_random_views_of_the_own_class():
+    def look(start, objective, steps, lr, after):
+        assert start[0].shape == (16, 6) and float(start[0].std()) > 0.7 and not torch.equal(start[0][0], start[0][1])
+        ASKED.clear()
+        z = torch.randn(16, 6, generator=torch.Generator().manual_seed(1))
+        value, (first, second) = objective(z).detach(), ASKED
+        images = ClassLinearPrior().generate_class(z, LABELS)
+        with torch.no_grad():
+            expected = sum(max_margin(LinearClassifier()(one), LABELS) for one in (first, second))
+        torch.testing.assert_close(value, expected)
+        assert not torch.equal(first, second) and not torch.equal(first, images)
+        assert lr == 0.1
+
+    inside(plgmi, "adam_descent", attack, look)
 
 
 def test_the_margin_grows_past_where_cross_entropy_is_content():

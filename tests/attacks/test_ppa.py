@@ -3,17 +3,20 @@ import dataclasses
 
 import pytest
 import torch
+from exact import inside
 from torch import nn
 
 from mibench.access import Ledger, WhiteBoxView
+from mibench.attacks.families import style_start
 from mibench.attacks.ppa import Ppa
 from mibench.data import InputSpec
 from mibench.errors import UserError
 from mibench.knowledge import Knowledge
 from mibench.model import Classifier
+from mibench.optim import style_search
 from mibench.optim.identity import identity_loss
 from mibench.optim.selection import spread_ranks
-from mibench.optim.style_search import best_styles, random_styles, target_scores
+from mibench.optim.style_search import best_styles, painted, random_styles, target_scores
 from mibench.tasks.class_ import ClassGoal
 
 GOAL = ClassGoal(torch.arange(4), samples=2)
@@ -35,6 +38,38 @@ SPEC = InputSpec("image", (1, 8, 8), 4)
 def attack(prior, model, **options):
     view = view_of(model, SPEC)
     return view, Ppa(**{**FAST, **options})(view, Knowledge(latent_prior=prior), GOAL, seed=0)
+
+
+def test_the_descent_starts_at_the_best_and_sees_crops_under_the_poincare_loss(style_prior, mild_classifier):
+    method, view = Ppa(**FAST), view_of(mild_classifier, SPEC)
+
+    def look(prior, variables, identity, steps, **options):
+        best = best_styles(view, prior, method.pool(view, prior, GOAL), torch.arange(4), 5)
+        torch.testing.assert_close(variables[0], best)
+        images, labels = torch.rand(20, 1, 8, 8), torch.arange(4).repeat_interleave(5)
+        expected = identity_loss("poincare")(mild_classifier(images), labels)
+        torch.testing.assert_close(identity(images), expected)
+        assert options["views"].scale == (0.9, 1.0) and options["lr"] == 0.03
+        assert options.get("betas", style_search.BETAS) == (0.1, 0.1) and len(list(steps)) == 30
+
+    run = lambda: method(view, Knowledge(latent_prior=style_prior), GOAL, seed=0)  # noqa: E731
+    inside(style_start, "style_descent", run, look)
+
+
+def test_the_results_are_those_of_the_highest_robust_score(style_prior, mild_classifier, monkeypatch):
+    """Nothing descends, and the scores under views are given: the last candidates of every class win."""
+    method, view, seen = Ppa(**FAST), view_of(mild_classifier, SPEC), []
+    monkeypatch.setattr(style_start, "style_descent", lambda prior, variables, *how, **more: variables)
+
+    def scores(score, part, wanted, views, rounds, draws):
+        seen.append((views.scale, views.ratio, rounds))
+        return torch.arange(float(len(part)))
+
+    monkeypatch.setattr(style_start, "robust_score", scores)
+    found = method(view, Knowledge(latent_prior=style_prior), GOAL, seed=0).reconstruction.values
+    best = best_styles(view, style_prior, method.pool(view, style_prior, GOAL), torch.arange(4), 5)
+    torch.testing.assert_close(found, painted(style_prior, best[torch.tensor([4, 3, 9, 8, 14, 13, 19, 18])]))
+    assert seen == [((0.5, 0.9), (0.8, 1.2), 5)]
 
 
 def test_the_loss_does_not_see_the_scale_of_logits_and_does_not_vanish():

@@ -1,11 +1,14 @@
 from functools import partial
 
+import pytest
 import torch
+from exact import inside, variation
 
 from mibench.attacks.rgcir import Rgcir
 from mibench.knowledge import Knowledge
 from mibench.metrics.mse import squared_errors
 from mibench.optim.input_space import Pixels
+from mibench.optim.row_adam import Adam
 from mibench.targets.mlp import Mlp
 from mibench.tasks.instance import InstanceGoal
 
@@ -21,6 +24,31 @@ def attack(view, **options):
 def uneven(message):
     """Returns a message of which every tensor is a tenth as long as the one before."""
     return {name: 10.0**-index * value for index, (name, value) in enumerate(message.items())}
+
+
+def test_what_descends_is_the_formula(digits_view):
+    """Mean cosine distance by layer, soft box and norm under one weight, total variation; the steps fall by tens."""
+    view, secret = digits_view(MLP, 2)
+    pixels = Pixels.of(view)
+
+    def look(adam, objective, start, found, steps, project):
+        u = 3 * torch.randn(2, 1, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+        ours = view.updates(pixels.to_inputs(u), secret.y[:, None])
+        sent = {name: torch.stack([one[name] for one in view.messages]) for name in view.messages[0]}
+        pairs = [(ours[name].flatten(1), sent[name].flatten(1)) for name in sent]
+        apart = torch.stack([1 - torch.cosine_similarity(*pair) for pair in pairs]).mean(0)
+        images = pixels.to_inputs(u)
+        outside = ((images - 1).relu() + (-images).relu()) / pixels.std
+        soft = outside.square().flatten(1).sum(1) + 0.3 * u.square().flatten(1).mean(1)
+        value, score = objective(torch.arange(2), u)
+        torch.testing.assert_close(score, apart)
+        torch.testing.assert_close(value, apart + 0.2 * soft + 0.7 * variation(u[:, 0]))
+        assert project is None and adam.signed
+        return [adam.rate(step) for step in (0, 299, 300, 500, 700)]
+
+    options = {"distance": "layer_cosine", "in_range": 0.2, "l2": 0.3, "tv": 0.7, "iterations": 800, "lr": 0.1}
+    rates = inside(Adam, "minimise", lambda: attack(view, **options), look)
+    assert rates == pytest.approx([0.1, 0.1, 0.01, 0.001, 0.0001])
 
 
 def test_images_come_back_with_their_label(digits_view):

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from exact import inside
 from torch.nn.functional import cross_entropy
 
 from mibench.access import Ledger, ScoresView, WhiteBoxView
@@ -30,6 +31,25 @@ def black_box(ask):
 
 
 # (a) the known pixels
+
+
+def test_the_refinement_descends_both_critics_and_the_labels_surprise(linear_classifier, linear_inpainting):
+    """The formula at given latents; the local critic sees a window that is drawn anew at every look."""
+    prior = linear_inpainting(taste=2.0, local_taste=3.0)
+
+    def look(method, z, loss, after, what):
+        z = torch.rand(6, 6, generator=torch.Generator().manual_seed(1))
+        filled = prior.fill(GREY.images, HOLE, z)
+        values = [loss(z) for _ in range(2)]
+        for value, (top, left) in zip(values, prior.windows[-2:], strict=True):
+            realism = 2.0 * filled.mean((1, 2, 3)) + 3.0 * filled[..., top : top + 4, left : left + 4].mean((1, 2, 3))
+            surprise = (value + realism) / 5.0
+            every = -linear_classifier(filled).log_softmax(1)
+            assert bool(((every - surprise[:, None]).abs().amin(1) < 1e-4).all()), "it is that of one label"
+        assert len(set(prior.windows[-2:])) == 2
+
+    white = white_box(linear_classifier)
+    inside(SecretGen, "descend", lambda: attack(white, prior, identity_weight=5.0), look)
 
 
 def test_known_pixels_are_returned_bit_by_bit(linear_classifier, linear_inpainting):

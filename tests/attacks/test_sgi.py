@@ -4,7 +4,9 @@ from functools import partial
 
 import pytest
 import torch
+from exact import cosine_distance, inside, variation
 
+from mibench.attacks import sgi
 from mibench.attacks.sgi import Sgi, quantised
 from mibench.data import Examples
 from mibench.errors import NotGrantedError
@@ -13,6 +15,7 @@ from mibench.metrics.mse import squared_errors
 from mibench.nn.batch_norm import running_buffers, use_batch_statistics
 from mibench.optim.batch_norm_prior import known_statistics
 from mibench.optim.regularisers import BatchNormStatistics, statistics_mismatch
+from mibench.optim.row_adam import Adam
 from mibench.targets.cnn import Cnn
 from mibench.targets.lenet import LeNet
 from mibench.targets.mlp import Mlp
@@ -45,6 +48,38 @@ def score(client_view, split, **options):
     found = [named(client_view, split, seed, **options) for seed in range(10)]
     sets = sum(set(one.tolist()) == set(truth.tolist()) for one, truth in found)
     return sets, sum(torch.equal(one.sort().values, truth) for one, truth in found)
+
+
+def test_what_descends_is_the_formula_step_by_step(digits_view, monkeypatch):
+    """Distances under the step's mask, total variation from step 2, batch-norm terms from step 4; the doubling."""
+    view, secret = digits_view(partial(Cnn, width=4), 2)
+    masks, mask = [], Sgi.mask
+    monkeypatch.setattr(Sgi, "mask", lambda self, *given: masks.append(mask(self, *given)) or masks[-1])
+    monkeypatch.setattr(sgi, "known_statistics", lambda view: [None])
+    monkeypatch.setattr(sgi, "of_messages", lambda known, own: known)
+    monkeypatch.setattr(sgi, "statistics_mismatch", lambda seen, known, first: torch.full((2,), sum(first)))
+    u, rows = torch.randn(2, 1, 1, 8, 8, generator=torch.Generator().manual_seed(1)), torch.arange(2)
+
+    def look(adam, objective, start, found, steps, project, reshape):
+        images = u * view.model.entry.std + view.model.entry.mean
+        ours = view.updates(images, secret.y[:, None])
+        theirs = {name: torch.stack([one[name] for one in view.messages]) for name in view.messages[0]}
+        for step in steps:
+            value, score = objective(rows, u)
+            kept = masks[-1]
+            masked = [{name: side[name] * kept[name] for name in kept} for side in (ours, theirs)]
+            expected = cosine_distance(*masked) + 0.7 * (step >= 2) * variation(u[:, 0]) + 0.3 * (step >= 4) * 4.3
+            torch.testing.assert_close(value, expected)
+            torch.testing.assert_close(score, cosine_distance(ours, theirs))
+            assert torch.equal(reshape([u])[0], (2 if step < 3 else 1) * quantised(u))
+        assert len(masks) == 8 and len(masks[0]) < len(masks[-1]) == len(theirs)
+        assert project(rows, [9 * u])[0].abs().max() < 9 * u.abs().max()
+        return [adam.rate(step) for step in range(8)]
+
+    options = {"iterations": 8, "period": 2, "tv": 0.7, "tv_after": 2, "bn": 0.3, "bn_after": 4, "boost": 3}
+    attack = Sgi(end=0.0, stride=0.4, label_rule="bias_corrected", decay_at=(0.5,), **options)
+    rates = inside(Adam, "minimise", lambda: attack(view, Knowledge(), InstanceGoal(2, 1), seed=0), look)
+    assert rates == pytest.approx([0.1] * 4 + [0.01] * 4)
 
 
 def test_repeated_labels_are_counted_where_rules_without_repeats_must_fail(client_view, digits8):

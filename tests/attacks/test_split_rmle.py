@@ -1,7 +1,9 @@
 import pytest
 import torch
+from exact import inside, variation
 
 from mibench.access import FeaturesView, Ledger
+from mibench.attacks import split_rmle
 from mibench.attacks.split_rmle import SplitRmle
 from mibench.errors import NotGrantedError
 from mibench.knowledge import Knowledge
@@ -38,6 +40,38 @@ def error(split, hidden, iterations=1500, restarts=1, **observed):
 def mean_error(split):
     x = observe(split, 8)[1]
     return float(squared_errors(split.private.train.x.mean(0).expand_as(x), x).mean())
+
+
+def test_what_descends_is_the_formula(digits8):
+    """Feature distance, squared variation and norm with their weights; starts are grey but for a little noise."""
+    view, _ = observe(digits8, 32)
+
+    def look(start, objective, steps, **options):
+        u = torch.rand(COUNT, 1, 8, 8, generator=torch.Generator().manual_seed(1))
+        apart = (view.encoder(u) - view.features).square().flatten(1).mean(1)
+        expected = apart + 0.7 * variation(u, 2) + 0.3 * u.square().flatten(1).mean(1)
+        torch.testing.assert_close(objective(u).detach(), expected.detach())
+        assert float((start[0] - 0.5).abs().max()) < 0.1 and float(start[0].std()) > 0
+        assert options["amsgrad"] is True and options["lr"] == 0.02
+        assert torch.equal(options["project"]([3 * u])[0], (3 * u).clamp(0, 1))
+
+    attack = SplitRmle(tv=0.7, l2=0.3)
+    inside(split_rmle, "adam_descent", lambda: attack(view, Knowledge(), InstanceGoal(COUNT, 1), seed=0), look)
+
+
+def test_every_restart_has_a_start_of_its_own_and_the_nearest_point_is_returned(digits8, monkeypatch):
+    """The distance alone decides, not the regularisers: of two given points the one whose features fit."""
+    view, x = observe(digits8, 32)
+    starts = []
+
+    def descend(start, objective, steps, **options):
+        starts.append(start[0])
+        objective(x)
+        return [torch.full_like(x, 0.5)]
+
+    monkeypatch.setattr(split_rmle, "adam_descent", descend)
+    found = SplitRmle(tv=50.0, l2=50.0)(view, Knowledge(), InstanceGoal(COUNT, 1), seed=0).reconstruction
+    assert torch.equal(found.values, x) and len(starts) == 2 and not torch.equal(*starts)
 
 
 def test_an_injective_client_gives_its_inputs_away(digits8):

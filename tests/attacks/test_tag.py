@@ -2,6 +2,7 @@ import dataclasses
 
 import pytest
 import torch
+from exact import inside
 from safetensors.torch import load_file, save_file
 
 from mibench.attacks.tag import Tag, norm_at_most
@@ -9,6 +10,7 @@ from mibench.data import InputSpec
 from mibench.errors import UserError
 from mibench.knowledge import Knowledge
 from mibench.optim.input_space import Embeddings
+from mibench.optim.row_adam import Adam
 from mibench.planning.composition import compose
 from mibench.planning.plan import plan_cell
 from mibench.running.cell import Cell
@@ -36,6 +38,21 @@ def words(attack, view, x, y=None, seed=0):
     knowledge = Knowledge() if y is None else Knowledge(facts={"labels": y})
     result = attack(view, knowledge, InstanceGoal(1, len(x)), seed=seed)
     return result.reconstruction, (result.reconstruction.values == x).float().mean().item()
+
+
+def test_the_search_starts_small_and_steps_as_stated(case):
+    """Clipped starts, the warm-up, the fall along a line, weight decay, and gradients of norm 1 at the most."""
+    view, x, _ = case(1)
+
+    def look(adam, objective, starts, found, steps, reshape):
+        assert float(starts[0].abs().max()) == pytest.approx(0.1) and float(starts[0].std()) < 0.1
+        clipped = reshape([torch.full((1, 3), 2.0), torch.full((1, 1), 2.0)])
+        assert float(torch.cat([one.flatten() for one in clipped]).norm()) == pytest.approx(1.0)
+        assert adam.decay == 0.01
+        return [adam.rate(step) for step in (0, 49, 50, 525, 999)]
+
+    rates = inside(Adam, "minimise", lambda: words(Tag(), view, x), look)
+    assert rates == pytest.approx([0.001, 0.05, 0.05, 0.025, 0.05 / 950])
 
 
 def test_every_word_comes_back_in_its_place(case):

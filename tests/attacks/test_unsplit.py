@@ -1,5 +1,6 @@
 import pytest
 import torch
+from exact import variation
 from torch import nn
 
 from mibench.access import FeaturesView, Ledger
@@ -53,6 +54,33 @@ def likeness(made, truth):
     """Returns the absolute correlation of every image with its truth, shape ``(N,)``."""
     pairs = zip(made.flatten(1), truth.flatten(1), strict=True)
     return torch.stack([torch.corrcoef(torch.stack(pair))[0, 1].abs() for pair in pairs])
+
+
+def test_both_descents_are_along_the_formula(observed, monkeypatch):
+    """Three steps of the images and two of the copy, twice: the slopes that Adam gets, against the formula's."""
+    view, _ = observed
+    steps, real = [], torch.optim.Adam.step
+
+    def step(self, *how):
+        weights = self.param_groups[0]["params"]
+        steps.append(([one.detach().clone() for one in weights], [one.grad.clone() for one in weights]))
+        return real(self, *how)
+
+    monkeypatch.setattr(torch.optim.Adam, "step", step)
+    run(UnSplit(rounds=2, input_steps=3, model_steps=2, lr=0.05, tv=0.7, l2=0.3), view)
+    assert [len(weights) for weights, _ in steps] == [1, 1, 1, 2, 2] * 2, "three steps of images, two of the copy"
+    assert bool((steps[0][0][0] == 0.5).all()), "the first images are grey"
+    for place, (weights, gradients) in enumerate(steps):
+        before = steps[: place + 1]
+        x = next(one[0] for one, _ in reversed(before) if len(one) == 1)
+        if len(weights) == 1 and place in (1, 2):
+            x = x.requires_grad_(True)
+            copy = next(one for one, _ in steps[place:] if len(one) == 2)  # not moved since
+            features = nn.functional.conv2d(x, *copy, padding=1).relu()
+            loss = (features - view.features).square().flatten(1).mean(1)
+            loss = loss + 0.7 * variation(x, 2) + 0.3 * x.square().flatten(1).mean(1)
+            torch.testing.assert_close(gradients[0], torch.autograd.grad(loss.sum(), x)[0], atol=1e-6, rtol=1e-4)
+    assert not torch.equal(steps[3][0][0], steps[4][0][0]), "the copy moves"
 
 
 def test_inputs_are_found_without_weights_or_data(observed):

@@ -7,7 +7,7 @@ from mibench.data import Column, Examples, InputSpec, Population, Split
 from mibench.defenses.augmented_dp import Audit, AugmentedDp, laplace, questions
 from mibench.defenses.base import DefenderData, DefenseContext
 from mibench.errors import UserError
-from mibench.optim.trees import Question
+from mibench.optim.trees import Question, impurity
 from mibench.seeding import generator
 from mibench.settings.victim import Blueprint, train_central
 from mibench.targets.mlp import Mlp
@@ -39,6 +39,24 @@ def fitted(tables, **options):
     defense.architecture(model, DefenseContext(SPEC, DefenderData(private, private, public), 0, CPU))
     assert defense.fit(Training(model, private, Recipe(), 0, CPU)) is None
     return defense
+
+
+@pytest.mark.parametrize("depth", [1, 5])
+def test_a_level_spends_its_share_of_half_of_epsilon(depth):
+    """The odds of two questions at the root are exp(epsilon / (2 depth) * gap / 4)."""
+    draws = torch.Generator().manual_seed(0)
+    x, y = torch.randint(2, (60, 2), generator=draws).float(), torch.randint(2, (60,), generator=draws)
+    x[:20, 0] = y[:20].float()
+    asked = [Question(0, 1.0, True), Question(1, 1.0, True)]
+
+    def utility(question):
+        left = torch.nn.functional.one_hot(y, 2).double()[question.holds(x)].sum(0)
+        return -impurity(left) - impurity(y.bincount(minlength=2).double() - left)
+
+    gap = float(utility(asked[0]) - utility(asked[1]))
+    defense = AugmentedDp(epsilon=8 * depth / gap, depth=depth)  # odds of e
+    chosen = [int(defense.grow_tree(Examples(x, y), asked, generator(seed)).column[0]) for seed in range(400)]
+    assert chosen.count(0) / 400 == pytest.approx(1 / (1 + math.exp(-1)), abs=0.07)
 
 
 def test_the_audit_finds_the_leaf_and_merging_takes_the_gain_away(tables):

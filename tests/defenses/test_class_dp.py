@@ -7,7 +7,7 @@ from scipy.special import gammaln, logsumexp
 from torch.nn.functional import cross_entropy
 
 from mibench.data import Examples
-from mibench.defenses.class_dp import ClassDp
+from mibench.defenses.class_dp import ClassDp, _GroupTraining
 from mibench.defenses.dp_sgd import DpSgd
 from mibench.optim.differential_privacy import rdp_epsilon
 from mibench.targets.cnn import Cnn
@@ -24,6 +24,25 @@ def train(digits8):
     private = digits8.private.train
     rows = [torch.nonzero(private.y == label).flatten()[:20] for label in range(CLASSES)]
     return private[torch.cat(rows)]
+
+
+def test_every_step_draws_a_batch_of_every_group_that_takes_part(small_mlp, train):
+    """Batches of ten of five groups are two of each, others in every step; at a rate of a half, half of the groups."""
+    rows = [torch.nonzero(train.y == label).flatten() for label in range(CLASSES)]
+
+    def batches(rate):
+        recipe = Recipe(epochs=4, batch_size=10)
+        training = _GroupTraining(small_mlp, train, recipe, 0, CPU, groups=rows, sample_rate=rate)
+        return [(batch, list(training.sizes)) for batch in training.batches()]
+
+    full = batches(1.0)
+    assert all(
+        sizes == [2] * CLASSES and torch.equal(batch.y.bincount(), torch.full((CLASSES,), 2)) for batch, sizes in full
+    )
+    seen = {row.numpy().tobytes() for batch, _ in full for row in batch.x[batch.y == 0]}
+    assert len(full) == 40 and len(seen) >= 15, "a stub that takes the first of a group has seen 2"
+    taken = [len(sizes) for _, sizes in batches(0.5)]
+    assert 0.35 < sum(taken) / (CLASSES * len(taken)) < 0.65
 
 
 def test_replacing_a_whole_class_moves_the_sum_by_at_most_twice_the_norm(step, small_mlp, train):

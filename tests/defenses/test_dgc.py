@@ -3,7 +3,7 @@ import torch
 
 from mibench.data import Examples
 from mibench.defenses.base import Client
-from mibench.defenses.dgc import Dgc
+from mibench.defenses.dgc import Dgc, largest
 from mibench.errors import UserError
 
 
@@ -41,6 +41,17 @@ def lost(defense, rounds=30):
     sent = sum(update["weight"] for update in run(defense, rounds, state))
     total = sum(gradient["weight"] for gradient in gradients(rounds))
     return float((sent + state["residual.weight"] - total).abs().max())
+
+
+def test_a_sampled_threshold_lets_none_but_the_largest_through():
+    """Where more pass than are wanted, the largest of them are chosen; that happens in some of twenty samples."""
+    full = 0
+    for seed in range(20):
+        values = torch.randn(5000, generator=torch.Generator().manual_seed(seed))
+        mask = largest(values, 0.02, 0.05, seed)
+        assert float(values[mask].abs().min()) >= float(values[~mask].abs().max()) and int(mask.sum()) <= 100
+        full += int(mask.sum()) == 100
+    assert 3 <= full <= 17
 
 
 def test_exactly_the_share_is_sent_where_the_threshold_sees_all():

@@ -1,8 +1,10 @@
 import pytest
 import torch
+from scipy.stats import laplace, norm
 
 from mibench.defenses.score_noise import ScoreNoise
 from mibench.errors import UserError
+from mibench.nn.scores import LEAST
 
 RULES = ["adversarial", "laplace", "gaussian"]
 
@@ -27,6 +29,18 @@ def faults(answer, scores, epsilon):
         "idle": float((answer - scores).abs().sum(1).mean()) < 1e-3,
     }
     return {fault for fault, there in found.items() if there}
+
+
+def test_the_laplace_rule_has_the_stated_scale(monkeypatch):
+    """Sorted into the order of the scores and divided by the sum: Lap(2 / epsilon) at normals' quantiles."""
+    scores = torch.tensor([[0.6, 0.3, 0.1], [0.2, 0.5, 0.3]])
+    normal = torch.tensor([[0.3, -0.2, 1.0], [-1.5, 0.1, 0.4]])
+    monkeypatch.setattr(ScoreNoise, "normal", lambda self, x, probabilities: normal)
+    noise = torch.from_numpy(laplace.ppf(norm.cdf(normal.double()), scale=2 / 3.0))
+    ranked = (scores + noise).clamp_min(LEAST).sort(1).values
+    expected = torch.stack([row[one.argsort().argsort()] for row, one in zip(ranked, scores, strict=True)])
+    found = ScoreNoise(rule="laplace", budget=3.0).ordered(torch.zeros(2, 1), scores)
+    torch.testing.assert_close(found, (expected / expected.sum(1, keepdim=True)).float(), atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("epsilon", [0.1, 1.0])

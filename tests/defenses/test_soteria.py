@@ -5,7 +5,7 @@ from torch.func import jacrev
 
 from mibench.data import Examples
 from mibench.defenses.base import Client, Defense
-from mibench.defenses.soteria import Soteria
+from mibench.defenses.soteria import Soteria, relative_sensitivity
 from mibench.errors import UserError
 from mibench.model import Classifier
 from mibench.targets.cnn import Cnn
@@ -54,6 +54,12 @@ def by_hand(model, x):
 
 def rows(split, *index):
     return split.private.train[torch.tensor(index)]
+
+
+def test_the_score_of_a_batch_is_the_sum_over_its_examples(model, digits8):
+    x = digits8.private.train.x[:3]
+    singles = sum(relative_sensitivity(model, x[at : at + 1]) for at in range(3))
+    torch.testing.assert_close(relative_sensitivity(model, x), singles)
 
 
 @pytest.mark.parametrize("percentile", [1.0, 25.0, 60.0])

@@ -6,7 +6,7 @@ from sklearn.metrics import mutual_info_score
 
 from mibench.data import Column, Examples, InputSpec
 from mibench.defenses.base import DefenderData, DefenseContext
-from mibench.defenses.synth_ppt import SynthPpt, drawn_within
+from mibench.defenses.synth_ppt import SynthPpt, drawn_within, pram, swapped
 from mibench.errors import UserError
 from mibench.targets.mlp import Mlp
 from mibench.training import Recipe, Training, is_correct
@@ -43,6 +43,20 @@ def copies(table, real):
     keep = [0, 2, 3]
     theirs = {tuple(row) for row in real.x[:, keep].tolist()}
     return sum(tuple(row) in theirs for row in table.x[:, keep].tolist())
+
+
+def test_pram_draws_by_frequency_and_swaps_stay_in_their_group():
+    """Values of which nine in ten are 0 stay so where all are drawn anew; half of them anew changes 9 % of all."""
+    values = (torch.arange(5000) % 10 == 0).float()
+    drawn, half = (pram(values, share, torch.Generator().manual_seed(0)) for share in (1.0, 0.5))
+    assert float(drawn.mean()) == pytest.approx(0.1, abs=0.015)
+    assert float((drawn != values).double().mean()) == pytest.approx(0.18, abs=0.02)
+    assert float((half != values).double().mean()) == pytest.approx(0.09, abs=0.015)
+    groups, many = (torch.arange(5000) % 2)[:, None].float(), torch.arange(5000.0)
+    for share in (1.0, 0.3):
+        moved = swapped(many, groups, share, torch.Generator().manual_seed(0))
+        assert torch.equal(moved % 2, many % 2) and torch.equal(moved.sort().values, many)
+        assert float((moved != many).double().mean()) == pytest.approx(share, abs=0.03)
 
 
 def test_no_synthetic_row_is_a_real_one(real):

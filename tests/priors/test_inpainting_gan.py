@@ -1,11 +1,13 @@
 import pytest
 import torch
+from exact import Spy, steps_of
 
 from mibench.data import Examples, InputSpec
 from mibench.errors import UserError
 from mibench.model import InpaintingPrior
+from mibench.priors import inpainting_gan
 from mibench.priors.base import PriorData
-from mibench.priors.inpainting_gan import InpaintingGan
+from mibench.priors.inpainting_gan import InpaintingGan, InpaintingGanNetworks
 from mibench.seeding import seeded
 from mibench.tasks.completion import hole_mask
 
@@ -47,6 +49,33 @@ def apart(network):
     """Returns the mean absolute difference of two fillings inside the hole."""
     _, (one, other) = fillings(network)
     return float((one - other)[..., 2:6, 2:6].abs().mean())
+
+
+def test_all_three_networks_step_along_the_stated_losses(monkeypatch):
+    """Critics from the scores of generated and public images and a penalty, the generator from both."""
+    critic, local, features = (
+        Spy(getattr(InpaintingGanNetworks, name)) for name in ("critic", "patch_critic", "features")
+    )
+    for name, spy in (("critic", critic), ("patch_critic", local), ("features", features)):
+        monkeypatch.setattr(InpaintingGanNetworks, name, lambda self, x, spy=spy: spy(self, x))
+    monkeypatch.setattr(inpainting_gan, "gradient_penalty", lambda *given: torch.tensor(0.25))
+    latents, draw = [], InpaintingGanNetworks.sample_latent
+    monkeypatch.setattr(
+        InpaintingGanNetworks, "sample_latent", lambda self, *given: latents.append(draw(self, *given)) or latents[-1]
+    )
+    taken = steps_of(inpainting_gan, lambda: trained(iterations=1, n_critic=1, diversity=0.7), 3)
+    (of_judge, judge), (of_local, local_judge), (of_maker, makers) = taken
+    network = critic.given[0]
+    assert judge is network.judge and local_judge is network.local_judge and len(makers) == 3
+    fake, real, whole = (float(one.mean()) for one in critic.returned)
+    patch, other, window = (float(one.mean()) for one in local.returned)
+    assert of_judge == pytest.approx(fake - real + 10 * 0.25, abs=1e-5)
+    assert of_local == pytest.approx(patch - other + 10 * 0.25, abs=1e-5)
+    first, second = latents[-2:]
+    one, two = features.returned[2:4]
+    apart = float((one - two).abs().mean() / (first - second).abs().mean())
+    assert of_maker == pytest.approx(-(whole + window) / 2 - 0.7 * apart, abs=1e-5)
+    torch.testing.assert_close(network.mean_pixel, halves().x.mean((0, 2, 3), keepdim=True))
 
 
 def test_two_latents_give_two_fillings(diverse):

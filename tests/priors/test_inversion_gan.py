@@ -2,12 +2,14 @@ import math
 
 import pytest
 import torch
+from exact import Spy, steps_of
 from torch.nn.functional import cross_entropy, one_hot
 
 from mibench.data import Examples, InputSpec
 from mibench.errors import UserError
+from mibench.priors import inversion_gan
 from mibench.priors.base import PriorData
-from mibench.priors.inversion_gan import Closeness, InversionGan
+from mibench.priors.inversion_gan import Closeness, InversionGan, InversionGanNetworks
 from mibench.seeding import seeded
 
 SMALL = {"width": 16, "latent_dim": 16, "lr": 1e-3, "n_critic": 2, "kernels": 16, "kernel_dim": 10}
@@ -50,6 +52,29 @@ class Hedging:
 
     def logits(self, x):
         return self.answer.expand(len(x), 2)
+
+
+def test_both_networks_step_along_the_stated_losses(view, halves, monkeypatch):
+    """Losses from the logits and features of the very images that were shown; labels, real and generated ones."""
+    logits, features, classify = (
+        Spy(getattr(InversionGanNetworks, name)) for name in ("logits", "features", "classify")
+    )
+    for name, spy in (("logits", logits), ("features", features), ("classify", classify)):
+        monkeypatch.setattr(InversionGanNetworks, name, lambda self, x, spy=spy: spy(self, x))
+    shown = Spy(InversionGan.batch)
+    monkeypatch.setattr(InversionGan, "batch", lambda self, data, draws: shown(self, data, draws))
+    options = {"iterations": 1, "n_critic": 1, "entropy_weight": 0.3, "label_weight": 0.7}
+    (of_judge, _), (of_maker, _) = steps_of(inversion_gan, lambda: train(view, halves[0], **options), 2)
+    labelled, other, fake = logits.returned[:3]
+    s = [one.logsumexp(1) for one in (other, fake)]
+    labels = cross_entropy(labelled, view.logits(shown.returned[0]).softmax(1))
+    real, made = (torch.nn.functional.softplus(s[0]) - s[0]).mean() / 2, torch.nn.functional.softplus(s[1]).mean() / 2
+    assert of_judge == pytest.approx(float(0.7 * labels + real + made), rel=1e-4)
+    assert not torch.equal(*shown.returned[:2])
+    generated, public = features.returned[-2:]
+    chances = classify.returned[-1].softmax(1)
+    apart = (generated.mean(0) - public.mean(0)).abs().mean()
+    assert of_maker == pytest.approx(float(apart - 0.3 * (chances * chances.log()).sum()), rel=1e-4)
 
 
 def test_the_critic_is_the_log_probability_of_real(trained, halves):

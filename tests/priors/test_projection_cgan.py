@@ -1,14 +1,17 @@
 import copy
+from types import SimpleNamespace
 
 import pytest
 import torch
+from exact import Spy, steps_of
 from torch import nn
 
 from mibench.access import Ledger, WhiteBoxView
 from mibench.data import Examples, InputSpec
 from mibench.errors import UserError
+from mibench.priors import projection_cgan
 from mibench.priors.base import PriorData
-from mibench.priors.projection_cgan import ProjectionCgan
+from mibench.priors.projection_cgan import ProjectionCgan, ProjectionCganNetworks
 from mibench.seeding import seeded
 from mibench.targets.cnn import Cnn
 from mibench.training import Recipe, Training
@@ -66,6 +69,31 @@ def agreement(network, view, labels=LABELS):
     z = network.sample_latent(len(LABELS), torch.Generator().manual_seed(3))
     seen = view.logits(network.generate_class(z, labels)).argmax(1)
     return (seen == LABELS).float().reshape(4, 64).mean(1)
+
+
+def test_both_networks_step_along_the_stated_losses(view, monkeypatch):
+    """The hinge game at scores of -3, 2 and -0.5, and the victim's margin of 7."""
+    critic = Spy(lambda x, labels: torch.tensor([-3.0, 2.0, -0.5, 0.5])[labels] + 0 * x.mean((1, 2, 3)))
+    views = Spy(lambda x, draws: 0.5 * x)
+    monkeypatch.setattr(ProjectionCganNetworks, "critic_class", lambda self, x, labels: critic(x, labels))
+    monkeypatch.setattr(projection_cgan, "gentle", lambda mirrored: views)
+    monkeypatch.setattr(projection_cgan, "max_margin", lambda logits, labels: torch.full((len(labels),), 7.0))
+    (of_maker, makers), (of_judge, judges) = steps_of(projection_cgan, lambda: train(view, iterations=1), 2)
+    generated, real, fake = critic.returned
+    assert of_maker == pytest.approx(0.2 * 7.0 - float(generated.mean()), abs=1e-5)
+    assert of_judge == pytest.approx(float((1 - real).relu().mean() + (1 + fake).relu().mean()), abs=1e-5)
+    assert torch.equal(views.given[0], critic.given[0]), "the victim sees a view of the generated images"
+    assert {*makers.parameters()}.isdisjoint(judges.parameters())
+
+
+def test_every_class_has_the_images_that_the_victim_scores_highest():
+    logits = torch.randn(40, 4, generator=torch.Generator().manual_seed(0))
+    x = torch.arange(40.0).reshape(40, 1, 1, 1)
+    stub = SimpleNamespace(logits=lambda images: logits[images.flatten().long()])
+    labelled = ProjectionCgan(top=3).labelled(x, stub)
+    for label in range(4):
+        best = logits.softmax(1)[:, label].topk(3).indices
+        assert sorted(labelled.x[labelled.y == label].flatten().tolist()) == sorted(best.tolist())
 
 
 def test_random_latents_already_show_their_class(trained, view):

@@ -1,11 +1,14 @@
 import pytest
 import torch
+from exact import Spy, steps_of
 from torch import nn
 
 from mibench.data import Examples, InputSpec
 from mibench.errors import UserError
-from mibench.nn.style import Discriminator
+from mibench.nn.adversarial import step_along
+from mibench.nn.style import Discriminator, StyleNetworks
 from mibench.nn.style_layers import EqualConv, ModulatedConv
+from mibench.priors import style_gan
 from mibench.priors.base import PriorData
 from mibench.priors.style_gan import StyleGan, squared_slope
 from mibench.seeding import seeded
@@ -37,6 +40,67 @@ def untrained(size=32, noise=0.3, **options):
 def draw(network, n, seed=0):
     z = network.sample_latent(n, torch.Generator().manual_seed(seed))
     return z.to(network.mean_style.dtype)
+
+
+def taught(**options):
+    """Trains for a few steps on images of noise, and returns the networks."""
+    public = torch.rand(64, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    prior = StyleGan(**{**SMALL, "iterations": 4, "batch_size": 4, **options})
+    with seeded(0):
+        network = prior.network(SPEC)
+        prior.train(
+            network, PriorData(Examples(public, torch.zeros(64, dtype=torch.long)), SPEC), 0, torch.device("cpu")
+        )
+    return network
+
+
+def test_both_networks_step_along_the_stated_losses(monkeypatch):
+    """Softplus losses of the scores of generated, generated and public images, and the penalty in its steps alone."""
+    critic = Spy(StyleNetworks.critic)
+    monkeypatch.setattr(StyleNetworks, "critic", lambda self, x: critic(self, x))
+    monkeypatch.setattr(style_gan, "squared_slope", lambda network, real: torch.tensor(0.5))
+    taken = steps_of(style_gan, lambda: taught(penalty_every=2, gamma=3.0), 8)
+    softplus = nn.functional.softplus
+    for first, at in ((0, 0), (3, 3), (5, 6)):
+        made, fake, real = critic.returned[at : at + 3]
+        assert taken[first][0] == pytest.approx(float(softplus(-made).mean()), rel=1e-5)
+        assert taken[first + 1][0] == pytest.approx(float(softplus(fake).mean() + softplus(-real).mean()), rel=1e-5)
+    penalties = [place for place, (loss, _) in enumerate(taken) if loss == pytest.approx(3.0 / 2 * 2 * 0.5, abs=1e-6)]
+    assert penalties == [2, 7], "in the first and the third step, twice as strong"
+
+
+@pytest.mark.parametrize("average", [1.0, 100.0])
+def test_the_kept_generator_is_the_running_average(average, monkeypatch):
+    """The average worked out beside it; half is forgotten after a twentieth of the images shown, at the most."""
+    trained = []
+
+    def step(adam, loss, module):
+        step_along(adam, loss, module)
+        if isinstance(module, nn.ModuleList):
+            trained.append([one.detach().clone() for one in module.parameters()])
+
+    monkeypatch.setattr(style_gan, "step_along", step)
+    network = taught(lr=0.05, average=average, iterations=8)
+    with seeded(0):
+        fresh = StyleGan(**{**SMALL, "iterations": 4, "batch_size": 4}).network(SPEC)
+    kept = [one.detach() for one in fresh.makers.parameters()]
+    for number, now in enumerate(trained, 1):
+        stay = 0.5 ** (4 / min(average, 4 * number / 20))
+        kept = [stay * old + (1 - stay) * new for old, new in zip(kept, now, strict=True)]
+    for found, expected in zip(network.makers.parameters(), kept, strict=True):
+        torch.testing.assert_close(found, expected)
+    mean = network.mapping(network.sample_latent(10_000, torch.Generator().manual_seed(5))).mean(0).detach()
+    assert float((network.mean_style - mean).norm() / mean.norm()) < 0.2
+
+
+def test_later_layers_take_the_style_of_another_latent():
+    """With every image mixed, the first layer's style is the first latent's and the last layer's the second one's."""
+    network, seen = untrained(size=8), []
+    network.synthesise = lambda ws: seen.append(ws)
+    for mixing in (1.0, 0.0):
+        StyleGan(**{**SMALL, "mixing": mixing})._fake(network.float(), torch.Generator().manual_seed(0))
+    mixed, plain = seen
+    assert torch.equal(mixed[:, 0], plain[:, 0]) and not bool((mixed[:, -1] == plain[:, -1]).all(1).any())
 
 
 def test_without_any_latent_left_all_images_are_the_mean_image():
