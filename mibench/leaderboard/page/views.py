@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -78,8 +79,9 @@ def but_for_length(group: Group) -> str:
 def views_of(groups: Sequence[Group]) -> list[View]:
     """Return the views of all groups, the one to look at first at the beginning.
 
-    First stands the one of whose table of attacks and defenses the most is filled, weighed by the share that is filled;
-    then the one of more groups, and the dataset of more groups.
+    First stand those in which it is known what defenses cost, since else none can be ranked at the same utility. Of
+    these the first is the one of whose table of attacks and defenses the most is filled, weighed by the share that is
+    filled; then the one of more groups, and the dataset of more groups.
     """
     own: dict[str, list[Group]] = {}
     for one in groups:
@@ -89,8 +91,8 @@ def views_of(groups: Sequence[Group]) -> list[View]:
     for one in groups:
         of_dataset[one.facts["dataset"]] = of_dataset.get(one.facts["dataset"], 0) + 1
     order = sorted(
-        measured, key=lambda name: (-_filled(own[name]), -len(own[name]), -of_dataset[own[name][0].facts["dataset"]],
-                                    name),
+        measured, key=lambda name: (not _costed(own[name]), -_filled(own[name]), -len(own[name]),
+                                    -of_dataset[own[name][0].facts["dataset"]], name),
     )  # fmt: skip
     said = {name: sees(measured[name][0]) for name in order}
     conditions = _conditions([(name, said[name], measured[name][0]) for name in order])
@@ -101,6 +103,12 @@ def has_lift(group: Group) -> bool:
     """Whether a group has the number of its task, with a lift over the control."""
     number = group.headline
     return number is not None and number.seeds > 0 and number.score.lift == number.score.lift
+
+
+def _costed(groups: Sequence[Group]) -> bool:
+    """Whether the accuracy of most of the groups that have a lift is known."""
+    known = [one for one in groups if has_lift(one)]
+    return 2 * sum(not math.isnan(one.accuracy) for one in known) > len(known)
 
 
 def _filled(groups: Sequence[Group]) -> float:

@@ -70,3 +70,11 @@ def test_the_first_view_is_the_one_that_is_filled_best(group):
     found = views_of([*wide, *full, unmeasured])
     assert [len(one.groups) for one in found] == [4, 4], "a view without a number is none"
     assert found[0].id == view_id(full[0]), "four of four cells come before four of eight"
+
+
+def test_a_view_in_which_the_cost_of_defenses_is_known_comes_before_a_fuller_one(group):
+    unknown = [
+        group(attack, defense, accuracy=float("nan")) for attack in ("gmi", "kedmi") for defense in ("none", "bido")
+    ]
+    known = [group("gmi", defense, {"budget.samples": 4}) for defense in ("none", "bido")]
+    assert views_of([*unknown, *known])[0].id == view_id(known[0])
