@@ -236,8 +236,12 @@ def _averages(table: pa.Table, rows: NDArray[np.int64], starts: NDArray[np.int64
         averaged: Floats = np.add.reduceat(column[name], starts) / seeds
         return averaged
 
+    share = plain_numbers(table["share"].combine_chunks().cast("int8"))[rows][starts].astype(bool)
+
     def end(middle: str, name: str, sign: int) -> Floats:
         wide = mean(middle) + sign * spread(column[middle], column[name], starts)
+        lowest = 0.0 if middle == "value" else -1.0  # differences of shares stay within [-1, 1]
+        wide = np.where(share, np.clip(wide, lowest, 1.0), wide)
         return np.where(seeds == 1, column[name][starts], wide)
 
     numbers = {

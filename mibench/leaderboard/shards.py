@@ -8,6 +8,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mibench.card import MetricCard
 from mibench.errors import UserError
 from mibench.leaderboard.rows import ADDED, COLUMNS, RETIRED, arrow_type
 
@@ -32,9 +33,11 @@ def schema() -> pa.Schema:
 def completed(table: pa.Table) -> pa.Table:
     """Return the rows of an earlier version with the columns of today.
 
-    What was added since is empty; ``samples`` is what ``n`` counted then, and ``schema_version`` is 1.
+    What was added since is empty; ``samples`` is what ``n`` counted then, ``share`` is what the metric's card says, and
+    ``schema_version`` is 1.
     """
     import pyarrow as pa
+    import pyarrow.compute as pc
 
     names = table.schema.names
     if "schema_version" in names or not set(COLUMNS) - set(ADDED) <= set(names):
@@ -44,6 +47,8 @@ def completed(table: pa.Table) -> pa.Table:
     for field in schema():
         if field.name == "samples":
             column = table["n"]
+        elif field.name == "share":
+            column = pc.is_in(table["metric"], value_set=pa.array(sorted(_shares()), pa.string()))
         elif field.name in names:
             column = table[field.name]
         else:
@@ -55,6 +60,15 @@ def completed(table: pa.Table) -> pa.Table:
     for name in strange:
         whole = whole.append_column(name, table[name])
     return whole
+
+
+@lru_cache(maxsize=1)
+def _shares() -> frozenset[str]:
+    """Return the metrics whose values are shares, by their cards."""
+    from mibench.planning.catalogue import entries
+
+    cards = [one.card for one in entries("metric")]
+    return frozenset(card.name for card in cards if isinstance(card, MetricCard) and card.share)
 
 
 def shard_path(results: Path, cell_id: str) -> Path:

@@ -32,6 +32,18 @@ def test_seeds_of_a_group_become_one_number_with_a_wider_interval(tmp_path, add_
     assert score.n == 120 and other.headline.score.lift == pytest.approx(0.1)
 
 
+def test_an_interval_of_shares_over_seeds_stays_within_the_scale_where_targets_are_not_known(tmp_path, add_cell):
+    told = {"ci_low": 0.9, "ci_high": 1.0, "control": 0.05, "n": 40, "higher_is_leakier": True}
+    for seed, lift in enumerate((0.95, 0.75)):
+        numbers = {**told, "value": 0.05 + lift, "lift": lift, "lift_low": lift - 0.1, "lift_high": lift + 0.05}
+        more = [Score(metric=name, share=name == "share", **numbers) for name in ("share", "decibels")]
+        add_cell(tmp_path, f"seed={seed}", more=more)
+    (group,) = groups_of(collect_shards(tmp_path).table)
+    inside, free = group.number("share").score, group.number("decibels").score
+    assert (inside.ci_low, inside.ci_high, inside.lift_high) == (0, 1, 1) and -1 <= inside.lift_low == free.lift_low
+    assert free.ci_low < 0 and free.ci_high > 1 and free.lift_high > 1
+
+
 def test_the_targets_of_all_seeds_make_one_interval(tmp_path, add_cell):
     gains = np.array([[0.1, 0.2, 0.3, 0.4, 0.5, 0.3], [0.2, 0.2, 0.4, 0.4, 0.6, 0.3], [0.1, 0.1, 0.3, 0.3, 0.5, 0.2]])
     for seed, own in enumerate(gains):

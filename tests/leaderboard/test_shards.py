@@ -47,6 +47,7 @@ def test_a_shard_of_an_earlier_version_is_read_with_what_it_lacks_unknown(tmp_pa
     assert list(frame.columns) == list(COLUMNS) and frame["null"].isna().all() and frame["value"].tolist() == [0.5]
     first = frame.iloc[0]
     assert (first["schema_version"], first["evidence"], list(first["per_target"])) == (1, "", [])
+    assert first["share"], "what the card of the metric says"
     collected = collect_shards(tmp_path)
     assert not collected.set_aside and collected.table.schema.names == list(COLUMNS)
     pq.write_table(today.drop_columns(["value"]), path)

@@ -58,7 +58,7 @@ function putGroupNumbers(holder, group, content) {
 
 function pictureHtml(path, why) {
   const known = path && (/^data:image\//.test(path) || !/^[a-z][\w+.-]*:/i.test(path));
-  return known ? `<figure class="sheet"><img src="${escapeHtml(path)}" alt="Private inputs, reconstructions and control of this group"></figure>` : why ? `<p class="small muted">No picture: ${escapeHtml(why)}</p>` : "";
+  return known ? `<figure class="sheet"><img src="${escapeHtml(path)}" alt="Private inputs, reconstructions and control of this group"><figcaption class="small muted">Private (in attacks on classes: the nearest private), recovered, control.</figcaption></figure>` : why ? `<p class="small muted">No picture: ${escapeHtml(why)}</p>` : "";
 }
 
 /** BibTeX of one row: what it says, of which rows, where it stands. */
