@@ -1,40 +1,21 @@
-"""Levels of a sweep that come out identical."""
+"""Settings of a defense that come out identical."""
 
-import numpy as np
-import pandas as pd
-import pytest
-
-from mibench.leaderboard.identical import identical_groups
+from mibench.leaderboard.identical import identical
+from mibench.leaderboard.scoring import Score
 
 
-def rows(*values, seeds=(0, 1), metric="psnr"):
-    pairs = zip(values, [seed for seed in seeds for _ in range(len(values) // len(seeds))], strict=True)
-    return pd.DataFrame([{"metric": metric, "variant": str(place % 2), "seed": seed, "value": value}
-                         for place, (value, seed) in enumerate(pairs)])  # fmt: skip
+def test_groups_with_the_same_numbers_to_the_last_bit_are_one_class(group):
+    weak, middle = (
+        group(defense="bido", options={"defense.a1": 0.1}),
+        group(defense="bido", options={"defense.a1": 0.2}),
+    )
+    near = group(defense="bido", options={"defense.a1": 0.4}, lift=0.5 + 1e-15)
+    more = group(defense="bido", options={"defense.a1": 0.5}, more=(Score(metric="psnr", value=3.0),))
+    seeds = group(defense="bido", options={"defense.a1": 0.6}, seeds=2)
+    assert identical([weak, middle, near, more, seeds]) == [[weak, middle]]
+    assert identical([]) == [] == identical([weak])
 
 
-def test_groups_are_one_class_where_every_number_agrees_to_the_last_bit():
-    base = (1.0, 0.1 + 0.2, np.nan, 3.0)
-    groups = {
-        "weak": rows(*base),
-        "middle": rows(*base).iloc[::-1],
-        "near": rows(1.0, 0.3, np.nan, 3.0),
-        "strong": rows(1.0, 0.3, np.nan, 3.0),
-        "other metric": rows(*base, metric="ssim"),
-        "other seeds": rows(*base, seeds=(0, 2)),
-        "fewer": rows(*base).iloc[:3],
-        "swapped": rows(0.1 + 0.2, 1.0, np.nan, 3.0),
-        "number": rows(1.0, 0.1 + 0.2, 0.0, 3.0),
-        "nothing": rows(np.nan, np.nan),
-        "nothing else": rows(np.nan, np.nan),
-    }
-    assert identical_groups(groups) == [["weak", "middle"], ["near", "strong"]]
-    assert identical_groups({}) == [] == identical_groups({"alone": rows(*base)})
-
-
-@pytest.mark.parametrize("column", ["metric", "variant", "seed"])
-def test_what_a_number_is_of_counts(column):
-    one, other = rows(1.0, 2.0), rows(1.0, 2.0)
-    assert identical_groups({1: one, 2: other}) == [[1, 2]]
-    other[column] = ["a", "b"]
-    assert identical_groups({1: one, 2: other}) == []
+def test_groups_without_a_number_are_in_no_class(group):
+    skipped = [group(defense="bido", options={"defense.a1": a1}, status="skipped") for a1 in (0.1, 0.2)]
+    assert identical(skipped) == []

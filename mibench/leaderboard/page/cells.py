@@ -22,7 +22,8 @@ class Table:
         attacks: Its attacks, the strongest on the undefended victim first.
         defenses: Its defenses: ``none`` first, then by mean lift, the lowest first.
         alone: Attacks that were run on the undefended victim only, where others were not.
-        cells: By attack and defense the groups from the weakest setting to the strongest, one of each.
+        cells: By attack and defense the groups from the weakest setting to the strongest, one of each; settings whose
+            numbers are identical stand there once.
         empty: By attack and defense why no number can stand there: word and reason.
     """
 
@@ -51,7 +52,7 @@ def table_of(records: Sequence[Record], refused: Mapping[tuple[str, str], tuple[
     """
     cells: dict[tuple[str, str], list[Record]] = {}
     for one in records:
-        if one.score is not None and one.group.facts["access"] != "none":
+        if one.score is not None and not one.twin and one.group.facts["access"] != "none":
             cells.setdefault((one.attack, one.defense), []).append(one)
     chosen = {pair: strongest(own) for pair, own in cells.items()}
     met: dict[str, set[str]] = {}

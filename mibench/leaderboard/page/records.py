@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 
 from mibench.leaderboard.groups import Group
+from mibench.leaderboard.identical import identical
 from mibench.leaderboard.page.levels import adaptive, attack_levels, attacker, defense_level, strengths, usual
 from mibench.leaderboard.page.reproduction import Reproduction
 from mibench.leaderboard.page.views import View, has_lift
@@ -29,6 +30,8 @@ class Record:
         adaptive: Whether its attacker knows the defense.
         usual: Whether its attacker is the usual one.
         score: Its number, where it has one with a lift.
+        twin: The weaker setting of the defense with which all its numbers agree to the last bit; empty where there is
+            none. Both are one measurement, and a table shows the weaker one.
     """
 
     group: Group
@@ -40,6 +43,7 @@ class Record:
     adaptive: bool
     usual: bool
     score: Score | None
+    twin: str = ""
 
     @property
     def attack(self) -> str:
@@ -74,9 +78,12 @@ def records_of(groups: Sequence[Group], views: Sequence[View], made: Mapping[str
     strength: dict[str, int] = {}
     attacks: dict[str, str] = {}
     usually: set[str] = set()
+    twins: dict[str, str] = {}
     for view in views:
         for own in _by(view.groups, "defense"):
             strength |= strengths(own, levels)
+            for mine in _by(own, "attack"):
+                twins |= twins_of(mine, strength, levels)
         for own in _by(view.groups, "attack"):
             there = [one for one in own if has_lift(one)] or own
             base = usual(there)
@@ -87,15 +94,33 @@ def records_of(groups: Sequence[Group], views: Sequence[View], made: Mapping[str
             group=one,
             place=place,
             view=of_view.get(one.group_id, -1),
-            level=levels[one.group_id],
+            level=levels[one.group_id]
+            + (f" (all numbers as at {twins[one.group_id]})" if one.group_id in twins else ""),
             strength=strength.get(one.group_id, 0),
             attack_level=attacks.get(one.group_id, ""),
             adaptive=one.group_id in of_view and one.facts["defense"] != "none" and adaptive(one),
             usual=one.group_id in usually,
             score=certain(one) if has_lift(one) else None,
+            twin=twins.get(one.group_id, ""),
         )
         for place, one in enumerate(groups)
     ]
+
+
+def twins_of(groups: Sequence[Group], strength: Mapping[str, int], levels: Mapping[str, str]) -> dict[str, str]:
+    """Return by id the weaker setting that a setting of a defense does not differ from in any number.
+
+    Args:
+        groups: The groups of one attack and one defense.
+        strength: By id how strong the setting is.
+        levels: By id the setting in words.
+    """
+    found: dict[str, str] = {}
+    for own in identical(groups):
+        weakest, *others = sorted(own, key=lambda one: (strength[one.group_id], one.group_id))
+        stronger = [one for one in others if strength[one.group_id] > strength[weakest.group_id]]
+        found |= {one.group_id: levels[weakest.group_id] or "the default" for one in stronger}
+    return found
 
 
 def _by(groups: Sequence[Group], fact: str) -> list[list[Group]]:

@@ -34,6 +34,16 @@ def test_a_cell_has_its_settings_from_weak_to_strong(group, sources):
     assert [one.level for one in table.cells["gmi", "mid"]] == ["beta 0.003", "beta 0.1"]
 
 
+def test_settings_whose_numbers_are_identical_stand_once_and_say_so(group, sources):
+    own = [
+        group("gmi", "mid", {"defense.beta": beta}, lift=lift) for beta, lift in ((0.3, 0.1), (0.1, 0.5), (0.003, 0.5))
+    ]
+    made = sources(group("gmi"), *own)
+    assert [one.level for one in table_of(made).cells["gmi", "mid"]] == ["beta 0.003", "beta 0.3"]
+    said = {one.group.group_id: one.level for one in made.records}
+    assert said[own[1].group_id] == "beta 0.1 (all numbers as at beta 0.003)"
+
+
 def test_who_knows_the_defense_counts_where_he_gets_more_and_other_attackers_do_not(group, sources):
     def settings(beta, lift, **knows):
         options = {"defense.beta": beta, **{f"knowledge.{name}": True for name in knows}}

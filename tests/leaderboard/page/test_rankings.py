@@ -55,7 +55,9 @@ def test_a_loss_of_exactly_the_points_is_inside(group, sources):
 
 def test_without_accuracies_the_strongest_setting_counts(group, sources):
     nan = float("nan")
-    own = [group("gmi", "mid", {"defense.beta": beta}, accuracy=nan) for beta in (0.01, 2.0)]
+    own = [
+        group("gmi", "mid", {"defense.beta": beta}, accuracy=nan, lift=lift) for beta, lift in ((0.01, 0.5), (2.0, 0.4))
+    ]
     made = sources(group(accuracy=nan), *own, group("gmi", "bido", accuracy=nan))
     assert {one.record.level for one in ranking(made, 2)[2]} == {"beta 2.0", ""}
 
