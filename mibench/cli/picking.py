@@ -57,7 +57,7 @@ def pick(command: str, words: Sequence[str], own: Iterable[str], usage: str) -> 
             raise UserError(f"{command} takes words like dataset=digits, but got '{word}'; {usage}")
         if not name.startswith("paths."):
             asked[name] = value
-    if odd := [name for name in asked if name not in (*own, *FACTS)]:
+    if odd := [name for name in asked if "." not in name and name not in (*own, *FACTS)]:
         hint = nearest(odd[0], (*own, *FACTS), usage)
         raise UserError(f"{command} has no option '{odd[0]}'; {hint}")
     results = results_folder([word for word in words if word.startswith("paths.")])

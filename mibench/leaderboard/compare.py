@@ -77,14 +77,46 @@ def groups_in(results: Path) -> list[Group]:
 
 
 def picked(groups: Sequence[Group], asked: Mapping[str, str]) -> list[Group]:
-    """Return the groups whose facts are among those asked for: ``{"dataset": "digits,lfw"}``.
+    """Return the groups that have what is asked for: ``{"dataset": "digits,lfw", "setting.batch_size": "1,4"}``.
+
+    Args:
+        groups: The groups.
+        asked: By fact, or by option of the configuration (``block.option``), the values that are wanted, with commas.
+            Groups whose configuration has no such option are left out.
 
     Raises:
-        UserError: If there is no such fact.
+        UserError: If there is no such fact, or no group has such an option.
     """
-    if odd := sorted(set(asked) - set(FACTS)):
-        raise UserError(f"Groups are picked by {', '.join(FACTS)}, but not by '{odd[0]}'.")
-    return [one for one in groups if all(one.facts[name] in words.split(",") for name, words in asked.items())]
+    if odd := sorted(name for name in asked if "." not in name and name not in FACTS):
+        raise UserError(
+            f"Groups are picked by {', '.join(FACTS)}, or by an option as setting.batch_size, but not by '{odd[0]}'."
+        )
+    found = [one for one in groups if all(one.facts[name] in asked[name].split(",") for name in asked if name in FACTS)]
+    for name, words in asked.items():
+        if "." in name:
+            own = [(one, _option(one, name)) for one in found]
+            if found and not any(said for _, said in own):
+                raise UserError(f"None of the groups picked has an option '{name}'; leave it out.")
+            found = [one for one, said in own if said and _plain(said) in map(_plain, words.split(","))]
+    return found
+
+
+def _option(group: Group, name: str) -> str:
+    """Return an option of a group's configuration as text, empty where it has none of that name."""
+    node: object = group.config
+    for part in name.split("."):
+        if not isinstance(node, Mapping) or part not in node:
+            return ""
+        node = node[part]
+    return json.dumps(node) if isinstance(node, bool | int | float | None) else str(node)
+
+
+def _plain(text: str) -> str:
+    """Return a value so that equal ones have equal text: ``1e-1`` as ``0.1``, ``True`` as ``true``."""
+    try:
+        return str(float(text))
+    except ValueError:
+        return text.strip().lower()
 
 
 def compared(

@@ -126,3 +126,15 @@ def test_the_same_from_python(three):
         mibench.compare("colour", results=three)
     with pytest.raises(UserError, match="picked by"):
         picked(groups_in(three), {"colour": "red"})
+
+
+def test_groups_are_picked_by_facts_and_by_options(tmp_path, add_cell):
+    for a1 in ("0.05", "0.5"):
+        add_cell(tmp_path, "defense=bido", f"defense.a1={a1}")
+    add_cell(tmp_path, "defense=none")
+    found = groups_in(tmp_path)
+    assert [one.config["defense"]["a1"] for one in picked(found, {"defense.a1": "5e-1"})] == [0.5]
+    assert len(picked(found, {"defense.a1": "0.05,0.5", "dataset": "digits"})) == 2
+    assert len(picked(found, {"budget.targets": "5,10"})) == 3 and picked(found, {"budget.targets": "7"}) == []
+    with pytest.raises(UserError, match=r"has an option 'defense\.colour'"):
+        picked(found, {"defense.colour": "red"})

@@ -10,6 +10,7 @@ import pytest
 from mibench.errors import UserError
 from mibench.leaderboard.compare import groups_in
 from mibench.leaderboard.exports.figures import KINDS, draw
+from mibench.leaderboard.exports.matrix import matrices
 from mibench.leaderboard.language import WORDS
 
 pytest.importorskip("matplotlib")
@@ -180,3 +181,21 @@ def axes_of(monkeypatch, groups, kind, tmp_path, **more):
 
 def seen(monkeypatch, groups, kind, tmp_path):
     return axes_of(monkeypatch, groups, kind, tmp_path).lines
+
+
+def test_defenses_have_the_colours_where_there_is_one_attack(groups, tmp_path, monkeypatch):
+    own = [one for one in groups if one.facts["attack"] == "gmi"]
+    axes = axes_of(monkeypatch, own, "front", tmp_path)
+    looks = {one.lines[0].get_marker(): one.lines[0].get_color() for one in axes.containers}
+    assert looks["*"] == "black" and len(set(looks.values())) == len(looks) == 3
+    both = axes_of(monkeypatch, groups, "front", tmp_path)
+    assert len({one.lines[0].get_color() for one in both.containers}) == 2, "of two attacks each has one"
+
+
+def test_rows_of_a_matrix_are_as_high_as_their_names(six):
+    def many(group):
+        return [f"attack.{name}={value}" for name, value in group.config["attack"].items() if not name.startswith("_")]
+
+    (panel,), _ = matrices(six, nothing, None, "queries")
+    (higher,), _ = matrices(six, many, None, "queries")
+    assert higher(None, 6.8) > panel(None, 6.8) + 0.2

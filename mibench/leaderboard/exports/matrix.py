@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from mibench.leaderboard.exports.crosstab import Cell, Crosstab, Key, crosstabs
-from mibench.leaderboard.exports.labels import Options
+from mibench.leaderboard.exports.labels import Label, Options
 from mibench.leaderboard.exports.marks import marks_of, value_of
 from mibench.leaderboard.exports.series import Panel, Panels
 from mibench.leaderboard.groups import Group
@@ -26,7 +26,10 @@ def matrices(groups: Sequence[Group], options: Options, key: Key | None, _cost: 
         def drawn(part: Figure | None, width: float) -> float:
             if part is not None:
                 _matrix(part, table, width)
-            return 0.9 + 0.34 * len(table.rows) + 0.11 * len({one.verdict for one in table.measured})
+            longest = max((_row_name(one).count("\n") + 1 for one in table.rows), default=1)
+            return (
+                0.9 + max(0.34, 0.11 * longest) * len(table.rows) + 0.11 * len({one.verdict for one in table.measured})
+            )
 
         return drawn
 
@@ -61,7 +64,7 @@ def _matrix(part: Figure, table: Crosstab, width: float) -> None:
     axes.set_xticks([place + 0.5 for place in range(len(table.columns))],
                     [textwrap.fill(one.text, step) for one in table.columns])  # fmt: skip
     axes.set_yticks([place + 0.5 for place in range(len(table.rows))],
-                    [textwrap.fill(one.text, 18) for one in table.rows])  # fmt: skip
+                    [_row_name(one) for one in table.rows])  # fmt: skip
     if tilted:
         for label in axes.get_xticklabels():
             label.set(rotation=40, ha="right", rotation_mode="anchor")
@@ -71,6 +74,11 @@ def _matrix(part: Figure, table: Crosstab, width: float) -> None:
     if len(table.measured) < len(table.rows) * len(table.columns):
         legend.append("hatched: not measured")
     axes.set_xlabel(textwrap.fill("    ".join(legend), round(width * 17)))
+
+
+def _row_name(label: Label) -> str:
+    """Return the name of a row in lines, as it stands beside its fields."""
+    return textwrap.fill(label.text, 24)
 
 
 def _field(axes: Axes, cell: Cell, across: int, down: int, size: float, marks: Mapping[str, Any]) -> None:

@@ -29,6 +29,9 @@ SHAPES = ("o", "s", "^", "D", "v", "P", "X", "<", ">", "h", "p", "8")
 #: How a point of each tone is filled.
 FILLS: Mapping[Tone, str] = {"leak": "full", "open": "left", "calm": "none"}
 
+#: What the undefended victim is called in a legend.
+UNDEFENDED = "none (undefended)"
+
 #: What a cost is called on an axis, by its name in a group's costs.
 COSTS: Mapping[str, tuple[str, str]] = {
     "queries": ("queries", "examples sent to the victim"),
@@ -105,10 +108,10 @@ def _front(part: Figure, own: Sequence[tuple[Group, Number]], named: Mapping[str
         right, score = one.utility.score, number.score
         looks.point(axes, one, number, one.accuracy, _ends(right.value, right.ci_low, right.ci_high))
         series.setdefault((attack, defense.name), []).append((defense, one.accuracy, score.lift))
-    for (attack, _), points in series.items():
+    for (attack, defense_name), points in series.items():
         if len(points) > 1:
             _, xs, ys = zip(*sorted(points), strict=True)
-            axes.plot(xs, ys, color=looks.colours[attack], linestyle=looks.dashes[attack], zorder=1)
+            axes.plot(xs, ys, color=looks.colour(attack, defense_name), linestyle=looks.dashes[attack], zorder=1)
     axes.set_xlabel("accuracy of the model")
     looks.finish(part, axes)
 
@@ -126,10 +129,10 @@ def _against_cost(
         attack, defense = named[one.group_id][:2]
         looks.point(axes, one, number, one.cost[name], None)
         series.setdefault((attack, defense), []).append((one.cost[name], number.score.lift))
-    for (attack, _), points in series.items():
+    for (attack, defense), points in series.items():
         if len(points) > 1:
             xs, ys = zip(*sorted(points), strict=True)
-            axes.plot(xs, ys, color=looks.colours[attack], linestyle=looks.dashes[attack], zorder=1)
+            axes.plot(xs, ys, color=looks.colour(attack, defense.name), linestyle=looks.dashes[attack], zorder=1)
     if any(one.cost[name] <= 0 for one, _ in own):
         axes.set_xscale("symlog", linthresh=1)  # an attack that asks nothing stands at 0
     else:
@@ -147,6 +150,8 @@ def _against_cost(
 class Looks:
     """How attacks, defenses and verdicts look in one panel: colour and dashes, shape, filling.
 
+    Where there is one attack alone, its defenses have the colours.
+
     Args:
         part: The part of the figure that the panel is.
         own: The groups with their numbers.
@@ -160,7 +165,7 @@ class Looks:
         self.width = part.bbox.width / part.dpi
         attacks = sorted({named[one.group_id][0] for one, _ in own})
         defenses = sorted({named[one.group_id][1].name for one, _ in own}, key=lambda name: (name != "none", name))
-        self.colours = {one: SAFE[place % len(SAFE)] for place, one in enumerate(attacks)}
+        self.attacks = attacks
         self.dashes = {one: DASHES[place % len(DASHES)] for place, one in enumerate(attacks)}
         others = [one for one in defenses if one != "none"]
         for what, names, most in (("attacks", attacks, len(SAFE)), ("defenses", others, len(SHAPES))):
@@ -171,6 +176,12 @@ class Looks:
                 )
         self.shapes = {"none": "*"} | {one: SHAPES[place % len(SHAPES)] for place, one in enumerate(others)}
         self.defenses = defenses
+        coloured: list[str | Label] = [*others] if len(attacks) == 1 else [*attacks]
+        self.colours: dict[str | Label, str] = {one: SAFE[place % len(SAFE)] for place, one in enumerate(coloured)}
+
+    def colour(self, attack: Label, defense: str) -> str:
+        """Return the colour of the groups of an attack and a defense."""
+        return self.colours.get(defense, "black") if len(self.attacks) == 1 else self.colours[attack]
 
     def point(self, axes: Axes, one: Group, number: Number, x: float, across: Any) -> None:
         """Draw one group: its lift with the interval, and whatever interval it has across."""
@@ -179,7 +190,7 @@ class Looks:
         tone = WORDS[number.verdict].tone if number.verdict in WORDS else "calm"
         drawn = axes.errorbar(
             [x], [score.lift], yerr=_ends(score.lift, score.lift_low, score.lift_high), xerr=across,
-            color=self.colours[attack], marker=self.shapes[defense.name], fillstyle=FILLS[tone],
+            color=self.colour(attack, defense.name), marker=self.shapes[defense.name], fillstyle=FILLS[tone],
             markerfacecoloralt="white", markersize=8 if defense.name == "none" else 4.5, elinewidth=0.5,
             markeredgewidth=0.7, linestyle="none", zorder=2,
         )  # fmt: skip
@@ -194,12 +205,14 @@ class Looks:
         unit = self.own[0][1].score.unit
         axes.set_ylabel(f"lift over control{f' ({unit})' if unit else ''}")
         handles = [
-            Line2D([], [], color=self.colours[one], linestyle=self.dashes[one], label=self._wrapped(one.text))
-            for one in self.colours
+            Line2D([], [], color=self.colour(one, "none"), linestyle=self.dashes[one], label=self._wrapped(one.text))
+            for one in self.attacks
         ]
+        alone = self.attacks[0] if len(self.attacks) == 1 else None
         handles += [
-            Line2D([], [], color="0.2", linestyle="none", marker=self.shapes[one], fillstyle="none",
-                   markersize=7 if one == "none" else 4.5, label="none (undefended)" if one == "none" else one)
+            Line2D([], [], color=self.colour(alone, one) if alone else "0.2", linestyle="none",
+                   marker=self.shapes[one], fillstyle="none", markersize=7 if one == "none" else 4.5,
+                   label=UNDEFENDED if one == "none" else one)
             for one in self.defenses
         ]  # fmt: skip
         words = sorted({number.verdict for _, number in self.own if number.verdict in WORDS}, key=order)
