@@ -113,11 +113,13 @@ CASES = {
     "vmi, flow": vmi("flow", by_hand.flow),
     "plgmi": Case(lambda n: PlgMi(iterations=n), by_hand.plgmi, "projection_cgan"),
     "lomma on gmi": Case(lambda n: Lomma(base=Gmi(iterations=n, restarts=1)), by_hand.lomma, "wgan_gp"),
-    "ppa": Case(lambda n: Ppa(iterations=n, candidates=1, rounds=0, **STYLES), by_hand.ppa, "style_gan"),
+    "ppa": Case(lambda n: Ppa(iterations=n, candidates=1, selected=None, rounds=0, **STYLES), by_hand.ppa, "style_gan"),
     "dmmia": Case(lambda n: Dmmia(iterations=n, candidates=1, rounds=0, **STYLES), by_hand.dmmia, "style_gan"),
     "mirror_white": Case(lambda n: MirrorWhite(iterations=n, **STYLES), by_hand.mirror_white, "style_gan"),
     "ifgmi": Case(
-        lambda n: Ifgmi(stages=2, first_steps=1, later_steps=max(1, n - 1), **STYLES), by_hand.ifgmi, "style_gan"
+        lambda n: Ifgmi(stages=2, first_steps=1, later_steps=max(1, n - 1), starts=None, **STYLES),
+        by_hand.ifgmi,
+        "style_gan",
     ),
     "patchmi": Case(
         lambda n: PatchMi(iterations=n, batch_size=IMAGES // 2, generator_width=16, discriminator_width=64),

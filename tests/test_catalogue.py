@@ -18,7 +18,7 @@ METHODS = [one for one in ALL if one.axis in ("attack", "defense", "metric") and
 
 
 #: Modules beside the components of an axis that hold what several of them are made of.
-PARTS = {"setting": {"across", "clients", "evaluators", "victim"}}
+PARTS = {"setting": {"across", "clients", "evaluators", "updates", "victim"}}
 
 
 def bib_keys():

@@ -63,7 +63,7 @@ def test_the_loss_is_that_of_the_docstring():
 
 
 def test_without_its_terms_it_is_ppa_to_the_bit(attack):
-    plain, _, one = attack(Ppa(candidates=6, **FAST))
+    plain, _, one = attack(Ppa(candidates=6, selected=None, **FAST))
     same, _, other = attack(Dmmia(candidates=6, multicentric=0.0, discriminative=0.0, **FAST))
     assert torch.equal(plain, same) and one.ledger == other.ledger
     images, _, with_terms = attack(Dmmia(candidates=6, **FAST))
