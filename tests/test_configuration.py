@@ -6,12 +6,14 @@ import inspect
 import pytest
 import yaml
 from hydra.utils import get_class
+from omegaconf import OmegaConf
 
 from mibench.access import Ledger, NoView
 from mibench.cli.run_command import run_planned
+from mibench.cli.stored import results_folder
 from mibench.cli.sweeping import pack_size
 from mibench.planning.catalogue import AXES, conf_dir
-from mibench.planning.composition import compose
+from mibench.planning.composition import compose, compose_paths
 from mibench.planning.grid import read_grid
 from mibench.planning.plan import plan_cell
 from mibench.running.cell import Cell
@@ -129,3 +131,11 @@ def test_every_folder_of_conf_is_looked_at():
         "paths",
         "cell.yaml",
     }
+
+
+def test_paths_alone_are_those_of_a_whole_cell(tmp_path, monkeypatch):
+    monkeypatch.setenv("MIBENCH_DATA", "/somewhere")
+    for words in ([], [f"paths.results={tmp_path}/a"], ["paths.store=/x"]):
+        alone = OmegaConf.to_container(compose_paths(words), resolve=True)
+        assert alone == OmegaConf.to_container(compose(words).paths, resolve=True)
+    assert str(results_folder([f"paths.results={tmp_path}"])) == str(tmp_path)

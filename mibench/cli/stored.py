@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from hydra.errors import HydraException
 from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
 
 from mibench.errors import UnknownNameError, UserError
 from mibench.leaderboard.shards import read_shard, shard_path
-from mibench.planning.composition import compose
+from mibench.planning.composition import compose, compose_paths
 from mibench.planning.identity import LATER
 from mibench.planning.plan import Plan, folder, plan_cell
 
@@ -73,6 +76,9 @@ def replan(description: Mapping[str, Any], overrides: Sequence[str]) -> Plan:
 
 def results_folder(overrides: Sequence[str]) -> Path:
     """Return ``paths.results`` as these overrides set it."""
+    if all(word.startswith("paths.") for word in overrides):
+        with contextlib.suppress(HydraException, OmegaConfBaseException):  # a whole cell says better what is wrong
+            return Path(str(compose_paths(overrides).results)).expanduser()
     return folder(plan_cell(compose(overrides)), "results")
 
 

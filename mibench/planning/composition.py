@@ -80,6 +80,17 @@ def compose(overrides: Sequence[str] = ()) -> DictConfig:
         return hydra_compose(config_name="cell", overrides=[*opened(overrides), *search_path_override()])
 
 
+def compose_paths(overrides: Sequence[str]) -> DictConfig:
+    """Return ``paths`` alone as overrides of it set it: a tenth of the time that a whole cell takes."""
+    from hydra import compose as hydra_compose
+    from hydra import initialize_config_dir
+
+    register_with_hydra()
+    with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
+        whole = hydra_compose(config_name="paths/default", overrides=[*overrides, *search_path_override()])
+    return cast(DictConfig, whole.paths)
+
+
 def compose_within(loader: ConfigLoader, overrides: Sequence[str]) -> DictConfig:
     """Return one cell as a running Hydra application would compose it, with its search path."""
     from hydra.types import RunMode
