@@ -93,6 +93,7 @@ class DpSgd(Defense):
             engine = PrivacyEngine(accountant=self._mechanism())
             private = self._private(training, engine)
             private.run()
+            training.curve = private.curve
             delta = self.delta or 1 / len(training.data)
             noise = float(private.stepper.noise_multiplier)
             epsilon, accountant = _guarantee(engine, noise, delta)

@@ -160,6 +160,7 @@ def test_what_is_returned_is_the_plain_module(digits8):
     model = DpSgd().architecture(Cnn(spec=digits8.spec, width=4), None)
     training = Training(model, digits8.private.train, Recipe(epochs=1, batch_size=64), 0, CPU)
     trained = DpSgd().fit(training)
+    assert len(training.curve) > 1 and all(loss > 0 for _, loss in training.curve), "the loss curve is kept"
     assert trained is model and not trained.training
     assert not any(name.startswith("_module") for name in trained.state_dict())
     assert all(p.grad is None and getattr(p, "grad_sample", None) is None for p in trained.parameters())
