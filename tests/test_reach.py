@@ -40,6 +40,8 @@ FILES = {
     "tests/attacks/test_contract.py": "",
     "tests/test_core.py": "",
     "docs/page.md": "",
+    "mibench/leaderboard/page/assets/page.js": "",
+    "mibench/data/names.csv": "",
 }
 ALL = {f"tests/attacks/test_{name}.py" for name in ("one", "two", "three", "four")}
 
@@ -81,6 +83,8 @@ def run(root):
     ("file", "reached"),
     [
         ("docs/page.md", ""),
+        ("mibench/leaderboard/page/assets/page.js", ""),
+        ("mibench/data/names.csv", "one two three four"),
         ("mibench/attacks/one.py", "one"),
         ("mibench/attacks/five.py", "four"),
         ("mibench/metrics/psnr.py", "four"),
