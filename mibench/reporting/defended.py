@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal, cast
 
 from mibench.card import AttackCard, Card, DatasetCard, DefenseCard, SettingCard, TargetCard
+from mibench.leaderboard.page.names import title_of
 from mibench.planning.catalogue import entries
 from mibench.planning.compatibility import (
     CellCards,
@@ -147,12 +148,6 @@ def weights_of(one: Finding) -> str | None:
     """Return the file of the user's own model, None for one that mibench trained."""
     path = (json.loads(one.facts["config"] or "{}").get("target") or {}).get("weights")
     return None if path is None else Path(str(path)).name
-
-
-def title_of(axis: str, name: str) -> str:
-    """Return a component's name as people write it."""
-    cards: dict[str, Card] = {each.name: each.card for each in entries(axis)}
-    return cards[name].title if name in cards else name
 
 
 def names_of(found: Sequence[Finding]) -> dict[str, str]:

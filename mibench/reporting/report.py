@@ -25,6 +25,7 @@ from mibench.leaderboard.lines import (
     lines_of,
     sections,
 )
+from mibench.leaderboard.page.names import title_of
 from mibench.leaderboard.shards import schema
 from mibench.reporting.appendix import commands, numbers, untested
 from mibench.reporting.defended import (
@@ -32,7 +33,6 @@ from mibench.reporting.defended import (
     left_out,
     names_of,
     plain_reason,
-    title_of,
     to_try,
     victim_of,
     weights_of,

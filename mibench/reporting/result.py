@@ -13,7 +13,7 @@ import pandas as pd
 
 from mibench.card import headline_of
 from mibench.leaderboard.language import COLOURS, WORDS, shown
-from mibench.leaderboard.lines import number
+from mibench.leaderboard.lines import interval, number
 from mibench.leaderboard.pictures import inlined, may_show, small
 
 
@@ -98,17 +98,13 @@ def _table(numbers: list[dict[str, Any]]) -> str:
 
 def _line(one: Mapping[str, Any]) -> Iterator[str]:
     yield _text(" ".join(filter(None, (one["metric"], one["variant"], one["evaluator"]))))
-    yield _text(f"{number(one['value'])} {one['unit']} {_interval(one['ci_low'], one['ci_high'])}")
+    yield _text(f"{number(one['value'])} {one['unit']} {interval(one['ci_low'], one['ci_high'])}")
     yield number(one["control"])
-    yield f"{number(one['lift'], signed=True)} {_interval(one['lift_low'], one['lift_high'])}".strip()
+    yield f"{number(one['lift'], signed=True)} {interval(one['lift_low'], one['lift_high'])}".strip()
     yield _text(f"{number(one['null'])} ({one['null_name']})") if one["null_name"] else ""
     word = str(one["evidence"])
     colour = COLOURS[WORDS[word].tone] if word in WORDS else "inherit"
     yield f'<span style="color:{colour}">{_text(shown(word))}</span>' if word else ""
-
-
-def _interval(low: float, high: float) -> str:
-    return f"[{number(low)}, {number(high)}]" if low == low and high == high else ""
 
 
 def _picture(picture: Path | None, config: str) -> str:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import base64
 import io
 from pathlib import Path
 
+from mibench.leaderboard.pictures import inlined
 from mibench.pictures import TILE, layout_of
 from mibench.reporting.markup import table, text
 
@@ -25,7 +25,7 @@ def pictures_of(sheet: Path, title: str) -> str:
         return ""
     layout = layout_of(sheet)
     if layout is None:
-        return f'<figure class="sheet"><img alt="{text(title)}" src="{_address(sheet.read_bytes())}"></figure>'
+        return f'<figure class="sheet"><img alt="{text(title)}" src="{inlined(sheet.read_bytes())}"></figure>'
     if not any(isinstance(cell, int) for row in layout.cells for cell in row):
         lines = [
             [name, *(str(cell or "") for cell in row)] for name, row in zip(layout.titles, layout.cells, strict=True)
@@ -49,12 +49,8 @@ def pictures_of(sheet: Path, title: str) -> str:
                     which = f" {position + 1} of {cell}" if cell > 1 else ""
                     images.append(
                         f'<img{small} width="{TILE}" height="{TILE}" alt="{text(f"{heading}{which}, {name}")}" '
-                        f'src="{_address(file.getvalue())}">'
+                        f'src="{inlined(file.getvalue())}">'
                     )
                 figures.append(f"<figure><figcaption>{text(heading)}</figcaption><div>{''.join(images)}</div></figure>")
         parts.append(f'<section class="target"><h4>{text(name)}</h4>{"".join(figures)}</section>')
     return "".join(parts)
-
-
-def _address(png: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(png).decode()

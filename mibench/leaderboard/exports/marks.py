@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from mibench.leaderboard.exports.crosstab import Cell, Crosstab
 from mibench.leaderboard.language import WORDS, order
-from mibench.leaderboard.lines import number
+from mibench.leaderboard.lines import interval, number
 
 
 @dataclass(frozen=True)
@@ -49,8 +48,7 @@ def marks_of(verdicts: Iterable[str]) -> dict[str, Mark]:
 def value_of(cell: Cell) -> tuple[str, str]:
     """Return a cell's number in three significant digits and its interval, each empty where there is none."""
     value, low, high = cell.span
-    interval = "" if math.isnan(low) or math.isnan(high) else f"[{number(low)}, {number(high)}]"
-    return number(value, signed=cell.show == "lift"), interval
+    return number(value, signed=cell.show == "lift"), interval(low, high)
 
 
 def caption_of(table: Crosstab) -> str:

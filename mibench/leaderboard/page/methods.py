@@ -7,17 +7,16 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from functools import cache
 from pathlib import Path
 from typing import Any
 
 from mibench.card import AttackCard, Card, DatasetCard, DefenseCard
 from mibench.errors import UserError
+from mibench.leaderboard.exports.references import SOFTWARE, references
 from mibench.leaderboard.page.content import Sources
 from mibench.leaderboard.page.names import card_in
 from mibench.leaderboard.page.records import Record
 from mibench.leaderboard.pictures import may_show
-from mibench.planning.catalogue import conf_dir
 from mibench.planning.sources import parsed, source_of, summary_of
 from mibench.version import __version__
 
@@ -126,19 +125,9 @@ def plain(text: str) -> str:
 # References
 
 
-@cache
-def _bibliography() -> dict[str, str]:
-    """Return the entries of ``references.bib`` by key; none where the file is not beside the configuration."""
-    file = conf_dir().parent / "references.bib"
-    if not file.is_file():
-        return {}
-    parts = re.split(r"^(?=@\w+\{)", file.read_text(encoding="utf-8"), flags=re.MULTILINE)
-    return {part.partition("{")[2].partition(",")[0]: part.strip() for part in parts if part.startswith("@")}
-
-
 def paper(key: str) -> dict[str, str] | None:
     """Return key, title, authors, year, venue and address of a paper; None where there is none of that key."""
-    entry = _bibliography().get(key)
+    entry = references().get(key)
     if entry is None:
         return None
     told = dict(re.findall(r"^ +(\w+) *= \{(.*?)\},?\n(?= +\w+ *=|\})", entry, flags=re.MULTILINE | re.DOTALL))
@@ -179,7 +168,7 @@ def bib_of(sources: Sources) -> dict[str, str]:
     for axis, names in (("attack", axes.attacks), ("defense", axes.defenses), ("dataset", axes.datasets)):
         for name in names:
             card = card_in(axes.config(axis, name), axis)
-            if card is not None and card.bib in _bibliography():
+            if card is not None and card.bib in references():
                 found[f"{axis}/{name}"] = card.bib
     return found
 
@@ -188,15 +177,9 @@ def reference_entries(sources: Sources) -> dict[str, str]:
     """Return the entries of all methods and datasets, claims and published figures, by key."""
     keys = {*bib_of(sources).values(), *(one.claim.source for one, _ in sources.claims)}
     keys |= {one.source_bib for one in sources.figures}
-    return {key: entry for key, entry in sorted(_bibliography().items()) if key in keys}
+    return {key: entry for key, entry in sorted(references().items()) if key in keys}
 
 
 def own_entry() -> str:
     """Return how this benchmark is cited."""
-    return (
-        "@software{mibench,\n"
-        "  title   = {mibench: a benchmark of model inversion attacks and defenses},\n"
-        "  author  = {{The mibench developers}},\n"
-        f"  version = {{{__version__}}},\n"
-        "}"
-    )
+    return SOFTWARE.format(version=__version__)

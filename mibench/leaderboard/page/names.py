@@ -52,14 +52,15 @@ def title_in(config: Mapping[str, Any], axis: str, name: str) -> str:
     if axis == "dataset" and name in DATASETS:
         return DATASETS[name]
     if "+" in name:
-        return " + ".join(_title(axis, part) for part in name.split("+"))
+        return " + ".join(title_of(axis, part) for part in name.split("+"))
     card = card_in(config, axis)
     if card is None:
         return name
     return f"{card.title} ({name})" if card.variant_of else card.title
 
 
-def _title(axis: str, name: str) -> str:
+def title_of(axis: str, name: str) -> str:
+    """Return what a component of today is called, as people write it; its name where there is none."""
     try:
         return entry(axis, name).card.title
     except UserError:

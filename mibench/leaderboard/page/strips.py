@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import struct
 import zlib
@@ -12,7 +11,7 @@ from typing import Any
 from mibench.leaderboard.page.content import Sources
 from mibench.leaderboard.page.names import Segment, amount, headline_name, joined, link
 from mibench.leaderboard.page.records import Record
-from mibench.leaderboard.pictures import may_show
+from mibench.leaderboard.pictures import inlined, may_show
 from mibench.leaderboard.sprites import ROWS
 
 #: The tasks of which a strip is shown, with what their pictures were recovered from.
@@ -84,7 +83,7 @@ def rows_of(sprite: bytes) -> list[str]:
             part = whole.crop((0, row * height, whole.width, (row + 1) * height))
             palette = bytes(part.getpalette() or b"")[: 3 * 16]
             image = _png(part.width, height, palette, part.tobytes())
-            found.append("data:image/png;base64," + base64.b64encode(image).decode())
+            found.append(inlined(image))
     return found
 
 
