@@ -44,7 +44,7 @@ WORDS: Mapping[str, Word] = {
         Word("unconfirmed", "◐", "open", "Evaluation models find private data, and no independent judge confirms it."),
         Word("undecided", "◐", "open", "The attack is above its control. These rows hold no more that could decide."),
         Word("weak judge", "◌", "open", "The model that gave this number is less accurate than the victim it judges."),
-        Word("below null", "○", "calm", "Something that never saw the model does as well, so this is no leak."),
+        Word("below null", "○", "calm", "An answer made without the model does as well, so this is no leak."),
         Word("no evidence", "○", "calm", "The difference from the control could be chance. Another attack, or more "
              "effort, may still succeed."),
         Word("too few targets", "·", "calm", "Fewer than five targets, of which no interval can be given."),
