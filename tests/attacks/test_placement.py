@@ -1,115 +1,61 @@
-"""What would meet on two devices where the victim is on a GPU, found without one.
+"""What would meet on two devices where the victim is on a GPU, found without one, by ``two_devices.TwoDevices``.
 
-Whatever a factory of torch makes without ``device=`` lies on the host, and so does what is computed of such tensors
-alone; ``.to(device)`` brings them over. All else counts as lying on the device. A function that is given tensors of
-both kinds would fail on a GPU, and fails here. As in torch, tensors of no dimension and indices may lie on the host.
-
-What runs here stands in ``white_box_loops.py``. Left out are
-
-- attacks at any other access: the view computes services, messages and features and brings what it is given to its
-  device, and gradient matching differentiates inside the view;
-- ``emi`` and ``lomma``: they need further models, which the cell trains;
-- ``secretgen`` and ``gmi_masked``: their goal is masked images, which the task ``completion`` makes;
-- of the priors ``stylegan2_ada``: it comes trained.
-
-On a GPU ``scripts/gpu_check.sh`` runs cells of these too.
+The white-box loops of ``white_box_loops.py`` run with small networks; attacks of images at every access run as their
+cells run them, on a view of the victim (slow). Left out is of the priors ``stylegan2_ada``, which comes trained. On a
+GPU ``scripts/gpu_check.sh`` runs cells of all.
 """
 
-import weakref
+import dataclasses
 
 import pytest
 import torch
-from torch import Tensor
-from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
+from two_devices import DEVICE, TwoDevices
 from white_box_loops import ATTACKS, PRIORS
 
 from mibench.attacks.mi_face import MiFace
 from mibench.data import Examples
 from mibench.knowledge import Knowledge
+from mibench.planning.catalogue import entries
 from mibench.priors.base import PriorData
 from mibench.tasks.class_ import ClassGoal
 
-CPU = torch.device("cpu")
-FACTORIES = {
-    getattr(torch, name)
-    for name in (
-        "arange",
-        "empty",
-        "eye",
-        "full",
-        "linspace",
-        "ones",
-        "rand",
-        "randint",
-        "randn",
-        "randperm",
-        "tensor",
-        "zeros",
-    )
-}
-MOVES = {Tensor.to, Tensor.cuda, Tensor.copy_}
-INDEXED = {Tensor.__getitem__, Tensor.__setitem__, Tensor.index_put, Tensor.split, Tensor.tolist, Tensor.item}
 
-
-class TwoDevices(TorchFunctionMode):
-    """Knows which tensors lie on the host, and refuses what would mix them with others."""
-
-    def __init__(self, *host):
-        super().__init__()
-        self.known = {}
-        for one in host:
-            self.place(one)
-
-    def place(self, out):
-        for one in tree_leaves(out):
-            if isinstance(one, Tensor):
-                self.known[id(one)] = weakref.ref(one)
-
-    def on_host(self, one):
-        found = self.known.get(id(one))
-        return found is not None and found() is one
-
-    def __torch_function__(self, func, types, args=(), kwargs=None):
-        kwargs = kwargs or {}
-        out = func(*args, **kwargs)
-        if func in FACTORIES:
-            if kwargs.get("device") is None:
-                self.place(out)
-            return out
-        if func is Tensor.cpu:
-            out = out.view_as(out)
-            self.place(out)
-            return out
-        if func in MOVES and any(isinstance(one, torch.device) for one in (*args, *kwargs.values())):
-            return out.view_as(out)  # on one device it is the same tensor
-        if func in MOVES or str(getattr(func, "__name__", "")).startswith("__get__"):
-            return out
-        given = [one for one in tree_leaves((args, kwargs)) if isinstance(one, Tensor) and one.dim()]
-        host = [self.on_host(one) for one in given]
-        if any(host) and not all(host) and func not in INDEXED:
-            shapes = [tuple(one.shape) for one in given]
-            raise AssertionError(f"{func.__name__} of tensors {shapes} mixes the host and the device")
-        if given and all(host):
-            self.place(out)
-        return out
+@pytest.fixture
+def placed_view(trained_cnn, digits8, white_box):
+    return dataclasses.replace(white_box(trained_cnn, digits8), device=DEVICE)
 
 
 @pytest.mark.parametrize("name", ATTACKS)
-def test_an_attack_mixes_no_devices(name, trained_cnn, digits8, white_box):
+def test_an_attack_mixes_no_devices(name, digits8, placed_view):
     make, prior = ATTACKS[name]
-    view, goal = white_box(trained_cnn, digits8), ClassGoal(torch.arange(3), samples=2)
+    goal = ClassGoal(torch.arange(3), samples=2)
     network = None if prior is None else PRIORS[prior].network(digits8.spec).eval().requires_grad_(False)
     with TwoDevices(goal.targets):
-        make(2)(view, Knowledge(digits8.public, network), goal, seed=0)
+        make(2)(placed_view, Knowledge(digits8.public, network), goal, seed=0)
 
 
 @pytest.mark.parametrize("name", PRIORS)
-def test_the_training_of_a_prior_mixes_no_devices(name, trained_cnn, digits8, white_box):
+def test_the_training_of_a_prior_mixes_no_devices(name, digits8, placed_view):
     public = Examples(digits8.public.x[:16], digits8.public.y[:16])
-    data, network = PriorData(public, digits8.spec, white_box(trained_cnn, digits8)), PRIORS[name].network(digits8.spec)
+    data, network = PriorData(public, digits8.spec, placed_view), PRIORS[name].network(digits8.spec)
     with TwoDevices():
-        PRIORS[name].train(network, data, 0, CPU)
+        PRIORS[name].train(network, data, 0, DEVICE)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", [entry.name for entry in entries("attack") if "image" in entry.card.modalities])
+def test_an_attack_in_its_cell_mixes_no_devices(name, make_cell, few_steps):
+    cell = make_cell(f"attack={name}", "dataset=digits", "dataset.size=8", *few_steps(name))
+    cell.__dict__["workshop"] = dataclasses.replace(cell.workshop, device=DEVICE)
+    view = cell.observe(cell.victim, cell.split.private).view
+    known = cell.knowledge_of(cell.victim, cell.split.private, cell.observation.view)[0]
+    assert view.device == DEVICE
+    granted = tree_leaves([list(known.facts.values()), list(vars(cell.goal).values())])
+    with TwoDevices(*(one for one in granted if isinstance(one, torch.Tensor))):
+        networks = cell.method.trained(view, known, 0)
+        result = cell.method(view, known, cell.goal, seed=0, networks=networks)
+    assert not result.stopped
 
 
 class Misplaced(MiFace):
@@ -119,7 +65,7 @@ class Misplaced(MiFace):
         return x + torch.zeros(x.shape)
 
 
-def test_what_is_left_on_the_host_is_found(trained_cnn, digits8, white_box):
+def test_what_is_left_on_the_host_is_found(placed_view):
     goal = ClassGoal(torch.arange(3), samples=2)
     with pytest.raises(AssertionError, match="mixes the host and the device"), TwoDevices(goal.targets):
-        Misplaced(iterations=2)(white_box(trained_cnn, digits8), Knowledge(), goal, seed=0)
+        Misplaced(iterations=2)(placed_view, Knowledge(), goal, seed=0)
