@@ -1,0 +1,99 @@
+"""The commands whose files fail, and what each begins with."""
+
+import contextlib
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import composing
+import pytest
+
+from faults.harness import Case, Driver, renamed, run_forked
+
+CONF = Path(__file__).with_name("conf")
+WHERE = ("paths.results=r", "paths.store=s")
+
+#: A cell of a few milliseconds: it trains a victim, checkpoints it, attacks it, stores and draws what it got.
+TOY = (
+    f"--config-dir={CONF}", "attack=fault_toy", "budget=smoke", "dataset.size=8", "target=mlp",
+    "target.recipe.epochs=1", "target.recipe.min_steps=0", "target.recipe.batch_size=226", "control=none",
+    "evaluation.count=0", "metric=[target_accuracy,knn_distance]", "threads=1", "device=cpu", "logger=none",
+    "overwrite=failed", "time_limit=100", *WHERE,
+)  # fmt: skip
+
+#: A cell as users run it.
+REAL = ("attack=mi_face", "budget=smoke", "threads=1", "device=cpu", "overwrite=failed", "time_limit=1000", *WHERE)
+
+SWEEP = ("-m", *TOY, "seed=0,1", "pack=2")
+
+
+def study_and_cache(folder: Path) -> None:
+    """Make a study of one cell, and leave a cache that has not yet seen the other cell."""
+    shards = sorted((folder / "r" / "shards").iterdir())
+    studies = folder / "r" / "studies"
+    studies.mkdir()
+    shutil.copy(shards[0], studies / "one.parquet")
+    kept = shards[1].rename(folder / "kept")
+    assert run_forked(("leaderboard", WHERE[0]), folder).status == 0
+    kept.rename(shards[1])
+
+
+def with_leftovers(folder: Path) -> None:
+    """Leave in the store what interrupted commands leave."""
+    kind = folder / "s" / "victim"
+    (kind / ".tmp-abc").mkdir()
+    (kind / ".tmp-abc" / "tensors.safetensors").write_bytes(b"half")
+    (kind / ".unfinished-0123456789abcdef").write_bytes(b"half")
+
+
+CELL = Driver("cell", TOY)
+DRIVERS = (
+    CELL,
+    Driver("sweep", SWEEP),
+    Driver("leaderboard", ("leaderboard", WHERE[0]), before=(SWEEP,), prepare=study_and_cache),
+    Driver("score", ("score", "CELL", "metric=[knn_distance,target_accuracy]", *WHERE), before=(TOY,)),
+    Driver(
+        "collect",
+        ("store", "collect", "kinds=victim", WHERE[1]),
+        before=(SWEEP,),
+        prepare=with_leftovers,
+        remains=False,
+    ),
+)
+REAL_CELL = Driver("real cell", REAL)
+RANDOM = (renamed(CELL, "cell at random times"), renamed(DRIVERS[1], "sweep at random times"))
+
+
+@contextlib.contextmanager
+def warmed(home: Path, drivers: Sequence[Driver] = DRIVERS) -> Iterator[dict[str, Case]]:
+    """Give the cases of some drivers, by name, in a process that has imported and read all they need.
+
+    Trainings are checkpointed at every step.
+    """
+    import torch
+
+    from mibench.cli.main import main
+    from mibench.storage import checkpoints
+
+    torch.set_num_threads(1)
+    before = os.getcwd()
+    with composing.remembered_files(), composing.composed_once(), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(checkpoints, "EVERY", 0.0)
+        patch.setattr("mibench.version.git_commit", lambda: "")
+        os.environ["MIBENCH_PROGRESS"] = "0"
+        try:
+            (home / "warm").mkdir(parents=True)
+            os.chdir(home / "warm")
+            with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
+                with contextlib.redirect_stderr(nowhere):
+                    for words in (
+                        SWEEP,
+                        TOY,
+                        ("leaderboard", WHERE[0]),
+                        ("store", "collect", "kinds=victim", WHERE[1]),
+                    ):
+                        main(list(words))
+            yield {one.name: Case(one, home / one.name.replace(" ", "-")) for one in drivers}
+        finally:
+            os.chdir(before)
