@@ -1,7 +1,6 @@
 """Whatever a person types: an exit status of 0, 1 or 2, no traceback, and where it is 2 one sentence on stderr."""
 
 import pytest
-
 from faults.command_lines import faults_of, keys_of_cells, shown, stubbed
 
 #: Command lines of one test; ``python -m faults`` runs many more.

@@ -11,7 +11,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 import composing
-
 from faults.command_lines import faults_of, keys_of_cells, shown, stubbed
 from faults.drivers import DRIVERS, RANDOM, REAL_CELL, warmed
 from faults.harness import Case, Point, thinned

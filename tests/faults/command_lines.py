@@ -12,7 +12,6 @@ from collections.abc import Iterator, Sequence
 
 import composing
 import pytest
-
 from faults.grammar import CHOICES, Grammar
 
 #: Seconds after which a command line hangs.

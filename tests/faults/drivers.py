@@ -1,14 +1,13 @@
 """The commands whose files fail, and what each begins with."""
 
-import contextlib
 import os
 import shutil
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import composing
 import pytest
-
 from faults.harness import Case, Driver, renamed, run_forked
 
 CONF = Path(__file__).with_name("conf")
@@ -65,7 +64,7 @@ REAL_CELL = Driver("real cell", REAL)
 RANDOM = (renamed(CELL, "cell at random times"), renamed(DRIVERS[1], "sweep at random times"))
 
 
-@contextlib.contextmanager
+@contextmanager
 def warmed(home: Path, drivers: Sequence[Driver] = DRIVERS) -> Iterator[dict[str, Case]]:
     """Give the cases of some drivers, by name, in a process that has imported and read all they need.
 
@@ -85,15 +84,14 @@ def warmed(home: Path, drivers: Sequence[Driver] = DRIVERS) -> Iterator[dict[str
         try:
             (home / "warm").mkdir(parents=True)
             os.chdir(home / "warm")
-            with open(os.devnull, "w") as nowhere, contextlib.redirect_stdout(nowhere):
-                with contextlib.redirect_stderr(nowhere):
-                    for words in (
-                        SWEEP,
-                        TOY,
-                        ("leaderboard", WHERE[0]),
-                        ("store", "collect", "kinds=victim", WHERE[1]),
-                    ):
-                        main(list(words))
+            with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
+                for words in (
+                    SWEEP,
+                    TOY,
+                    ("leaderboard", WHERE[0]),
+                    ("store", "collect", "kinds=victim", WHERE[1]),
+                ):
+                    main(list(words))
             yield {one.name: Case(one, home / one.name.replace(" ", "-")) for one in drivers}
         finally:
             os.chdir(before)

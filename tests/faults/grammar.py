@@ -1,6 +1,8 @@
 """Random command lines: values, overrides, flags of Hydra and whole lists of words, drawn from a seed."""
 
+import itertools
 import random
+import shlex
 import string
 from collections.abc import Sequence
 
@@ -26,24 +28,7 @@ WORDS = [
     "x" * 300,
     "",
 ]
-NUMBERS = [
-    "0",
-    "1",
-    "-1",
-    "3",
-    "0.5",
-    "1e-3",
-    "-0.0",
-    "1e400",
-    "9" * 30,
-    "1_000",
-    "0x10",
-    ".5",
-    "-inf",
-    "1e",
-    "٣",
-    "+1",
-]
+NUMBERS = shlex.split(f"0 1 -1 3 0.5 1e-3 -0.0 1e400 {'9' * 30} 1_000 0x10 .5 -inf 1e ٣ +1")
 REFERENCES = [
     "${seed}", "${nope}", "${attack}", "${oc.env:NOPE}", "${by_budget:1,2}", "${seed", "${foo:1}", "$", "???", "${}",
     "${oc.env:HOME}", "${oc.decode:1}", "${oc.decode:'[1'}", "${by_batch:{1:2}}", "${by_budget:}", "${attack.name}",
@@ -52,41 +37,37 @@ REFERENCES = [
 ]  # fmt: skip
 BROKEN = [
     "[", "{a:", "'", '"', "a b", "a:b", "\\", "#", "a=b", "(", "%s", "\n", "\t", "a\u2028b", "range(3)", "int(x)", "'a\"",
-    "\\'", "\"\\\"\"", "'it''s'", ",", ",,", "a,", "[,]", "{}", "[]", "{:}", "{a}", "\r", "\x00", "\x1b[31m", "\ud800"[:0],
-    "\u202e", "a\u0301", "[[[]", "]", "}", ")", "~", "@", "+", "=", "==",
+    "\\'", '"\\""', "'it''s'", ",", ",,", "a,", "[,]", "{}", "[]", "{:}", "{a}", "\r", "\x1b[31m", "\u202e", "a\u0301",
+    "[[[]", "]", "}", ")", "~", "@", "+", "=", "==",
 ]  # fmt: skip
-CALLS = [
-    "range(0,3)", "range(5,1)", "range(0,1,0)", "range(0,nan)", "range(1.5)", "choice(1,2)", "choice()", "interval(0,1)",
-    "glob(*)", "glob([a*,b*])", "shuffle(1,2,3)", "sort(3,1)", "tag(a,1)", "str(1)", "float(1e5)", "bool(x)", "json_str({})",
-    "int('1')", "extend_list(1)", "sort(1,a)", "shuffle(range(0,4))", "nope(1)", "choice(range(0,3))",
-]  # fmt: skip
+CALLS = shlex.split(r"""
+range(0,3) range(5,1) range(0,1,0) range(0,nan) range(1.5) choice(1,2) choice() interval(0,1) glob(*) glob([a*,b*])
+shuffle(1,2,3) sort(3,1) tag(a,1) str(1) float(1e5) bool(x) json_str({}) int(\'1\') extend_list(1) sort(1,a)
+shuffle(range(0,4)) nope(1) choice(range(0,3))
+""")
 LONG = [
-    "x" * 5000,
-    "[" + "1," * 400 + "1]",
-    "[" * 60 + "]" * 60,
+    "x" * 5000, "9" * 5000, ".".join("a" * 200), "[" + "1," * 400 + "1]", "[" * 60 + "]" * 60,
     "{a:" * 40 + "1" + "}" * 40,
-    ".".join("a" * 200),
-    "9" * 5000,
-]
-HYDRA = [
-    "hydra.verbose=[nan]", "hydra.verbose=true", "hydra.verbose=[mibench,hydra]", "hydra.job.name=x", "hydra.job.chdir=true",
-    "hydra.mode=MULTIRUN", "hydra.mode=RUN", "hydra.mode=x", "hydra.output_subdir=x", "hydra.run.dir=.", "hydra.sweep.dir=x",
-    "hydra.sweep.subdir=${nope}", "hydra/launcher=basic", "hydra/launcher=nope", "hydra/sweeper=basic", "hydra/sweeper=nope",
-    "hydra/job_logging=disabled", "hydra/job_logging=nope", "hydra/hydra_logging=none", "hydra.searchpath=[nope]",
-    "hydra.searchpath=[file://.]", "hydra.searchpath=1", "hydra.callbacks.x=1", "+hydra.callbacks.x._target_=os.getcwd",
-    "hydra.nope=1", "hydra=1", "~hydra", "hydra/output=default", "hydra.job.config.override_dirname.kv_sep=x",
-    "hydra.launcher._target_=os.system", "hydra.job_logging=null", "hydra.help.template=x", "hydra.runtime.cwd=x", "++hydra=x",
 ]  # fmt: skip
+HYDRA = shlex.split("""
+hydra.verbose=[nan] hydra.verbose=true hydra.verbose=[mibench,hydra] hydra.verbose=1e9 hydra.job.name=x
+hydra.job.chdir=true hydra.mode=MULTIRUN hydra.mode=RUN hydra.mode=x hydra.output_subdir=x hydra.run.dir=.
+hydra.sweep.dir=x hydra.sweep.subdir=${nope} hydra/launcher=basic hydra/launcher=nope hydra/sweeper=basic
+hydra/sweeper=nope hydra/job_logging=disabled hydra/job_logging=nope hydra/hydra_logging=none
+hydra.searchpath=[nope] hydra.searchpath=[file://.] hydra.searchpath=1 hydra.callbacks.x=1
++hydra.callbacks.x._target_=os.getcwd hydra.nope=1 hydra=1 ~hydra hydra/output=default
+hydra.job.config.override_dirname.kv_sep=x hydra.launcher._target_=os.getcwd hydra.job_logging=null
+hydra.help.template=x hydra.runtime.cwd=x ++hydra=x
+""")
 FLAGS = [
-    ["-m"], ["--multirun"], ["--cfg", "job"], ["--cfg", "hydra"], ["--cfg", "all"], ["--cfg", "x"], ["--cfg"], ["-c", "job"],
-    ["--info"], ["--info", "all"], ["--info", "defaults"], ["--info", "defaults-tree"], ["--info", "plugins"],
-    ["--info", "searchpath"], ["--info", "config"], ["--info", "x"], ["--help"], ["-h"], ["--hydra-help"], ["--version"],
-    ["--config-name", "cell"], ["--config-name", "nope"], ["--config-name", ""], ["-cn", "budget/smoke"], ["--config-dir", "."],
-    ["--config-dir", "nope"], ["--config-dir", ""], ["--config-dir"], ["-cd", "/dev/null"], ["--config-path", "."],
-    ["-cp", "nope"], ["--package", "attack"], ["-p", "nope"], ["--package", "a.b"], ["--resolve"], ["--resolve", "--cfg", "job"],
-    ["--run"], ["-r"], ["--shell-completion"], ["-sc", "query=bash"], ["--experimental-rerun", "x.pkl"], ["--nope"], ["--"],
-    ["-"], ["-mm"], ["-m", "--cfg", "job"], ["--experimental-rerun", "."],
-]  # fmt: skip
+    shlex.split(line)
+    for line in """-m; --multirun; --cfg job; --cfg hydra; --cfg all; --cfg x; --cfg; -c job; --info; --info all
+--info defaults; --info defaults-tree; --info plugins; --info searchpath; --info config; --info x; --help; -h
+--hydra-help; --version; --config-name cell; --config-name nope; --config-name ''; -cn budget/smoke; --config-dir .
+--config-dir nope; --config-dir ''; --config-dir; -cd /dev/null; --config-path .; -cp nope; --package attack; -p nope
+--package a.b; --resolve; --resolve --cfg job; --run; -r; --shell-completion; -sc query=bash; --experimental-rerun x.pkl
+--experimental-rerun .; --nope; --; -; -mm; -m --cfg job; -m --info; -m --help""".replace("\n", ";").split(";")
+]
 #: The cells whose keys are drawn: they differ in everything.
 CHOICES = [
     "attack=dlg",
@@ -96,7 +77,24 @@ CHOICES = [
     "attack=gmi defense=dp_sgd",
 ]
 PLAIN = [
-    *"attacks collect first abc é .. / * grid=first cells=true study=x a=b name=x kinds= kinds=x metric=[psnr]".split(),
+    *[
+        "attacks",
+        "collect",
+        "first",
+        "abc",
+        "é",
+        "..",
+        "/",
+        "*",
+        "grid=first",
+        "cells=true",
+        "study=x",
+        "a=b",
+        "name=x",
+        "kinds=",
+        "kinds=x",
+        "metric=[psnr]",
+    ],
     *["", " ", "paths.results=r", "paths.results=/dev/null", "paths.data=d"],
 ]
 
@@ -190,9 +188,9 @@ class Grammar:
         if draw.randrange(4) == 0:
             parts += [draw.choice([["-m"], *FLAGS]) for _ in range(draw.choice([1, 1, 2]))]
             draw.shuffle(parts)
-        if "-m" in sum(parts, []) and draw.randrange(3) == 0:
+        if ["-m"] in parts and draw.randrange(3) == 0:
             parts.append([f"grid={draw.choice([*choices('grid'), 'nope'])}"])
-        return [*given, *sum(parts, [])]
+        return [*given, *itertools.chain(*parts)]
 
     def subcommand(self) -> list[str]:
         """Return a subcommand and words behind it."""

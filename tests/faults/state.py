@@ -103,9 +103,8 @@ def _read(file: Path, name: str, state: State) -> None:
         whole = file.read_bytes()
         assert whole.rstrip().endswith({".html": b"</html>", ".js": b");"}.get(file.suffix, b"")) and whole, "cut"
         state.tables[name] = digest(SECONDS.sub(b"", whole))
-    elif place[0] == "s" and file.name == "manifest.json":
-        if whole_artifact(file.parent):
-            state.artifacts.add("/".join(place[1:3]))
+    elif place[0] == "s" and file.name == "manifest.json" and whole_artifact(file.parent):
+        state.artifacts.add("/".join(place[1:3]))
 
 
 def whole_artifact(folder: Path) -> bool:

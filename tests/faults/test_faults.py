@@ -6,7 +6,6 @@
 import random
 
 import pytest
-
 from faults.drivers import DRIVERS, RANDOM, REAL_CELL, warmed
 from faults.harness import Point, thinned
 

@@ -9,7 +9,6 @@ import signal
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-
 from faults.harness import _waited
 from faults.injection import Disk
 from faults.state import State, state_of
