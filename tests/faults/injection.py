@@ -116,7 +116,7 @@ class Disk:
                 return count
 
         def opened(file, mode="r", buffering=-1, encoding=None, errors=None, newline=None, closefd=True, opener=None):
-            if not {*mode} & {*"wax+"} or isinstance(file, int) or not disk.below(file):
+            if not {*mode} & {*"wax+"} or not disk.below(file):
                 return real(file, mode, buffering, encoding, errors, newline, closefd, opener)
             raw = Raw(file, mode.replace("b", "").replace("t", ""), closefd, opener)
             disk.wrote(raw.fileno())
