@@ -55,7 +55,7 @@ DRIVERS = (
     Driver(
         "collect",
         ("store", "collect", "kinds=victim", WHERE[1]),
-        before=(SWEEP,),
+        before=(TOY,),
         prepare=with_leftovers,
         remains=False,
     ),
@@ -85,13 +85,8 @@ def warmed(home: Path, drivers: Sequence[Driver] = DRIVERS) -> Iterator[dict[str
             (home / "warm").mkdir(parents=True)
             os.chdir(home / "warm")
             with open(os.devnull, "w") as nowhere, redirect_stdout(nowhere), redirect_stderr(nowhere):
-                for words in (
-                    SWEEP,
-                    TOY,
-                    ("leaderboard", WHERE[0]),
-                    ("store", "collect", "kinds=victim", WHERE[1]),
-                ):
-                    main(list(words))
+                for words in dict.fromkeys(words for one in drivers for words in (*one.before, one.words)):
+                    main([word for word in words if word != "CELL"])
             yield {one.name: Case(one, home / one.name.replace(" ", "-")) for one in drivers}
         finally:
             os.chdir(before)
