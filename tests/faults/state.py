@@ -1,7 +1,6 @@
 """What stands in a folder of results and artifacts, whole or broken, without what differs from run to run."""
 
 import hashlib
-import json
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -10,6 +9,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 from PIL import Image
+
+from mibench.storage.artifact import MANIFEST, TENSORS
+from mibench.storage.manifest import DamagedError, check_tensors, read_manifest
 
 #: Columns that measure the machine or name the time.
 PASSING = ("seconds", "training_seconds", "judge_seconds", "peak_memory_mb", "created_at", "reason")
@@ -108,12 +110,13 @@ def _read(file: Path, name: str, state: State) -> None:
 
 
 def whole_artifact(folder: Path) -> bool:
-    """Whether the store takes an artifact for whole: read as a command reads it, without setting anything aside."""
+    """Return whether an artifact passes its checksums; unlike the store, this sets nothing aside."""
     try:
-        manifest = json.loads((folder / "manifest.json").read_text())
-        return hashlib.sha256((folder / "tensors.safetensors").read_bytes()).hexdigest() == manifest["sha256"]
-    except (OSError, ValueError, KeyError, TypeError):
+        manifest = read_manifest((folder / MANIFEST).read_bytes(), folder.parent.name, folder.name)
+        check_tensors(manifest, (folder / TENSORS).read_bytes())
+    except (OSError, DamagedError):
         return False
+    return True
 
 
 def without_passing(row: Mapping[str, Any]) -> dict[str, Any]:
