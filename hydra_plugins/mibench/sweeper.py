@@ -50,8 +50,9 @@ class MibenchSweeper(Sweeper):
         sweep = sweeping.gather(products_of([*arguments, *held_back]), self.config.grid, self.compose)
         packs = sweep.packs(sweeping.pack_size(self.config))
         log.info(
-            "sweep     %d cells to run in %d jobs, %d that cannot be run, %d that stand already",
+            "sweep     %d cells to run in %d jobs, %d that cannot be run, %d that stand already%s",
             len(sweep.run), len(packs), len(sweep.skipped), len(sweep.standing),
+            f", {len(sweep.undrawn)} of them without their picture" if sweep.undrawn else "",
         )  # fmt: skip
         if packs:
             jobs = sweeping.write_packs(Path(str(self.config.hydra.sweep.dir)), packs)

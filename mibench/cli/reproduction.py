@@ -13,9 +13,10 @@ from typing import Any, cast
 
 from mibench.card import AttackCard
 from mibench.errors import UserError
+from mibench.files import write_text
 from mibench.leaderboard.page import Reproduction
-from mibench.leaderboard.tables import write_text
 from mibench.planning.catalogue import card_of, conf_dir
+from mibench.planning.choices import quoted
 from mibench.planning.composition import compose, plain
 from mibench.planning.identity import REVISED, SEEDS, essential, flat, later_keys, revision_of
 
@@ -165,5 +166,4 @@ def written(value: Any) -> str:
         return json.dumps(value)
     if re.fullmatch(r"[\w/.:~-]+", value) and not RESERVED.fullmatch(value):
         return value
-    quoted = value.replace("\\'", "\\\\'").replace("'", "\\'")
-    return f"'{quoted}'"
+    return quoted(value)
