@@ -39,11 +39,14 @@ def study_and_cache(folder: Path) -> None:
 
 
 def with_leftovers(folder: Path) -> None:
-    """Leave in the store what interrupted commands leave."""
+    """Leave in the store what interrupted commands leave: of a known artifact just now, of an unknown one days ago."""
     kind = folder / "s" / "victim"
-    (kind / ".tmp-abc").mkdir()
-    (kind / ".tmp-abc" / "tensors.safetensors").write_bytes(b"half")
+    (digest,) = (one.name for one in kind.iterdir() if one.is_dir())
+    for name in (f".tmp-{digest}-1-abcdef", ".tmp-abc"):
+        (kind / name).mkdir()
+        (kind / name / "tensors.safetensors").write_bytes(b"half")
     (kind / ".unfinished-0123456789abcdef").write_bytes(b"half")
+    os.utime(kind / ".tmp-abc", (0, 0))
 
 
 CELL = Driver("cell", TOY)

@@ -76,27 +76,19 @@ CHOICES = [
     "dataset=image_folder dataset.root=. target=checkpoint target.factory=torch.nn:Linear",
     "attack=gmi defense=dp_sgd",
 ]
-PLAIN = [
-    *[
-        "attacks",
-        "collect",
-        "first",
-        "abc",
-        "é",
-        "..",
-        "/",
-        "*",
-        "grid=first",
-        "cells=true",
-        "study=x",
-        "a=b",
-        "name=x",
-        "kinds=",
-        "kinds=x",
-        "metric=[psnr]",
-    ],
-    *["", " ", "paths.results=r", "paths.results=/dev/null", "paths.data=d"],
-]
+#: Words that most cells take.
+SOUND = shlex.split("""
+seed=1 seed=0,1 budget=smoke budget=paper defense=none defense=rounding,bido threads=1 device=cpu time_limit=5 pack=2
+control=none overwrite=always overwrite=failed knowledge.labels=true evaluation.count=1 evaluation.models=[mlp,cnn]
+metric=[] 'metric=[knn_distance, mse]' query_budget=100 precision=bfloat16 seeds=all convergence=check
+attack=mi_face,dlg ~logger.mode +grid.note=x ++seed=3 "paths.data=/tmp/a b" paths.results=é/人 "paths.results='it\\'s'"
+target=mlp setting=central evaluation.seed=${seed} seed=range(0,3) attack=glob(mi_*)
+""")
+#: Words behind a subcommand.
+PLAIN = shlex.split("""
+attacks collect first abc é .. / '*' grid=first cells=true study=x a=b name=x kinds= kinds=x metric=[psnr] '' ' '
+paths.results=r paths.results=/dev/null paths.data=d
+""")
 
 
 class Grammar:
@@ -140,7 +132,9 @@ class Grammar:
     def override(self, key: str) -> str:
         """Return a word that sets, adds or deletes something, of a key or of what resembles it."""
         draw = self.draw
-        kind, block = draw.randrange(20), key.partition(".")[0]
+        kind, block = draw.randrange(32), key.partition(".")[0]
+        if kind >= 20:
+            return draw.choice(SOUND)
         if kind < 8:
             return f"{key}={self.value()}"
         if kind < 10:

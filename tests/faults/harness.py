@@ -142,7 +142,8 @@ class Case:
             self.undisturbed = run_forked(self.words, copy)
             _went_through(self.undisturbed, self.words)
             self.end = state_of(copy)
-        assert not self.end.broken, self.end.broken
+        wrong = [*self.end.broken, *(() if self.driver.remains else self.end.leftovers)]
+        assert not wrong, wrong
 
     @contextlib.contextmanager
     def copied(self) -> Iterator[Path]:
