@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import signal
-import threading
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,11 +12,12 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 
-from mibench.errors import UserError
+from mibench.errors import TimeLimitReached, UserError
 from mibench.leaderboard.rows import CellFacts, make_row, plan_facts
 from mibench.leaderboard.scoring import Score
 from mibench.leaderboard.shards import read_shard, shard_path, write_shard
 from mibench.planning.plan import Plan, folder
+from mibench.running.stopping import raise_if_stopped, time_limit
 
 if TYPE_CHECKING:
     from mibench.running.cell import Outcome
@@ -44,7 +43,7 @@ class Ended:
     shard: Path | None = None
     reason: str = ""
     log: Path | None = None
-    error: Exception | None = None
+    error: BaseException | None = None
 
     @property
     def sentence(self) -> str:
@@ -53,10 +52,6 @@ class Ended:
             return "This cell is being run by another process; it is left to that."
         failed = f"The cell failed ({self.reason}); its row is {self.shard}, its log {self.log}."
         return failed if self.status == "failed" else ""
-
-
-class TimeIsUp(BaseException):
-    """A cell's time is over; no ``except Exception`` or ``except OSError`` on the way takes it for something else."""
 
 
 def run_under_claim(plan: Plan) -> Ended:
@@ -83,7 +78,8 @@ def run_under_claim(plan: Plan) -> Ended:
         return Ended("elsewhere")
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, TimeLimitReached) as error:
+        raise_if_stopped()
         with log_of(plan).open("a") as file:
             traceback.print_exc(file=file)
         reason = f"{type(error).__name__}: {error}"
@@ -126,27 +122,6 @@ def logging_to(path: Path) -> Iterator[None]:
     finally:
         log.removeHandler(handler)
         handler.close()
-
-
-@contextlib.contextmanager
-def time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise :class:`TimeoutError` where the block takes longer than ``seconds``; None sets no limit."""
-    if seconds is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def ring(_signal: int, _frame: object) -> None:
-        raise TimeIsUp
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    except TimeIsUp:
-        raise TimeoutError(f"the cell took longer than time_limit={seconds:g} seconds") from None
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def finished(plan: Plan) -> Path | None:
