@@ -108,3 +108,11 @@ class BudgetExhausted(QueryRefused):
 
 class NotStoredError(UserError):
     """A result that was to be read from the store is not there."""
+
+
+class TimeLimitReached(BaseException):
+    """A cell took longer than its ``time_limit``; as no ``Exception`` it is not taken for an error on the way."""
+
+
+class Terminated(BaseException):
+    """The process was asked to end (SIGTERM); as no ``Exception`` it is not taken for an error on the way."""

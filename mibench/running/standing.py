@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import signal
-import threading
 import traceback
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,12 +12,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from filelock import FileLock, Timeout
 
-from mibench.errors import UserError, told
+from mibench.errors import TimeLimitReached, UserError, told
 from mibench.files import refuse_unwritable, remove_leftovers, unwritable
 from mibench.leaderboard.rows import CellFacts, make_row, plan_facts
 from mibench.leaderboard.scoring import Score
 from mibench.leaderboard.shards import read_shard, shard_path, write_shard
 from mibench.planning.plan import Plan, folder
+from mibench.running.stopping import raise_if_stopped, time_limit
 
 if TYPE_CHECKING:
     from mibench.running.cell import Outcome
@@ -46,7 +45,7 @@ class Ended:
     shard: Path | None = None
     reason: str = ""
     log: Path | None = None
-    error: Exception | None = None
+    error: BaseException | None = None
 
     @property
     def sentence(self) -> str:
@@ -58,10 +57,6 @@ class Ended:
         assert self.shard is not None
         row = "the rows that it had before are kept in" if is_measured(self.shard) else "its row is"
         return f"The cell failed ({self.reason}); {row} {self.shard}, its log {self.log}."
-
-
-class TimeIsUp(BaseException):
-    """A cell's time is over; no ``except Exception`` or ``except OSError`` on the way takes it for something else."""
 
 
 def run_under_claim(plan: Plan) -> Ended:
@@ -98,7 +93,8 @@ def run_under_claim(plan: Plan) -> Ended:
         return Ended("elsewhere")
     except UserError:
         raise
-    except Exception as error:
+    except (Exception, TimeLimitReached) as error:
+        raise_if_stopped()
         reason = f"{type(error).__name__}: {error}"
         shard = leave_row(plan, "failed", logged(plan, reason, error))
         return Ended("failed", shard=shard, reason=reason, log=log_of(plan), error=error)
@@ -141,7 +137,7 @@ def log_of(plan: Plan) -> Path:
 FAILED = "failed    "
 
 
-def logged(plan: Plan, reason: str, error: Exception | None = None) -> str:
+def logged(plan: Plan, reason: str, error: BaseException | None = None) -> str:
     """Write why a cell failed to the end of its log, and return the reason with the log's path, for its row.
 
     Args:
@@ -202,27 +198,6 @@ def logging_to(path: Path) -> Iterator[None]:
         log.removeHandler(handler)
         with contextlib.suppress(OSError):  # of a full disk, once more
             handler.close()
-
-
-@contextlib.contextmanager
-def time_limit(seconds: float | None) -> Iterator[None]:
-    """Raise :class:`TimeoutError` where the block takes longer than ``seconds``; None sets no limit."""
-    if seconds is None or threading.current_thread() is not threading.main_thread():
-        yield
-        return
-
-    def ring(_signal: int, _frame: object) -> None:
-        raise TimeIsUp
-
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.setitimer(signal.ITIMER_REAL, seconds)
-    try:
-        yield
-    except TimeIsUp:
-        raise TimeoutError(f"the cell took longer than time_limit={seconds:g} seconds") from None
-    finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def finished(plan: Plan) -> Path | None:

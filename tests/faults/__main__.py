@@ -18,12 +18,17 @@ from faults.harness import Case, Point, thinned
 #: Command lines that are drawn from one seed.
 PER_SEED = 500
 
+#: Points after which it is said how far it is.
+TELL_EVERY = 50
+
 
 def tried(cases: Mapping[str, Case], points: Iterable[Point]) -> tuple[Counter[str], list[str]]:
     """Try points, tell of every loss as it is found, and return the points per driver and all losses."""
     counts, lost = Counter[str](), list[str]()
     for point in points:
         counts[point.driver] += 1
+        if counts.total() % TELL_EVERY == 0:
+            print(f"... {counts.total()} points, {len(lost)} losses", file=sys.stderr, flush=True)
         for sentence in cases[point.driver].losses(point):
             lost.append(sentence)
             print(sentence, flush=True)

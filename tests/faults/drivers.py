@@ -42,10 +42,9 @@ def with_leftovers(folder: Path) -> None:
     """Leave in the store what interrupted commands leave: of a known artifact just now, of an unknown one days ago."""
     kind = folder / "s" / "victim"
     (digest,) = (one.name for one in kind.iterdir() if one.is_dir())
-    for name in (f".tmp-{digest}-1-abcdef", ".tmp-abc"):
-        (kind / name).mkdir()
-        (kind / name / "tensors.safetensors").write_bytes(b"half")
-    (kind / ".unfinished-0123456789abcdef").write_bytes(b"half")
+    (kind / f".tmp-{digest}-1-abcdef").mkdir()
+    for name in (f".tmp-{digest}-1-abcdef/tensors.safetensors", ".tmp-abc", ".unfinished-0123456789abcdef"):
+        (kind / name).write_bytes(b"half")
     os.utime(kind / ".tmp-abc", (0, 0))
 
 
