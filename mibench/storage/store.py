@@ -21,7 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
 
-from mibench.errors import StoreError, UserError
+from mibench.errors import StoreError
+from mibench.files import refuse_unwritable, unwritable
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -96,14 +97,8 @@ class Store:
         path = self.path(kind, key)
         if not rebuild and (found := self._read(path)) is not None:
             return found
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            lock = FileLock(f"{path}.lock")
-        except OSError as error:
-            raise UserError(
-                f"The store {self.root} cannot be written ({error.strerror}); set paths.store to a writable folder."
-            ) from error
-        with lock:
+        refuse_unwritable("store", path.parent, "paths.store")
+        with FileLock(f"{path}.lock"):
             if not rebuild and (found := self._read(path)) is not None:
                 return found
             payload = build()
@@ -194,6 +189,4 @@ class Store:
             else:
                 temporary.rename(path)
         except OSError as error:
-            raise UserError(
-                f"The store {self.root} cannot be written ({error.strerror}); set paths.store to a writable folder."
-            ) from error
+            raise unwritable("store", self.root, "paths.store", error) from error
