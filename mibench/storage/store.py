@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from mibench.errors import StoreError, UserError
+from mibench.files import refuse_unwritable, unwritable
 from mibench.storage.artifact import REPLACED, manifest_of, read_artifact, recover, replaced_name, write_artifact
 from mibench.storage.durable import ASIDE, TEMPORARY, discard, set_aside, size_of
 from mibench.storage.manifest import DamagedError, canonical
@@ -105,6 +106,7 @@ class Store:
         path = self.path(kind, key)
         if not rebuild and (found := self._peek(path, key)) is not None:
             return found
+        refuse_unwritable("store", path.parent, "paths.store")
         with self._locked(path):
             if not rebuild and (found := self._sound(path, key)) is not None:
                 return found
@@ -227,10 +229,7 @@ class Store:
         except Timeout:
             raise
         except OSError as error:
-            raise UserError(
-                f"The store {self.root} cannot be written ({error.strerror or error}); set paths.store to a writable "
-                "folder with free space."
-            ) from error
+            raise unwritable("store", self.root, "paths.store", error) from error
 
     def _peek(self, path: Path, key: Mapping[str, Any]) -> Payload | None:
         """Return an artifact where it is whole, and leave one that is not to who holds its lock."""
