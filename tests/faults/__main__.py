@@ -43,7 +43,8 @@ def files(names: Sequence[str], count: int, real: int, kills: int, seed: int) ->
     with tempfile.TemporaryDirectory() as home, warmed(Path(home), drivers) as cases:
         for name in names:
             found = Counter(verb for verb, _, _ in cases[name].undisturbed.operations)
-            print(f"{name:<12}{found.total()} operations: " + ", ".join(f"{verb} {n}" for verb, n in found.items()))
+            told = ", ".join(f"{verb} {number}" for verb, number in found.items())
+            print(f"{name:<12}{found.total()} operations: {told}", flush=True)
         every = [point for name in names for point in cases[name].points()]
         points = thinned(every, count, draw)
         if real:

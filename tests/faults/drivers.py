@@ -22,7 +22,10 @@ TOY = (
 )  # fmt: skip
 
 #: A cell as users run it.
-REAL = ("attack=mi_face", "budget=smoke", "threads=1", "device=cpu", "overwrite=failed", "time_limit=1000", *WHERE)
+REAL = (
+    "attack=mi_face", "budget=smoke", "dataset.size=8", "evaluation.count=1", "evaluation.rounds=1", "threads=1",
+    "device=cpu", "overwrite=failed", "time_limit=1000", *WHERE,
+)  # fmt: skip
 
 SWEEP = ("-m", *TOY, "seed=0,1", "pack=2")
 
@@ -62,25 +65,20 @@ DRIVERS = (
         remains=False,
     ),
 )
-REAL_CELL = Driver("real cell", REAL)
+REAL_CELL = Driver("real cell", REAL, every=60.0)
 RANDOM = (renamed(CELL, "cell at random times"), renamed(DRIVERS[1], "sweep at random times"))
 
 
 @contextmanager
 def warmed(home: Path, drivers: Sequence[Driver] = DRIVERS) -> Iterator[dict[str, Case]]:
-    """Give the cases of some drivers, by name, in a process that has imported and read all they need.
-
-    Trainings are checkpointed at every step.
-    """
+    """Give the cases of some drivers, by name, in a process that has imported and read all they need."""
     import torch
 
     from mibench.cli.main import main
-    from mibench.storage import checkpoints
 
     torch.set_num_threads(1)
     before = os.getcwd()
     with composing.remembered_files(), composing.composed_once(), pytest.MonkeyPatch.context() as patch:
-        patch.setattr(checkpoints, "EVERY", 0.0)
         patch.setattr("mibench.version.git_commit", lambda: "")
         os.environ["MIBENCH_PROGRESS"] = "0"
         try:

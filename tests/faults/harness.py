@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from faults.injection import FAULTS, SUDDEN, Disk
 from faults.state import State, state_of
@@ -44,9 +45,17 @@ class Ended:
     seconds: float
 
 
-def run_forked(words: Sequence[str], folder: Path, fault: str = "", at: int = 0, kill_after: float = PATIENCE) -> Ended:
-    """Run a command in ``folder``, in a forked process."""
+def run_forked(
+    words: Sequence[str],
+    folder: Path,
+    fault: str = "",
+    at: int = 0,
+    kill_after: float = PATIENCE,
+    every: float = 0.0,
+) -> Ended:
+    """Run a command in ``folder``, in a forked process that writes a checkpoint every so many seconds."""
     from mibench.cli.main import main
+    from mibench.storage import checkpoints
 
     journal, output = folder.with_suffix(".journal"), folder.with_suffix(".output")
     journal.unlink(missing_ok=True)
@@ -61,6 +70,7 @@ def run_forked(words: Sequence[str], folder: Path, fault: str = "", at: int = 0,
             sys.stdout, sys.stderr = (open(number, "w", buffering=1, closefd=False) for number in (1, 2))  # noqa: SIM115
             logging.getLogger().handlers.clear()  # which write to what the parent process had
             os.chdir(folder)
+            checkpoints.EVERY = every
             disk = Disk(folder, journal, fault, at)
             disk.install()
             try:
@@ -100,6 +110,7 @@ class Driver:
         words: The command; ``CELL`` in it is the id of the one cell there is.
         before: Commands that make the folder in which it runs.
         prepare: What is then done to that folder.
+        every: Seconds between two checkpoints; 0 writes one at every step.
         remains: Whether temporary leftovers may stay after the command went through.
     """
 
@@ -107,6 +118,7 @@ class Driver:
     words: Sequence[str]
     before: Sequence[Sequence[str]] = ()
     prepare: Callable[[Path], None] = lambda folder: None
+    every: float = 0.0
     remains: bool = True
 
 
@@ -134,16 +146,20 @@ class Case:
         folder = self.home / "start"
         folder.mkdir(parents=True)
         for words in self.driver.before:
-            _went_through(run_forked(words, folder), words)
+            _went_through(self.run(folder, words), words)
         self.driver.prepare(folder)
         self.start = state_of(folder)
         self.words = [next(iter(self.start.rows)) if word == "CELL" else word for word in self.driver.words]
         with self.copied() as copy:
-            self.undisturbed = run_forked(self.words, copy)
+            self.undisturbed = self.run(copy, self.words)
             _went_through(self.undisturbed, self.words)
             self.end = state_of(copy)
         wrong = [*self.end.broken, *(() if self.driver.remains else self.end.leftovers)]
         assert not wrong, wrong
+
+    def run(self, folder: Path, words: Sequence[str], **fault: Any) -> Ended:
+        """Run a command of this driver in ``folder``; further arguments are those of :func:`run_forked`."""
+        return run_forked(words, folder, every=self.driver.every, **fault)
 
     @contextlib.contextmanager
     def copied(self) -> Iterator[Path]:
@@ -168,11 +184,11 @@ class Case:
         """Run the command with a fault and then again; return a sentence for whatever was lost."""
         with self.copied() as folder:
             if point.fault == "random kill":
-                ended = run_forked(self.words, folder, kill_after=point.at * self.undisturbed.seconds)
+                ended = self.run(folder, self.words, kill_after=point.at * self.undisturbed.seconds)
             else:
-                ended = run_forked(self.words, folder, point.fault, int(point.at))
+                ended = self.run(folder, self.words, fault=point.fault, at=int(point.at))
             lost = [*self._at_once(point, ended, state_of(folder))]
-            lost += self._afterwards(run_forked(self.words, folder), state_of(folder))
+            lost += self._afterwards(self.run(folder, self.words), state_of(folder))
             where = ("of its time",)
             if point.fault != "random kill":  # SIGTERM leaves no journal
                 where = (ended.operations or self.undisturbed.operations)[int(point.at) - 1][:2]
