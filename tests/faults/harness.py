@@ -24,8 +24,8 @@ PATIENCE = 300.0
 #: How a command may end by itself; a raw exception of Python ends in none of these.
 STATUSES = (0, 1, 2)
 
-#: How else it may end where a signal stopped it.
-STOPPED = {"ctrl-c": (130,), "term": (130, 143, -signal.SIGTERM)}
+#: How it has to end where a signal stopped it.
+STOPPED = {"ctrl-c": (130,), "term": (143,)}
 
 
 @dataclass(frozen=True)
@@ -199,7 +199,7 @@ class Case:
         sudden = point.fault in (*SUDDEN, "random kill")
         if not sudden and ended.status is None:
             yield "the command hangs"
-        elif not sudden and ended.status not in (*STATUSES, *STOPPED.get(point.fault, ())):
+        elif not sudden and ended.status not in STOPPED.get(point.fault, STATUSES):
             yield f"it ended with status {ended.status}: {_last(ended.said)}"
         elif point.fault in STOPPED and "Traceback" in ended.said:
             yield f"a signal ends in a traceback: {_last(ended.said)}"
