@@ -8,7 +8,7 @@ RESULTS ?= results
 WORKERS ?= 2
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test test-all lint types imports pages docs smoke edits check bench wheel clean
+.PHONY: help install run test test-all lint types imports pages docs smoke faults edits check bench wheel clean
 
 help:  ## print every target with one line
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -41,6 +41,9 @@ imports: install  ## import-linter: imports run one way
 
 smoke: install  ## one tiny cell of every attack and defense, from a fresh store
 	scripts/smoke.sh $(BIN)/python
+
+faults: install  ## 1,000 faults of files, kills at random times and 10,000 random command lines (an hour or more)
+	PYTHONPATH=.:tests MIBENCH_PROGRESS=0 OMP_NUM_THREADS=1 $(BIN)/python -m faults
 
 edits: install  ## whether the truth tests notice what an edit takes away from a method (more than an hour)
 	PYTHONPATH=. $(BIN)/python scripts/edits.py --workers $(WORKERS)

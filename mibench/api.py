@@ -30,6 +30,7 @@ from mibench.leaderboard.shards import read_shard
 from mibench.model import Classifier
 from mibench.nn.foreign import hand_over
 from mibench.planning.catalogue import take_search_path
+from mibench.planning.choices import quoted
 from mibench.planning.composition import compose
 from mibench.planning.plan import Plan, folder, plan_cell, refuse_incompatible
 from mibench.reporting.report import report_name, write_report
@@ -157,12 +158,13 @@ def audit(
             )
     given = {"target.mean": mean, "target.std": std}
     words = [
-        "target=checkpoint", f"target.factory={_quoted(factory)}", f"target.weights={_quoted(Path(weights).resolve())}",
+        "target=checkpoint", f"target.factory={quoted(factory)}",
+        f"target.weights={quoted(str(Path(weights).resolve()))}",
         *(f"{key}=[{','.join(map(str, values))}]" for key, values in given.items() if values is not None),
         f"target.size={'null' if size is None else size}", f"target.features={features or 'null'}",
         *_data(Path(data).expanduser().resolve(), public, held_out, response, sensitive),
         f"control={control}", f"budget={budget}", f"seed={seed}",
-        f"paths.results={_quoted(where)}", f"paths.store={_quoted(where / 'store')}", *options,
+        f"paths.results={quoted(str(where))}", f"paths.store={quoted(str(where / 'store'))}", *options,
     ]  # fmt: skip
     usual = ("fredrikson_map",) if "dataset=table" in words else ("mi_face", *(["gmi"] if public else []))
     chosen = attacks if attacks is not None else usual
@@ -285,7 +287,7 @@ def _rows(plan: Plan) -> pd.DataFrame:
         log.info("cell      %s has been run; its rows are kept", plan.cell_id)
         return rows
     ended = run_under_claim(plan)
-    if ended.shard is None or ended.status != "measured":
+    if ended.shard is None or ended.status not in ("measured", "stands"):
         raise MibenchError(ended.sentence) from ended.error
     return read_shard(ended.shard)
 
@@ -314,24 +316,19 @@ def _data(
         raise UserError("audit of a table takes public=FILE, and no held_out: its control needs no other model.")
     if not table and (odd := [key for key, value in given.items() if value is not None]):
         raise UserError(f"audit takes {odd[0]} for tables only, but data={data} is no file.")
-    own = [f"dataset.{key}={_quoted(value)}" for key, value in given.items() if value is not None]
+    own = [f"dataset.{key}={quoted(value)}" for key, value in given.items() if value is not None]
     words = [
         f"dataset={'table' if table else 'image_folder'}",
-        f"dataset.{'file' if table else 'root'}={_quoted(data)}",
+        f"dataset.{'file' if table else 'root'}={quoted(str(data))}",
     ]
     if not table and isinstance(public, int):
         words.append(f"dataset.public_classes={public}")
     elif public:
         key = "public_file" if table else "public_root"
-        words.append(f"dataset.{key}={_quoted(Path(str(public)).expanduser().resolve())}")
+        words.append(f"dataset.{key}={quoted(str(Path(str(public)).expanduser().resolve()))}")
     if held_out is not None:
-        words.append(f"dataset.held_out_root={_quoted(Path(held_out).expanduser().resolve())}")
+        words.append(f"dataset.held_out_root={quoted(str(Path(held_out).expanduser().resolve()))}")
     return [*words, *own]
-
-
-def _quoted(value: str | Path) -> str:
-    """Return a value as Hydra reads it, whatever characters are in it."""
-    return "'" + str(value).replace("\\", "\\\\").replace("'", "\\'") + "'"
 
 
 @contextlib.contextmanager

@@ -29,6 +29,16 @@ def nearest(name: str, known: Iterable[str], otherwise: str) -> str:
     return f"did you mean {' or '.join(dict.fromkeys(near[:3]))}?" if near else otherwise
 
 
+def told(error: BaseException) -> str:
+    """Return what an exception says, on one line and without a full stop, for the middle of a sentence.
+
+    >>> told(OSError(28, "No space left on device")), told(ValueError())
+    ('No space left on device', 'ValueError')
+    """
+    said = (error.strerror if isinstance(error, OSError) else "") or str(error)
+    return " ".join(said.split()).rstrip(".") or type(error).__name__
+
+
 class UnknownNameError(UserError):
     """A name that no catalogue entry bears.
 
@@ -98,3 +108,11 @@ class BudgetExhausted(QueryRefused):
 
 class NotStoredError(UserError):
     """A result that was to be read from the store is not there."""
+
+
+class TimeLimitReached(BaseException):
+    """A cell took longer than its ``time_limit``; as no ``Exception`` it is not taken for an error on the way."""
+
+
+class Terminated(BaseException):
+    """The process was asked to end (SIGTERM); as no ``Exception`` it is not taken for an error on the way."""

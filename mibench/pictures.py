@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from mibench.files import written_safely
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
@@ -205,10 +206,8 @@ def draw_sheet(
                     sheet.paste(_tile(image), layout.box(row, column, position)[:2])
     info = PngInfo()
     info.add_text(CHUNK, json.dumps(asdict(layout)))
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.stem}.{os.getpid()}.tmp")
-    sheet.save(temporary, format="PNG", pnginfo=info)
-    os.replace(temporary, path)
+    with written_safely(path) as temporary:
+        sheet.save(temporary, format="PNG", pnginfo=info)
     return path
 
 

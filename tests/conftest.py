@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import json
 import os
 import subprocess
@@ -14,9 +13,9 @@ from typing import Any
 
 os.environ.setdefault("MIBENCH_PROGRESS", "0")
 
+import composing
 import pytest
 import torch
-from hydra._internal.config_repository import ConfigRepository
 from torch import Tensor
 
 from mibench.access import GradientsView, Ledger, WhiteBoxView
@@ -36,19 +35,9 @@ torch.set_num_threads(1)  # one worker, one thread: workers do not oversubscribe
 
 
 @pytest.fixture(scope="session", autouse=True)
-def remembered_files() -> Iterator[None]:
-    """Hydra reads a configuration file once, and again where it was changed; every composition gets a copy."""
-    read, load = {}, ConfigRepository.load_config
-
-    def remembered(self: ConfigRepository, config_path: str) -> Any:
-        files = [Path(source.path, f"{config_path.removesuffix('.yaml')}.yaml") for source in self.get_sources()]
-        key = config_path, *((file, file.stat().st_mtime_ns if file.is_file() else 0) for file in files)
-        if key not in read:
-            read[key] = load(self, config_path)
-        return copy.deepcopy(read[key])
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ConfigRepository, "load_config", remembered)
+def configuration_read_once() -> Iterator[None]:
+    """Hydra reads a configuration file once."""
+    with composing.remembered_files():
         yield
 
 

@@ -55,6 +55,16 @@ def test_every_link_leads_somewhere(page):
         assert not anchor or anchor in anchors(target.read_text()), link
 
 
+def test_every_test_that_the_page_on_reliability_names_is_there():
+    page = (ROOT / "docs" / "reliability.md").read_text()
+    files = re.findall(r"`([\w/]+\.py)((?:::\w+)?)`((?:, `::\w+`)*)", page)
+    assert len(files) > 10
+    for file, first, more in files:
+        text = (ROOT / "tests" / file.removeprefix("tests/")).read_text()
+        for name in re.findall(r"::(\w+)", first + more):
+            assert f"def {name}(" in text, f"{file} has no {name}"
+
+
 def test_a_page_that_differs_is_named_and_written_without_touching_its_prose(make_docs, page, capsys):
     page.write_text("before\n\n<!-- generated: rules -->\nstale\n<!-- end -->\n\nafter <!-- end -->\n")
     assert make_docs.main(["--check"]) == 1 and "page.md" in capsys.readouterr().err

@@ -46,12 +46,14 @@ class MibenchSweeper(Sweeper):
         from mibench.cli import sweeping
         from mibench.cli.run_command import held_back, outcome
         from mibench.planning.grid import products_of
+        from mibench.running.stopping import raise_if_stopped
 
         sweep = sweeping.gather(products_of([*arguments, *held_back]), self.config.grid, self.compose)
         packs = sweep.packs(sweeping.pack_size(self.config))
         log.info(
-            "sweep     %d cells to run in %d jobs, %d that cannot be run, %d that stand already",
+            "sweep     %d cells to run in %d jobs, %d that cannot be run, %d that stand already%s",
             len(sweep.run), len(packs), len(sweep.skipped), len(sweep.standing),
+            f", {len(sweep.undrawn)} of them without their picture" if sweep.undrawn else "",
         )  # fmt: skip
         if packs:
             jobs = sweeping.write_packs(Path(str(self.config.hydra.sweep.dir)), packs)
@@ -62,6 +64,7 @@ class MibenchSweeper(Sweeper):
             try:
                 self.launcher.launch(jobs, initial_job_idx=0)
             except Exception as error:  # a launcher raises where a job was killed; the others' rows stand
+                raise_if_stopped()
                 log.warning("The launcher ended with %s: %s", type(error).__name__, error)
         outcome.append(sweeping.conclude(sweep))
 

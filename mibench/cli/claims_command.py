@@ -8,7 +8,7 @@ from mibench.cli.stored import results_folder
 from mibench.cli.table import print_table
 from mibench.errors import UserError
 from mibench.leaderboard.claims import Judgement, claims_in, effect, judge
-from mibench.leaderboard.collect import collect_studies
+from mibench.leaderboard.collect import collect_studies, told_aside
 from mibench.leaderboard.groups import groups_of
 
 
@@ -19,7 +19,7 @@ def run(words: Sequence[str]) -> int:
     claims = claims_in(results)
     if odd := sorted(set(named) - {one.id for one in claims}):
         raise UserError(f"There is no claim '{odd[0]}' below {results}/claims.")
-    groups = groups_of(collect_studies(results).table)
+    groups = groups_of(told_aside(collect_studies(results)).table)
     chosen = [one for one in claims if not named or one.id in named]
     if not chosen:
         raise UserError(f"There is no claim below {results}/claims.")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mibench.cli.table import print_table
 from mibench.leaderboard.lines import COLUMNS, NUMBERS, by_column, lines_of, sections
-from mibench.leaderboard.shards import completed, shard_path
+from mibench.leaderboard.shards import read_table, schema, shard_path
 from mibench.planning.choices import key_of
 from mibench.planning.grid import Overrides, PlannedCell
 from mibench.planning.plan import Plan, folder
@@ -79,11 +79,14 @@ def of_machine(word: str) -> bool:
 
 
 def _rows(plans: Iterable[Plan]) -> pa.Table:
+    """Return the rows of the cells that have any."""
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    paths: list[Path] = [shard_path(folder(plan, "results"), plan.cell_id) for plan in plans]
-    return pa.concat_tables([completed(pq.read_table(path)).replace_schema_metadata(None) for path in paths])
+    tables = [schema().empty_table()]
+    for plan in plans:
+        with contextlib.suppress(OSError, ValueError, pa.ArrowException):  # whose reason stands below the table
+            tables.append(read_table(shard_path(folder(plan, "results"), plan.cell_id)).replace_schema_metadata(None))
+    return pa.concat_tables(tables)
 
 
 def _named(plan: Plan) -> str:

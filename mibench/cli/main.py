@@ -11,8 +11,9 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from mibench.errors import MibenchError, UnknownNameError, UserError
+from mibench.errors import MibenchError, Terminated, UnknownNameError, UserError
 from mibench.planning.catalogue import take_search_path
+from mibench.running.stopping import heeding_stops
 
 USAGE = """mibench: how much of its private training data does a trained model give away?
 
@@ -53,9 +54,15 @@ SUBCOMMANDS = {
     "fetch": "data and weights that do not travel with mibench",
 }
 
+#: What a person is told of a command that was stopped.
+GOES_ON = "what was finished is kept, and the same command goes on from there."
+
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Run the command line and return the exit status: 0, 1 (a cell failed) or 2 (the user's mistake)."""
+    """Run the command line and return the exit status: 0, 1 (a cell failed) or 2 (the user's mistake).
+
+    It is 130 after Ctrl-C and 143 after SIGTERM: one sentence, no half file, and the same command goes on.
+    """
     os.environ["HYDRA_FULL_ERROR"] = "1"  # let Hydra raise, so that its errors become one sentence here
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
@@ -63,8 +70,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     verbose = "verbose=true" in words
     try:
-        status = _dispatch(words)
-        print(end="", flush=True)
+        with heeding_stops():
+            status = _dispatch(words)
+            print(end="", flush=True)
         return status
     except BrokenPipeError:  # as of "mibench plan | head": whoever read has enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -74,7 +82,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MibenchError as error:
         return _fail(str(error), verbose, 1)
     except KeyboardInterrupt:
-        return _fail("Interrupted; what was finished is kept, and the same command goes on from there.", verbose, 130)
+        return _fail(f"Interrupted; {GOES_ON}", verbose, 128 + signal.SIGINT)
+    except Terminated:
+        return _fail(f"Terminated; {GOES_ON}", verbose, 128 + signal.SIGTERM)
     except Exception as error:
         from mibench.cli.explaining import explained
 

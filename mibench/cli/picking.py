@@ -9,10 +9,10 @@ from pathlib import Path
 from mibench.cli.reproduction import Commands
 from mibench.cli.stored import results_folder
 from mibench.errors import UserError, nearest
+from mibench.files import write_text
 from mibench.leaderboard.compare import groups_in, picked
 from mibench.leaderboard.exports.labels import Options
 from mibench.leaderboard.groups import FACTS, Group
-from mibench.leaderboard.tables import write_text
 
 
 @dataclass(frozen=True)

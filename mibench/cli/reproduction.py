@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -13,11 +14,13 @@ from typing import Any, cast
 
 from mibench.card import AttackCard
 from mibench.errors import UserError
+from mibench.files import write_text
 from mibench.leaderboard.page import Reproduction
-from mibench.leaderboard.tables import write_text
 from mibench.planning.catalogue import card_of, conf_dir
+from mibench.planning.choices import quoted
 from mibench.planning.composition import compose, plain
 from mibench.planning.identity import REVISED, SEEDS, essential, flat, later_keys, revision_of
+from mibench.storage.store import digest_of
 
 #: The axes of a command, in the order in which they are written; the first ones always stand there.
 ALWAYS = ("attack", "defense", "dataset", "target", "budget")
@@ -44,15 +47,17 @@ class Commands:
         self._grown = False
         try:
             kept = json.loads(self.file.read_text(encoding="utf-8")) if self.file else {}
-            if kept.get("stamp") == self._stamp:
+            if kept.get("stamp") == self._stamp and kept["digest"] == digest_of(kept["composed"]):
                 self._known = dict(kept["composed"])
-        except (OSError, ValueError, AttributeError, KeyError):
+        except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
             self._known = {}
 
     def save(self) -> None:
-        """Write what was composed to ``file``, where anything is new."""
+        """Write what was composed to ``file``, where anything is new; where it cannot be, that costs time alone."""
         if self.file and self._grown:
-            write_text(self.file, json.dumps({"stamp": self._stamp, "composed": self._known}, sort_keys=True))
+            kept = {"stamp": self._stamp, "digest": digest_of(self._known), "composed": self._known}
+            with contextlib.suppress(OSError):
+                write_text(self.file, json.dumps(kept, sort_keys=True))
 
     def __call__(self, config: Mapping[str, Any]) -> Reproduction:
         """Return the command of a stored configuration, the seed included where it has one.
@@ -165,5 +170,4 @@ def written(value: Any) -> str:
         return json.dumps(value)
     if re.fullmatch(r"[\w/.:~-]+", value) and not RESERVED.fullmatch(value):
         return value
-    quoted = value.replace("\\'", "\\\\'").replace("'", "\\'")
-    return f"'{quoted}'"
+    return quoted(value)

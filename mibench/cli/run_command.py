@@ -18,8 +18,16 @@ from mibench.errors import IncompatibleCellError, NotGrantedError, UserError
 from mibench.planning.catalogue import AXES, conf_dir, search_also, search_path_override
 from mibench.planning.composition import block, compose_within, opened, register_with_hydra
 from mibench.planning.grid import ADAPTIVE, every_attack
-from mibench.planning.plan import Plan, folder, plan_cell, refuse_incompatible
-from mibench.running.standing import finished, leave_row, logged, run_under_claim
+from mibench.planning.plan import Plan, plan_cell, refuse_incompatible
+from mibench.running.standing import (
+    draw_again,
+    finished,
+    lacks_picture,
+    leave_row,
+    logged,
+    picture_path,
+    run_under_claim,
+)
 
 if TYPE_CHECKING:
     pass
@@ -130,7 +138,11 @@ def run_composed(cfg: DictConfig, sweeping: bool = False) -> int:
         skipped = isinstance(reason, IncompatibleCellError | NotGrantedError)
         status = "skipped" if skipped else "failed"
         log.warning("%s   %s", status, reason)
-        leave_row(plan, status, str(reason) if skipped else logged(plan, str(reason)))
+        try:
+            leave_row(plan, status, str(reason) if skipped else logged(plan, str(reason)))
+        except UserError as unwritten:
+            log.warning("%s", unwritten)
+            return 1
         return 0 if skipped else 1
 
 
@@ -140,6 +152,9 @@ def run_planned(plan: Plan) -> int:
     if ended.status == "elsewhere":
         log.info("%s", ended.sentence)
         return 0
+    if ended.status == "stands":
+        assert ended.shard is not None
+        return print_stored(ended.shard, plan)
     if ended.error is not None:
         traceback.print_exception(ended.error)
         print(ended.sentence, file=sys.stderr)
@@ -164,9 +179,11 @@ def print_stored(path: Path, plan: Plan) -> int:
         print(f"This cell failed before ({reason}); overwrite=failed runs it again.", file=sys.stderr)
         return 1
     log.info("This cell has been run; its rows are kept (overwrite=always runs it again).")
-    print_scores(scores_of(rows), plan, notes_of(rows))
+    scores = scores_of(rows)
+    print_scores(scores, plan, notes_of(rows))
     print(f"rows      {path}")
-    picture = folder(plan, "results") / "pictures" / f"{plan.cell_id}.png"
-    if picture.exists():
+    if lacks_picture(plan, path):
+        draw_again(plan, scores)
+    if (picture := picture_path(plan)).exists():
         print(f"pictures  {picture}")
     return 0

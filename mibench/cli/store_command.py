@@ -9,9 +9,15 @@ from mibench.planning.composition import compose
 from mibench.planning.plan import folder, plan_cell
 from mibench.storage.store import Store
 
+#: What ``store collect`` calls all that was set aside.
+DAMAGED = "damaged"
+
 
 def run(words: Sequence[str]) -> int:
-    """List the artifacts, or delete those of the kinds named: ``store collect kinds=victim,prior``."""
+    """List the artifacts, or delete those of the kinds named: ``store collect kinds=victim,prior``.
+
+    The kind ``damaged`` is what was set aside, of whatever kind it was.
+    """
     commands = [word for word in words if "=" not in word]
     overrides = [word for word in words if "=" in word and not word.startswith("kinds=")]
     kinds = [word.removeprefix("kinds=") for word in words if word.startswith("kinds=")]
@@ -19,23 +25,24 @@ def run(words: Sequence[str]) -> int:
         raise UnknownNameError("store command", " ".join(commands), ["collect"])
     store = Store(folder(plan_cell(compose(overrides)), "store"))
     artifacts, unfinished = list(store.artifacts()), list(store.unfinished())
+    damaged = list(store.damaged())
     if commands:
         if not kinds:
-            there = ", ".join(sorted({one.kind for one in [*artifacts, *unfinished]})) or "none"
+            there = sorted({one.kind for one in [*artifacts, *unfinished]}) + [DAMAGED] * bool(damaged)
             raise UserError(
                 "store collect deletes artifacts that would have to be built again; say which, for instance "
-                f"kinds=reconstruction (there are: {there})."
+                f"kinds=reconstruction (there are: {', '.join(there) or 'none'})."
             )
         doomed = set(kinds[0].split(","))
-        freed = store.collect({one.digest for one in [*artifacts, *unfinished] if one.kind not in doomed})
+        freed = store.collect(set(), doomed - {DAMAGED}, damaged=DAMAGED in doomed)
         print(f"freed {freed / 2**20:.1f} MiB below {store.root}")
         return 0
-    for one in artifacts:
-        print(f"{one.kind:<16}{one.digest}  {one.size / 2**20:8.2f} MiB  {describe(one.key)}")
-    for one in unfinished:
-        print(f"{one.kind:<16}{one.digest}  {one.size / 2**20:8.2f} MiB  unfinished: its cell will go on from here")
-    size = sum(one.size for one in [*artifacts, *unfinished])
-    print(f"{len(artifacts)} artifacts, {size / 2**20:.1f} MiB below {store.root}")
+    listed = [(one, describe(one.key)) for one in artifacts]
+    listed += [(one, "unfinished: its cell will go on from here") for one in unfinished]
+    listed += [(one, f"set aside as damaged: store collect kinds={DAMAGED} deletes it") for one in damaged]
+    for one, said in listed:
+        print(f"{one.kind:<16}{one.digest}  {one.size / 2**20:8.2f} MiB  {said}")
+    print(f"{len(artifacts)} artifacts, {sum(one.size for one, _ in listed) / 2**20:.1f} MiB below {store.root}")
     return 0
 
 

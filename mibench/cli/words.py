@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -34,9 +35,12 @@ def checked(words: Sequence[str]) -> list[str]:
 
     parser.error = refuse  # type: ignore[method-assign]
     try:
-        overrides = parser.parse_intermixed_args(list(words)).overrides
+        given = parser.parse_intermixed_args(list(words))
     except argparse.ArgumentError as error:
         refuse(str(error))
+    if given.shell_completion and "COMP_LINE" not in os.environ:
+        raise UserError("--shell-completion is what a shell calls while it completes a line; leave it out.")
+    overrides = given.overrides
     said: dict[str, str] = {}
     for override in overrides:  # of an option's value the last counts, as a script with "$@" at its end expects
         if key_of(override) in GROUPS and "=" in override and said.setdefault(key_of(override), override) != override:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from mibench.errors import UserError
+from mibench.files import write_text
 from mibench.leaderboard.claims import Judgement, judged
 from mibench.leaderboard.collect import Collected, collect_shards, collect_studies, combined
 from mibench.leaderboard.groups import Group, groups_of
@@ -21,7 +22,7 @@ from mibench.leaderboard.pictures import local_pictures, public_pictures, public
 from mibench.leaderboard.pivot import pivot_table
 from mibench.leaderboard.reference import Published, collect_reference
 from mibench.leaderboard.render import markdown
-from mibench.leaderboard.tables import decoded, write_table, write_text
+from mibench.leaderboard.tables import decoded, write_table
 from mibench.leaderboard.worst import worst_cases
 
 

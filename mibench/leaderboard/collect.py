@@ -2,23 +2,37 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
+import logging
 import os
+import shutil
+import stat
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mibench.errors import UserError
+from mibench.errors import UserError, told
+from mibench.files import written_safely
+from mibench.leaderboard.rows import SCHEMA_VERSION
 from mibench.leaderboard.shards import completed, schema
-from mibench.leaderboard.tables import cells_of, encoded, in_order, no_rows, without
+from mibench.leaderboard.tables import ORDER, cells_of, encoded, in_order, no_rows, without
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
+log = logging.getLogger("mibench")
+
 STATUSES = ("ok", "skipped", "failed")
+
+#: Columns by which rows are told apart, all of which every row has.
+IDENTIFYING = ("cell_id", "group_id", "seed", "metric", "variant", "evaluator", "status", "config")
+
+#: Characters of the SHA-256 at the head of the cache, which also align what follows.
+DIGEST = 64
 
 
 @dataclass(frozen=True)
@@ -39,7 +53,8 @@ def collect_shards(results: Path) -> Collected:
     """Return the rows of all shards, reading only those that are new or changed since the last time.
 
     A shard is known by name, size and time of change. A truncated, foreign or drifting one is set aside; the others
-    stand. The cache is a copy: deleting it, or any damage to it, costs time and changes nothing.
+    stand. The cache is a copy: deleting it, or any damage to it, costs time and changes nothing, and where it cannot be
+    written the shards are read again next time.
     """
     import pyarrow as pa
 
@@ -56,9 +71,11 @@ def collect_shards(results: Path) -> Collected:
     if fresh or kept is None:
         added = encoded(pa.concat_tables(fresh) if fresh else no_rows())
         kept = in_order(added if kept is None else pa.concat_tables([kept, added]))
+    assert kept is not None
     index = {name: {**known[name], "stat": there[name]} for name in sorted(there, key=lambda name: Path(name).stem)}
     if there or cache.exists():
-        _write_cache(cache, kept, index)
+        with contextlib.suppress(OSError):
+            _write_cache(cache, kept, index)
     return Collected(kept, {name: one["reason"] for name, one in index.items() if one["reason"]})
 
 
@@ -89,6 +106,18 @@ def combined(studies: Collected, own: Collected) -> Collected:
     rest = without(studies.table, cells_of(own.table)) if len(studies.table) else studies.table
     table = in_order(pa.concat_tables([rest, own.table])) if len(rest) else own.table
     return Collected(table, {**studies.set_aside, **own.set_aside})
+
+
+def told_aside(collected: Collected) -> Collected:
+    """Return what was collected, and say which files were set aside, a line each."""
+    for name, reason in collected.set_aside.items():
+        log.warning("set aside %s: %s", name, reason)
+    return collected
+
+
+def everything(results: Path) -> Collected:
+    """Return the rows of studies and of one's own shards, and say which files were set aside."""
+    return told_aside(combined(collect_studies(results), collect_shards(results)))
 
 
 def checked(path: Path) -> pa.Table:
@@ -123,17 +152,28 @@ def readable(path: Path) -> pa.Table:
     import pyarrow.parquet as pq
 
     try:
+        if not stat.S_ISREG(path.stat().st_mode):  # of a pipe the reading would never end
+            raise UserError("not a readable shard (it is no file)")
         with pa.OSFile(str(path)) as opened, pq.ParquetFile(opened) as file:
             table = completed(file.read(use_threads=False))
         table.validate(full=True)
+    except FileNotFoundError:
+        raise UserError("not a readable shard (a link to a file that is not there)") from None
     except (OSError, ValueError, pa.ArrowException) as error:
-        raise UserError(f"not a readable shard ({' '.join(str(error).split())[:120]})") from error
+        raise UserError(f"not a readable shard ({told(error)[:120]})") from error
     if table.schema.names != schema().names:
         odd = sorted(set(table.schema.names) ^ set(schema().names)) or ["their order"]
         raise UserError(f"another schema (columns that differ: {', '.join(odd)})")
     if not table.schema.equals(schema()):
         drifted = [field.name for field in schema() if not table.schema.field(field.name).equals(field)]
         raise UserError(f"another schema (types that differ: {', '.join(drifted)})")
+    if empty := [name for name in IDENTIFYING if table[name].null_count]:
+        raise UserError(f"rows without {' and '.join(empty)}")
+    if (newest := pc.max(table["schema_version"]).as_py() or 0) > SCHEMA_VERSION:
+        raise UserError(f"another schema (version {newest}, and this mibench reads up to {SCHEMA_VERSION})")
+    keys = [table[name].to_pylist() for name in ("cell_id", *ORDER)]
+    if (twice := len(table) - len(set(zip(*keys, strict=True)))) > 0:
+        raise UserError(f"doubled rows ({twice} of its numbers stand there more than once)")
     if strange := sorted(set(pc.unique(table["status"]).to_pylist()) - set(STATUSES), key=str):
         raise UserError(f"unknown status {strange[0]!r}")
     for config in pc.unique(table["config"]).to_pylist():
@@ -158,12 +198,21 @@ def parsed(config: str | None) -> dict[str, Any]:
 
 def _stats(folder: Path) -> dict[str, list[int]]:
     """Return size and time of change (ns) by file name, of the shards in a folder."""
+    found: dict[str, list[int]] = {}
     try:
         with os.scandir(folder) as files:
-            found = {file.name: file.stat() for file in files if file.name.endswith(".parquet") and file.name[0] != "."}
-    except FileNotFoundError:
+            for file in files:
+                if file.name.endswith(".parquet") and file.name[0] != ".":
+                    try:
+                        facts = file.stat()
+                    except FileNotFoundError:  # a link to nothing, which is then said; or it was removed just now
+                        if not file.is_symlink():
+                            continue
+                        facts = file.stat(follow_symlinks=False)
+                    found[file.name] = [facts.st_size, facts.st_mtime_ns]
+    except (FileNotFoundError, NotADirectoryError):
         return {}
-    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in found.items()}
+    return found
 
 
 def _fingerprint() -> str:
@@ -178,8 +227,10 @@ def _cached(cache: Path, there: Mapping[str, list[int]]) -> tuple[dict[str, dict
     import pyarrow as pa
 
     try:
-        with pa.OSFile(str(cache)) as source:
-            table = pa.ipc.open_file(source).read_all()
+        raw = pa.py_buffer(cache.read_bytes())
+        if hashlib.sha256(raw[DIGEST:]).hexdigest().encode() != bytes(raw[:DIGEST]):
+            return {}, None
+        table = pa.ipc.open_file(raw.slice(DIGEST)).read_all()
         meta = table.schema.metadata
         if meta[b"fingerprint"].decode() != _fingerprint():
             return {}, None
@@ -195,16 +246,20 @@ def _cached(cache: Path, there: Mapping[str, list[int]]) -> tuple[dict[str, dict
             start = stop + one["rows"]
         stop += one["rows"]
     kept.append(table.slice(start))
-    return known, pa.concat_tables(kept).replace_schema_metadata(None)
+    whole = table if len(kept) == 1 and not start else pa.concat_tables(kept).combine_chunks()
+    return known, whole.replace_schema_metadata(None)
 
 
 def _write_cache(cache: Path, table: pa.Table, index: Mapping[str, Any]) -> None:
     import pyarrow as pa
 
     meta = {"fingerprint": _fingerprint(), "index": json.dumps(index)}
-    cache.parent.mkdir(parents=True, exist_ok=True)
-    temporary = cache.with_name(f".{cache.name}.{os.getpid()}.tmp")
-    whole = table.replace_schema_metadata(meta)
-    with pa.ipc.new_file(str(temporary), whole.schema) as sink:
+    whole, content = table.replace_schema_metadata(meta), pa.BufferOutputStream()
+    with pa.ipc.new_file(content, whole.schema) as sink:
         sink.write_table(whole)
-    os.replace(temporary, cache)
+    raw = content.getvalue()
+    if cache.is_dir():
+        shutil.rmtree(cache)
+    with written_safely(cache) as temporary, temporary.open("wb") as file:
+        file.write(hashlib.sha256(raw).hexdigest().encode())
+        file.write(raw)

@@ -18,7 +18,7 @@ from itertools import combinations
 from pathlib import Path
 
 from mibench.errors import UserError
-from mibench.leaderboard.collect import collect_shards, collect_studies, combined
+from mibench.leaderboard.collect import everything
 from mibench.leaderboard.groups import FACTS, Group, groups_of
 from mibench.leaderboard.numbers import Number, by_target, in_common
 from mibench.leaderboard.statistics import LEAST_TARGETS, NAN, Spread, holm, paired
@@ -73,7 +73,7 @@ class Comparison:
 
 def groups_in(results: Path) -> list[Group]:
     """Return the groups of committed studies and of one's own shards below a folder of results."""
-    return groups_of(combined(collect_studies(results), collect_shards(results)).table)
+    return groups_of(everything(results).table)
 
 
 def picked(groups: Sequence[Group], asked: Mapping[str, str]) -> list[Group]:

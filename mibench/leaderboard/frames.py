@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mibench.errors import UserError
-from mibench.leaderboard.collect import collect_shards, collect_studies, combined
+from mibench.leaderboard.collect import everything
 from mibench.leaderboard.compare import AXES, compared, groups_in, picked
 from mibench.leaderboard.groups import FACTS, RUN, Group, groups_of
 from mibench.leaderboard.pictures import picture_files
@@ -102,7 +102,7 @@ def results_frame(
 
     if rows not in ROWS:
         raise UserError(f"Expected rows to be {' or '.join(ROWS)}, but got '{rows}'.")
-    table = combined(collect_studies(results), collect_shards(results)).table
+    table = everything(results).table
     belongs = dict(zip(*(table[name].to_pylist() for name in ("cell_id", "group_id")), strict=True))
     if rows == "cells":  # each is a group of its own
         table = table.set_column(table.schema.get_field_index("group_id"), "group_id", table["cell_id"])

@@ -70,6 +70,7 @@ class ByTarget:
     values: Floats
 
 
+@np.errstate(invalid="ignore")  # of infinite values, whose differences say nothing
 def by_target(number: Number, lift: bool = True) -> ByTarget | None:
     """Return a number by seed and target, None where its rows do not tell.
 
@@ -129,6 +130,7 @@ def spread(values: Floats, ends: Floats, starts: NDArray[np.int64]) -> Floats:
     return both
 
 
+@np.errstate(invalid="ignore")  # of infinite values, whose differences say nothing
 def numbers_of(table: pa.Table) -> dict[str, list[Number]]:
     """Return the numbers of every group, sorted by metric, variant and evaluator."""
     words_of = {name: coded(table, name) for name in ("group_id", "metric", "variant", "evaluator")}

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mibench.errors import UserError
+from mibench.files import write_bytes, written_safely
 from mibench.leaderboard.collect import parsed
 from mibench.leaderboard.groups import Group
 from mibench.leaderboard.sprites import is_sprite, sprite_of, sprite_path
@@ -52,11 +53,11 @@ def write_pictures(results: Path, folder: Path, table: pa.Table) -> None:
         if old.name.partition(".")[0] not in wanted:
             old.unlink()
     for cell in sorted(wanted):
-        folder.mkdir(parents=True, exist_ok=True)
         picture = results / "pictures" / f"{cell}.png"
-        (folder / f"{cell}.png").write_bytes(small(picture))
+        write_bytes(folder / f"{cell}.png", small(picture))
         if (sprite := sprite_of(picture)) is not None:
-            sprite.save(sprite_path(folder / f"{cell}.png"), optimize=True)
+            with written_safely(sprite_path(folder / f"{cell}.png")) as temporary:
+                sprite.save(temporary, format="PNG", optimize=True)
 
 
 def representatives(table: pa.Table, available: Iterable[str]) -> dict[str, str]:

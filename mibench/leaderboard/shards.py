@@ -1,20 +1,28 @@
-"""Shards: one parquet file per cell, replaced atomically, read with the schema of this version."""
+"""Shards: one parquet file per cell, replaced atomically, read with the schema of this version.
+
+Rows that were measured are never replaced by a failed or a skipped row.
+"""
 
 from __future__ import annotations
 
-import os
+import io
+import itertools
+import logging
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mibench.card import MetricCard
-from mibench.errors import UserError
+from mibench.errors import UserError, told
+from mibench.files import unwritable, write_bytes
 from mibench.leaderboard.rows import ADDED, COLUMNS, RETIRED, arrow_type
 
 if TYPE_CHECKING:
     import pandas as pd
     import pyarrow as pa
+
+log = logging.getLogger("mibench")
 
 
 @lru_cache(maxsize=1)
@@ -77,7 +85,10 @@ def shard_path(results: Path, cell_id: str) -> Path:
 
 
 def write_shard(results: Path, cell_id: str, rows: Sequence[Mapping[str, Any]]) -> Path:
-    """Write the rows of one cell in place of whatever was there, and return the path.
+    """Write the rows of one cell in place of those that were there, and return the path.
+
+    Rows that were measured before stand in place of new ones of the same number that were not; where none of the new
+    ones was measured, the file is left as it is. A file that cannot be read is set aside by name.
 
     Raises:
         UserError: If the folder cannot be written.
@@ -86,18 +97,70 @@ def write_shard(results: Path, cell_id: str, rows: Sequence[Mapping[str, Any]]) 
     import pyarrow.parquet as pq
 
     path = shard_path(results, cell_id)
-    table = pa.Table.from_pylist([dict(row) for row in rows], schema=schema())
-    temporary = path.with_name(f".{cell_id}.{os.getpid()}.tmp")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # of ten rows a dictionary and statistics take more to read than they save
-        pq.write_table(table, temporary, use_dictionary=False, write_statistics=False, store_schema=False)
-        os.replace(temporary, path)
+        before = read_table(path).to_pylist()
+    except FileNotFoundError:
+        before = []
+    except (OSError, ValueError, pa.ArrowException) as error:
+        before = []
+        aside = set_aside(results, path)
+        log.warning("%s cannot be read (%s); it is set aside as %s.", path, told(error)[:120], aside.name)
+    stand = keeping_measured(before, rows)
+    if not stand:
+        return path
+    content = io.BytesIO()
+    table = pa.Table.from_pylist([dict(row) for row in stand], schema=schema())
+    # of ten rows a dictionary and statistics take more to read than they save
+    pq.write_table(table, content, use_dictionary=False, write_statistics=False, store_schema=False)
+    try:
+        write_bytes(path, content.getvalue())
     except OSError as error:
-        raise UserError(
-            f"The results folder {results} cannot be written ({error.strerror}); set paths.results to a writable one."
-        ) from error
+        raise unwritable("results folder", results, "paths.results", error) from error
     return path
+
+
+def keeping_measured(
+    before: Sequence[Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]
+) -> Sequence[Mapping[str, Any]]:
+    """Return new rows of a cell, with those measured before in place of new ones that were not measured.
+
+    Nothing is returned where rows were measured before and none of the new ones was. A metric that was not measured at
+    all leaves one row without variant and evaluator, in place of which all its earlier ones stand.
+    """
+
+    def key(row: Mapping[str, Any]) -> tuple[str, str, str]:
+        return row["metric"], row["variant"], row["evaluator"]
+
+    measured = {key(row): row for row in before if row["status"] == "ok"}
+    fresh = {row["metric"] for row in rows if row["status"] == "ok"}
+    if not measured:
+        return rows
+    if not fresh:
+        return []
+    lost = {row["metric"] for row in rows} - fresh
+    kept = [row for (metric, _, _), row in measured.items() if metric in lost]
+    gone = {row["metric"] for row in kept}
+    stand = [measured.get(key(row), row) if row["status"] != "ok" else row for row in rows if row["metric"] not in gone]
+    for row in rows:
+        if row["status"] != "ok" and (row["metric"] in gone or key(row) in measured):
+            name = " ".join(filter(None, key(row)))
+            log.warning("%s: not measured now (%s); the row measured before is kept.", name, row["reason"])
+    return [*stand, *kept]
+
+
+def set_aside(results: Path, path: Path) -> Path:
+    """Rename a file that cannot be read to the first free name beside it, and return that.
+
+    Raises:
+        UserError: If the folder cannot be written.
+    """
+    names = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+    aside = next(one for word in names if not (one := path.with_name(f"{path.name}.damaged{word}")).exists())
+    try:
+        path.rename(aside)
+    except OSError as error:
+        raise unwritable("results folder", results, "paths.results", error) from error
+    return aside
 
 
 def read_shard(path: Path) -> pd.DataFrame:
@@ -107,14 +170,33 @@ def read_shard(path: Path) -> pd.DataFrame:
         UserError: If the file is no shard of this schema.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        table = completed(pq.read_table(path))
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{path} is not a readable shard ({error}); delete it and run the cell again.") from error
-    if table.schema.names != schema().names:
-        odd = sorted(set(table.schema.names) ^ set(schema().names))
-        raise UserError(f"{path} has another schema (columns that differ: {', '.join(odd)}); run the cell again.")
-    frame: pd.DataFrame = table.to_pandas()
+        frame: pd.DataFrame = read_table(path).to_pandas()
+    except (OSError, ValueError, pa.ArrowException) as error:
+        raise UserError(
+            f"{path} is not a readable shard ({told(error)[:120]}); the command of its cell runs it again."
+        ) from error
     return frame
+
+
+def read_table(path: Path) -> pa.Table:
+    """Return the rows of one shard.
+
+    Raises:
+        OSError: If it cannot be read.
+        ValueError: If it has another schema.
+        pyarrow.ArrowException: If it is no parquet.
+    """
+    import pyarrow.compute as pc
+    import pyarrow.parquet as pq
+
+    table = completed(pq.read_table(io.BytesIO(path.read_bytes())))
+    if table.schema.names != schema().names:
+        odd = sorted(set(table.schema.names) ^ set(schema().names)) or ["their order"]
+        raise ValueError(f"another schema, columns that differ: {', '.join(odd)}")
+    if not table.schema.equals(schema()):
+        raise ValueError("another schema, types that differ")
+    if (cells := pc.unique(table["cell_id"]).to_pylist()) != [path.stem]:
+        raise ValueError(f"it holds the rows of {', '.join(map(str, cells)) or 'no cell'}")
+    return table

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mibench.files import written_safely
 from mibench.leaderboard.shards import schema
 
 if TYPE_CHECKING:
@@ -107,12 +107,10 @@ def write_table(path: Path, table: pa.Table) -> None:
     """Write rows as parquet, atomically; equal rows give equal bytes, however they were read."""
     import pyarrow.parquet as pq
 
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    pq.write_table(
-        _canonical(table), temporary, compression="zstd", dictionary_pagesize_limit=2**28, store_schema=False
-    )
-    os.replace(temporary, path)
+    with written_safely(path) as temporary:
+        pq.write_table(
+            _canonical(table), temporary, compression="zstd", dictionary_pagesize_limit=2**28, store_schema=False
+        )
 
 
 def _canonical(table: pa.Table) -> pa.Table:
@@ -132,11 +130,3 @@ def _canonical(table: pa.Table) -> pa.Table:
         column = pa.DictionaryArray.from_arrays(integers(rank[place].astype(np.int32)), dictionary)
         table = table.set_column(index, name, column)
     return table
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file atomically."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(temporary, path)

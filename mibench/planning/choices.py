@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
@@ -12,6 +13,16 @@ from mibench.planning.catalogue import AXES, base_of, choices, conf_dir, conf_di
 def key_of(override: str) -> str:
     """Return the key of ``KEY=VALUE``, without Hydra's ``+`` or ``~``."""
     return override.partition("=")[0].lstrip("+~")
+
+
+def quoted(text: str) -> str:
+    r"""Return a text as a value that Hydra reads as that text, whatever characters are in it.
+
+    >>> print(quoted("/home/o'brien/a b"), quoted("${paths.data}"))
+    '/home/o\'brien/a b' '\${paths.data}'
+    """
+    text = re.sub(r"(\\*)\$\{", r"\1\1\\${", text)  # which would be another value of the configuration
+    return "'" + re.sub(r"(\\*)('|$)", lambda found: 2 * found[1] + ("\\'" if found[2] else ""), text) + "'"
 
 
 def choices_of(overrides: Sequence[str]) -> dict[str, str]:

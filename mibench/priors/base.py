@@ -190,7 +190,7 @@ def show_prior(prior: Prior, ready: LatentPrior, spec: InputSpec, folder: Path, 
     Of a class-conditional one every row shows a class, from class 0 on.
     """
     path, draws = folder / "samples.png", generator(derive(0, "samples"), device)
-    if path.exists():
+    if path.exists() or not folder.is_dir():  # it may have been deleted meanwhile
         return
     labels = torch.arange(min(GRID, ready.classes) if isinstance(ready, ClassPrior) else GRID, device=device)
     rows = []

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from mibench.errors import UserError
+from mibench.files import write_text
 from mibench.leaderboard.language import WORDS, order
 from mibench.leaderboard.lines import (
     COLUMNS,
@@ -84,8 +85,7 @@ def write_report(rows: pd.DataFrame, results: Path, name: str, origin: Origin | 
     lines = lines_of(pa.Table.from_pylist(rows.to_dict("records"), schema=schema()))
     path = results / "reports" / f"{name}.html"
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(page(found, lines, results / "pictures", origin or Origin()), encoding="utf-8")
+        write_text(path, page(found, lines, results / "pictures", origin or Origin()))
     except OSError as error:
         raise UserError(f"The report {path} cannot be written ({error.strerror}); set paths.results.") from error
     return path

@@ -9,7 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from mibench.data import Population
-from mibench.errors import NotStoredError, UserError
+from mibench.errors import NotStoredError, UserError, told
 from mibench.leaderboard.lines import headline as leading
 from mibench.leaderboard.rows import CellFacts, make_row, plan_facts
 from mibench.leaderboard.scoring import Score, facts_as_scores, score
@@ -75,10 +75,15 @@ class Cell(Paced):
         self.metrics: list[Metric[Any]] = [part.make() for part in plan.metrics()]
 
     def run(self) -> Outcome:
-        """Run the cell to its rows, and write them and the picture sheet."""
+        """Run the cell to its rows, and write them and then the picture sheet."""
+        done = self.measured()
+        return replace(done, picture=self.drawn(done.scores))
+
+    def measured(self) -> Outcome:
+        """Run the cell to its rows, and write them."""
         scores = [*self.scores(), *self.length_scores()]
         shard = write_shard(folder(self.plan, "results"), self.plan.cell_id, self.rows(scores))
-        return Outcome(scores, shard, self.draw(scores), self.notes, self.victim.facts.get("curve", ()))
+        return Outcome(scores, shard, None, self.notes, self.victim.facts.get("curve", ()))
 
     # Truth, control and metrics
 
@@ -252,6 +257,16 @@ class Cell(Paced):
         path = folder(self.plan, "results") / "pictures" / f"{self.plan.cell_id}.png"
         number = leading(scores, self.task.name, self.split.spec.modality)
         return None if sheet is None else draw_cell(path, self.plan, sheet, number)
+
+    def drawn(self, scores: Sequence[Score]) -> Path | None:
+        """Draw the sheet as :meth:`draw` does; where that fails a warning says so, because the rows stand."""
+        try:
+            return self.draw(scores)
+        except Exception as error:
+            log.warning(
+                "The picture was not drawn (%s); the rows stand, and the same command draws it again.", told(error)
+            )
+            return None
 
 
 def _described(judge: Evaluator) -> str:

@@ -1,8 +1,9 @@
 """Checkpoints of a training that may be killed: what it is made of, saved as it goes and put back where it goes on.
 
 A checkpoint is one file beside the place of the artifact that is being built: the SHA-256 of what follows, and a plain
-file of tensors and numbers, which cannot execute anything when read. It is written under a temporary name and renamed.
-One that is damaged, belongs to something else or does not fit is removed, and the training begins anew.
+file of tensors and numbers, which cannot execute anything when read. It is written under a temporary name, flushed to
+disk and renamed. One that is damaged, belongs to something else or does not fit is set aside, and the training begins
+anew.
 """
 
 from __future__ import annotations
@@ -11,7 +12,6 @@ import copy
 import hashlib
 import io
 import logging
-import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from mibench.access import Ledger
+from mibench.storage.durable import replacing, set_aside
 from mibench.storage.progress import progress
 
 log = logging.getLogger("mibench")
@@ -75,7 +76,6 @@ class Checkpoints:
         """Delete what was saved."""
         if self.file is not None:
             self.file.unlink(missing_ok=True)
-            _temporary(self.file).unlink(missing_ok=True)
 
     def _save(self, file: Path, step: int, seconds: float, parts: Mapping[str, Part]) -> None:
         """Write the checkpoint before ``step``; a full disk costs the checkpoint and not the training."""
@@ -86,10 +86,12 @@ class Checkpoints:
         )
         raw = content.getvalue()
         try:
-            _temporary(file).write_bytes(hashlib.sha256(raw).digest() + raw)
-            os.replace(_temporary(file), file)
+            with replacing(file) as temporary:
+                temporary.write_bytes(hashlib.sha256(raw).digest() + raw)
         except OSError as error:
-            log.warning("No checkpoint could be written to %s (%s); the training goes on.", file, error.strerror)
+            log.warning(
+                "No checkpoint could be written to %s (%s); the training goes on.", file, error.strerror or error
+            )
 
     def _restored(self, parts: Mapping[str, Part]) -> int:
         """Put back what was saved and return the step to go on with; 0 where there is nothing that can be used."""
@@ -108,18 +110,18 @@ class Checkpoints:
             step, seconds = int(saved["step"]), float(saved["seconds"])
             _restore(parts, saved["parts"])
         except Exception as error:
-            log.warning("The checkpoint %s cannot be used (%s); the training begins anew.", self.file, error)
             _restore(parts, fresh)
-            self.remove()
+            why = str(error).partition("\n")[0][:200] or type(error).__name__
+            try:
+                kept = f"it is kept as {set_aside(self.file).name}, and "
+            except OSError:  # where it cannot be renamed, no later one can be written either, which is said then
+                kept = ""
+            log.warning("The checkpoint %s cannot be used (%s); %sthe training begins anew.", self.file, why, kept)
             return 0
         if self.ledger is not None:
             self.ledger.restore(saved["ledger"])
         self.earlier = seconds
         return step
-
-
-def _temporary(file: Path) -> Path:
-    return file.with_name(f".tmp-{file.name}")
 
 
 def _state(parts: Mapping[str, Part]) -> dict[str, Any]:

@@ -191,6 +191,7 @@ class Task(ABC, Generic[GoalT, TruthT]):
 
     Attributes:
         name: The task, as cards name it.
+        pictured: The modalities of data of which its cells have a picture sheet.
         headline: The number by which its attacks are compared first: metric, variant and evaluator; a literal, because
             it is read without torch.
         headlines: Pairs of a modality and the number that takes the headline's place there; a literal too.
@@ -200,6 +201,7 @@ class Task(ABC, Generic[GoalT, TruthT]):
     """
 
     name: ClassVar[str]
+    pictured: ClassVar[tuple[str, ...]] = ()
     headline: ClassVar[tuple[str, str, str]]
     headlines: ClassVar[tuple[tuple[str, tuple[str, str, str]], ...]] = ()
     judged: ClassVar[bool] = False

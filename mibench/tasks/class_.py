@@ -72,6 +72,7 @@ class ClassTask(Task[ClassGoal, ClassTruth]):
     """Class-level reconstruction."""
 
     name = "class"
+    pictured = ("image", "audio")
     headline = ("attack_accuracy", "top1", "vote")
     judged = True
     retrains = True

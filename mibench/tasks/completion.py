@@ -122,6 +122,7 @@ class CompletionTask(Task[CompletionGoal, CompletionTruth]):
     """Completion of masked training images."""
 
     name = "completion"
+    pictured = ("image",)
     headline = ("psnr", "hole", "")
     retrains = True
     meets_strangers = True

@@ -84,6 +84,7 @@ class EdgesTask(Task[EdgesGoal, EdgesTruth]):
     """Link inference."""
 
     name = "edges"
+    pictured = ("graph",)
     headline = ("edge_auc", "", "")
     retrains = True
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import torch
 from torch import Tensor
@@ -90,6 +91,7 @@ class InstanceTask(Task[InstanceGoal, InstanceTruth]):
     """Instance-level reconstruction."""
 
     name = "instance"
+    pictured: ClassVar[tuple[str, ...]] = ("image", "audio")
     headline = ("psnr", "", "")
     headlines = (("tabular", ("tolerance_accuracy", "", "")),)
 

@@ -37,6 +37,7 @@ class SequenceTask(InstanceTask):
     """Reconstruction of texts."""
 
     name = "sequence"
+    pictured = ("text",)
     headline = ("token_accuracy", "", "")
 
     def truth(self, case: Case, goal: InstanceGoal) -> SequenceTruth:

@@ -8,8 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import composing
 import pytest
-from hydra._internal.hydra import Hydra
 
 from mibench.cli.main import main
 
@@ -40,9 +40,10 @@ print(json.dumps(statuses))
 
 
 @pytest.fixture
-def composed_once(monkeypatch):
-    """Hydra composes a run once, and not a second time to see whether ``hydra.mode`` is set, as no word here does."""
-    monkeypatch.setattr(Hydra, "get_mode", lambda *_a, **_k: None)
+def composed_once():
+    """Hydra composes a run once."""
+    with composing.composed_once():
+        yield
 
 
 @pytest.fixture(scope="session")

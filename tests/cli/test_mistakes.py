@@ -26,6 +26,7 @@ MISTAKES = [
     ("attack", "subcommand 'attack'", "list"),
     ("-x", "option '-x'", "--help"),
     ("--mutlirun attack=gmi", "'--mutlirun'; did you mean --multirun"),
+    ("-sc query=bash", "--shell-completion", "leave it out"),
     ("--cfg jobs", "--cfg", "'jobs'", "'job'"),
     ("attack=[gmi", "'attack=[gmi' cannot be read", "KEY=VALUE", "quotes"),
     ("attack={lr:1", "'attack={lr:1' cannot be read"),

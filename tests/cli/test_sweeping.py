@@ -148,7 +148,7 @@ def test_a_cell_over_its_time_fails_and_the_others_go_on(sweep, endless, tmp_pat
     assert status == 1 and "1 measured, 1 failed" in err
     assert len(frames) == 2 and "time_limit=300" in reasons[0] and "logs" in reasons[0]
     log = Path(reasons[0].rpartition("log: ")[2].rstrip(")"))
-    assert "TimeoutError" in log.read_text()
+    assert "TimeLimitReached" in log.read_text()
 
 
 def test_failed_cells_run_again_only_when_asked(sweep, tmp_path):

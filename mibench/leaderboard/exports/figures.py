@@ -7,13 +7,13 @@ points in their shape, verdicts in how a point is filled or in a mark. The same 
 from __future__ import annotations
 
 import io
-import os
 import textwrap
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mibench.errors import UserError
+from mibench.files import write_bytes
 from mibench.leaderboard.exports.crosstab import Key, parted
 from mibench.leaderboard.exports.labels import Options
 from mibench.leaderboard.exports.matrix import matrices
@@ -111,10 +111,7 @@ def _save(figure: Figure, out: Path) -> None:
     """Write a figure atomically."""
     kept = io.BytesIO()
     figure.savefig(kept, format=out.suffix[1:], metadata=dict(ENDINGS[out.suffix]))
-    temporary = out.with_name(f".{out.name}.{os.getpid()}.tmp")
     try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        temporary.write_bytes(kept.getvalue())
-        os.replace(temporary, out)
+        write_bytes(out, kept.getvalue())
     except OSError as error:
         raise UserError(f"{out} cannot be written ({error.strerror}); set out to another file.") from error

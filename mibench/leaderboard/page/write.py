@@ -9,12 +9,12 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
+from mibench.files import write_text
 from mibench.leaderboard.page.columns import as_json
 from mibench.leaderboard.page.content import Sources
 from mibench.leaderboard.page.details import details
 from mibench.leaderboard.page.overview import overview
 from mibench.leaderboard.page.static import static_table
-from mibench.leaderboard.tables import write_text
 
 #: The parts of the script, in the order in which they are joined.
 SCRIPTS = (
