@@ -1,18 +1,24 @@
 """Files are fetched from a server of the test's own: whole and right, or not at all."""
 
+import bz2
+import gzip
 import hashlib
 import http.server
 import io
+import lzma
 import os
+import random
 import sys
 import tarfile
 import threading
+import time
 import zipfile
 
 import pytest
 
 from mibench.errors import FetchError
 from mibench.planning.sources import downloads_of
+from mibench.storage import fetching
 from mibench.storage.fetching import Download, fetch, found
 
 CONTENT = bytes(range(256)) * 5000
@@ -113,11 +119,71 @@ def test_no_network_is_said_with_the_way_around_it(tmp_path):
         fetch(Download(path="set/file", url="http://127.0.0.1:9/file"), tmp_path)
 
 
-def test_a_file_of_the_user_is_never_replaced(server, tmp_path):
+@pytest.mark.parametrize("there", [b"mine", b"", CONTENT[:-1]])
+def test_what_is_not_the_published_file_is_fetched_again_and_kept(server, tmp_path, there):
+    (tmp_path / "file").write_bytes(there)
+    wanted = Download(path="file", url=f"{server.url}/file", sha256=SHA256)
+    for broken in (Download(path="file", url=f"{server.url}/cut", sha256=SHA256), Download(path="file", sha256=SHA256)):
+        with pytest.raises(FetchError):
+            fetch(broken, tmp_path)
+        assert (tmp_path / "file").read_bytes() == there, "it stays until the right one has come"
+    said = fetch(wanted, tmp_path)
+    assert "was fetched" in said and "what was there before is kept as" in said and said.count("file") > 1
+    assert everything(tmp_path) == [".damaged-file", "file"] and (tmp_path / ".damaged-file").read_bytes() == there
+    assert (tmp_path / "file").read_bytes() == CONTENT
+
+
+def test_a_file_that_a_person_has_to_fetch_is_never_touched(tmp_path):
     (tmp_path / "file").write_bytes(b"mine")
     with pytest.raises(FetchError, match=r"not the published file.*remove"):
-        fetch(Download(path="file", url=f"{server.url}/file", sha256=SHA256), tmp_path)
-    assert (tmp_path / "file").read_bytes() == b"mine" and server.asked == []
+        fetch(Download(path="file", by_hand="get it", sha256=SHA256), tmp_path)
+    assert everything(tmp_path) == ["file"] and (tmp_path / "file").read_bytes() == b"mine"
+
+
+@pytest.mark.parametrize("kind", ["zip", "tar"])
+def test_an_archive_whose_unpacking_was_killed_is_fetched_again(server, tmp_path, kind, monkeypatch):
+    """The file by which it is known to be there comes after all others."""
+    server.files["/pack"] = (
+        zipped(**{"set/a": "x", "set/b": "x", "set/c": "x"})
+        if kind == "zip"
+        else tarred(member("set/a"), member("set/b"), member("set/c"))
+    )
+    wanted, move = Download(path="set/a", url=f"{server.url}/pack", unpack=kind), fetching.shutil.move
+    for stop in range(3):
+        moved = iter(range(9))
+
+        def killed(source, target, moved=moved, stop=stop):
+            if next(moved) == stop:
+                raise KeyboardInterrupt
+            return move(source, target)
+
+        with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+            patch.setattr(fetching.shutil, "move", killed)
+            fetch(wanted, tmp_path)
+        assert found(wanted, tmp_path) is None
+    assert "unpacked" in fetch(wanted, tmp_path) and everything(tmp_path) == ["set/a", "set/b", "set/c"]
+
+
+def test_what_killed_downloads_left_is_removed_and_what_others_do_is_not(server, tmp_path):
+    for name, age in ((".fetch-old", 2 * fetching.STALE), (".fetch-now", 0)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "file").touch()
+        os.utime(tmp_path / name, (0, time.time() - age))
+    fetch(Download(path="file", url=f"{server.url}/file"), tmp_path)
+    assert everything(tmp_path) == [".fetch-now/file", "file"]
+
+
+@pytest.mark.parametrize("pack", [bz2.compress, gzip.compress, lzma.compress])
+def test_a_damaged_archive_is_one_sentence(server, tmp_path, pack):
+    inside = io.BytesIO()
+    with tarfile.open(fileobj=inside, mode="w") as tar:
+        tar.addfile(member("set/a", 90_000), io.BytesIO(random.Random(0).randbytes(90_000)))
+    whole = pack(inside.getvalue())
+    for damaged in (whole[:20], whole[: len(whole) // 2], bytes(50), whole[:10] + bytes(9) + whole[19:]):
+        server.files["/pack"] = damaged
+        with pytest.raises(FetchError, match="not the expected archive"):
+            fetch(Download(path="set/a", url=f"{server.url}/pack", unpack="tar"), tmp_path)
+        assert everything(tmp_path) == []
 
 
 def test_what_serves_instead_is_enough(server, tmp_path):

@@ -3,6 +3,7 @@ import hashlib
 import json
 import multiprocessing
 import os
+import random
 import shutil
 import signal
 import sys
@@ -253,9 +254,10 @@ def killed_in(work, operation):
     if not child:
         count = 0
 
-        def watch(event, _):
+        def watch(event, said):
             nonlocal count
-            if event in ("open", "os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"):
+            written = event == "open" and said[2] & (os.O_WRONLY | os.O_RDWR)
+            if written or event in ("os.rename", "os.remove", "os.rmdir", "os.mkdir", "os.truncate"):
                 count += 1
                 if count == operation:
                     os.kill(os.getpid(), signal.SIGKILL)
@@ -311,6 +313,47 @@ def test_a_kill_anywhere_in_a_replacement_leaves_the_old_or_the_new(tmp_path, ca
         store.collect({digest_of(KEY)})
         assert len(list((store.root / "victim").iterdir())) == 2, "the artifact and its lock"
     assert set(found) == {1.0, 2.0} and "damaged" not in caplog.text
+
+
+def _uses(root, seed, told):
+    """Build, replace, look for, list and delete at random, and write down what goes wrong."""
+    draws, store = random.Random(seed), Store(root)
+    while True:
+        key = {"number": draws.randrange(3)}
+        try:
+            roll = draws.random()
+            if roll < 0.7:
+                found = store.get("victim", key, lambda key=key: make(key["number"]), rebuild=roll < 0.2)
+                assert found.tensors["w"][0] == key["number"] and found.facts == make().facts
+            elif roll < 0.85:
+                list(store.artifacts())
+            else:
+                store.collect(set(), kinds={"victim"})
+        except BaseException as error:
+            told.write_text(repr(error))
+
+
+def test_processes_that_use_a_store_at_once_and_are_killed_disturb_nobody(tmp_path):
+    """Twenty kills of four processes, after random times."""
+    draws, told = random.Random(0), tmp_path / "told"
+    context = multiprocessing.get_context("fork")
+    workers = []
+    for number in range(24):
+        workers.append(context.Process(target=_uses, args=(tmp_path / "store", number, told)))
+        workers[-1].start()
+        if number >= 4:
+            time.sleep(0.05 * draws.random())
+            workers.pop(draws.randrange(4)).kill()
+    for worker in workers:
+        worker.kill()
+        worker.join(10)
+    store = Store(tmp_path / "store")
+    assert not told.exists(), told.read_text()
+    assert list(store.damaged()) == []
+    for one in list(store.artifacts()):
+        assert store.find(one.kind, one.key).tensors["w"][0] == one.key["number"]
+    store.collect(set())
+    assert {path.suffix for path in (store.root / "victim").iterdir()} == {".lock"}
 
 
 def test_a_write_that_breaks_leaves_what_was_there(tmp_path, monkeypatch):

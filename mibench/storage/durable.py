@@ -99,8 +99,11 @@ def discard(path: Path) -> int:
 
 def size_of(path: Path) -> int:
     """Return the bytes of a file, or of all files in a folder; what is gone meanwhile counts as nothing."""
+    files = [path]
+    if path.is_dir():
+        files = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
     total = 0
-    for file in path.rglob("*") if path.is_dir() else [path]:
+    for file in files:
         with contextlib.suppress(OSError):
-            total += 0 if file.is_dir() else file.lstat().st_size
+            total += file.lstat().st_size
     return total

@@ -6,14 +6,18 @@ without importing torch or the component.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import lzma
 import os
 import shutil
 import subprocess
 import sys
 import tarfile
 import tempfile
+import time
 import zipfile
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from http.client import HTTPException
@@ -23,6 +27,7 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from mibench.errors import FetchError, WeightsMissingError
+from mibench.storage.durable import flush, set_aside
 from mibench.version import __version__
 
 #: Seconds without an answer after which a server is given up.
@@ -32,6 +37,12 @@ TIMEOUT = 30.0
 MANAGER_TIMEOUT = 600.0
 
 CHUNK = 1 << 20
+
+#: How the folder begins in which a download is made.
+SCRATCH = ".fetch-"
+
+#: Seconds after which such a folder is held for one that a killed download left.
+STALE = 24 * 3600.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,42 +89,63 @@ def found(download: Download, root: Path) -> Path | None:
 def fetch(download: Download, root: Path) -> str:
     """Put one file where it belongs, unless it is there, and return what can be said of it, as a clause.
 
-    The file appears under its name only when it is whole and its checksum is right.
+    The file appears under its name only when it is whole and its checksum is right. One that is there and is empty or
+    another than the published one is fetched again and then set aside, unless a person has to fetch it.
 
     Raises:
         FetchError: If it has to be fetched by hand, cannot be reached, or is not the published file.
         OSError: If the folder cannot be written.
     """
-    target = root / download.path
+    target, wrong = root / download.path, ""
     if (there := found(download, root)) is not None:
         if there != target or download.unpack or not (download.source or download.sha256 or download.md5):
             return f"{there} is there (not checked)"
-        return f"{there} is there{_checked(download, there, f'remove {there} and run this command again')}"
+        if not (wrong := _wrong(download, there)):
+            return f"{there} is there{_sums(download, there)}"
+        if not download.source:
+            raise FetchError(f"{wrong}; remove {there} and run this command again.")
     if not download.source:
         raise FetchError(f"This has to be done by hand: {download.by_hand}; {target} is then there.")
     target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=".fetch-") as scratch:
-        if download.package:
-            file = _packed(download.package, Path(scratch), target)
-        else:
-            file = Path(scratch) / "file"
-            _stream(download.url, file, target)
+    _remove_stale(target.parent)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=SCRATCH) as scratch:
+        try:
+            file = _got(download, Path(scratch), target)
+        except FetchError as error:
+            if not wrong:
+                raise
+            raise FetchError(f"{wrong}, and no other one came: {error}") from error
         try:
             for number, member in enumerate(download.members):
                 file = _member(file, member, Path(scratch) / str(number))
-            said = _checked(download, file, "it was not kept; try again later, or tell the maintainers of mibench")
+            if got := _wrong(download, file):
+                raise FetchError(f"{got}; it was not kept; try again later, or tell the maintainers of mibench.")
+            said = _sums(download, file)
             if not download.unpack:
+                flush(file)
+                kept = f"; what was there before is kept as {set_aside(target)}" if wrong else ""
                 os.replace(file, target)
-                return f"{target} was fetched{said}"
+                flush(target.parent)
+                return f"{target} was fetched{said}{kept}"
             _unpack(file, download.unpack, Path(scratch) / "unpacked")
-            shutil.copytree(Path(scratch) / "unpacked", root, dirs_exist_ok=True)
-        except (zipfile.BadZipFile, tarfile.TarError, KeyError, EOFError) as error:
+            _install(Path(scratch) / "unpacked", root, Path(download.path))
+        except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, KeyError, EOFError, OSError) as error:
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # of the disk; damaged gzip and bzip2 have no number
             raise FetchError(
                 f"What {download.source} gave is not the expected archive ({error}); try again."
             ) from error
     if not target.is_file():
         raise FetchError(f"The archive {download.source} was unpacked below {root}, but holds no {download.path}.")
     return f"{target} was fetched and unpacked{said}"
+
+
+def _got(download: Download, folder: Path, target: Path) -> Path:
+    """Fetch what an address or a package manager gives into a folder, and return it."""
+    if download.package:
+        return _packed(download.package, folder, target)
+    _stream(download.url, folder / "file", target)
+    return folder / "file"
 
 
 def _stream(url: str, file: Path, target: Path) -> None:
@@ -206,21 +238,45 @@ def _refuse_escapes(archive: Path, folder: Path, names: Sequence[str]) -> None:
             raise FetchError(f"The archive was not unpacked: '{name}' in it would be written outside of its folder.")
 
 
-def _checked(download: Download, file: Path, otherwise: str) -> str:
-    """Return what the checksum says, to stand behind "is there" or "was fetched".
+def _install(unpacked: Path, root: Path, last: Path) -> None:
+    """Move unpacked files below ``root``, and ``last``, by which they are known to be there, after all others."""
+    files = [path.relative_to(unpacked) for path in sorted(unpacked.rglob("*")) if path.is_file()]
+    for file in sorted(files, key=lambda file: file == last):
+        (root / file).parent.mkdir(parents=True, exist_ok=True)
+        if file == last and hasattr(os, "sync"):
+            os.sync()
+        shutil.move(unpacked / file, root / file)
 
-    Raises:
-        FetchError: If it is another than the published one.
-    """
-    for name, algorithm, published in (("SHA-256", "sha256", download.sha256), ("MD5", "md5", download.md5)):
-        if published:
-            if not (got := _digest(file, algorithm)).startswith(published):
-                raise FetchError(
-                    f"{download.path} is not the published file: its {name} is {got} instead of {published}; "
-                    f"{otherwise}."
-                )
-            return f", and its {name} is the published one"
+
+def _remove_stale(folder: Path) -> None:
+    """Remove what downloads that were killed left in a folder."""
+    for scratch in folder.glob(f"{SCRATCH}*"):
+        with contextlib.suppress(OSError):
+            if time.time() - scratch.lstat().st_mtime > STALE:
+                shutil.rmtree(scratch)
+
+
+def _wrong(download: Download, file: Path) -> str:
+    """Return why a file is not the published one, as a clause; empty where it is, or nothing was published."""
+    if not file.stat().st_size:
+        return f"{download.path} is not the published file: it is empty"
+    for name, algorithm, published in _published(download):
+        if not (got := _digest(file, algorithm)).startswith(published):
+            return f"{download.path} is not the published file: its {name} is {got} instead of {published}"
+    return ""
+
+
+def _sums(download: Download, file: Path) -> str:
+    """Return what the checksum of a right file says, to stand behind "is there" or "was fetched"."""
+    for name, _, _ in _published(download):
+        return f", and its {name} is the published one"
     return f"; its SHA-256 is {_digest(file, 'sha256')}, and there is no published one to compare with"
+
+
+def _published(download: Download) -> list[tuple[str, str, str]]:
+    """Return name, algorithm and value of the best published checksum; nothing where there is none."""
+    sums = (("SHA-256", "sha256", download.sha256), ("MD5", "md5", download.md5))
+    return [one for one in sums if one[2]][:1]
 
 
 def checked_weights(what: str, file: Path, source: str, sha256: str = "") -> str:

@@ -60,7 +60,7 @@ class PublicSet:
             for key in way:
                 entries = [one[key] for one in entries]
             return {root / self.folder / str(one[path]): str(one[md5]) for one in entries}
-        except (ValueError, KeyError, TypeError) as error:
+        except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
             raise FetchError(f"{file} is not the index of {self.name}; remove it and download it again.") from error
 
 

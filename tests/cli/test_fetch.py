@@ -8,6 +8,7 @@ from hydra.utils import get_class
 
 from mibench.cli.fetch_command import downloads
 from mibench.cli.main import main
+from mibench.errors import FetchError
 from mibench.planning.catalogue import entries
 from mibench.storage.judge_files import JUDGE_FILES
 
@@ -41,7 +42,18 @@ def test_the_list_says_of_every_dataset_what_is_there(tmp_path, capsys):
     assert f"mnist               there, below {tmp_path}" in capsys.readouterr().out
 
 
-def test_the_files_of_judges_are_listed_and_found_there(tmp_path, capsys):
+@pytest.fixture
+def no_network(monkeypatch):
+    """No address and no package manager answers."""
+
+    def nothing(*_):
+        raise FetchError("the network is down.")
+
+    for name in ("_stream", "_packed"):
+        monkeypatch.setattr(f"mibench.storage.fetching.{name}", nothing)
+
+
+def test_the_files_of_judges_are_listed_and_found_there(tmp_path, capsys, no_network):
     words = [f"paths.data={tmp_path}", f"paths.weights={tmp_path}"]
     main(["fetch", *words])
     assert (
@@ -80,7 +92,7 @@ def test_every_answer_is_one_sentence(tmp_path, capsys, words, status, said):
     assert said in out + err and (out + err).count("\n") == 1
 
 
-def test_another_file_than_the_published_one_is_said_and_kept(tmp_path, capsys):
+def test_another_file_than_the_published_one_is_said_and_kept(tmp_path, capsys, no_network):
     file = tmp_path / "MNIST" / "raw" / "train-images-idx3-ubyte.gz"
     file.parent.mkdir(parents=True)
     file.write_bytes(gzip.compress(b"not MNIST"))
