@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from mibench.errors import MibenchError, UnknownNameError, UserError
+from mibench.errors import MibenchError, UnknownNameError, UserError, outside
 from mibench.planning.catalogue import take_search_path
 
 USAGE = """mibench: how much of its private training data does a trained model give away?
@@ -75,6 +75,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(str(error), verbose, 1)
     except KeyboardInterrupt:
         return _fail("Interrupted; what was finished is kept, and the same command goes on from there.", verbose, 130)
+    except ImportError as error:
+        if (sentence := outside(error)) is None:
+            raise
+        return _fail(sentence, verbose, 2)
     except Exception as error:
         from mibench.cli.explaining import explained
 
