@@ -134,9 +134,9 @@ def test_an_unreadable_shard_is_set_aside_by_name_and_written_anew(tmp_path, spo
         read_shard(path)
     write_shard(tmp_path, "c0ffee", [score_row("psnr", value=0.9)])
     assert numbers_in(tmp_path) == {("psnr", ""): ("ok", 0.9)}
-    aside = [one.name for one in path.parent.iterdir() if one != path]
-    assert aside == ([] if spoil == "dangling" else ["c0ffee.parquet.damaged"])
-    assert bool(aside) == any("set aside as c0ffee.parquet.damaged" in one for one in caplog.messages)
+    aside = [] if spoil == "dangling" else [tmp_path / "damaged" / "c0ffee.parquet"]
+    assert list(path.parent.iterdir()) == [path] and list(tmp_path.glob("damaged/*")) == aside
+    assert bool(aside) == any("it is set aside as" in one for one in caplog.messages)
 
 
 def test_a_full_disk_is_one_sentence_and_leaves_what_was_there(tmp_path, monkeypatch):
