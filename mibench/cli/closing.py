@@ -43,9 +43,8 @@ def print_closing(left: Sequence[Left], skipped: Sequence[PlannedCell]) -> None:
         options = dict(zip((plan.cell_id for _, plan in there), differing([words for words, _ in there]), strict=True))
         for heading, lines in sections(lines_of(_rows(plan for _, plan in there))).items():
             print(f"\n{heading}\n")
-            for one in lines:
-                for cell in one.cells:
-                    unread.pop(cell, None)
+            for cell in (cell for line in lines for cell in line.cells):
+                unread.pop(cell, None)
             written = [
                 (*(one.written(options=options[one.cells[0]])).values(), one.cells[0]) for one in lines[:LONGEST]
             ]
