@@ -135,8 +135,7 @@ def audit(
         sensitive: Of a table: the categorical column whose values are to be inferred.
         control: ``retrain`` (the same architecture from fresh weights on held-out classes) or ``none``.
         budget: ``smoke``, ``standard`` or ``paper``.
-        results: The folder of rows, pictures and reports (None: ``MIBENCH_RESULTS``, or else ``results``); victims and
-            reconstructions lie in its ``store``.
+        results: The folder of rows, pictures, reports and ``store``; None: ``MIBENCH_RESULTS``, or else ``results``.
         seed: The seed.
         author: Who ran it, for the report; empty leaves it out.
         options: Further words of the command line, for instance ``["dataset.size=32", "dataset.mirrored=true"]``.
@@ -154,9 +153,7 @@ def audit(
     else:
         factory = model
         if weights is None:
-            raise UserError(
-                "audit of a factory needs the file of the trained weights: audit(model, data, weights=FILE)."
-            )
+            raise UserError("audit of a factory needs the file of its weights: audit(model, data, weights=FILE).")
     given = {"target.mean": mean, "target.std": std}
     words = [
         "target=checkpoint", f"target.factory={quoted(factory)}",
