@@ -2,7 +2,16 @@
 
 from __future__ import annotations
 
-from mibench.cli.main import main
+import sys
+
+from mibench.errors import outside
 
 if __name__ == "__main__":
+    try:
+        from mibench.cli.main import main
+    except ImportError as error:
+        if (sentence := outside(error)) is None:
+            raise
+        print(sentence, file=sys.stderr)
+        raise SystemExit(2) from None
     raise SystemExit(main())

@@ -31,7 +31,7 @@ from mibench.model import Classifier
 from mibench.nn.foreign import hand_over
 from mibench.planning.catalogue import take_search_path
 from mibench.planning.choices import quoted
-from mibench.planning.composition import compose
+from mibench.planning.composition import compose, default_results
 from mibench.planning.plan import Plan, folder, plan_cell, refuse_incompatible
 from mibench.reporting.report import report_name, write_report
 from mibench.running.standing import finished, leave_row, run_under_claim
@@ -64,11 +64,11 @@ def run(overrides: str | Sequence[str] = ()) -> Result:
         return _result(_rows(plan), folder(plan, "results"))
 
 
-def results(results: str | Path = "results", rows: str = "groups", **facts: str) -> pd.DataFrame:
+def results(results: str | Path | None = None, rows: str = "groups", **facts: str) -> pd.DataFrame:
     """Return every number of committed studies and of your own cells, with interval, verdict and picture.
 
     Args:
-        results: The folder of studies and shards.
+        results: The folder of studies and shards; None takes ``MIBENCH_RESULTS``, or else ``results``.
         rows: ``groups``: one row per number of every group of cells that differ in the seed alone, over its seeds;
             ``cells``: one per number of every cell.
         facts: What they have in common, as ``dataset="lfw,digits"``.
@@ -81,7 +81,7 @@ def results(results: str | Path = "results", rows: str = "groups", **facts: str)
     Raises:
         UserError: If there is no such fact.
     """
-    where = Path(results).expanduser()
+    where = default_results() if results is None else Path(results).expanduser()
     return results_frame(where, rows, facts, options_in(where))
 
 
@@ -102,7 +102,7 @@ def audit(
     sensitive: str | None = None,
     control: str = "retrain",
     budget: str = "standard",
-    results: str | Path = "results",
+    results: str | Path | None = None,
     seed: int = 0,
     author: str = "",
     options: Sequence[str] = (),
@@ -135,7 +135,7 @@ def audit(
         sensitive: Of a table: the categorical column whose values are to be inferred.
         control: ``retrain`` (the same architecture from fresh weights on held-out classes) or ``none``.
         budget: ``smoke``, ``standard`` or ``paper``.
-        results: The folder of rows, pictures and reports; victims and reconstructions lie in its ``store``.
+        results: The folder of rows, pictures, reports and ``store``; None: ``MIBENCH_RESULTS``, or else ``results``.
         seed: The seed.
         author: Who ran it, for the report; empty leaves it out.
         options: Further words of the command line, for instance ``["dataset.size=32", "dataset.mirrored=true"]``.
@@ -145,7 +145,7 @@ def audit(
     """
     import pandas as pd
 
-    where = Path(results).expanduser().resolve()
+    where = (default_results() if results is None else Path(results).expanduser()).resolve()
     if isinstance(model, nn.Module):
         if weights is not None:
             raise UserError("audit takes weights beside a factory only; a module is taken with the weights it has.")
@@ -153,9 +153,7 @@ def audit(
     else:
         factory = model
         if weights is None:
-            raise UserError(
-                "audit of a factory needs the file of the trained weights: audit(model, data, weights=FILE)."
-            )
+            raise UserError("audit of a factory needs the file of its weights: audit(model, data, weights=FILE).")
     given = {"target.mean": mean, "target.std": std}
     words = [
         "target=checkpoint", f"target.factory={quoted(factory)}",
@@ -177,8 +175,12 @@ def audit(
         if not frames:
             raise UserError("audit needs at least one attack and one defense; 'none' is a defense too.")
         rows = pd.concat(frames, ignore_index=True)
-        rows.attrs["report"] = str(write_report(rows, where, report_name(rows), origin_of(rows, where, author)))
-        log.info("report    %s", rows.attrs["report"])
+        try:
+            rows.attrs["report"] = str(write_report(rows, where, report_name(rows), origin_of(rows, where, author)))
+            log.info("report    %s", rows.attrs["report"])
+        except UserError as error:
+            rows.attrs["report"] = ""
+            log.warning("%s The rows stand.", error)
     return _result(rows, where)
 
 

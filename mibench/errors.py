@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -13,6 +14,31 @@ class MibenchError(Exception):
 
 class UserError(MibenchError):
     """A mistake in the command, the configuration or a file of the user; the command line exits with 2."""
+
+
+#: What mibench does not start without, by the names of the modules.
+REQUIRED = (
+    "antlr4", "filelock", "hydra", "hydra_plugins", "numpy", "omegaconf", "pandas", "PIL", "pyarrow", "safetensors",
+    "scipy", "sklearn", "torch", "torchvision", "tqdm", "yaml",
+)  # fmt: skip
+
+
+def outside(error: ImportError) -> str | None:
+    """Return the sentence for a Python that lacks what mibench needs; None for any other failed import.
+
+    >>> outside(ModuleNotFoundError("No module named 'torch'", name="torch")).split("; ")[1]
+    'enter the environment in which it was installed (source .venv/bin/activate) and start again.'
+    """
+    if sys.version_info < (3, 11):  # noqa: UP036  (who starts it outside its environment may have any)
+        lacking = f"is Python {sys.version_info[0]}.{sys.version_info[1]}, and mibench needs 3.11 or newer"
+    elif (name := (error.name or "").partition(".")[0]) in REQUIRED:
+        lacking = f"cannot import {name} ({told(error)}), which mibench needs"
+    else:
+        return None
+    return (
+        f"{sys.executable or 'This Python'} {lacking}; enter the environment in which it was installed "
+        "(source .venv/bin/activate) and start again."
+    )
 
 
 def nearest(name: str, known: Iterable[str], otherwise: str) -> str:

@@ -213,3 +213,15 @@ def test_the_levels_are_values_of_the_strength():
 def test_every_level_is_one_that_the_defense_takes(one):
     for level in one.card.levels:
         build(plan_cell(compose([f"defense={one.name}", f"defense.{one.card.strength}={level:g}"])).config["defense"])
+
+
+def test_a_plan_names_data_that_are_missing(tmp_path, capsys):
+    from mibench.cli.main import main
+
+    words = ["plan", "attack=gmi", f"paths.data={tmp_path}"]
+    assert main([*words, "dataset=digits,att_faces,mnist"]) == 0
+    said = capsys.readouterr().out
+    assert f"data of 1 cells are missing: mnist is missing below {tmp_path}: python -m mibench fetch mnist" in said
+    assert "att_faces is missing" in said and "digits is" not in said
+    assert main([*words, "dataset=image_folder", f"dataset.root={tmp_path},{tmp_path}/no"]) == 0
+    assert f"dataset.root={tmp_path}/no is not there" in capsys.readouterr().out

@@ -20,6 +20,7 @@ from mibench.cli.run_command import run_composed
 from mibench.leaderboard.shards import read_shard
 from mibench.planning.composition import build, compose, plain
 from mibench.planning.plan import plan_cell
+from mibench.reporting import tracking
 from mibench.reporting.tracking import WandbLogger
 from mibench.training import Recipe, Training
 
@@ -332,3 +333,40 @@ def test_the_loss_curve_is_thinned_falls_and_changes_nothing(digits8, monkeypatc
     assert len(many) == 4 * (len(digits8.private.train) // 8) and 10 < len(few) <= 20
     assert set(few) <= set(many)
     assert sum(loss for _, loss in few[-5:]) < 0.5 * sum(loss for _, loss in few[:5])
+
+
+@pytest.mark.parametrize(("variable", "value"), [("WANDB_MODE", "disabled"), ("WANDB_DISABLED", "true")])
+def test_where_wandb_is_disabled_nothing_is_started(outcome, monkeypatch, tmp_path, variable, value):
+    told = fake_wandb(monkeypatch)
+    monkeypatch.setenv(variable, value)
+    WandbLogger(dir=tmp_path / "copies").log(*outcome)
+    assert not told and not (tmp_path / "copies").exists()
+
+
+def test_a_cell_is_one_run_however_often_it_is_run(outcome, monkeypatch, tmp_path):
+    told, plan = fake_wandb(monkeypatch), outcome[0]
+    monkeypatch.setattr(tracking, "is_whole", lambda _file: True)
+    logger = WandbLogger(dir=tmp_path, mode="offline")
+    for place in range(2):
+        folder = tmp_path / "wandb" / f"offline-run-{place}-{logger._id(plan)}"
+        (folder / "files").mkdir(parents=True)
+        sys.modules["wandb"].run.dir = str(folder / "files")
+        logger.log(*outcome)
+    ids = [named["id"] for name, _, named in told if name == "init"]
+    assert len(set(ids)) == 1 and [one.name for one in (tmp_path / "wandb").iterdir()] == [f"offline-run-1-{ids[0]}"]
+    assert WandbLogger(project="another")._id(plan) != ids[0]
+
+
+def test_a_run_that_does_not_end_on_a_full_disk_is_said(offline, outcome, monkeypatch, tmp_path, caplog):
+    file = offline[2]
+    assert tracking.is_whole(file)
+    cut = tmp_path / file.name
+    for length in (7, file.stat().st_size // 2, file.stat().st_size - 3):
+        cut.write_bytes(file.read_bytes()[:length])
+        assert not tracking.is_whole(cut, seconds=0)
+    assert not tracking.is_whole(tmp_path / "none", seconds=0)
+    fake_wandb(monkeypatch)
+    sys.modules["wandb"].run.dir = str(tmp_path / "files")
+    monkeypatch.setattr(tracking, "is_whole", lambda _file: False)
+    WandbLogger(dir=tmp_path, mode="offline").log(*outcome)
+    assert caplog.messages[-1].startswith("W&B failed (the run below") and "disk full" in caplog.messages[-1]

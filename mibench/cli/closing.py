@@ -6,6 +6,7 @@ import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
+from mibench.card import headline_of
 from mibench.cli.table import print_table
 from mibench.leaderboard.lines import COLUMNS, NUMBERS, by_column, lines_of, sections
 from mibench.leaderboard.shards import read_table, schema, shard_path
@@ -36,17 +37,31 @@ def print_closing(left: Sequence[Left], skipped: Sequence[PlannedCell]) -> None:
         left: The cells that were run or stood already.
         skipped: The cells that cannot be run.
     """
+    unread = {plan.cell_id: plan for _, plan, status, _ in left if status == "ok"}
     there = [(words, plan) for words, plan, status, _ in left if status in ("ok", "failed")]
     if there:
         options = dict(zip((plan.cell_id for _, plan in there), differing([words for words, _ in there]), strict=True))
         for heading, lines in sections(lines_of(_rows(plan for _, plan in there))).items():
             print(f"\n{heading}\n")
+            for cell in (cell for line in lines for cell in line.cells):
+                unread.pop(cell, None)
             written = [
                 (*(one.written(options=options[one.cells[0]])).values(), one.cells[0]) for one in lines[:LONGEST]
             ]
             print_table([(*COLUMNS, "cell"), *written], [COLUMNS.index(name) for name in NUMBERS])
             if len(lines) > LONGEST:
                 print(f"{len(lines) - LONGEST} more: python -m mibench leaderboard has them all.\n")
+    _print_reasons(
+        "measured without the number by which their task is read",
+        {
+            f"no {' '.join(filter(None, headline_of(task, modality)))}": [
+                f"{_named(plan)} (cell {plan.cell_id})"
+                for plan in unread.values()
+                if _reading(plan) == (task, modality)
+            ]
+            for task, modality in sorted({_reading(plan) for plan in unread.values()})
+        },
+    )
     for status in ("failed", "skipped", "elsewhere"):
         reasons: dict[str, list[str]] = {}
         for _, plan, became, reason in left:
@@ -87,6 +102,10 @@ def _rows(plans: Iterable[Plan]) -> pa.Table:
         with contextlib.suppress(OSError, ValueError, pa.ArrowException):  # whose reason stands below the table
             tables.append(read_table(shard_path(folder(plan, "results"), plan.cell_id)).replace_schema_metadata(None))
     return pa.concat_tables(tables)
+
+
+def _reading(plan: Plan) -> tuple[str, str]:
+    return plan.cards.attack.task, plan.cards.modalities[0]
 
 
 def _named(plan: Plan) -> str:

@@ -22,7 +22,7 @@ ROOTS = {"dataset": "data", "metric": "weights"}
 def run(words: Sequence[str]) -> int:
     """Fetch the files of a dataset, public set, metric or judge (``fetch mnist paths.data=DIR``), or list them."""
     names = [word for word in words if "=" not in word]
-    folders = _folders([word for word in words if "=" in word and not word.startswith("verbose=")])
+    folders = folders_of([word for word in words if "=" in word and not word.startswith("verbose=")])
     if len(names) > 1:
         raise UserError(f"fetch takes one name at a time, but got {', '.join(names)}.")
     known = {one.name: one for axis in reversed(ROOTS) for one in entries(axis) if axis == "dataset" or downloads(one)}
@@ -77,7 +77,7 @@ def state_of(files: Sequence[Download], name: str, root: Path) -> str:
     return f"missing below {root}: python -m mibench fetch {name}"
 
 
-def _folders(overrides: Sequence[str]) -> dict[str, Path]:
+def folders_of(overrides: Sequence[str]) -> dict[str, Path]:
     """Return the folder of each axis' files, from ``conf/paths`` and the command line, without composing a cell."""
     allowed = [f"paths.{key}=" for key in ROOTS.values()]
     for word in overrides:

@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from mibench.errors import MibenchError, Terminated, UnknownNameError, UserError
+from mibench.errors import MibenchError, Terminated, UnknownNameError, UserError, outside
 from mibench.planning.catalogue import take_search_path
 from mibench.running.stopping import heeding_stops
 
@@ -85,6 +85,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _fail(f"Interrupted; {GOES_ON}", verbose, 128 + signal.SIGINT)
     except Terminated:
         return _fail(f"Terminated; {GOES_ON}", verbose, 128 + signal.SIGTERM)
+    except ImportError as error:
+        if (sentence := outside(error)) is None:
+            raise
+        return _fail(sentence, verbose, 2)
     except Exception as error:
         from mibench.cli.explaining import explained
 

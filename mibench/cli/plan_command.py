@@ -5,9 +5,11 @@ from __future__ import annotations
 import re
 from collections import Counter
 from collections.abc import Sequence
+from pathlib import Path
 
+from mibench.cli.fetch_command import folders_of, state
 from mibench.errors import UnknownNameError, UserError
-from mibench.planning.catalogue import AXES, choices, read_yaml
+from mibench.planning.catalogue import AXES, choices, entry, read_yaml
 from mibench.planning.choices import key_of
 from mibench.planning.grid import (
     SWEEP_KEYS,
@@ -20,6 +22,13 @@ from mibench.planning.grid import (
     read_grid,
 )
 from mibench.planning.plan import TOP_KEYS
+from mibench.storage.public_sets import PUBLIC_SETS
+
+#: Options that name files or folders of one's own.
+FILES = (
+    "dataset.root", "dataset.public_root", "dataset.held_out_root", "dataset.file", "dataset.public_file",
+    "target.weights",
+)  # fmt: skip
 
 #: The first words of the keys that belong to no component.
 TOP_BLOCKS = (*dict.fromkeys(key.partition(".")[0] for key in TOP_KEYS), "logger")
@@ -45,9 +54,32 @@ def run(words: Sequence[str]) -> int:
     for axis in ("dataset", "attack", "defense"):
         counts = Counter(cell.choices[axis] for cell in runnable)
         print(f"  {axis:<10}" + ", ".join(f"{name} {count}" for name, count in sorted(counts.items())))
+    for line in missing_data(runnable, words):
+        print(f"  {line}")
     for reason, cells in sorted(by_reason(planned).items(), key=lambda one: -len(one[1])):
         print(f"  {len(cells):>5} x {reason}")
     return 0
+
+
+def missing_data(cells: Sequence[PlannedCell], words: Sequence[str]) -> list[str]:
+    """Return a line for every dataset of cells to run whose files, or for every file of one's own that, is not there.
+
+    Args:
+        cells: The cells.
+        words: The command line, of which ``paths.data`` says where datasets lie.
+    """
+    root = folders_of([word for word in words if word.startswith("paths.data=")])["dataset"]
+    lines = []
+    for name, count in sorted(Counter(cell.choices["dataset"] for cell in cells).items()):
+        one = entry("dataset", name)
+        if (said := state(one, root)).startswith("missing"):
+            lines.append(f"data of {count} cells are missing: {name} is {said}")
+    own = (word.partition("=") for cell in cells for word in cell.overrides)
+    named = Counter((key, value.strip("'\"")) for key, _, value in own if key in FILES)
+    for (key, path), count in sorted(named.items()):
+        if path not in (*PUBLIC_SETS, "null", "") and "$" not in path and not Path(path).expanduser().exists():
+            lines.append(f"data of {count} cells are missing: {key}={path} is not there")
+    return lines
 
 
 def expand(grid: str, given: Sequence[str]) -> list[Overrides]:

@@ -15,6 +15,7 @@ from mibench.leaderboard.pictures import picture_files
 from mibench.leaderboard.pivot import own_options
 from mibench.leaderboard.rows import LISTS
 from mibench.leaderboard.scoring import Score
+from mibench.planning.composition import default_results
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -27,7 +28,7 @@ def compare(
     metric: str = "",
     variant: str = "",
     evaluator: str = "",
-    results: str | Path = "results",
+    results: str | Path | None = None,
     **facts: str,
 ) -> pd.DataFrame:
     """Return paired differences between groups that differ in one axis alone, with what they decide.
@@ -38,7 +39,7 @@ def compare(
         metric: Which number, with ``variant`` and ``evaluator``; empty for the headline of each task.
         variant: Its form.
         evaluator: Its evaluation model or network.
-        results: The folder of studies and shards.
+        results: The folder of studies and shards; None takes ``MIBENCH_RESULTS``, or else ``results``.
         facts: What the groups have in common, as ``dataset="lfw,digits"``.
 
     Returns:
@@ -54,6 +55,7 @@ def compare(
     if by not in AXES:
         raise UserError(f"Groups are compared by {', '.join(AXES)}, but not by '{by}'.")
     key = (metric, variant, evaluator) if metric else None
+    where = default_results() if results is None else Path(results).expanduser()
     rows = [
         {
             "left": one.left.group_id,
@@ -70,7 +72,7 @@ def compare(
             "verdict": one.verdict,
             "reason": one.reason,
         }
-        for one in compared(picked(groups_in(Path(results).expanduser()), facts), by, base, key)
+        for one in compared(picked(groups_in(where), facts), by, base, key)
     ]
     return pd.DataFrame(rows)
 

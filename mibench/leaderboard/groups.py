@@ -144,11 +144,11 @@ def _cells(table: pa.Table) -> dict[str, list[dict[str, Any]]]:
     """Return one record per cell, by group; a cell with any measured row counts as measured."""
     ids, codes = coded(table, "cell_id")
     measured = np.bincount(codes, weights=measured_rows(table), minlength=len(ids)) > 0
-    first = np.unique(codes, return_index=True)[1]
+    used, first = np.unique(codes, return_index=True)
     names = ("cell_id", "group_id", "seed", "status", "reason", *FACTS, *RUN, *COST, "config")
     columns = [picked(table, name, first) for name in names]
     grouped: dict[str, list[dict[str, Any]]] = {}
-    for ok, *values in zip(measured.tolist(), *columns, strict=True):
+    for ok, *values in zip(measured[used].tolist(), *columns, strict=True):
         record = dict(zip(names, values, strict=True))
         if ok:
             record |= {"status": "ok", "reason": ""}

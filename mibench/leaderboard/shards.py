@@ -104,7 +104,7 @@ def write_shard(results: Path, cell_id: str, rows: Sequence[Mapping[str, Any]]) 
     except (OSError, ValueError, pa.ArrowException) as error:
         before = []
         aside = set_aside(results, path)
-        log.warning("%s cannot be read (%s); it is set aside as %s.", path, told(error)[:120], aside.name)
+        log.warning("%s cannot be read (%s); it is set aside as %s.", path, told(error)[:120], aside)
     stand = keeping_measured(before, rows)
     if not stand:
         return path
@@ -149,14 +149,15 @@ def keeping_measured(
 
 
 def set_aside(results: Path, path: Path) -> Path:
-    """Rename a file that cannot be read to the first free name beside it, and return that.
+    """Move a file that cannot be read to the first free name in ``<results>/damaged``, and return that.
 
     Raises:
         UserError: If the folder cannot be written.
     """
-    names = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
-    aside = next(one for word in names if not (one := path.with_name(f"{path.name}.damaged{word}")).exists())
+    names = itertools.chain([path.name], (f"{path.stem}-{number}{path.suffix}" for number in itertools.count(2)))
+    aside = next(one for name in names if not (one := results / "damaged" / name).exists())
     try:
+        aside.parent.mkdir(parents=True, exist_ok=True)
         path.rename(aside)
     except OSError as error:
         raise unwritable("results folder", results, "paths.results", error) from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from omegaconf import DictConfig, OmegaConf, open_dict
@@ -89,6 +90,11 @@ def compose_paths(overrides: Sequence[str]) -> DictConfig:
     with initialize_config_dir(version_base="1.3", config_dir=str(conf_dir())):
         whole = hydra_compose(config_name="paths/default", overrides=[*overrides, *search_path_override()])
     return cast(DictConfig, whole.paths)
+
+
+def default_results() -> Path:
+    """Return the folder of results where none is named: ``MIBENCH_RESULTS``, else ``results``."""
+    return Path(str(compose_paths([]).results)).expanduser()
 
 
 def compose_within(loader: ConfigLoader, overrides: Sequence[str]) -> DictConfig:

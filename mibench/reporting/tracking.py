@@ -11,10 +11,13 @@ import logging
 import math
 import netrc
 import os
+import shutil
 import signal
+import struct
 import subprocess
 import sys
 import tempfile
+import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
@@ -23,6 +26,7 @@ from urllib.parse import urlparse
 from mibench.options import Options, Positive
 from mibench.planning.plan import Plan
 from mibench.running.cell import Outcome
+from mibench.storage.store import digest_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -53,6 +57,9 @@ class WandbLogger(Logger):
     W&B first writes the run to disk, which needs no network; where it is to be online, ``wandb sync`` then sends it
     from a process of its own, which is stopped after ``init_timeout``. So no retry, prompt or hook of W&B can hold up
     a cell, and what was not sent is there to be sent later.
+
+    A cell is one run, however often it is run: the last one stands. Where ``WANDB_MODE`` is ``disabled`` nothing is
+    started.
     """
 
     #: Set once sending has failed, so that the other cells of a sweep do not wait for the server again.
@@ -75,6 +82,9 @@ class WandbLogger(Logger):
 
     def log(self, plan: Plan, outcome: Outcome) -> None:
         """Copy a finished cell; every failure of W&B ends as one warning."""
+        if os.environ.get("WANDB_MODE") == "disabled" or os.environ.get("WANDB_DISABLED", "").lower() in ("true", "1"):
+            log.info("W&B is disabled by the environment, so it gets no copy of this cell.")
+            return
         os.environ.setdefault("WANDB_ERROR_REPORTING", "false")  # W&B's reports on itself hang where the network does
         try:
             import wandb
@@ -83,6 +93,11 @@ class WandbLogger(Logger):
             self._fill(wandb, run, plan, outcome)
             run.finish()
             folder, online = Path(run.dir).parent, self._online(str(run.settings.base_url))
+            if folder.is_dir() and not is_whole(folder / f"run-{self._id(plan)}.wandb"):
+                raise OSError(f"the run below {self.dir} does not end; is the disk full?")
+            for earlier in folder.parent.glob(f"offline-run-*-{self._id(plan)}"):
+                if earlier != folder:
+                    shutil.rmtree(earlier, ignore_errors=True)
         except Exception as error:
             reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             log.warning("W&B failed (%s), so its copy of this cell is not whole; the rows are safe.", reason)
@@ -111,11 +126,16 @@ class WandbLogger(Logger):
         except (OSError, netrc.NetrcParseError):
             return False
 
+    def _id(self, plan: Plan) -> str:
+        """Return the id of the run: the same for every time that the cell is copied to this project."""
+        return digest_of({"cell": plan.cell_id, "project": self.project, "entity": self.entity})
+
     def _started(self, wandb: Any, plan: Plan) -> Any:
         folder = Path(self.dir).expanduser()
         folder.mkdir(parents=True, exist_ok=True)
         cards = plan.cards
         return wandb.init(
+            id=self._id(plan),
             project=self.project,
             entity=self.entity,
             group=self.group or plan.group_id,
@@ -156,6 +176,40 @@ class WandbLogger(Logger):
             )
             return False
         return self.pictures != "none"
+
+
+def is_whole(file: Path, seconds: float = 5.0) -> bool:
+    """Whether the file of a finished run, which W&B goes on writing for a moment, ends with the record of its end.
+
+    Args:
+        file: A LevelDB log behind seven bytes of W&B's own.
+        seconds: How long it is waited for.
+    """
+    from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
+
+    deadline = time.monotonic() + seconds
+    while True:
+        with contextlib.suppress(OSError, ValueError, struct.error):
+            if (last := _last_record(file.read_bytes())) and Record.FromString(last).HasField("exit"):
+                return True
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+
+
+def _last_record(content: bytes) -> bytes:
+    """Return the last record of a LevelDB log: blocks of 32 KiB with chunks behind checksum, length and kind."""
+    at, record, whole = 7, b"", b""
+    while at + 7 <= len(content):
+        if (left := 32768 - at % 32768) < 7:
+            at += left
+            continue
+        size, kind = struct.unpack("<HB", content[at + 4 : at + 7])
+        whole += content[at + 7 : at + 7 + size]
+        at += 7 + size
+        if kind in (1, 4):
+            record, whole = whole, b""
+    return record if at == len(content) else b""
 
 
 def summary(rows: pd.DataFrame) -> dict[str, float]:

@@ -3,12 +3,16 @@ import shutil
 from pathlib import Path
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from mibench.cli.reproduction import Commands
 from mibench.errors import UserError
-from mibench.leaderboard.build import write_study
+from mibench.leaderboard import collect
+from mibench.leaderboard.build import build, write_study
 from mibench.leaderboard.collect import collect_shards, collect_studies, combined
+from mibench.leaderboard.groups import groups_of
 from mibench.leaderboard.pictures import may_show
 from mibench.leaderboard.rows import COLUMNS
 from mibench.leaderboard.shards import read_shard, shard_path
@@ -90,6 +94,34 @@ def with_a_broken_config(path):
     pq.write_table(table.set_column(place, "config", [["{"] * len(table)]).cast(table.schema), path)
 
 
+def doubled(path):
+    table = pq.read_table(path)
+    pq.write_table(pa.concat_tables([table, table]), path)
+
+
+def of_a_later_version(path):
+    in_column(path, "schema_version", lambda _value: 3)
+
+
+def without_an_id(path):
+    in_column(path, "cell_id", lambda _value: None)
+
+
+def a_pipe(path):
+    path.unlink()
+    os.mkfifo(path)
+
+
+def a_folder(path):
+    path.unlink()
+    path.mkdir()
+
+
+def a_link_to_nothing(path):
+    path.unlink()
+    path.symlink_to(path.with_name("gone"))
+
+
 def an_empty_file(path):
     path.write_bytes(b"")
 
@@ -100,6 +132,8 @@ def an_empty_file(path):
         (truncated, "not a readable shard"), (foreign, "columns that differ"), (older, "columns that differ: notes"),
         (drifting, "types that differ: seed"), (of_another_cell, "not the shard of one cell of its name"),
         (with_a_broken_config, "no JSON object"), (an_empty_file, "not a readable shard"),
+        (doubled, "doubled rows"), (of_a_later_version, "version 3"), (without_an_id, "rows without cell_id"),
+        (a_pipe, "it is no file"), (a_folder, "it is no file"), (a_link_to_nothing, "a link to a file that is not"),
     ],
 )  # fmt: skip
 def test_a_bad_shard_is_set_aside_by_name_and_the_others_stand(tmp_path, three, spoil, said):
@@ -110,7 +144,91 @@ def test_a_bad_shard_is_set_aside_by_name_and_the_others_stand(tmp_path, three, 
         collected = collect_shards(tmp_path)
         assert list(collected.set_aside) == [path.name] and said in collected.set_aside[path.name]
         assert set(collected.table["cell_id"].to_pylist()) == {three[0].cell_id, three[2].cell_id}
-    assert path.exists()
+    assert os.path.lexists(path)
+
+
+def in_column(path, name, change):
+    table = pq.read_table(path)
+    column = pa.array([change(value) for value in table[name].to_pylist()], table.schema.field(name).type)
+    pq.write_table(table.set_column(table.schema.get_field_index(name), name, column), path)
+
+
+@pytest.mark.filterwarnings("error")
+def test_infinite_values_are_read_as_they_are(tmp_path, three):
+    for name in ("value", "ci_high", "control", "lift", "null", "seconds", "training_seconds"):
+        in_column(shard_path(tmp_path, three[1].cell_id), name, lambda _value: float("inf"))
+    in_column(shard_path(tmp_path, three[1].cell_id), "lift_low", lambda _value: float("-inf"))
+    collected = collect_shards(tmp_path)
+    assert not collected.set_aside
+    (group,) = groups_of(collected.table)
+    assert len(group.cells) == 3 and group.measured
+    (built,) = build(tmp_path, Commands())
+    assert built.cells == 3 and "Infinity" not in (tmp_path / "local" / "page" / "numbers.js").read_text()
+
+
+def test_a_shard_removed_since_the_last_build_is_gone_and_the_rest_stands(tmp_path, three):
+    for gone in (0, 1):
+        collect_shards(tmp_path)
+        shard_path(tmp_path, three[gone].cell_id).unlink()
+        (group,) = groups_of(collect_shards(tmp_path).table)
+        assert len(group.cells) == 2 - gone
+
+
+def flipped(cache):
+    content = bytearray(cache.read_bytes())
+    content[len(content) // 2] ^= 1
+    cache.write_bytes(content)
+
+
+def cut(cache):
+    cache.write_bytes(cache.read_bytes()[: cache.stat().st_size // 2])
+
+
+def another_arrow_file(cache):
+    with pa.ipc.new_file(str(cache), pa.schema([("a", pa.int64())])):
+        pass
+
+
+def in_the_way(cache):
+    cache.unlink()
+    cache.mkdir()
+
+
+@pytest.mark.parametrize("spoil", [flipped, cut, another_arrow_file, in_the_way, an_empty_file])
+def test_a_spoiled_cache_is_made_anew(tmp_path, three, spoil):
+    before = written(tmp_path, collect_shards(tmp_path))
+    cache = tmp_path / "local" / "cache" / "shards.arrow"
+    spoil(cache)
+    assert written(tmp_path, collect_shards(tmp_path)) == before
+    assert collect._cached(cache, collect._stats(tmp_path / "shards"))[1] is not None, "it heals"
+
+
+def test_a_cache_of_another_version_is_made_anew(tmp_path, three, monkeypatch):
+    before = written(tmp_path, collect_shards(tmp_path))
+    monkeypatch.setattr(collect, "_fingerprint", lambda: "another")
+    assert written(tmp_path, collect_shards(tmp_path)) == before
+
+
+def test_rows_are_read_where_no_cache_can_be_written(tmp_path, three, monkeypatch):
+    before = written(tmp_path, collect_shards(tmp_path))
+    shutil.rmtree(tmp_path / "local")
+    (tmp_path / "local").touch()
+    assert written(tmp_path, collect_shards(tmp_path)) == before
+
+
+def test_who_compares_is_told_what_was_set_aside(tmp_path, three, caplog):
+    a_link_to_nothing(shard_path(tmp_path, three[0].cell_id))
+    assert len(collect.everything(tmp_path).table) and f"set aside {three[0].cell_id}.parquet: not a" in caplog.text
+
+
+def test_a_study_that_cannot_be_read_is_set_aside_and_the_others_stand(tmp_path, three, add_cell):
+    for name, plan in zip(("a", "b", "c"), three, strict=True):
+        write_study(tmp_path, name, [plan.cell_id])
+    a_link_to_nothing(tmp_path / "studies" / "a.parquet")
+    doubled(tmp_path / "studies" / "b.parquet")
+    found = collect_studies(tmp_path)
+    assert list(found.set_aside) == ["a.parquet", "b.parquet"]
+    assert set(found.table["cell_id"].to_pylist()) == {three[2].cell_id}
 
 
 def test_a_study_holds_the_cells_of_its_plan(tmp_path, three):

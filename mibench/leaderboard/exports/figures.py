@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from mibench.errors import UserError
 from mibench.files import write_bytes
 from mibench.leaderboard.exports.crosstab import Key, parted
@@ -50,6 +52,7 @@ KINDS: Mapping[str, Callable[[Sequence[Group], Options, Key | None, str], Panels
 }
 
 
+@np.errstate(invalid="ignore")  # of infinite values, which are not drawn
 def draw(
     kind: str,
     groups: Sequence[Group],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -142,7 +143,7 @@ def bins(unit: str, lifts: Sequence[float]) -> Sequence[float]:
     """
     if unit == "dB":
         return DECIBELS
-    largest = max((abs(one) for one in lifts), default=1.0)
+    largest = max((abs(one) for one in lifts if math.isfinite(one)), default=1.0)
     if unit == "" and largest <= 1:
         return SHARES
     return tuple(float(f"{border * largest:.2g}") for border in SHARES)
