@@ -149,7 +149,7 @@ def parsed(config: str | None) -> dict[str, Any]:
     """
     try:
         value = json.loads(config or "")
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise UserError("a configuration that is no JSON object")
