@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mibench.errors import UserError
-from mibench.leaderboard.shards import completed, schema
+from mibench.leaderboard.shards import completed, schema, untrue
 from mibench.leaderboard.tables import cells_of, encoded, in_order, no_rows, without
+from mibench.limits import parquet_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -120,13 +121,13 @@ def readable(path: Path) -> pa.Table:
     """
     import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
     try:
-        with pa.OSFile(str(path)) as opened, pq.ParquetFile(opened) as file:
-            table = completed(file.read(use_threads=False))
+        table = completed(parquet_rows(path))
         table.validate(full=True)
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except UserError as error:
+        raise UserError(f"not a readable shard ({str(error).removeprefix(f'{path} ').rstrip('.')})") from error
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise UserError(f"not a readable shard ({' '.join(str(error).split())[:120]})") from error
     if table.schema.names != schema().names:
         odd = sorted(set(table.schema.names) ^ set(schema().names)) or ["their order"]
@@ -134,6 +135,8 @@ def readable(path: Path) -> pa.Table:
     if not table.schema.equals(schema()):
         drifted = [field.name for field in schema() if not table.schema.field(field.name).equals(field)]
         raise UserError(f"another schema (types that differ: {', '.join(drifted)})")
+    if len(table) and (wrong := untrue(table)):
+        raise UserError(wrong)
     if strange := sorted(set(pc.unique(table["status"]).to_pylist()) - set(STATUSES), key=str):
         raise UserError(f"unknown status {strange[0]!r}")
     for config in pc.unique(table["config"]).to_pylist():

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from mibench.card import MetricCard
 from mibench.errors import UserError
 from mibench.leaderboard.rows import ADDED, COLUMNS, RETIRED, arrow_type
+from mibench.limits import parquet_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -107,14 +108,29 @@ def read_shard(path: Path) -> pd.DataFrame:
         UserError: If the file is no shard of this schema.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     try:
-        table = completed(pq.read_table(path))
-    except (OSError, pa.ArrowInvalid) as error:
-        raise UserError(f"{path} is not a readable shard ({error}); delete it and run the cell again.") from error
+        table = completed(parquet_rows(path))
+    except (UserError, pa.ArrowException, KeyError) as error:
+        reason = str(error).removeprefix(f"{path} ").rstrip(".")
+        raise UserError(f"{path} is not a readable shard ({reason}); delete it and run the cell again.") from error
     if table.schema.names != schema().names:
         odd = sorted(set(table.schema.names) ^ set(schema().names))
         raise UserError(f"{path} has another schema (columns that differ: {', '.join(odd)}); run the cell again.")
-    frame: pd.DataFrame = table.to_pandas()
+    if wrong := untrue(table):
+        raise UserError(f"{path} is no shard ({wrong}); run the cell again.")
+    frame: pd.DataFrame = table.replace_schema_metadata(None).to_pandas()
     return frame
+
+
+def untrue(table: pa.Table) -> str:
+    """Return what is wrong with rows that have today's columns, as a clause; empty where nothing is."""
+    if not len(table):
+        return "it has no row"
+    for field in schema():
+        column = table[field.name]
+        if not column.type.equals(field.type):
+            return f"the column {field.name} holds {column.type} in place of {field.type}"
+        if column.null_count and str(field.type) in ("string", "int64"):
+            return f"a row has no {field.name}"
+    return ""

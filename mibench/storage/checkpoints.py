@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from mibench.access import Ledger
+from mibench.limits import pickled_tensors
 from mibench.storage.progress import progress
 
 log = logging.getLogger("mibench")
@@ -100,7 +101,7 @@ class Checkpoints:
             raw = self.file.read_bytes()
             if hashlib.sha256(raw[32:]).digest() != raw[:32]:
                 raise ValueError("it is damaged")
-            saved = torch.load(io.BytesIO(raw[32:]), map_location="cpu", weights_only=True)
+            saved = pickled_tensors(raw[32:], str(self.file))
             if saved["of"] != self.file.name:
                 raise ValueError("it belongs to another training")
             if self.ledger is not None and not Ledger(self.ledger.budget).affords(saved["ledger"]):

@@ -19,6 +19,7 @@ make the file of what it read::
 
 from __future__ import annotations
 
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,6 +30,7 @@ import torch
 from mibench.data import Examples, Graph, InputSpec, Population, Split
 from mibench.datasets.base import Dataset
 from mibench.errors import UserError
+from mibench.limits import GIB, check_inflation, plain_file
 
 #: What the file must hold.
 ARRAYS = ("x_data", "x_indices", "x_indptr", "x_shape", "edges", "labels", "train_idx", "test_idx")
@@ -72,11 +74,15 @@ def read_arrays(file: Path) -> dict[str, Any]:
         UserError: If it is no archive of arrays, or one is not there.
     """
     try:
+        with zipfile.ZipFile(plain_file(file, str(file), GIB)) as pack:
+            check_inflation({one.filename: one.file_size for one in pack.infolist()}, file)
         with np.load(file, allow_pickle=False) as archive:
             if missing := [name for name in ARRAYS if name not in archive]:
                 raise UserError(f"{file} has no array '{missing[0]}'; it is not laid out as mibench reads it.")
             return {name: archive[name] for name in ARRAYS}
-    except (OSError, ValueError, EOFError, TypeError, AttributeError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # whatever a decoder raises for a damaged file
         raise UserError(f"{file} is no archive of NumPy arrays ({error}); make it again.") from error
 
 
