@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -13,6 +14,19 @@ class MibenchError(Exception):
 
 class UserError(MibenchError):
     """A mistake in the command, the configuration or a file of the user; the command line exits with 2."""
+
+
+#: Control characters but tab and line feed, separators of lines, and marks that turn the direction of a text.
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""Return a text without what a terminal would take for a command or a change of direction.
+
+    >>> printable("a\x1b[2J\u202eb")
+    'a\ufffd[2J\ufffdb'
+    """
+    return CONTROLS.sub("\ufffd", text)
 
 
 def nearest(name: str, known: Iterable[str], otherwise: str) -> str:

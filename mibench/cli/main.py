@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from mibench.errors import MibenchError, UnknownNameError, UserError
+from mibench.errors import MibenchError, UnknownNameError, UserError, printable
 from mibench.planning.catalogue import take_search_path
 
 USAGE = """mibench: how much of its private training data does a trained model give away?
@@ -101,5 +101,5 @@ def _dispatch(words: list[str]) -> int:
 def _fail(sentence: str, verbose: bool, status: int) -> int:
     if verbose:
         traceback.print_exc()
-    print(" ".join(sentence.split()), file=sys.stderr)  # one line, whatever the user's words hold
+    print(printable(" ".join(sentence.split())), file=sys.stderr)  # one line, whatever the user's words hold
     return status

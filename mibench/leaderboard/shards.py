@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mibench.card import MetricCard
-from mibench.errors import UserError
+from mibench.errors import UserError, printable
 from mibench.leaderboard.rows import ADDED, COLUMNS, RETIRED, arrow_type
 from mibench.limits import parquet_rows
 
@@ -120,6 +120,8 @@ def read_shard(path: Path) -> pd.DataFrame:
     if wrong := untrue(table):
         raise UserError(f"{path} is no shard ({wrong}); run the cell again.")
     frame: pd.DataFrame = table.replace_schema_metadata(None).to_pandas()
+    for name in (field.name for field in schema() if str(field.type) == "string" and field.name != "config"):
+        frame[name] = frame[name].map(printable)
     return frame
 
 

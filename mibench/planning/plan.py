@@ -13,7 +13,7 @@ from omegaconf import DictConfig, OmegaConf
 from mibench.card import AttackCard, Card, DatasetCard, DefenseCard, MetricCard, PriorCard, SettingCard, TargetCard
 from mibench.errors import IncompatibleCellError, UnknownNameError, UserError
 from mibench.knowledge import GRANTS
-from mibench.options import Count, CountOrNone, Decay, Positive, check_value, shown
+from mibench.options import Count, CountOrNone, Decay, Seconds, Threads, check_value, shown
 from mibench.planning.catalogue import AXES, card_of, check_known, entries, entry
 from mibench.planning.compatibility import CellCards, arriving, compatible
 from mibench.planning.composition import Part, block, part_of, plain, with_parts
@@ -40,13 +40,13 @@ TOP_KEYS: Mapping[str, Any] = {
     "seeds": Literal["victim", "all"],
     "device": Literal["auto", "cpu", "cuda"],
     "precision": Literal["float32", "bfloat16"],
-    "threads": Count | None,
+    "threads": Threads | None,
     "overwrite": Literal["never", "failed", "always"],
     "control": Literal["retrain", "none"],
     "query_budget": Count | None,
     "convergence": Literal["check"] | None,
     "pack": Count,
-    "time_limit": Positive | None,
+    "time_limit": Seconds | None,
     "verbose": bool,
     **{f"knowledge.{name}": grant.kind for name, grant in GRANTS.items()},
     "evaluation.models": list[str],

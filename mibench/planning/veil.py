@@ -62,7 +62,7 @@ def env_given(cfg: DictConfig) -> tuple[str, ...]:
     found = [key for block in cfg if block not in MACHINE_KEYS for key in _heard_in(cfg, block, "")]
     for key in found:
         value = OmegaConf.select(cfg, key)
-        _given.update(one for one in _texts(value) if len(one) >= SHORTEST)
+        _given.update(one for one in texts(value) if len(one) >= SHORTEST)
     return tuple(found)
 
 
@@ -82,11 +82,12 @@ def _heard_in(node: DictConfig, name: Any, prefix: str) -> list[str]:
     return []
 
 
-def _texts(value: Any) -> list[str]:
+def texts(value: Any) -> list[str]:
+    """Return the texts of a value of a configuration, of a list or a block those in it."""
     if isinstance(value, Mapping | DictConfig):
-        return [text for one in value.values() for text in _texts(one)]
+        return [text for one in value.values() for text in texts(one)]
     if isinstance(value, Sequence | ListConfig) and not isinstance(value, str):
-        return [text for one in value for text in _texts(one)]
+        return [text for one in value for text in texts(one)]
     return [value] if isinstance(value, str) else []
 
 
