@@ -162,6 +162,8 @@ def open_image(source: Path | bytes, decode: bool = True) -> Iterator[Image.Imag
     from PIL import Image
 
     where = "A picture" if isinstance(source, bytes) else str(source)
+    if isinstance(source, Path):
+        plain_file(source, where, GIB)
     warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # of the same limit, which is an error here
     try:
         image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source, formats=FORMATS)

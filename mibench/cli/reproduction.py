@@ -16,6 +16,7 @@ from mibench.card import AttackCard
 from mibench.errors import UnknownNameError, UserError
 from mibench.leaderboard.page import Reproduction
 from mibench.leaderboard.tables import write_text
+from mibench.limits import TEXT, content
 from mibench.planning.catalogue import AXES, card_of, check_known, choices, conf_dir
 from mibench.planning.composition import compose, plain
 from mibench.planning.identity import REVISED, SEEDS, essential, flat, later_keys, revision_of
@@ -44,10 +45,10 @@ class Commands:
         self._known: dict[str, Any] = {}
         self._grown = False
         try:
-            kept = json.loads(self.file.read_text(encoding="utf-8")) if self.file else {}
+            kept = json.loads(content(self.file, str(self.file), TEXT)) if self.file else {}
             if kept.get("stamp") == self._stamp:
                 self._known = dict(kept["composed"])
-        except (OSError, ValueError, AttributeError, KeyError):
+        except (UserError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
             self._known = {}
 
     def save(self) -> None:

@@ -163,10 +163,18 @@ def _stats(folder: Path) -> dict[str, list[int]]:
     """Return size and time of change (ns) by file name, of the shards in a folder."""
     try:
         with os.scandir(folder) as files:
-            found = {file.name: file.stat() for file in files if file.name.endswith(".parquet") and file.name[0] != "."}
+            found = [file for file in files if file.name.endswith(".parquet") and file.name[0] != "."]
     except FileNotFoundError:
         return {}
-    return {name: [stat.st_size, stat.st_mtime_ns] for name, stat in found.items()}
+    return {file.name: _stat(file) for file in found}
+
+
+def _stat(file: os.DirEntry[str]) -> list[int]:
+    try:
+        stat = file.stat()
+    except OSError:  # of a link that leads nowhere; reading it says so
+        return [-1, -1]
+    return [stat.st_size, stat.st_mtime_ns]
 
 
 def _fingerprint() -> str:

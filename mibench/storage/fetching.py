@@ -14,7 +14,8 @@ import sys
 import tarfile
 import tempfile
 import zipfile
-from collections.abc import Sequence
+import zlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -22,7 +23,8 @@ from typing import Literal
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from mibench.errors import FetchError, WeightsMissingError
+from mibench.errors import FetchError, UserError, WeightsMissingError
+from mibench.limits import check_archive
 from mibench.version import __version__
 
 #: Seconds without an answer after which a server is given up.
@@ -107,7 +109,12 @@ def fetch(download: Download, root: Path) -> str:
                 return f"{target} was fetched{said}"
             _unpack(file, download.unpack, Path(scratch) / "unpacked")
             shutil.copytree(Path(scratch) / "unpacked", root, dirs_exist_ok=True)
-        except (zipfile.BadZipFile, tarfile.TarError, KeyError, EOFError) as error:
+        except FetchError:
+            raise
+        except (zipfile.BadZipFile, tarfile.TarError, KeyError, EOFError, OSError, ValueError, RuntimeError,
+                NotImplementedError, zlib.error) as error:  # fmt: skip
+            if isinstance(error, OSError) and error.errno is not None:
+                raise  # the folder, and not the archive
             raise FetchError(
                 f"What {download.source} gave is not the expected archive ({error}); try again."
             ) from error
@@ -173,10 +180,12 @@ def _member(archive: Path, name: str, file: Path) -> Path:
             inside = tar.extractfile(name)
             if inside is None:
                 raise KeyError(f"{name} is no file")
+            _check({file.name: tar.getmember(name).size}, file.parent)
             with inside, file.open("wb") as out:
                 shutil.copyfileobj(inside, out, CHUNK)
         return file
     with zipfile.ZipFile(archive) as pack, pack.open(name) as source, file.open("wb") as out:
+        _check({file.name: pack.getinfo(name).file_size}, file.parent)
         shutil.copyfileobj(source, out, CHUNK)
     return file
 
@@ -185,25 +194,28 @@ def _unpack(archive: Path, kind: str, folder: Path) -> None:
     """Unpack a whole archive into an empty folder.
 
     Raises:
-        FetchError: If a member would land outside of the folder, or is no plain file or folder.
+        FetchError: If a member would land outside of the folder, or is no plain file or folder, or there is too little
+            room for all.
     """
+    folder.mkdir(exist_ok=True)
     if kind == "zip":
         with zipfile.ZipFile(archive) as pack:
-            _refuse_escapes(archive, folder, pack.namelist())
+            _check({one.filename: one.file_size for one in pack.infolist()}, folder)
             pack.extractall(folder)
         return
     with tarfile.open(archive) as tar:
         members = tar.getmembers()
-        _refuse_escapes(archive, folder, [one.name for one in members])
+        _check({one.name: one.size for one in members}, folder)
         if odd := [one.name for one in members if not (one.isfile() or one.isdir())]:
             raise FetchError(f"The archive was not unpacked: '{odd[0]}' in it is neither a file nor a folder.")
         tar.extractall(folder, filter="data")
 
 
-def _refuse_escapes(archive: Path, folder: Path, names: Sequence[str]) -> None:
-    for name in names:
-        if not (folder / name).resolve().is_relative_to(folder.resolve()):
-            raise FetchError(f"The archive was not unpacked: '{name}' in it would be written outside of its folder.")
+def _check(sizes: Mapping[str, int], folder: Path) -> None:
+    try:
+        check_archive(sizes, folder, shutil.disk_usage(folder).free)
+    except UserError as error:
+        raise FetchError(str(error)) from error
 
 
 def _checked(download: Download, file: Path, otherwise: str) -> str:
