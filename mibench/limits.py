@@ -32,6 +32,9 @@ HEADER = 16 * MIB
 #: Bytes of JSON, yaml or CSV that are read as a whole: the index of FFHQ, the largest that is read, has 255 MB.
 TEXT = GIB
 
+#: Levels of a yaml: a claim has three.
+DEPTH = 50
+
 #: Pixels of a picture: from here on Pillow warns of a bomb; in RGB they take 256 MiB.
 PIXELS = 89_478_485
 
@@ -212,6 +215,24 @@ def parquet_rows(path: Path) -> pa.Table:
         raise
     except Exception as error:
         raise UserError(f"{path} is no readable parquet file ({reason_of(error)}).") from error
+
+
+def yaml_of(text: str, where: str) -> Any:
+    """Return what a yaml holds, by libyaml where it is there, which crashes where it nests too deeply.
+
+    Raises:
+        yaml.YAMLError: If it is none.
+        UserError: If it nests too deeply, or refers to itself.
+    """
+    import yaml
+
+    loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+    depth = 0
+    for event in yaml.parse(text, loader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > DEPTH or isinstance(event, yaml.AliasEvent):
+            raise UserError(f"{where} nests more than {DEPTH} deep, or has references, which are not read.")
+    return yaml.load(text, loader)
 
 
 def check_archive(names_and_sizes: Mapping[str, int], folder: Path, room: int) -> None:

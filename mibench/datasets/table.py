@@ -114,7 +114,8 @@ class Table(Dataset):
             raise UserError(f"dataset.{key}={file} is no file; give a CSV file with a header, or a parquet file.")
         try:
             if path.suffix == ".parquet":
-                return parquet_rows(path).to_pandas()
+                frame: pd.DataFrame = parquet_rows(path).to_pandas()
+                return frame
             return pd.read_csv(plain_file(path, f"dataset.{key}={file}", TEXT), sep=self.separator)
         except (OSError, ValueError, UserError) as error:
             reason = str(error).strip().splitlines()[0].rstrip(".")

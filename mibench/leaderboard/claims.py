@@ -48,7 +48,7 @@ from mibench.leaderboard.lines import number as written
 from mibench.leaderboard.numbers import Number
 from mibench.leaderboard.scoring import Score
 from mibench.leaderboard.statistics import NAN
-from mibench.limits import MIB, content
+from mibench.limits import MIB, content, yaml_of
 
 Kind = Literal["difference", "equivalent", "leak", "no leak", "above", "below"]
 Verdict = Literal["holds", "does not hold", "undecided", "not tested"]
@@ -145,7 +145,7 @@ def read_claim(path: Path) -> Claim:
     """
     try:
         text = content(path, str(path), MIB).decode()
-        told = yaml.load(text, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+        told = yaml_of(text, str(path))
     except (UserError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path} is no readable claim ({' '.join(str(error).split())[:120]}).") from error
     if not isinstance(told, dict):
