@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import sys
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -39,6 +40,19 @@ def outside(error: ImportError) -> str | None:
         f"{sys.executable or 'This Python'} {lacking}; enter the environment in which it was installed "
         "(source .venv/bin/activate) and start again."
     )
+
+
+#: Control characters but tab and line feed, separators of lines, and marks that turn the direction of a text.
+CONTROLS = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    r"""Return a text without what a terminal would take for a command or a change of direction.
+
+    >>> printable("a\x1b[2J\u202eb")
+    'a\ufffd[2J\ufffdb'
+    """
+    return CONTROLS.sub("\ufffd", text)
 
 
 def nearest(name: str, known: Iterable[str], otherwise: str) -> str:

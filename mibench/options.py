@@ -38,6 +38,12 @@ Positive = Annotated[float, Range("above 0", lambda value: 0 < value < float("in
 
 NonNegative = Annotated[float, Range("of at least 0", lambda value: 0 <= value < float("inf"))]
 
+#: Seconds that a timer of the machine can count: up to 31 years.
+Seconds = Annotated[float, Range("above 0 and at most 1e9", lambda value: 0 < value <= 1e9)]
+
+#: Threads of the processor.
+Threads = Annotated[int, Range("from 1 to 4096", lambda value: 1 <= value <= 4096)]
+
 #: A share that leaves something on both sides.
 Share = Annotated[float, Range("between 0 and 1", lambda value: 0 < value < 1)]
 
@@ -167,11 +173,15 @@ def check_value(key: str, kind: Any, value: Any) -> None:
         UserError: Naming the key, what it should be and what it is.
     """
     if not fits(value, kind):
-        raise UserError(f"Expected {key} to be {in_words(kind)}, but got '{shown(value)}'.")
+        short = " of at most 64 bits" if isinstance(value, int) and not -(2**63) <= value < 2**63 else ""
+        raise UserError(f"Expected {key} to be {in_words(kind)}{short}, but got '{shown(value)}'.")
 
 
 def fits(value: Any, kind: Any) -> bool:
-    """Whether a value read from yaml can stand for an annotated type; whole numbers are floats, strings are paths."""
+    """Whether a value read from yaml can stand for an annotated type.
+
+    Whole numbers of at most 64 bits, which a table can hold, are floats too, and strings are paths.
+    """
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if kind is Any:
         return True
@@ -186,10 +196,9 @@ def fits(value: Any, kind: Any) -> bool:
         return isinstance(value, list | tuple) and all(fits(one, item) for one in value)
     if origin is not None:
         return isinstance(value, origin)
-    if kind is float:
-        return isinstance(value, int | float) and not isinstance(value, bool)
-    if kind is int:
-        return isinstance(value, int) and not isinstance(value, bool)
+    if kind is float or kind is int:
+        whole = isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+        return whole or (kind is float and isinstance(value, float))
     if kind is Path:
         return isinstance(value, str | Path)
     return isinstance(value, kind)

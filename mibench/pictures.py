@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mibench.files import written_safely
+from mibench.limits import open_image
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
@@ -88,6 +89,19 @@ class Layout:
     cells: Sequence[Sequence[int | str | None]]
     pixels: int
 
+    def fits(self, width: int, height: int) -> bool:
+        """Return whether what the sheet says of itself can be true of a picture of this size."""
+        places = (len(self.headings), len(self.titles))
+        lengths = (len(self.lefts), len(self.tops)) == places == (len(self.cells[0]) if self.cells else places[0],
+                                                                  len(self.heights))  # fmt: skip
+        numbers = [*self.lefts, *self.tops, *self.heights, self.pixels]
+        whole = all(isinstance(one, int) and 0 <= one <= max(width, height) for one in numbers)
+        return lengths and whole and all(
+            len(row) == len(self.headings)
+            and all(cell is None or isinstance(cell, str) or 0 <= cell <= width // TILE for cell in row)
+            for row in self.cells
+        )  # fmt: skip
+
     def box(self, row: int, column: int, position: int) -> tuple[int, int, int, int]:
         """Return left, upper, right and lower edge of a tile."""
         left, top = self.lefts[column] + position * (TILE + GAP), self.tops[row]
@@ -96,14 +110,14 @@ class Layout:
 
 def layout_of(path: Path) -> Layout | None:
     """Return where everything stands on a sheet; None for one of an earlier version, which does not say so."""
-    from PIL import Image
-
-    with Image.open(path) as sheet:
+    with open_image(path, decode=False) as sheet:
         text = getattr(sheet, "text", {}).get(CHUNK)
+        size = sheet.size
     try:
         said: dict[str, Any] = json.loads(text or "null")
-        return Layout(**said)
-    except (TypeError, ValueError):
+        layout = Layout(**said)
+        return layout if layout.fits(*size) else None
+    except (TypeError, ValueError, RecursionError, AttributeError):
         return None
 
 

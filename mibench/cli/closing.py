@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from mibench.card import headline_of
 from mibench.cli.table import print_table
+from mibench.errors import UserError
 from mibench.leaderboard.lines import COLUMNS, NUMBERS, by_column, lines_of, sections
 from mibench.leaderboard.shards import read_table, schema, shard_path
 from mibench.planning.choices import key_of
@@ -99,7 +100,7 @@ def _rows(plans: Iterable[Plan]) -> pa.Table:
 
     tables = [schema().empty_table()]
     for plan in plans:
-        with contextlib.suppress(OSError, ValueError, pa.ArrowException):  # whose reason stands below the table
+        with contextlib.suppress(UserError):  # whose reason stands below the table
             tables.append(read_table(shard_path(folder(plan, "results"), plan.cell_id)).replace_schema_metadata(None))
     return pa.concat_tables(tables)
 

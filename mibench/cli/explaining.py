@@ -45,6 +45,8 @@ def explained(error: BaseException, words: Sequence[str] = ()) -> str | None:
     if isinstance(error, OverrideParseException):
         return f"The option '{error.override}' cannot be read; write KEY=VALUE, with quotes around special characters."
     chain = list(_chain(error))
+    if any(isinstance(one, RecursionError) for one in chain):
+        return "The words of this command nest too deeply to be read; write values with fewer brackets."
     if own := next((one for one in chain if isinstance(one, MibenchError)), None):
         return str(own)
     if broken := next((one for one in chain if isinstance(one, yaml.MarkedYAMLError)), None):
@@ -59,7 +61,7 @@ def explained(error: BaseException, words: Sequence[str] = ()) -> str | None:
         name = str(file.filename or "A file")
         name = name if len(name) <= LONGEST_NAME else f"A file whose path has {len(name)} characters"
         return f"{name} cannot be used ({file.strerror or file}); choose another folder or file."
-    if isinstance(error, ValueError | TypeError) and _raised_in(error) in ("hydra", "omegaconf", "antlr4"):
+    if isinstance(error, ValueError | TypeError) and _raised_in(error) in ("hydra", "omegaconf", "antlr4", "logging"):
         return f"The options cannot be composed ({str(error).rstrip('.') or type(error).__name__})."
     return None
 
@@ -91,9 +93,10 @@ def _known(text: str, words: Sequence[str]) -> str | None:
         return str(UnknownNameError(group, name, choices(group)))
     if unknown := re.search(r"Could not override '([^']+)'", text):
         return _unknown_key(unknown[1], keys_there(words))
-    if "resolving interpolation '${target}__${attack}'" in text:  # by which a calibration is looked up
+    if "resolving interpolation '" in text:  # '${target}__${attack}' is that by which a calibration is looked up
+        asked = ("target", "attack") if "'${target}__${attack}'" in text else ()
         for word in words:
-            if (axis := key_of(word)) in ("target", "attack") and (word[0] in "~+" or "$" in word):
+            if ((axis := key_of(word)) in asked and word[0] in "~+") or (axis in GROUPS and "$" in word):
                 got = word.partition("=")[2] or "nothing"
                 return (
                     f"Expected {axis} to be a block chosen from conf/{axis}, but got '{got}'; choose one with "

@@ -11,7 +11,7 @@ from pathlib import Path
 from mibench.cli.plan_command import expand
 from mibench.cli.reproduction import Commands
 from mibench.cli.stored import results_folder
-from mibench.errors import UserError
+from mibench.errors import UserError, printable
 from mibench.leaderboard.build import build, write_study
 from mibench.planning.compatibility import compatible
 from mibench.planning.composition import compose
@@ -41,7 +41,7 @@ def run(words: Sequence[str]) -> int:
         )
     for one in built:
         for name, reason in one.set_aside.items():
-            print(f"set aside {name}: {reason}", file=sys.stderr)
+            print(printable(f"set aside {name}: {reason}"), file=sys.stderr)
     for one in built:
         print(f"{one.scope:<10}{one.page}   {one.cells} cells, {one.rows} rows, {one.groups} groups")
     return 0

@@ -11,7 +11,7 @@ import sys
 import traceback
 from collections.abc import Sequence
 
-from mibench.errors import MibenchError, Terminated, UnknownNameError, UserError, outside
+from mibench.errors import MibenchError, Terminated, UnknownNameError, UserError, outside, printable
 from mibench.planning.catalogue import take_search_path
 from mibench.running.stopping import heeding_stops
 
@@ -115,5 +115,5 @@ def _dispatch(words: list[str]) -> int:
 def _fail(sentence: str, verbose: bool, status: int) -> int:
     if verbose:
         traceback.print_exc()
-    print(" ".join(sentence.split()), file=sys.stderr)  # one line, whatever the user's words hold
+    print(printable(" ".join(sentence.split())), file=sys.stderr)  # one line, whatever the user's words hold
     return status

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from mibench.cli.reproduction import Commands
-from mibench.cli.stored import description_of, results_folder, split_words, stored_rows
+from mibench.cli.stored import completed, description_of, results_of, split_words, stored_rows
 from mibench.errors import UserError
 from mibench.planning.composition import compose
 from mibench.planning.plan import plan_cell
@@ -16,8 +16,8 @@ from mibench.planning.plan import plan_cell
 def run(words: Sequence[str]) -> int:
     """Print the command on one line; return 1, and say why, where it would not make the same cell today."""
     cell_id, overrides = split_words(words, "reproduce")
-    rows = stored_rows(cell_id, results_folder(overrides))
-    description = description_of(rows)
+    rows = stored_rows(cell_id, results_of(overrides))
+    description, _ = completed(description_of(rows), overrides, f"python -m mibench reproduce {cell_id}")
     made = Commands()(description)
     if not made.command:
         raise UserError(made.changed[0])

@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any, cast
 
 from mibench.card import AttackCard
-from mibench.errors import UserError
+from mibench.errors import UnknownNameError, UserError
 from mibench.files import write_text
 from mibench.leaderboard.page import Reproduction
-from mibench.planning.catalogue import card_of, conf_dir
+from mibench.limits import TEXT, content
+from mibench.planning.catalogue import AXES, card_of, check_known, choices, conf_dir
 from mibench.planning.choices import quoted
 from mibench.planning.composition import compose, plain
 from mibench.planning.identity import REVISED, SEEDS, essential, flat, later_keys, revision_of
@@ -46,10 +47,10 @@ class Commands:
         self._known: dict[str, Any] = {}
         self._grown = False
         try:
-            kept = json.loads(self.file.read_text(encoding="utf-8")) if self.file else {}
+            kept = json.loads(content(self.file, str(self.file), TEXT)) if self.file else {}
             if kept.get("stamp") == self._stamp and kept["digest"] == digest_of(kept["composed"]):
                 self._known = dict(kept["composed"])
-        except (OSError, ValueError, AttributeError, KeyError, TypeError, RecursionError):
+        except (UserError, ValueError, TypeError, AttributeError, KeyError, RecursionError):
             self._known = {}
 
     def save(self) -> None:
@@ -67,19 +68,23 @@ class Commands:
         """
         try:
             today, words = self._today(config)
-        except (UserError, KeyError, TypeError) as error:
+            known = _known(config)
+            later = {key for key in later_keys(known) if not key.startswith("knowledge.")}  # the page words grants
+            changed = revised(known)
+        except (UserError, KeyError, TypeError, AttributeError) as error:
             return Reproduction("", (), (f"One of its components is not in the catalogue: {error}",))
         options: list[str] = []
         differing = {key for key in config.keys() | today.keys() if config.get(key, _ABSENT) != today.get(key, _ABSENT)}
         then = dict(flat({key: value for key, value in config.items() if key in differing}))
         now = dict(flat({key: value for key, value in today.items() if key in differing}))
         changed = [
-            f"{key} is new since then (today {now[key]})"
-            for key in now
-            if key not in (*then, "dataset.data_root", "seed")
+            *(
+                f"{key} is new since then (today {now[key]})"
+                for key in now
+                if key not in (*then, "dataset.data_root", "seed")
+            ),
+            *changed,
         ]
-        changed += revised(config)
-        later = {key for key in later_keys(config) if not key.startswith("knowledge.")}  # the page words grants itself
         seeds = SEEDS if config.get("seeds") == "all" else ()
         for key, value in then.items():
             if key in ("seed", "revisions", *seeds) or now.get(key, _ABSENT) == value:
@@ -90,7 +95,7 @@ class Commands:
             else:
                 options.append(f"{key}={written(value)}")
         if "seed" in config:
-            words.append(f"seed={config['seed']}")
+            words.append(f"seed={written(config['seed'])}")
         command = " ".join(["python -m mibench", *(shlex.quote(word) for word in [*words, *options])])
         wrapped = [word.replace("attack@", "", 1) for word in words if word.startswith("attack@")]
         return Reproduction(command, (*wrapped, *options), tuple(changed))
@@ -102,10 +107,15 @@ class Commands:
         attack's composition leads, because an attack may set the axes before it.
         """
         chosen = {axis: str(config[axis]["name"]) for axis in (*ALWAYS, *WHERE_CHANGED)}
+        for axis, name in chosen.items():
+            if name not in (known := choices(axis)):  # what Hydra would read in the name is not asked for
+                raise UnknownNameError(axis, name, known)
         budget = f"budget={chosen['budget']}"
         today = dict(self._composed(f"attack={chosen['attack']}", budget))
         words = [f"{axis}={chosen[axis]}" for axis in ALWAYS]
         if (base := _base(config["attack"])) != _base(today["attack"]):
+            if base not in (known := choices("attack")):
+                raise UnknownNameError("attack", base, known)
             words.insert(1, f"attack@attack.base={base}")
             today = dict(self._composed(words[0], words[1], budget))
         words += [f"{axis}={chosen[axis]}" for axis in WHERE_CHANGED if today[axis]["name"] != chosen[axis]]
@@ -138,12 +148,25 @@ def _base(attack: Mapping[str, Any]) -> str:
     return str(base.get("name", "")) if isinstance(base, Mapping) else ""
 
 
+def _known(config: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a stored configuration without the blocks whose class is not in the catalogue today."""
+    kept = {}
+    for key, node in config.items():
+        if key in (*AXES, "logger") and isinstance(node, Mapping):
+            with contextlib.suppress(UserError):
+                check_known(key, node)
+                kept[key] = node
+        elif key not in AXES:
+            kept[key] = node
+    return kept
+
+
 def revised(config: Mapping[str, Any]) -> list[str]:
     """Return which components have been revised since a configuration was stored."""
     return [
         f"{axis} '{config[axis]['name']}' is at revision {now}, then {then}"
         for axis, then in zip(REVISED, config.get("revisions", ()), strict=False)
-        if (now := revision_of(config[axis])) != then
+        if axis in config and (now := revision_of(config[axis])) != then
     ]
 
 
@@ -161,6 +184,8 @@ def written(value: Any) -> str:
 
     >>> written([1, "mlp", None]), written("a b"), written(1e-05), written("true")
     ('[1,mlp,null]', "'a b'", '1e-05', "'true'")
+
+    An interpolation in a stored value is a text: its ``${`` is written so that nothing is put in its place.
     """
     if isinstance(value, list | tuple):
         return f"[{','.join(written(one) for one in value)}]"

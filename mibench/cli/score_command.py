@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from filelock import Timeout
 
-from mibench.cli.stored import description_of, replan, results_folder, split_words, stored_rows
+from mibench.cli.stored import completed, description_of, replan, results_of, split_words, stored_rows
 from mibench.cli.table import print_scores, scores_of
 from mibench.errors import UserError
 from mibench.leaderboard.shards import read_shard, write_shard
@@ -18,9 +18,15 @@ def run(words: Sequence[str]) -> int:
     from mibench.running.standing import claim_of
 
     cell_id, overrides = split_words(words, "score")
-    results = results_folder(overrides)
+    results = results_of(overrides)
     stored = stored_rows(cell_id, results)
-    plan = replan(description_of(stored), overrides)
+    description, overrides = completed(description_of(stored), overrides, f"python -m mibench score {cell_id}")
+    plan = replan(description, overrides)
+    if plan.cell_id != str(stored["cell_id"].iloc[0]):
+        raise UserError(
+            f"With these words cell {cell_id} would be cell {plan.cell_id}: an option, a component or "
+            "the content of a folder is not what it was; run it again."
+        )
     cell = Cell(plan, stored_only=True)
     scores = cell.scores()
     fresh = cell.rows(scores)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from mibench.cli.stored import description_of, replan, results_folder, split_words, stored_rows
+from mibench.cli.stored import description_of, replan, results_of, split_words, stored_rows
 from mibench.cli.table import notes_of, number, print_scores, scores_of
 from mibench.leaderboard.shards import shard_path
 
@@ -17,10 +17,11 @@ FACTS = (
 def run(words: Sequence[str]) -> int:
     """Print what is stored of one cell."""
     cell_id, overrides = split_words(words, "show")
-    results = results_folder(overrides)
+    results = results_of(overrides)
     rows = stored_rows(cell_id, results)
     first = rows.iloc[0]
-    print_scores(scores_of(rows), replan(description_of(rows), overrides), notes_of(rows))
+    plan = replan(description_of(rows), overrides)
+    print_scores(scores_of(rows), plan, notes_of(rows), str(first["cell_id"]))
     print()
     for name in FACTS:
         value = first[name]

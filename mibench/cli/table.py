@@ -24,12 +24,12 @@ HEAD = ("metric", "value", "unit", "95 % interval", "control", "lift", "95 % int
 RIGHT = (1, 4, 5, 7)
 
 
-def print_scores(scores: Sequence[Score], plan: Plan, notes: Sequence[str]) -> None:
+def print_scores(scores: Sequence[Score], plan: Plan, notes: Sequence[str], cell_id: str = "") -> None:
     """Print one line per number, the strongest evidence first, then what could not be measured, notes and verdict."""
     cards = plan.cards
     print(
         f"\n{cards.attack.title} ({plan.access}) on {cards.dataset.name}, {cards.setting.name}, {cards.target.name}, "
-        f"defense {cards.defense.name}, seed {plan.config['seed']}, cell {plan.cell_id}\n"
+        f"defense {cards.defense.name}, seed {plan.config['seed']}, cell {cell_id or plan.cell_id}\n"
     )
     task, modality = cards.attack.task, cards.dataset.modalities[0]
     table = [HEAD, *(line_of(one) for one in in_order(scores, headline(scores, task, modality)) if one.status == "ok")]

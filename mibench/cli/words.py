@@ -15,6 +15,10 @@ from mibench.planning.choices import key_of
 GROUPS = (*AXES, "budget", "logger", "grid", "paths")
 
 
+#: The keys by which a sweep tells a launcher's job which cells it runs.
+PACKS = ("pack_file", "pack_index")
+
+
 def checked(words: Sequence[str]) -> list[str]:
     """Return the words in an order that Hydra can read, which refuses ``-m`` between overrides.
 
@@ -40,7 +44,14 @@ def checked(words: Sequence[str]) -> list[str]:
         refuse(str(error))
     if given.shell_completion and "COMP_LINE" not in os.environ:
         raise UserError("--shell-completion is what a shell calls while it completes a line; leave it out.")
+    if given.experimental_rerun is not None:
+        raise UserError(
+            "--experimental-rerun reads a pickle, which could run anything; python -m mibench reproduce CELL_ID prints "
+            "the command of a cell."
+        )
     overrides = given.overrides
+    if own := [one for one in overrides if key_of(one) in PACKS]:
+        raise UserError(f"{key_of(own[0])} is what a sweep tells its own jobs; leave it out.")
     said: dict[str, str] = {}
     for override in overrides:  # of an option's value the last counts, as a script with "$@" at its end expects
         if key_of(override) in GROUPS and "=" in override and said.setdefault(key_of(override), override) != override:

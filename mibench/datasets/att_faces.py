@@ -13,12 +13,12 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 
 from mibench.card import DatasetCard
 from mibench.data import Split
 from mibench.datasets.base import Dataset, class_split, resize
 from mibench.errors import UserError
+from mibench.limits import open_image
 from mibench.options import Count, CountOrNone, Several, Share
 from mibench.storage.fetching import Download
 
@@ -117,7 +117,7 @@ def _numbered(folder: Path, suffix: str, prefix: str = "") -> list[Path]:
 def _picture(file: Path) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
     """Return the grey levels of one picture, shape ``(112, 92)``."""
     try:
-        with Image.open(file) as image:
+        with open_image(file) as image:
             levels = np.asarray(image.convert("L"))
     except OSError as error:
         raise UserError(f"{file} cannot be read as an image ({error}); unpack the AT&T faces again.") from error

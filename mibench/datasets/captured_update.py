@@ -30,6 +30,7 @@ from mibench.data import Captured, Examples, InputSpec, Population, Split
 from mibench.datasets.base import Dataset
 from mibench.datasets.families.columns import Schema, schema_of
 from mibench.errors import UserError
+from mibench.limits import safetensors_of
 from mibench.options import Count, CountOrNone, Positive
 
 
@@ -193,15 +194,9 @@ def read_tensors(path: Path, key: str) -> dict[str, Tensor]:
     Raises:
         UserError: If it is not there, or is none.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
     if not path.is_file():
         raise UserError(f"There is no file {path} ({key}); save the tensors with safetensors.torch.save_file.")
-    try:
-        held = load_file(path)
-    except (SafetensorError, ValueError) as error:
-        raise UserError(f"{key}={path} is no safetensors file ({error}).") from error
+    held, _ = safetensors_of(path, f"{key}={path}")
     if not held:
         raise UserError(f"{key}={path} holds no tensors.")
     return {name: value.float() if value.is_floating_point() else value for name, value in held.items()}

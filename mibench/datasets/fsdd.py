@@ -29,6 +29,7 @@ from mibench.card import DatasetCard
 from mibench.data import Split
 from mibench.datasets.base import Dataset, class_split
 from mibench.errors import UserError
+from mibench.limits import GIB, plain_file
 from mibench.nn.mel import filter_bank, mel_power, relative_decibels
 from mibench.options import Count, CountOrNone, Several, Share
 from mibench.storage.fetching import Download
@@ -174,7 +175,7 @@ def read_wave(file: Path) -> Tensor:
             "pip install 'mibench[audio]'."
         ) from error
     try:
-        samples, rate = soundfile.read(file, dtype="float32", always_2d=True)
+        samples, rate = soundfile.read(plain_file(file, str(file), GIB), dtype="float32", always_2d=True)
     except (soundfile.SoundFileError, OSError) as error:
         raise UserError(f"{file} cannot be read as a recording ({error}); unpack the data set again.") from error
     if rate != RATE or samples.shape[1] != 1:

@@ -15,13 +15,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image, ImageOps
+from PIL import ImageOps
 from torch import Tensor
 
 from mibench.card import DatasetCard
 from mibench.data import Split, shared_rows
 from mibench.datasets.base import Dataset, class_split, resize
 from mibench.errors import UserError
+from mibench.limits import open_image
 from mibench.options import Channels, Count, CountOrNone, Several, Share
 
 ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".webp", ".gif", ".tif", ".tiff")
@@ -182,7 +183,7 @@ def read_image(file: Path, channels: int | None) -> Tensor:
     Grey files have 1 channel, all others 3; transparency is dropped. 16-bit grey keeps its depth.
     """
     try:
-        with Image.open(file) as image:
+        with open_image(file) as image:
             upright = ImageOps.exif_transpose(image)
             deep = upright.mode.startswith("I")
             grey = deep or upright.mode in ("1", "L", "LA", "La")
@@ -190,7 +191,7 @@ def read_image(file: Path, channels: int | None) -> Tensor:
             if upright.mode == "F" or levels.max() > 65535:
                 raise ValueError("its pixels have no known range")
             pixels = torch.from_numpy(levels / (65535 if deep else 255))
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
+    except (OSError, ValueError, SyntaxError) as error:
         raise UserError(f"{file} cannot be read as an image ({error}); repair it or take it out.") from error
     pixels = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
     if channels is None or channels == len(pixels):

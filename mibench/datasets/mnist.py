@@ -8,8 +8,6 @@ pictures of 5-9, which the control victim learns too. Training and test data are
 
 from __future__ import annotations
 
-import gzip
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -22,6 +20,7 @@ from mibench.card import DatasetCard
 from mibench.data import Examples, InputSpec, Population, Split
 from mibench.datasets.base import COINCIDE, Dataset, few_of_each, relabel, resize
 from mibench.errors import UserError
+from mibench.limits import GIB, content, gunzipped
 from mibench.options import Count, Digit
 from mibench.storage.fetching import Download
 
@@ -113,6 +112,10 @@ class Mnist(Dataset):
         return Examples(x if self.size == 28 else resize(pad(x, (2, 2, 2, 2)), self.size), examples.y)
 
 
+#: Bytes of an IDX file: the training images have 47 MB, those of EMNIST 550 MB.
+LARGEST = GIB
+
+
 def read_idx(file: Path) -> Tensor:
     """Return the bytes of an IDX file, plain or gzipped, as a ``uint8`` tensor of the shape it declares.
 
@@ -120,12 +123,12 @@ def read_idx(file: Path) -> Tensor:
         UserError: If the file is no IDX file of bytes, or is cut short.
     """
     try:
-        raw = gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes()
+        raw = gunzipped(file, LARGEST) if file.suffix == ".gz" else content(file, str(file), LARGEST)
         if raw[:3] != b"\0\0\x08":
             raise ValueError("it does not begin as one")
         rank = raw[3]
         shape = np.frombuffer(raw, ">u4", count=rank, offset=4).astype(int)
         values = np.frombuffer(raw, np.uint8, offset=4 + 4 * rank).reshape(shape)
-    except (OSError, EOFError, zlib.error, ValueError, IndexError) as error:
+    except (OSError, ValueError, IndexError) as error:
         raise UserError(f"{file} is no complete IDX file ({error}); download it again.") from error
     return torch.from_numpy(values.copy())

@@ -18,6 +18,7 @@ from mibench.card import DatasetCard
 from mibench.data import Examples, InputSpec, Population, Split
 from mibench.datasets.base import Dataset, coded_table
 from mibench.errors import UserError
+from mibench.limits import TEXT, parquet_rows, plain_file
 from mibench.options import Decay, Share
 from mibench.seeding import derive, generator
 
@@ -113,9 +114,10 @@ class Table(Dataset):
             raise UserError(f"dataset.{key}={file} is no file; give a CSV file with a header, or a parquet file.")
         try:
             if path.suffix == ".parquet":
-                return pd.read_parquet(path)
-            return pd.read_csv(path, sep=self.separator)
-        except (OSError, ValueError) as error:
+                frame: pd.DataFrame = parquet_rows(path).to_pandas()
+                return frame
+            return pd.read_csv(plain_file(path, f"dataset.{key}={file}", TEXT), sep=self.separator)
+        except (OSError, ValueError, UserError) as error:
             reason = str(error).strip().splitlines()[0].rstrip(".")
             raise UserError(f"dataset.{key}={file} cannot be read as a table ({reason}).") from error
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mibench.errors import UserError
 from mibench.files import write_text
 from mibench.leaderboard.claims import Judgement, judged
-from mibench.leaderboard.collect import Collected, collect_shards, collect_studies, combined
+from mibench.leaderboard.collect import Collected, collect_shards, collect_studies, combined, parsed
 from mibench.leaderboard.groups import Group, groups_of
 from mibench.leaderboard.page import Reproduction
 from mibench.leaderboard.page.content import Sources
@@ -22,8 +21,14 @@ from mibench.leaderboard.pictures import local_pictures, public_pictures, public
 from mibench.leaderboard.pivot import pivot_table
 from mibench.leaderboard.reference import Published, collect_reference
 from mibench.leaderboard.render import markdown
+from mibench.leaderboard.rows import SENTENCES
 from mibench.leaderboard.tables import decoded, write_table
 from mibench.leaderboard.worst import worst_cases
+from mibench.planning.identity import flat
+from mibench.planning.veil import redacted, tells, texts
+
+if TYPE_CHECKING:
+    import pyarrow as pa
 
 
 @dataclass(frozen=True)
@@ -96,12 +101,7 @@ def write_study(results: Path, name: str, cell_ids: Iterable[str]) -> tuple[Path
     if not len(table):
         raise UserError(f"No shard below {results}/shards belongs to study '{name}'; run its cells first.")
     path = results / "studies" / f"{name}.parquet"
-    for column in ("reason", "notes"):  # where somebody's folders lie concerns nobody
-        told = pc.replace_substring_regex(decoded(table, column), r" \(log: [^)]*\)", "")
-        if weights := os.environ.get("TORCH_HOME"):
-            told = pc.replace_substring(told, weights, "$TORCH_HOME")
-        told = pc.replace_substring(told, str(Path.home()), "~")
-        table = table.set_column(table.schema.get_field_index(column), column, told.dictionary_encode())
+    table = published(table)
     write_table(path, table)
     write_pictures(results, path.with_suffix(""), table)
     statuses: dict[str, str] = {}
@@ -109,6 +109,39 @@ def write_study(results: Path, name: str, cell_ids: Iterable[str]) -> tuple[Path
         if statuses.get(row["cell_id"]) not in ("ok", "failed"):
             statuses[row["cell_id"]] = row["status"]
     return path, statuses
+
+
+def published(table: pa.Table) -> pa.Table:
+    """Return rows as a study may hold them: no sentence names a folder, a user or a machine.
+
+    Raises:
+        UserError: If another column does, as of rows of earlier versions; it names the cell and the column.
+    """
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    for column in SENTENCES:
+        told = pc.replace_substring_regex(decoded(table, column), r" \(log: [^)]*\)", "").to_pylist()
+        safe = {one: redacted(one) for one in set(told)}
+        whole = pa.array([safe[one] for one in told], pa.string()).dictionary_encode()
+        table = table.set_column(table.schema.get_field_index(column), column, whole)
+    for field in table.schema:
+        text = pa.types.is_string(field.type) or pa.types.is_dictionary(field.type)
+        if not text or field.name in SENTENCES:
+            continue
+        for value in pc.unique(decoded(table, field.name)).to_pylist():
+            if odd := telling(value) if field.name == "config" else [field.name] * tells(value):
+                row = table.filter(pc.equal(decoded(table, field.name), value)).slice(0, 1)
+                raise UserError(
+                    f"The rows of cell {decoded(row, 'cell_id')[0]} say in {odd[0]} where files lie, or who ran them, "
+                    "and a study would publish that; run the cell again, or take it out of the grid."
+                )
+    return table
+
+
+def telling(config: str) -> list[str]:
+    """Return the keys of a stored configuration whose texts a study may not publish."""
+    return [key for key, value in flat(parsed(config)) if any(tells(one) for one in texts(value))]
 
 
 def _build(

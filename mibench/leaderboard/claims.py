@@ -48,6 +48,7 @@ from mibench.leaderboard.lines import number as written
 from mibench.leaderboard.numbers import Number
 from mibench.leaderboard.scoring import Score
 from mibench.leaderboard.statistics import NAN
+from mibench.limits import MIB, content, yaml_of
 
 Kind = Literal["difference", "equivalent", "leak", "no leak", "above", "below"]
 Verdict = Literal["holds", "does not hold", "undecided", "not tested"]
@@ -143,8 +144,9 @@ def read_claim(path: Path) -> Claim:
         UserError: If it is no claim.
     """
     try:
-        told = yaml.load(path.read_text(encoding="utf-8"), getattr(yaml, "CSafeLoader", yaml.SafeLoader))
-    except (OSError, yaml.YAMLError) as error:
+        text = content(path, str(path), MIB).decode()
+        told = yaml_of(text, str(path))
+    except (UserError, ValueError, RecursionError, yaml.YAMLError) as error:
         raise UserError(f"{path} is no readable claim ({' '.join(str(error).split())[:120]}).") from error
     if not isinstance(told, dict):
         raise UserError(f"{path} is no claim: expected a mapping with {', '.join(HELD)}.")

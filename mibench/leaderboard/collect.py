@@ -8,7 +8,6 @@ import json
 import logging
 import os
 import shutil
-import stat
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,8 +17,9 @@ from typing import TYPE_CHECKING, Any
 from mibench.errors import UserError, told
 from mibench.files import written_safely
 from mibench.leaderboard.rows import SCHEMA_VERSION
-from mibench.leaderboard.shards import completed, schema
+from mibench.leaderboard.shards import completed, schema, untrue
 from mibench.leaderboard.tables import ORDER, cells_of, encoded, in_order, no_rows, without
+from mibench.limits import parquet_rows
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -149,17 +149,15 @@ def readable(path: Path) -> pa.Table:
     """
     import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
     try:
-        if not stat.S_ISREG(path.stat().st_mode):  # of a pipe the reading would never end
-            raise UserError("not a readable shard (it is no file)")
-        with pa.OSFile(str(path)) as opened, pq.ParquetFile(opened) as file:
-            table = completed(file.read(use_threads=False))
+        table = completed(parquet_rows(path))
         table.validate(full=True)
-    except FileNotFoundError:
-        raise UserError("not a readable shard (a link to a file that is not there)") from None
-    except (OSError, ValueError, pa.ArrowException) as error:
+    except UserError as error:
+        if path.is_symlink() and not path.exists():
+            raise UserError("not a readable shard (a link to a file that is not there)") from None
+        raise UserError(f"not a readable shard ({str(error).removeprefix(f'{path} ').rstrip('.')})") from error
+    except (OSError, ValueError, KeyError, pa.ArrowException) as error:
         raise UserError(f"not a readable shard ({told(error)[:120]})") from error
     if table.schema.names != schema().names:
         odd = sorted(set(table.schema.names) ^ set(schema().names)) or ["their order"]
@@ -169,6 +167,8 @@ def readable(path: Path) -> pa.Table:
         raise UserError(f"another schema (types that differ: {', '.join(drifted)})")
     if empty := [name for name in IDENTIFYING if table[name].null_count]:
         raise UserError(f"rows without {' and '.join(empty)}")
+    if len(table) and (wrong := untrue(table)):
+        raise UserError(wrong)
     if (newest := pc.max(table["schema_version"]).as_py() or 0) > SCHEMA_VERSION:
         raise UserError(f"another schema (version {newest}, and this mibench reads up to {SCHEMA_VERSION})")
     keys = [table[name].to_pylist() for name in ("cell_id", *ORDER)]
@@ -189,7 +189,7 @@ def parsed(config: str | None) -> dict[str, Any]:
     """
     try:
         value = json.loads(config or "")
-    except ValueError:
+    except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise UserError("a configuration that is no JSON object")
@@ -205,7 +205,7 @@ def _stats(folder: Path) -> dict[str, list[int]]:
                 if file.name.endswith(".parquet") and file.name[0] != ".":
                     try:
                         facts = file.stat()
-                    except FileNotFoundError:  # a link to nothing, which is then said; or it was removed just now
+                    except OSError:  # a link to nothing or to itself, which reading says; or it was removed just now
                         if not file.is_symlink():
                             continue
                         facts = file.stat(follow_symlinks=False)

@@ -15,6 +15,7 @@ from mibench.leaderboard.collect import parsed
 from mibench.leaderboard.groups import Group
 from mibench.leaderboard.sprites import is_sprite, sprite_of, sprite_path
 from mibench.leaderboard.tables import decoded
+from mibench.limits import open_image
 from mibench.pictures import layout_of
 from mibench.planning.catalogue import card_of
 
@@ -129,7 +130,7 @@ def small(file: Path) -> bytes:
     from PIL import Image
 
     kept, layout = io.BytesIO(), layout_of(file)
-    with Image.open(file) as picture:
+    with open_image(file) as picture:
         lower = layout.tops[TARGETS] if layout and len(layout.tops) > TARGETS else picture.height
         head = picture.convert("RGB").crop((0, 0, picture.width, lower))
     head.thumbnail((WIDEST, WIDEST), Image.Resampling.LANCZOS)

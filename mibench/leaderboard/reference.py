@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from mibench.errors import UserError
 from mibench.leaderboard.groups import Group
 from mibench.leaderboard.numbers import Number
 from mibench.leaderboard.statistics import NAN
+from mibench.limits import TEXT, plain_file
 
 COLUMNS = (
     "attack", "dataset", "target", "public", "resolution", "metric", "variant", "value", "std", "unit", "evaluator",
@@ -58,7 +60,7 @@ def collect_reference(results: Path) -> tuple[list[Published], dict[str, str]]:
     for path in sorted((results / "reference").glob("*.csv")):
         try:
             found += read_reference(path)
-        except ValueError as reason:
+        except (ValueError, csv.Error, OSError, UserError) as reason:
             aside[f"reference/{path.name}"] = str(reason)
     return sorted(found, key=lambda one: (one.dataset, one.target, one.attack, one.metric, one.source_bib)), aside
 
@@ -69,7 +71,7 @@ def read_reference(path: Path) -> list[Published]:
     Raises:
         ValueError: If it has other columns, or a line says nothing that can be quoted; with the reason.
     """
-    with path.open(encoding="utf-8", newline="") as file:
+    with plain_file(path, str(path), TEXT).open(encoding="utf-8", newline="") as file:
         reader = csv.DictReader(file, strict=True)
         if tuple(reader.fieldnames or ()) != COLUMNS:
             raise ValueError(f"its columns are not {', '.join(COLUMNS)}")

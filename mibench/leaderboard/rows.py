@@ -10,6 +10,7 @@ from typing import Any
 from mibench.leaderboard.scoring import Score
 from mibench.leaderboard.statistics import NAN
 from mibench.planning.plan import Plan
+from mibench.planning.veil import redacted
 from mibench.version import __version__, git_commit
 
 #: Rows of version 1, which did not say so, have neither nulls nor values by target, and their ``n`` counts samples.
@@ -85,6 +86,9 @@ COLUMNS = (
     "created_at", "schema_version", "targets", "per_target", "per_target_control", "per_target_null",
 )  # fmt: skip
 
+#: Columns of sentences, which may quote what an error said.
+SENTENCES = ("reason", "notes")
+
 #: Columns of lists, in shards and studies alone.
 LISTS = ("targets", "per_target", "per_target_control", "per_target_null")
 
@@ -123,8 +127,9 @@ def plan_facts(plan: Plan) -> dict[str, Any]:
 
 
 def make_row(facts: CellFacts, score: Score) -> dict[str, Any]:
-    """Return one row: the cell's facts and one score."""
+    """Return one row: the cell's facts and one score; its sentences name no folder, user or machine."""
     row = vars(facts) | vars(score)
+    row |= {name: redacted(row[name]) for name in SENTENCES}
     return {name: row[name] for name in COLUMNS}
 
 

@@ -8,15 +8,17 @@ from __future__ import annotations
 import io
 import itertools
 import logging
+import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mibench.card import MetricCard
-from mibench.errors import UserError, told
+from mibench.errors import UserError, printable, told
 from mibench.files import unwritable, write_bytes
 from mibench.leaderboard.rows import ADDED, COLUMNS, RETIRED, arrow_type
+from mibench.limits import parquet_rows
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,14 +99,13 @@ def write_shard(results: Path, cell_id: str, rows: Sequence[Mapping[str, Any]]) 
     import pyarrow.parquet as pq
 
     path = shard_path(results, cell_id)
-    try:
-        before = read_table(path).to_pylist()
-    except FileNotFoundError:
-        before = []
-    except (OSError, ValueError, pa.ArrowException) as error:
-        before = []
-        aside = set_aside(results, path)
-        log.warning("%s cannot be read (%s); it is set aside as %s.", path, told(error)[:120], aside)
+    before: list[dict[str, Any]] = []
+    if os.path.lexists(path):
+        try:
+            before = read_table(path).to_pylist()
+        except UserError as error:
+            aside = set_aside(results, path)
+            log.warning("%s cannot be read (%s); it is set aside as %s.", path, str(error)[:120], aside)
     stand = keeping_measured(before, rows)
     if not stand:
         return path
@@ -170,14 +171,15 @@ def read_shard(path: Path) -> pd.DataFrame:
     Raises:
         UserError: If the file is no shard of this schema.
     """
-    import pyarrow as pa
-
     try:
-        frame: pd.DataFrame = read_table(path).to_pandas()
-    except (OSError, ValueError, pa.ArrowException) as error:
+        table = read_table(path)
+    except UserError as error:
         raise UserError(
-            f"{path} is not a readable shard ({told(error)[:120]}); the command of its cell runs it again."
+            f"{path} is not a readable shard ({str(error)[:160]}); the command of its cell runs it again."
         ) from error
+    frame: pd.DataFrame = table.replace_schema_metadata(None).to_pandas()
+    for name in (field.name for field in schema() if str(field.type) == "string" and field.name != "config"):
+        frame[name] = frame[name].map(printable)
     return frame
 
 
@@ -185,19 +187,35 @@ def read_table(path: Path) -> pa.Table:
     """Return the rows of one shard.
 
     Raises:
-        OSError: If it cannot be read.
-        ValueError: If it has another schema.
-        pyarrow.ArrowException: If it is no parquet.
+        UserError: If it is none of this schema, or another cell's, as a clause.
     """
+    import pyarrow as pa
     import pyarrow.compute as pc
-    import pyarrow.parquet as pq
 
-    table = completed(pq.read_table(io.BytesIO(path.read_bytes())))
+    try:
+        table = completed(parquet_rows(path))
+    except UserError as error:
+        raise UserError(str(error).removeprefix(f"{path} ").rstrip(".")) from error
+    except (pa.ArrowException, KeyError) as error:
+        raise UserError(told(error)) from error
     if table.schema.names != schema().names:
         odd = sorted(set(table.schema.names) ^ set(schema().names)) or ["their order"]
-        raise ValueError(f"another schema, columns that differ: {', '.join(odd)}")
-    if not table.schema.equals(schema()):
-        raise ValueError("another schema, types that differ")
+        raise UserError(f"another schema, columns that differ: {', '.join(odd)}")
+    if wrong := untrue(table):
+        raise UserError(wrong)
     if (cells := pc.unique(table["cell_id"]).to_pylist()) != [path.stem]:
-        raise ValueError(f"it holds the rows of {', '.join(map(str, cells)) or 'no cell'}")
+        raise UserError(f"it holds the rows of {', '.join(map(str, cells)) or 'no cell'}")
     return table
+
+
+def untrue(table: pa.Table) -> str:
+    """Return what is wrong with rows that have today's columns, as a clause; empty where nothing is."""
+    if not len(table):
+        return "it has no row"
+    for field in schema():
+        column = table[field.name]
+        if not column.type.equals(field.type):
+            return f"the column {field.name} holds {column.type} in place of {field.type}"
+        if column.null_count and str(field.type) in ("string", "int64"):
+            return f"a row has no {field.name}"
+    return ""

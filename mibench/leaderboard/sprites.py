@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from mibench.limits import open_image
 from mibench.pictures import layout_of
 
 if TYPE_CHECKING:
@@ -54,7 +55,7 @@ def sprite_of(file: Path) -> Image.Image | None:
     order = sorted((position, row) for row in range(len(layout.cells)) for position in range(tiles))[:MOST]
     places = sorted((row, position) for position, row in order)
     sprite = Image.new("RGB", (size * len(places), size * ROWS))
-    with Image.open(file) as opened:
+    with open_image(file) as opened:
         sheet = opened.convert("RGB")
     for column in range(ROWS):
         for at, (row, position) in enumerate(places):

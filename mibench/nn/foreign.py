@@ -11,10 +11,10 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from mibench.errors import UserError
+from mibench.limits import pickled_tensors, safetensors_of
 
 #: Where the state dict lies in files that hold more than it.
 NESTED = ("state_dict", "model_state_dict", "model")
@@ -86,11 +86,11 @@ def load(module: nn.Module, weights: str) -> None:
         raise UserError(f"{where} is not a file.")
     try:
         if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            state: Any = load_file(path)
+            state: Any = safetensors_of(path, where)[0]
         else:
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = pickled_tensors(path, where)
+    except UserError:
+        raise
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{where} is refused, because it is no plain file of tensors: it holds code, which would be executed "
@@ -106,8 +106,8 @@ def load(module: nn.Module, weights: str) -> None:
     state = {str(name).removeprefix("module."): value for name, value in state.items()}
     try:
         module.load_state_dict(state)
-    except RuntimeError as error:
-        reasons = [line.strip() for line in str(error).splitlines()[1:] if line.strip()]
+    except (RuntimeError, AttributeError, TypeError) as error:
+        reasons = [line.strip() for line in str(error).splitlines()[1:] if line.strip()] or [first_line(error)]
         raise UserError(
             f"{where} does not fit the model that target.factory builds: {reasons[0][:200].rstrip('. ')}; give the "
             "factory and the arguments that it was saved from."

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ast
 import copy
-import importlib.util
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
@@ -16,7 +15,7 @@ import yaml
 from mibench.card import AttackCard, Card, DefenseCard
 from mibench.errors import UnknownNameError, UserError
 from mibench.planning.cards import read_card, stacked, vary, wrapped
-from mibench.planning.sources import PACKAGE, lineage, source_of
+from mibench.planning.sources import PACKAGE, lineage, source_of, spec_of
 
 AXES = ("dataset", "setting", "target", "prior", "attack", "defense", "metric")
 
@@ -90,10 +89,7 @@ def search_path_override() -> list[str]:
 def _folder(place: str) -> Path:
     if place.startswith("pkg://"):
         package = place.removeprefix("pkg://").replace("/", ".")
-        try:
-            found = importlib.util.find_spec(package)
-        except ModuleNotFoundError:
-            found = None
+        found = spec_of(package)
         folders = list(found.submodule_search_locations or []) if found else []
         if not folders:
             raise UserError(f"The package of hydra.searchpath '{place}' cannot be found; is it installed?")
@@ -182,8 +178,46 @@ def _card(target: str) -> Card:
     module, _, name = target.rpartition(".")
     try:
         return read_card(source_of(module), name)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, SyntaxError, RecursionError) as error:
         raise UserError(f"_target_ '{target}' cannot be used: {error}") from error
+
+
+def check_known(axis: str, node: Mapping[str, Any]) -> None:
+    """Refuse a block whose class is that of no choice of its axis, and likewise what it wraps and its parts.
+
+    A configuration names the classes that are imported. Those of the catalogue are mibench's own, and those of the
+    folders that ``--config-dir`` adds the user's; any other could run anything.
+
+    Raises:
+        UserError: Naming the key and the class.
+    """
+    target, name = node.get("_target_"), node.get("name")
+    own = _target(axis, name, conf_dirs()) if isinstance(name, str) else None
+    if not isinstance(target, str) or (target != own and target not in _targets(axis, conf_dirs())):
+        if odd := next((other for other in AXES if other != axis and target in _targets(other, conf_dirs())), None):
+            raise UserError(f"{axis}._target_={target} is no {axis} but a {odd}.")
+        raise UserError(
+            f"{axis}._target_={target} is the class of no {axis} in the catalogue, and only those are run; choose one "
+            f"with {axis}=NAME, or add your own with --config-dir DIR (docs/own_methods.md)."
+        )
+    if isinstance(base := node.get("base"), Mapping):
+        check_known(axis, base)
+    for part in node.get("parts") or ():
+        if isinstance(part, Mapping):
+            check_known(axis, part)
+
+
+@cache
+def _target(axis: str, name: str, _search_path: tuple[Path, ...]) -> Any:
+    """Return the class that the yaml of a choice names; None where there is none."""
+    file = choices(axis).get(name)
+    return None if file is None else _component(axis, file).get("_target_")
+
+
+@cache
+def _targets(axis: str, _search_path: tuple[Path, ...]) -> frozenset[Any]:
+    """Return the classes that the choices of an axis name."""
+    return frozenset(_target(axis, name, _search_path) for name in choices(axis)) - {None}
 
 
 @cache

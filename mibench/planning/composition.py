@@ -14,6 +14,7 @@ from mibench.errors import UserError
 from mibench.options import arguments, check_types, check_value, expected_types, shown
 from mibench.planning.calibration import CALIBRATED
 from mibench.planning.catalogue import conf_dir, entry, search_path_override
+from mibench.planning.veil import register
 
 if TYPE_CHECKING:
     from hydra.core.config_loader import ConfigLoader
@@ -49,6 +50,7 @@ def register_with_hydra() -> None:
     from hydra_plugins.mibench.sweeper import MibenchSweeper
 
     Plugins.instance().register(MibenchSweeper)
+    register()
 
     def by_budget(*values: Any, _root_: DictConfig) -> Any:
         check_value("budget.name", Literal["smoke", "standard", "paper"], _root_.budget.name)

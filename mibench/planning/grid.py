@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 from mibench.card import AttackCard, DatasetCard, DefenseCard, PriorCard, SettingCard, TargetCard
 from mibench.errors import UserError
@@ -22,10 +23,17 @@ from mibench.planning.catalogue import (
 from mibench.planning.choices import choices_of, key_of
 from mibench.planning.compatibility import CellCards, compatible
 
+if TYPE_CHECKING:
+    from hydra.core.override_parser.types import Override
+
 Overrides = tuple[str, ...]
 
 #: Keys that steer a sweep or its plan and are no part of a cell.
 SWEEP_KEYS = ("grid", "pack", "cells")
+
+
+#: Cells of one sweep, ten times those of the largest grid that is planned; a hundred thousand take a day to plan.
+MOST_CELLS = 250_000
 
 
 @dataclass(frozen=True)
@@ -124,6 +132,9 @@ def read_grid(node: Mapping[str, Any]) -> Grid:
         raise UserError(
             f"Expected the axes of grid '{node.get('name')}' to be lists of values; see conf/grid/first.yaml."
         )
+    for key, value in (("fixed", fixed), ("exclude", exclude), ("adjust", node.get("adjust") or [])):
+        if not isinstance(value, list | tuple):
+            raise UserError(f"Expected '{key}' of grid '{node.get('name')}' to be a list, but got {value}.")
     if not all(isinstance(one, str) and "=" in one for one in fixed):
         raise UserError(f"Expected 'fixed' of grid '{node.get('name')}' to be a list of KEY=VALUE, but got {fixed}.")
     if not all(isinstance(one, Mapping) for one in exclude):
@@ -220,13 +231,39 @@ def products_of(words: Sequence[str]) -> list[list[str]]:
 
     Raises:
         hydra.errors.OverrideParseException: If a word cannot be read.
+        UserError: If there are more than :data:`MOST_CELLS`, which are not counted out.
     """
     from hydra._internal.core_plugins.basic_sweeper import BasicSweeper
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
     parser = OverridesParser.create(config_loader=cast(Any, _Groups()))
-    products: list[list[str]] = BasicSweeper.split_arguments(parser.parse_overrides(list(words)), None)[0]
+    overrides = parser.parse_overrides(list(words))
+    counts = {one.input_line: values_of(one) for one in overrides}
+    if (count := math.prod(counts.values())) > MOST_CELLS:
+        most = max(counts, key=lambda word: counts[word])
+        raise UserError(
+            f"These words make {f'{count:,.0f}' if count < 1e15 else 'endlessly many'} cells, and a sweep has at most "
+            f"{MOST_CELLS:,}; {most} has the most values: write fewer."
+        )
+    products: list[list[str]] = BasicSweeper.split_arguments(overrides, None)[0]
     return products
+
+
+def values_of(override: Override) -> float:
+    """Return how many values a word has, of a range without going through them.
+
+    Raises:
+        UserError: If a range has no end, or does not move.
+    """
+    from hydra.core.override_parser.types import RangeSweep
+
+    value = override.value()
+    if not isinstance(value, RangeSweep):
+        return sum(1 for _ in override.sweep_string_iterator()) if override.is_sweep_override() else 1
+    start, stop, step = (float(one or 0) for one in (value.start, value.stop, value.step))
+    if not step or not all(math.isfinite(one) for one in (start, stop, step)):
+        raise UserError(f"{override.input_line} has no end; write range(FIRST,STOP,STEP) with numbers and a step.")
+    return max(0, math.ceil((stop - start) / step))
 
 
 def cells_of(grid: Grid, products: Sequence[Sequence[str]]) -> list[Overrides]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
@@ -14,6 +13,7 @@ from mibench.card import JUDGED, AttackCard
 from mibench.knowledge import GRANTS
 from mibench.planning.calibration import CALIBRATED
 from mibench.planning.catalogue import card_of, later_options
+from mibench.planning.sources import spec_of
 from mibench.storage.public_sets import PUBLIC_SETS
 
 #: Keys of the configuration that change neither what a cell is nor what it measures.
@@ -50,6 +50,9 @@ SEEDS = ("prior.seed", "evaluation.seed", "dataset.seed")
 
 #: The axes whose revisions a stored configuration lists, in their order.
 REVISED = ("dataset", "setting", "target", "attack", "defense")
+
+#: How a digest begins that stands in a stored configuration for a value; see :mod:`mibench.planning.veil`.
+VEIL = "sha256:"
 
 #: Options that name the user's own folders, files and modules.
 OWN = re.compile(r"(?!data_root)(\w+_)?(root|file)|weights|starts_from|factory|truth")
@@ -130,13 +133,15 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 def content_of(node: Mapping[str, Any]) -> dict[str, Any]:
     """Return a component's block with the content of the user's own folders and files instead of their paths."""
-    return {option: _content(option, value) for option, value in node.items()}
+    return {option: content_at(option, value) for option, value in node.items()}
 
 
-def _content(option: str, value: Any) -> Any:
+def content_at(option: str, value: Any) -> Any:
     """Return a digest for what ``root``, ``file``, ``weights`` and ``factory`` name, any other value as is."""
     if not value or not isinstance(value, str | Path) or not OWN.fullmatch(option) or str(value) in PUBLIC_SETS:
         return value
+    if str(value).startswith(VEIL):
+        return str(value).removeprefix(VEIL)
     if option == "factory":
         return [str(value), source_digest(str(value).partition(":")[0])]
     path = Path(value).expanduser()
@@ -155,10 +160,10 @@ def file_digest(path: Path, changed: int) -> str:
 @cache
 def source_digest(module: str) -> str:
     """Return the SHA-256 of a module's source file, empty where there is none; the module is not imported."""
+    found = spec_of(module)
     try:
-        found = importlib.util.find_spec(module)
         return hashlib.sha256(Path(str(found and found.origin)).read_bytes()).hexdigest()
-    except (ImportError, OSError, ValueError):
+    except (OSError, ValueError):
         return ""
 
 

@@ -13,10 +13,10 @@ from omegaconf import DictConfig, OmegaConf
 from mibench.card import AttackCard, Card, DatasetCard, DefenseCard, MetricCard, PriorCard, SettingCard, TargetCard
 from mibench.errors import IncompatibleCellError, UnknownNameError, UserError
 from mibench.knowledge import GRANTS
-from mibench.options import Count, CountOrNone, Decay, Positive, check_value, shown
-from mibench.planning.catalogue import AXES, card_of, entries, entry
+from mibench.options import Count, CountOrNone, Decay, Seconds, Threads, check_value, shown
+from mibench.planning.catalogue import AXES, card_of, check_known, entries, entry
 from mibench.planning.compatibility import CellCards, arriving, compatible
-from mibench.planning.composition import AXIS_OF, Part, block, part_of, plain, with_parts
+from mibench.planning.composition import Part, block, part_of, plain, with_parts
 from mibench.planning.identity import (
     OWN,
     REVISED,
@@ -24,10 +24,12 @@ from mibench.planning.identity import (
     content_of,
     essential,
     evaluation_key,
+    flat,
     grouped,
     revision_of,
     version_of,
 )
+from mibench.planning.veil import env_given, is_veil, veiled
 from mibench.precision import precision_key
 from mibench.storage.public_sets import PUBLIC_SETS
 from mibench.storage.store import digest_of
@@ -38,13 +40,13 @@ TOP_KEYS: Mapping[str, Any] = {
     "seeds": Literal["victim", "all"],
     "device": Literal["auto", "cpu", "cuda"],
     "precision": Literal["float32", "bfloat16"],
-    "threads": Count | None,
+    "threads": Threads | None,
     "overwrite": Literal["never", "failed", "always"],
     "control": Literal["retrain", "none"],
     "query_budget": Count | None,
     "convergence": Literal["check"] | None,
     "pack": Count,
-    "time_limit": Positive | None,
+    "time_limit": Seconds | None,
     "verbose": bool,
     **{f"knowledge.{name}": grant.kind for name, grant in GRANTS.items()},
     "evaluation.models": list[str],
@@ -73,11 +75,13 @@ class Plan:
         config: The whole resolved configuration.
         cards: The cards by axis.
         follows: The seeds of components that follow the cell's own (``prior.seed``).
+        secret: The dotted keys whose texts the environment gave.
     """
 
     config: Mapping[str, Any]
     cards: CellCards
     follows: tuple[str, ...] = ()
+    secret: tuple[str, ...] = ()
 
     @property
     def access(self) -> str:
@@ -86,7 +90,12 @@ class Plan:
 
     @cached_property
     def description(self) -> dict[str, Any]:
-        """Configuration and revisions, without metrics and machine: what is stored with the rows."""
+        """What is stored with the rows: configuration and revisions, with digests for what a row does not say."""
+        return veiled(self._described, self.secret)
+
+    @cached_property
+    def _described(self) -> dict[str, Any]:
+        """Configuration and revisions, without metrics and machine."""
         config = essential(self.config, self.cards.attack)
         config["dataset"] = {k: v for k, v in config["dataset"].items() if k != "data_root"}
         return {**config, "revisions": [revision_of(self.config[axis]) for axis in REVISED]}
@@ -94,7 +103,7 @@ class Plan:
     @cached_property
     def identity(self) -> dict[str, Any]:
         """What the cell is: its description, with the content of the user's own folders and files for their paths."""
-        said = self.description
+        said = self._described
         revisions = [self.version(axis) for axis in REVISED]
         files = {axis: content_of(said[axis]) for axis in ("dataset", "target")}
         prior = content_of(said["prior"])
@@ -162,6 +171,7 @@ def plan_cell(cfg: DictConfig) -> Plan:
     for axis in ("dataset", "setting", "target", "prior", "attack", "defense", "budget", "logger"):
         config[axis] = block(cfg, axis)
     config["defense"] = with_parts(config["defense"], cfg)
+    check_known("logger", config["logger"])
     if config["seeds"] == "all":
         follows = seeded_alike(config, follows)
     card: dict[str, Card] = {
@@ -199,7 +209,7 @@ def plan_cell(cfg: DictConfig) -> Plan:
         finished=bool(config["target"].get("weights")),
         rounds=config["setting"].get("rounds"),
     )
-    return Plan(config, cards, follows)
+    return Plan(config, cards, follows, env_given(cfg))
 
 
 def follows_seed(cfg: DictConfig, key: str) -> bool:
@@ -238,9 +248,9 @@ def card_of_axis(axis: str, node: Mapping[str, Any]) -> Card:
     Raises:
         UserError: If the block names a component of another axis, or bears another name than the component.
     """
+    if isinstance(node.get("_target_"), str):
+        check_known(axis, node)
     card, own = card_of(node), card_of({"_target_": node.get("_target_")}).name
-    if AXIS_OF[type(card)] != axis:
-        raise UserError(f"{axis}._target_={node['_target_']} is no {axis} but a {AXIS_OF[type(card)]}.")
     if own != (node.get("variant_of") or node["name"]):
         raise UserError(f"{axis} '{node['name']}' is another name for '{own}'; choose it with {axis}={own}.")
     return card
@@ -288,7 +298,13 @@ def refuse_incompatible(plan: Plan) -> None:
 
     Raises:
         IncompatibleCellError: With the reason in the threat model's words.
+        UserError: If an option is a digest that stands in rows for its value.
     """
+    for key, value in flat(plan.config):
+        if is_veil(value):
+            raise UserError(
+                f"{key}={shown(value)} is the digest that stands in a row for a value; give the value: {key}=VALUE."
+            )
     if reason := compatible(plan.cards):
         raise IncompatibleCellError(reason)
 

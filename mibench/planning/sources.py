@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import ast
-import importlib.util
+import sys
 from collections.abc import Iterator
 from functools import cache
+from importlib.machinery import ModuleSpec
 from pathlib import Path
 
 from mibench.errors import UserError
@@ -14,19 +15,41 @@ from mibench.storage.fetching import Download
 PACKAGE = Path(__file__).parent.parent
 
 
+def spec_of(module: str) -> ModuleSpec | None:
+    """Return where Python would find a module; None where it would not. Nothing is imported.
+
+    ``importlib.util.find_spec`` imports the packages that hold a module. A name that stands in a file from someone else
+    could then choose what is run.
+    """
+    if not all(part.isidentifier() for part in module.split(".")):
+        return None
+    spec, path, name = None, None, ""
+    for part in module.split("."):
+        name = f"{name}.{part}" if name else part
+        if (known := getattr(sys.modules.get(name), "__spec__", None)) is not None:
+            spec = known
+        else:
+            finders = (getattr(finder, "find_spec", None) for finder in sys.meta_path)
+            found = (find(name, path) for find in finders if find is not None)
+            spec = next((one for one in found if one is not None), None)
+        if spec is None:
+            return None
+        path = None if spec.submodule_search_locations is None else list(spec.submodule_search_locations)
+        if path is None and name != module:
+            return None
+    return spec
+
+
 def source_of(module: str) -> Path:
-    """Return the source file of a module, which is not imported where it is mibench's own.
+    """Return the source file of a module, which is not imported.
 
     Raises:
         UserError: If there is none.
     """
-    if module.startswith("mibench."):
+    if module.startswith("mibench.") and all(part.isidentifier() for part in module.split(".")):
         path = PACKAGE.joinpath(*module.split(".")[1:])
         return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
-    try:
-        found = importlib.util.find_spec(module)
-    except ModuleNotFoundError:
-        found = None
+    found = spec_of(module)
     if found is None or found.origin is None:
         raise UserError(f"The module '{module}' cannot be found; is it installed, or on PYTHONPATH?")
     return Path(found.origin)

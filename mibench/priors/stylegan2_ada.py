@@ -27,9 +27,9 @@ from torch import Tensor
 from mibench.card import PriorCard
 from mibench.data import InputSpec
 from mibench.errors import IncompatibleCellError, UserError
+from mibench.limits import safetensors_of
 from mibench.model import LatentPrior, StyleState
 from mibench.nn.adversarial import fitted, refuse_oblong
-from mibench.nn.foreign import first_line
 from mibench.nn.style import StyleGenerator
 from mibench.options import Count
 from mibench.priors.base import Prior, PriorData
@@ -185,16 +185,12 @@ def read(weights: str) -> tuple[dict[str, Tensor], float | None]:
     Raises:
         UserError: If the file is none.
     """
-    from safetensors import safe_open
-
     where = f"prior.weights={weights}"
     try:
-        with safe_open(Path(weights).expanduser(), "pt") as file:
-            said = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 (it is no mapping)
-    except Exception as error:
+        tensors, said = safetensors_of(Path(weights).expanduser(), where)
+    except UserError as error:
         raise UserError(
-            f"{where} cannot be read as safetensors ({first_line(error)}); {EXPORT}: a pickle is never opened here, "
+            f"{str(error).rstrip('.')}; {EXPORT}: a pickle is never opened here, "
             "because what it holds would be executed."
         ) from error
     if said.get("format") != FORMAT:

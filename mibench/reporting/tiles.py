@@ -6,6 +6,7 @@ import io
 from pathlib import Path
 
 from mibench.leaderboard.pictures import inlined
+from mibench.limits import open_image
 from mibench.pictures import TILE, layout_of
 from mibench.reporting.markup import table, text
 
@@ -19,8 +20,6 @@ def pictures_of(sheet: Path, title: str) -> str:
         sheet: The PNG.
         title: What it shows, in words.
     """
-    from PIL import Image
-
     if not sheet.is_file():
         return ""
     layout = layout_of(sheet)
@@ -33,7 +32,7 @@ def pictures_of(sheet: Path, title: str) -> str:
         return table(["target", *layout.headings], lines)
     small = ' class="small"' if layout.pixels < TILE else ""
     parts = []
-    with Image.open(sheet) as opened:
+    with open_image(sheet) as opened:
         whole = opened.convert("RGB")
     for row, name in enumerate(layout.titles):
         figures = []

@@ -21,6 +21,7 @@ import torch
 from torch import nn
 
 from mibench.access import Ledger
+from mibench.limits import TENSORS, content, pickled_tensors
 from mibench.storage.durable import replacing, set_aside
 from mibench.storage.progress import progress
 
@@ -99,10 +100,10 @@ class Checkpoints:
             return 0
         fresh = copy.deepcopy(_state(parts))
         try:
-            raw = self.file.read_bytes()
+            raw = content(self.file, str(self.file), TENSORS)
             if hashlib.sha256(raw[32:]).digest() != raw[:32]:
                 raise ValueError("it is damaged")
-            saved = torch.load(io.BytesIO(raw[32:]), map_location="cpu", weights_only=True)
+            saved = pickled_tensors(raw[32:], str(self.file))
             if saved["of"] != self.file.name:
                 raise ValueError("it belongs to another training")
             if self.ledger is not None and not Ledger(self.ledger.budget).affords(saved["ledger"]):

@@ -18,7 +18,7 @@ import tempfile
 import time
 import zipfile
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
@@ -26,7 +26,8 @@ from typing import Literal
 from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
-from mibench.errors import FetchError, WeightsMissingError
+from mibench.errors import FetchError, UserError, WeightsMissingError
+from mibench.limits import check_archive
 from mibench.storage.durable import flush, set_aside
 from mibench.version import __version__
 
@@ -129,7 +130,10 @@ def fetch(download: Download, root: Path) -> str:
                 return f"{target} was fetched{said}{kept}"
             _unpack(file, download.unpack, Path(scratch) / "unpacked")
             _install(Path(scratch) / "unpacked", root, Path(download.path))
-        except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, KeyError, EOFError, OSError) as error:
+        except FetchError:
+            raise
+        except (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, KeyError, EOFError, OSError,
+                ValueError, RuntimeError) as error:  # fmt: skip
             if isinstance(error, OSError) and error.errno is not None:
                 raise  # of the disk; damaged gzip and bzip2 have no number
             raise FetchError(
@@ -205,10 +209,12 @@ def _member(archive: Path, name: str, file: Path) -> Path:
             inside = tar.extractfile(name)
             if inside is None:
                 raise KeyError(f"{name} is no file")
+            _check({file.name: tar.getmember(name).size}, file.parent)
             with inside, file.open("wb") as out:
                 shutil.copyfileobj(inside, out, CHUNK)
         return file
     with zipfile.ZipFile(archive) as pack, pack.open(name) as source, file.open("wb") as out:
+        _check({file.name: pack.getinfo(name).file_size}, file.parent)
         shutil.copyfileobj(source, out, CHUNK)
     return file
 
@@ -217,25 +223,28 @@ def _unpack(archive: Path, kind: str, folder: Path) -> None:
     """Unpack a whole archive into an empty folder.
 
     Raises:
-        FetchError: If a member would land outside of the folder, or is no plain file or folder.
+        FetchError: If a member would land outside of the folder, or is no plain file or folder, or there is too little
+            room for all.
     """
+    folder.mkdir(exist_ok=True)
     if kind == "zip":
         with zipfile.ZipFile(archive) as pack:
-            _refuse_escapes(archive, folder, pack.namelist())
+            _check({one.filename: one.file_size for one in pack.infolist()}, folder)
             pack.extractall(folder)
         return
     with tarfile.open(archive) as tar:
         members = tar.getmembers()
-        _refuse_escapes(archive, folder, [one.name for one in members])
+        _check({one.name: one.size for one in members}, folder)
         if odd := [one.name for one in members if not (one.isfile() or one.isdir())]:
             raise FetchError(f"The archive was not unpacked: '{odd[0]}' in it is neither a file nor a folder.")
         tar.extractall(folder, filter="data")
 
 
-def _refuse_escapes(archive: Path, folder: Path, names: Sequence[str]) -> None:
-    for name in names:
-        if not (folder / name).resolve().is_relative_to(folder.resolve()):
-            raise FetchError(f"The archive was not unpacked: '{name}' in it would be written outside of its folder.")
+def _check(sizes: Mapping[str, int], folder: Path) -> None:
+    try:
+        check_archive(sizes, folder, shutil.disk_usage(folder).free)
+    except UserError as error:
+        raise FetchError(str(error)) from error
 
 
 def _install(unpacked: Path, root: Path, last: Path) -> None:

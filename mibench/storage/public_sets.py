@@ -16,7 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from mibench.errors import FetchError
+from mibench.errors import FetchError, UserError
+from mibench.limits import TEXT, content
 from mibench.storage.fetching import Download, fetch, found
 from mibench.storage.progress import progress
 
@@ -54,13 +55,13 @@ class PublicSet:
         """
         file = root / self.index.path
         try:
-            parsed = json.loads(file.read_bytes())
+            parsed = json.loads(content(file, str(file), TEXT))
             entries: Sequence[Any] = list(parsed.values()) if isinstance(parsed, Mapping) else parsed
             *way, path, md5 = self.entry
             for key in way:
                 entries = [one[key] for one in entries]
             return {root / self.folder / str(one[path]): str(one[md5]) for one in entries}
-        except (OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
+        except (UserError, OSError, ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
             raise FetchError(f"{file} is not the index of {self.name}; remove it and download it again.") from error
 
 

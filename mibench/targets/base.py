@@ -13,6 +13,7 @@ from mibench.card import TargetCard
 from mibench.data import InputSpec
 from mibench.entry import Normalise
 from mibench.errors import UserError
+from mibench.limits import TENSORS, content, safetensors_of
 from mibench.model import Classifier
 
 
@@ -43,19 +44,15 @@ class Target(Classifier):
         Raises:
             UserError: If it is not there, is another file than was promised, or holds weights of another model.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load
-
         path = Path(file).expanduser()
+        if sha256 is not None:
+            found = hashlib.sha256(content(path, f"{key}={path}", TENSORS)).hexdigest()
+            if found != sha256:
+                raise UserError(f"The SHA-256 of {key}={path} is {found} instead of {sha256}; it is another file.")
+        tensors, _ = safetensors_of(path, f"{key}={path}")
         try:
-            content = path.read_bytes()
-        except OSError as error:
-            raise UserError(f"{key}={path} cannot be read ({error.strerror}).") from error
-        if sha256 is not None and (found := hashlib.sha256(content).hexdigest()) != sha256:
-            raise UserError(f"The SHA-256 of {key}={path} is {found} instead of {sha256}; it is another file.")
-        try:
-            self.load_state_dict(load(content))
-        except (SafetensorError, RuntimeError) as error:
+            self.load_state_dict(tensors)
+        except RuntimeError as error:
             said = " ".join(str(error).split())[:160]
             raise UserError(
                 f"{key}={path} are no weights of target={self.card.name} with these options ({said})."

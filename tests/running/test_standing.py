@@ -1,6 +1,5 @@
 """One runner for the command line and for Python: claim, log, time limit, failed row and logger are alike."""
 
-import builtins
 import contextlib
 import logging
 import os

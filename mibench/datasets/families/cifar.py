@@ -26,6 +26,7 @@ from mibench.data import Examples, InputSpec, Population, Split, shared_rows
 from mibench.datasets.base import COINCIDE, Dataset, few_of_each, relabel, resize, without
 from mibench.datasets.image_folder import class_folders, read_image
 from mibench.errors import UserError
+from mibench.limits import GIB, plain_file
 from mibench.options import Count, CountOrNone
 
 
@@ -198,12 +199,11 @@ def read_pickle(file: Path) -> dict[str, Any]:
         UserError: If the file is no complete pickle of a mapping, or names anything but arrays.
     """
     try:
-        with file.open("rb") as source:
+        with plain_file(file, str(file), GIB).open("rb") as source:
             content = _ArraysOnly(source, encoding="latin1").load()
         if not isinstance(content, dict):
             raise ValueError("it holds no mapping")
-    except (pickle.UnpicklingError, OSError, EOFError, ValueError, TypeError, KeyError, IndexError, AttributeError,
-            OverflowError, MemoryError) as error:  # fmt: skip
+    except Exception as error:  # whatever an unpickler raises for a damaged file
         raise UserError(
             f"{file} cannot be read ({error or type(error).__name__}); unpack the archive again."
         ) from error

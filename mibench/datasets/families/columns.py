@@ -24,6 +24,7 @@ from torch import Tensor
 
 from mibench.data import Column
 from mibench.errors import UserError, nearest
+from mibench.limits import safetensors_of
 
 #: What is said of a column.
 KEYS = ("name", "categories", "low", "high", "mean", "std")
@@ -64,10 +65,7 @@ def schema_of(file: Path) -> Schema | None:
     Raises:
         UserError: If it is malformed, in one sentence that names the column.
     """
-    from safetensors import safe_open
-
-    with safe_open(file, framework="pt") as held:
-        said = (held.metadata() or {}).get("columns")
+    said = safetensors_of(file, f"dataset.file={file}")[1].get("columns")
     if said is None:
         return None
     where = f"in the header of dataset.file={file}"

@@ -17,13 +17,13 @@ from pathlib import Path
 from typing import ClassVar, Literal
 
 import torch
-from PIL import Image
 from torch import Tensor
 
 from mibench.data import Examples, InputSpec, Population, Split, shared_rows
 from mibench.datasets.base import Dataset, holdout, resize, without
 from mibench.datasets.image_folder import ENDINGS, read_image
 from mibench.errors import DatasetNotFoundError, UserError
+from mibench.limits import open_image
 from mibench.options import Channels, Count, CountOrNone, Several, Share
 from mibench.seeding import derive, generator
 from mibench.storage.progress import progress
@@ -112,7 +112,7 @@ class People(Dataset):
         files = self._limited(files)
         notes = [] if held_out else ["There are no control people: see dataset.held_out_people."]
         notes += [UNCHECKED] if self.public_root is not None else []
-        with Image.open(seen[0]) as first:
+        with open_image(seen[0], decode=False) as first:
             if self.frame is not None and first.size != self.frame:
                 notes.append(f"The pictures are copies of {first.width}x{first.height} pixels, cropped beforehand.")
         own = self._population(people, private, "private")

@@ -19,6 +19,8 @@ make the file of what it read::
 
 from __future__ import annotations
 
+import math
+import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar
@@ -29,6 +31,7 @@ import torch
 from mibench.data import Examples, Graph, InputSpec, Population, Split
 from mibench.datasets.base import Dataset
 from mibench.errors import UserError
+from mibench.limits import GIB, check_inflation, plain_file, reason_of
 
 #: What the file must hold.
 ARRAYS = ("x_data", "x_indices", "x_indptr", "x_shape", "edges", "labels", "train_idx", "test_idx")
@@ -72,12 +75,20 @@ def read_arrays(file: Path) -> dict[str, Any]:
         UserError: If it is no archive of arrays, or one is not there.
     """
     try:
+        with zipfile.ZipFile(plain_file(file, str(file), GIB)) as pack:
+            check_inflation({one.filename: one.file_size for one in pack.infolist()}, file)
         with np.load(file, allow_pickle=False) as archive:
             if missing := [name for name in ARRAYS if name not in archive]:
                 raise UserError(f"{file} has no array '{missing[0]}'; it is not laid out as mibench reads it.")
             return {name: archive[name] for name in ARRAYS}
-    except (OSError, ValueError, EOFError, TypeError, AttributeError) as error:
+    except UserError:
+        raise
+    except Exception as error:  # whatever a decoder raises for a damaged file
         raise UserError(f"{file} is no archive of NumPy arrays ({error}); make it again.") from error
+
+
+#: Numbers of the features of a graph: those of PubMed have 10 million.
+LARGEST = 1_000_000_000
 
 
 def graph_of(arrays: dict[str, Any]) -> Graph:
@@ -85,7 +96,15 @@ def graph_of(arrays: dict[str, Any]) -> Graph:
     from scipy.sparse import csr_matrix
 
     parts = tuple(arrays[name] for name in ("x_data", "x_indices", "x_indptr"))
-    features = torch.from_numpy(csr_matrix(parts, shape=tuple(arrays["x_shape"])).toarray()).float()
+    try:
+        shape = tuple(int(size) for size in arrays["x_shape"])
+        if len(shape) != 2 or min(shape) < 1 or math.prod(shape) > LARGEST:
+            raise ValueError(f"features of shape {shape}, and at most {LARGEST:,} numbers are read")
+        features = torch.from_numpy(csr_matrix(parts, shape=shape).toarray()).float()
+    except (ValueError, TypeError, IndexError, OverflowError) as error:
+        raise UserError(
+            f"The arrays of the graph hold no features ({reason_of(error)}); make its file again."
+        ) from error
     features /= features.sum(1, keepdim=True).clamp_min(1e-12)
     pairs = np.sort(arrays["edges"].astype(np.int64), axis=1)
     edges = np.unique(pairs[pairs[:, 0] != pairs[:, 1]], axis=0)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
 from collections.abc import Mapping
@@ -13,6 +12,7 @@ from mibench.leaderboard.page.names import Segment, amount, headline_name, joine
 from mibench.leaderboard.page.records import Record
 from mibench.leaderboard.pictures import inlined, may_show
 from mibench.leaderboard.sprites import ROWS
+from mibench.limits import open_image
 
 #: The tasks of which a strip is shown, with what their pictures were recovered from.
 TASKS: Mapping[str, str] = {"instance": "one client's update", "class": "a model's weights"}
@@ -73,9 +73,7 @@ def rows_of(sprite: bytes) -> list[str]:
 
     The images are written without compression, so that the same sprite gives the same bytes whatever zlib is there.
     """
-    from PIL import Image
-
-    with Image.open(io.BytesIO(sprite)) as opened:
+    with open_image(sprite) as opened:
         whole = opened if opened.mode == "P" else opened.convert("RGB").quantize(16)
         height = whole.height // ROWS
         found = []
