@@ -61,6 +61,7 @@ def _of_control(cell: Adversary) -> Iterator[str]:
         yield from cell.split.notes
         if cell.config["control"] == "none":
             yield NO_CONTROL
+    yield from cell.split.reading
     yield from cell.remarks
 
 
