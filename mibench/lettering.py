@@ -6,6 +6,7 @@ system, where they are there.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.metadata
 import importlib.util
 import math
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 
 #: Height of letters in pixels, and of a line of them.
 SIZE, LINE = 14, 18
+
+#: The weight of a font of many weights.
+REGULAR = 400
 
 #: Distributions that hold fonts of many scripts (the extra ``fonts``).
 PACKAGES = ("manimgx-fonts", "manimgx-fonts-cjk")
@@ -73,9 +77,12 @@ def further_fonts() -> tuple[Font, ...]:
     fonts: list[Font] = []
     for file in font_files():
         try:
-            fonts.append(ImageFont.truetype(str(file), SIZE - 1))
+            font = ImageFont.truetype(str(file), SIZE - 1)
         except OSError:
             continue
+        with contextlib.suppress(OSError, NotImplementedError, ValueError):  # of one weight alone
+            font.set_variation_by_axes([REGULAR, *(axis["default"] for axis in font.get_variation_axes()[1:])])
+        fonts.append(font)
     return tuple(fonts)
 
 

@@ -237,7 +237,7 @@ def coded_table(tables: Mapping[str, pd.DataFrame], response: str, categorical: 
                     f"dataset.{first_key} has not; take such records out."
                 )
             values[name] = np.asarray(codes)
-            sizes = np.abs(values[name].astype(np.float64))
+            sizes = np.abs(np.asarray(codes, dtype=np.float64))
             if levels is None and (wild := int(np.count_nonzero(~(sizes <= largest)))):
                 raise UserError(
                     f"Column '{name}' of dataset.{key} has {wild} values that are infinite or beyond {largest:.1g}; "

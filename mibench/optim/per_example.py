@@ -171,7 +171,7 @@ def _last_entered(error: BaseException, names: Mapping[nn.Module, str]) -> str:
             if isinstance(one, nn.Module):
                 found = names.get(one) or found
         step = step.tb_next
-    return found
+    return str(found)
 
 
 def _with_buffers(model: nn.Module) -> str:
