@@ -81,7 +81,7 @@ def further_fonts() -> tuple[Font, ...]:
         except OSError:
             continue
         with contextlib.suppress(OSError, NotImplementedError, ValueError):  # of one weight alone
-            font.set_variation_by_axes([REGULAR, *(axis["default"] for axis in font.get_variation_axes()[1:])])
+            font.set_variation_by_axes([REGULAR, *(axis["default"] or 0 for axis in font.get_variation_axes()[1:])])
         fonts.append(font)
     return tuple(fonts)
 

@@ -213,7 +213,8 @@ def coded_table(tables: Mapping[str, pd.DataFrame], response: str, categorical: 
         numeric = pd.api.types.is_numeric_dtype(first[name]) and not pd.api.types.is_bool_dtype(first[name])
         coded = name == response or name in categorical or not numeric
         schema[str(name)] = sorted(first[name].dropna().unique().tolist(), key=_sortable) if coded else None
-    if len(known := schema[response] or ()) == 1:
+    known = list(schema[response] or [])
+    if len(known) == 1:
         raise UserError(
             f"Column '{response}' of dataset.{first_key} has one value ('{known[0]}') in all records, so there is "
             "nothing to predict; choose another dataset.response."

@@ -41,6 +41,9 @@ BESIDE = (
     "pathlib", "pytorch_lightning", "typing", "uuid",
 )  # fmt: skip
 
+#: Plain types that a configuration names.
+PLAIN = tuple(f"builtins.{kind}" for kind in ("dict", "list", "tuple", "set", "int", "float", "str", "bool", "object"))
+
 #: How other things begin that are saved under the name of weights.
 IMPOSTORS = (
     (b"version https://git-lfs", "is a pointer of Git LFS, not the file itself; get it with git lfs pull"),
@@ -116,7 +119,7 @@ def _loaded(path: Path) -> Any:
         inert: list[Any] = [
             (OrderedDict if name.endswith("AttributeDict") else _Inert, name)
             for name in _globals(path)
-            if name.partition(".")[0] in BESIDE
+            if name.partition(".")[0] in BESIDE or name in PLAIN
         ]
         if not inert:
             raise

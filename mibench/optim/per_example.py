@@ -179,7 +179,7 @@ def _with_buffers(model: nn.Module) -> str:
     for name, module in model.named_modules():
         own = any(parameter.requires_grad for parameter in module.parameters(recurse=False))
         if name and own and list(module.buffers(recurse=False)):
-            return name
+            return str(name)
     return ""
 
 

@@ -22,7 +22,7 @@ def network():
 @pytest.fixture
 def state():
     torch.manual_seed(1)
-    return {name: value + 0.5 for name, value in network().state_dict().items()}
+    return {name: value + 0.5 if value.is_floating_point() else value for name, value in network().state_dict().items()}
 
 
 def prefixed(state, prefix):
@@ -43,8 +43,8 @@ def refused(content, tmp_path, module=None):
     return str(caught.value)
 
 
-@pytest.mark.parametrize("prefix", ["", "module.", "model.", "_orig_mod.", "net.", "module._orig_mod.", "model._orig_mod.",
-                                    "model.net.", "something.own."])  # fmt: skip
+@pytest.mark.parametrize("prefix", ["", "module.", "model.", "_orig_mod.", "net.", "module._orig_mod.",
+                                    "model._orig_mod.", "model.net.", "something.own."])  # fmt: skip
 @pytest.mark.parametrize("keys", [(), ("state_dict",), ("model",), ("ema",), ("weights", "model"), ("own", "key")])
 def test_weights_are_found_below_keys_and_prefixes(prefix, keys, state, tmp_path):
     content = prefixed(state, prefix)
