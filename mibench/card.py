@@ -153,6 +153,7 @@ class DatasetCard(Card):
         embedded: Whether the data travel inside the package.
         tasks: The tasks whose truth the dataset can give.
         judges: The architectures of its evaluation models, before those of ``evaluation.models``.
+        class_folders: The options that name a folder of class folders.
     """
 
     licence: str
@@ -160,6 +161,7 @@ class DatasetCard(Card):
     embedded: bool = False
     tasks: tuple[str, ...] = ("class", "instance", "completion")
     judges: tuple[str, ...] = ()
+    class_folders: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         super().__post_init__()

@@ -287,6 +287,7 @@ class Split:
         notes: Sentences on the classes and their control that a reader of class-level results must know.
         subject: What the images show, where a metric has to know: ``face``; empty where nobody said.
         captured: A client update from elsewhere; ``private`` is empty then.
+        reading: Sentences on how files were read, which a reader of any result must know.
     """
 
     spec: InputSpec
@@ -299,6 +300,7 @@ class Split:
     notes: tuple[str, ...] = field(default=())
     subject: str = ""
     captured: Captured | None = None
+    reading: tuple[str, ...] = ()
 
     def summary(self) -> str:
         """Return what it holds, as a clause."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mibench.files import written_safely
+from mibench.lettering import height_of, width_of, write
 from mibench.limits import open_image
 
 if TYPE_CHECKING:
@@ -75,7 +76,8 @@ class Layout:
         tops: Upper edge of every row.
         heights: Height of every row.
         cells: By row and column the number of tiles, or the text, or None.
-        pixels: Width of one input in its own pixels, 0 where there is no picture.
+        pixels: Longer side of one input in its own pixels, 0 where there is no picture.
+        tile: Width and height of one picture on the sheet, in the middle of a square of ``TILE`` pixels.
     """
 
     caption: str
@@ -88,24 +90,37 @@ class Layout:
     heights: Sequence[int]
     cells: Sequence[Sequence[int | str | None]]
     pixels: int
+    tile: Sequence[int] = (TILE, TILE)
 
     def fits(self, width: int, height: int) -> bool:
         """Return whether what the sheet says of itself can be true of a picture of this size."""
         places = (len(self.headings), len(self.titles))
         lengths = (len(self.lefts), len(self.tops)) == places == (len(self.cells[0]) if self.cells else places[0],
                                                                   len(self.heights))  # fmt: skip
-        numbers = [*self.lefts, *self.tops, *self.heights, self.pixels]
+        numbers = [*self.lefts, *self.tops, *self.heights, *self.tile, self.pixels]
         whole = all(isinstance(one, int) and 0 <= one <= max(width, height) for one in numbers)
-        return lengths and whole and all(
+        return lengths and whole and len(self.tile) == 2 and all(
             len(row) == len(self.headings)
             and all(cell is None or isinstance(cell, str) or 0 <= cell <= width // TILE for cell in row)
             for row in self.cells
         )  # fmt: skip
 
-    def box(self, row: int, column: int, position: int) -> tuple[int, int, int, int]:
-        """Return left, upper, right and lower edge of a tile."""
+    def square(self, row: int, column: int, position: int) -> tuple[int, int, int, int]:
+        """Return left, upper, right and lower edge of the square in which a picture stands."""
         left, top = self.lefts[column] + position * (TILE + GAP), self.tops[row]
         return left, top, left + TILE, top + TILE
+
+    def box(self, row: int, column: int, position: int) -> tuple[int, int, int, int]:
+        """Return left, upper, right and lower edge of a picture."""
+        (width, height), (left, top, *_) = self.tile, self.square(row, column, position)
+        left, top = left + (TILE - width) // 2, top + (TILE - height) // 2
+        return left, top, left + width, top + height
+
+
+def fitted(height: int, width: int) -> tuple[int, int]:
+    """Return width and height of a picture that is scaled so that its longer side is a tile's."""
+    longer = max(height, width)
+    return max(1, round(TILE * width / longer)), max(1, round(TILE * height / longer))
 
 
 def layout_of(path: Path) -> Layout | None:
@@ -154,24 +169,23 @@ def draw_sheet(
         caption: The first line.
         said: The second line.
     """
-    from PIL import Image, ImageDraw, ImageFont
+    from PIL import Image, ImageDraw
     from PIL.PngImagePlugin import PngInfo
 
-    font = ImageFont.load_default(14)
     columns = list(zip(*(row.pictures for row in rows), strict=True)) or [() for _ in headings]
     tiles = [max([1, *(tiles_of(cell) for cell in column)]) for column in columns]
     widths = [count * (TILE + GAP) + 3 * GAP for count in tiles]
     ruler = ImageDraw.Draw(Image.new("RGB", (1, 1)))
 
     def length(text: str) -> int:
-        return math.ceil(ruler.textlength(text, font=font))
+        return math.ceil(width_of(ruler, text))
 
     def in_lines(text: str, width: int) -> str:
-        return wrapped(text, lambda line: ruler.textlength(line, font=font) <= width - 3 * GAP)
+        return wrapped(text, lambda line: width_of(ruler, line) <= width - 3 * GAP)
 
-    def height_of(title: str, cells: Sequence[Tensor | str | None]) -> int:
+    def row_height(title: str, cells: Sequence[Tensor | str | None]) -> int:
         texts = [title, *(cell for cell in cells if isinstance(cell, str))]
-        lines = max(math.ceil(ruler.multiline_textbbox((0, 0), text, font=font)[3]) for text in texts)
+        lines = max(height_of(ruler, text) for text in texts)
         return max(lines + GAP, TILE * any(not isinstance(cell, str | None) for cell in cells))
 
     widths = [max(width, length(heading) + 3 * GAP) for width, heading in zip(widths, headings, strict=True)]
@@ -183,7 +197,8 @@ def draw_sheet(
         ]
         for row in rows
     ]
-    heights = [height_of(title, line) for title, line in zip(titles, cells, strict=True)]
+    heights = [row_height(title, line) for title, line in zip(titles, cells, strict=True)]
+    shapes = {tuple(cell.shape[-2:]) for row in cells for cell in row if not isinstance(cell, str | None)}
     first = (3 if said else 2) * LABEL + 2 * GAP
     layout = Layout(
         caption=caption,
@@ -195,29 +210,31 @@ def draw_sheet(
         tops=[first + sum(heights[:place]) + place * GAP for place in range(len(heights))],
         heights=heights,
         cells=[[cell if isinstance(cell, str | None) else len(cell) for cell in row.pictures] for row in rows],
-        pixels=max((cell.shape[-1] for row in cells for cell in row if not isinstance(cell, str | None)), default=0),
+        pixels=max((max(shape) for shape in shapes), default=0),
+        tile=list(fitted(*shapes.pop()) if len(shapes) == 1 else (TILE, TILE)),
     )
     longest = max(length(caption), length(f"{said.word}   {said.number}") + LABEL if said else 0) + 4 * GAP
     size = (max(MARGIN + sum(widths), longest), first + GAP + sum(heights) + len(rows) * GAP)
     sheet = Image.new("RGB", size, PAPER)
     pen = ImageDraw.Draw(sheet)
-    pen.text((2 * GAP, GAP), caption, fill=INK, font=font)
+    write(pen, (2 * GAP, GAP), caption, INK)
     if said:
         right = 2 * GAP + (LABEL if said.mark else 0)
         draw_mark(sheet, said.mark, 2 * GAP, LABEL + GAP + 1, said.colour)
-        pen.text((right, LABEL + GAP), said.word, fill=said.colour, font=font)
-        pen.text((right + length(f"{said.word}   "), LABEL + GAP), said.number, fill=INK, font=font)
+        write(pen, (right, LABEL + GAP), said.word, said.colour)
+        write(pen, (right + length(f"{said.word}   "), LABEL + GAP), said.number, INK)
     for heading, left in zip(headings, layout.lefts, strict=True):
-        pen.text((left, first - LABEL - GAP), heading, fill=INK, font=font)
+        write(pen, (left, first - LABEL - GAP), heading, INK)
     for row, (title, line, top, height) in enumerate(zip(titles, cells, layout.tops, heights, strict=True)):
         middle = top + height // 2
-        pen.multiline_text((2 * GAP, middle), title, fill=INK, font=font, anchor="lm")
+        write(pen, (2 * GAP, middle), title, INK, middle=True)
         for column, cell in enumerate(line):
             if isinstance(cell, str):
-                pen.multiline_text((layout.lefts[column], middle), cell, fill=INK, font=font, anchor="lm")
+                write(pen, (layout.lefts[column], middle), cell, INK, middle=True)
             elif cell is not None:
                 for position, image in enumerate(cell):
-                    sheet.paste(_tile(image), layout.box(row, column, position)[:2])
+                    tile, (left, top, *_) = _tile(image), layout.square(row, column, position)
+                    sheet.paste(tile, (left + (TILE - tile.width) // 2, top + (TILE - tile.height) // 2))
     info = PngInfo()
     info.add_text(CHUNK, json.dumps(asdict(layout)))
     with written_safely(path) as temporary:
@@ -286,6 +303,5 @@ def _tile(image: Tensor) -> Image.Image:
     levels = (image.detach().clamp(0, 1) * 255).round().to(torch.uint8).cpu()
     levels = levels.expand(3, -1, -1) if levels.shape[0] == 1 else levels[:3]
     picture = Image.fromarray(levels.permute(1, 2, 0).numpy())
-    return picture.resize(
-        (TILE, TILE), Image.Resampling.NEAREST if image.shape[-1] < TILE else Image.Resampling.LANCZOS
-    )
+    larger = max(image.shape[-2:]) < TILE
+    return picture.resize(fitted(*image.shape[-2:]), Image.Resampling.NEAREST if larger else Image.Resampling.LANCZOS)

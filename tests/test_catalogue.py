@@ -1,5 +1,6 @@
 """One test over the whole catalogue: the four places agree, and every card says what it must."""
 
+import dataclasses
 import inspect
 import re
 from pathlib import Path
@@ -30,28 +31,30 @@ def test_every_reference_is_closed():
     assert len(entries) == len(bib_keys()) and not [one for one in entries if one.count("{") != one.count("}")]
 
 
-@pytest.mark.parametrize("one", ALL, ids=lambda one: f"{one.axis}-{one.name}")
-def test_names_agree(one):
+def lacking(one):
+    """What a component's files lack, as sentences for whoever adds one: which file, and what to put there."""
     module, _, _ = one.node["_target_"].rpartition(".")
-    stem = module.rpartition(".")[2]
-    assert one.node["name"] == one.name == one.card.name
-    assert stem == (one.card.variant_of or one.name)
-    assert module == f"mibench.{one.axis}s.{stem}"
+    stem, yaml_file = one.card.variant_of or one.name, f"conf/{one.axis}/{one.name}.yaml"
+    source, test = f"mibench/{one.axis}s/{stem}.py", f"tests/{one.axis}s/test_{stem}.py"
+    if one.node["name"] != one.name:
+        yield f"{yaml_file} has 'name: {one.node['name']}'; write 'name: {one.name}', the name of the file."
+    if one.card.name != one.name:
+        yield f"The card in {source} has name='{one.card.name}', but {yaml_file} is '{one.name}': make them equal."
+    if module != f"mibench.{one.axis}s.{stem}":
+        yield f"{yaml_file} has '_target_: {one.node['_target_']}'; put the class into {source} and name it there."
+    if one in METHODS:
+        if not (ROOT / test).exists():
+            yield f"{test} is missing; add the test of {source} (CONTRIBUTING.md, step 3)."
+        if one.card.bib and one.card.bib not in bib_keys():
+            yield f"references.bib has no entry '{one.card.bib}', which the card in {source} cites; add it."
+        if one.card.bib and not one.card.year > 1950:
+            yield f"The card in {source} cites '{one.card.bib}' and lacks year=; write the year of the paper."
+        if one.axis == "attack" and one.card.family != "floor" and not one.card.bib:
+            yield f"The card in {source} cites no paper; write year= (and bib=, where the key is not '{stem}')."
+    yield from _options_lacking(one, yaml_file, source)
 
 
-@pytest.mark.parametrize("one", METHODS, ids=lambda one: f"{one.axis}-{one.name}")
-def test_a_method_has_its_test_and_its_reference(one):
-    stem = one.card.variant_of or one.name
-    assert (ROOT / "tests" / f"{one.axis}s" / f"test_{stem}.py").exists()
-    if one.card.bib:
-        assert one.card.bib in bib_keys()
-        assert one.card.year > 1950
-    if one.axis == "attack" and one.card.family != "floor":
-        assert one.card.bib, "an attack cites its paper"
-
-
-@pytest.mark.parametrize("one", ALL, ids=lambda one: f"{one.axis}-{one.name}")
-def test_a_yaml_holds_every_option_of_its_class(one):
+def _options_lacking(one, yaml_file, source):
     """An option that only the code knows could neither be set nor be part of what a cell is."""
     component = get_class(one.node["_target_"])
     parameters = {key.rstrip("_"): value for key, value in inspect.signature(component).parameters.items()}
@@ -59,21 +62,62 @@ def test_a_yaml_holds_every_option_of_its_class(one):
     described |= {"access"} if one.axis == "attack" else set()
     described |= {"seed"} if one.axis == "prior" else set()
     described |= {"options"} if "parts" in one.node else set()  # of the parts of a stack
-    assert set(one.node) - described == set(parameters) - {"spec"}
+    for key in sorted(set(parameters) - {"spec"} - (set(one.node) - described)):
+        yield f"{yaml_file} lacks the option '{key}' of the class in {source}; add '{key}: {parameters[key].default}'."
+    for key in sorted(set(one.node) - described - set(parameters)):
+        yield f"{yaml_file} has '{key}', which is no annotated field of the class in {source}; add or drop it."
     if one.axis == "attack":
-        assert one.node["access"] in one.card.access
+        if one.node["access"] not in one.card.access:
+            yield f"{yaml_file} has 'access: {one.node['access']}'; write one of those on the card: {one.card.access}."
         for option, value in one.node.items():
             if isinstance(value, str) and value.startswith("${by_budget:"):
-                paper = yaml.safe_load(value.removesuffix("}").rpartition(",")[2])
-                assert paper == parameters[option].default, f"budget=paper and the class differ in {option}"
+                paper, default = yaml.safe_load(value.removesuffix("}").rpartition(",")[2]), parameters[option].default
+                if paper != default:
+                    yield f"{yaml_file} has '{option}' {paper} for budget=paper, {source} {default}: make them equal."
+
+
+@pytest.mark.parametrize("one", ALL, ids=lambda one: f"{one.axis}-{one.name}")
+def test_a_component_has_all_its_files_say(one):
+    """Names, test, reference and options agree; what is missing is said by file."""
+    assert not (said := list(lacking(one))), "\n" + "\n".join(said)
+
+
+def odd(axis, stem, **changes):
+    """A component of the catalogue with another card or block."""
+    one = entry(axis, stem)
+    card = {key: changes.pop(key) for key in ("bib", "year") if key in changes}
+    return dataclasses.replace(one, card=dataclasses.replace(one.card, **card), node={**one.node, **changes})
+
+
+@pytest.mark.parametrize(("one", "said"), [
+    (odd("attack", "gmi", name="gmii"), "conf/attack/gmi.yaml has 'name: gmii'; write 'name: gmi'"),
+    (odd("attack", "gmi", _target_="mibench.attacks.kedmi.KedMi"), "put the class into mibench/attacks/gmi.py"),
+    (odd("attack", "gmi", bib="nobody"), "references.bib has no entry 'nobody', which the card in mibench/attacks"),
+    (odd("attack", "gmi", extra=1), "conf/attack/gmi.yaml has 'extra', which is no annotated field"),
+    (odd("attack", "gmi", access="labels"), "conf/attack/gmi.yaml has 'access: labels'; write one of those"),
+])  # fmt: skip
+def test_what_is_missing_is_said_by_file(one, said):
+    METHODS.append(one)
+    try:
+        sentences = list(lacking(one))
+    finally:
+        METHODS.pop()
+    assert any(said in sentence for sentence in sentences)
 
 
 def test_every_module_has_a_yaml_and_no_reference_is_orphaned():
+    said = []
     for axis in AXES:
         modules = {path.stem for path in (ROOT / "mibench" / f"{axis}s").glob("*.py")} - {"__init__", "base"}
         modules -= PARTS.get(axis, set())
-        assert modules == {one.card.variant_of or one.name for one in entries(axis)}, axis
-    assert bib_keys() == {one.card.bib for one in ALL if one.card.bib}
+        named = {one.card.variant_of or one.name for one in entries(axis)}
+        said += [f"mibench/{axis}s/{one}.py has no yaml; add conf/{axis}/{one}.yaml." for one in modules - named]
+        said += [f"conf/{axis}/{one}.yaml names no module; add mibench/{axis}s/{one}.py." for one in named - modules]
+    cited = {one.card.bib for one in ALL if one.card.bib}
+    said += [f"references.bib has '{key}', which no card cites; cite it (year=, bib=) or drop it." for key in
+             bib_keys() - cited]  # fmt: skip
+    said += [f"references.bib lacks '{key}', which a card cites; add the entry." for key in cited - bib_keys()]
+    assert not said, "\n" + "\n".join(said)
 
 
 def test_a_defense_affects_only_what_its_hooks_reach():

@@ -109,3 +109,24 @@ def test_a_heading_wider_than_its_tiles_makes_room(tmp_path):
         draw_sheet(tmp_path / "b.png", ["a heading that is far too long", "b"], [SheetRow("x", [ones, ones])], "")
     )
     assert wide.lefts[1] > narrow.lefts[1] and wide.lefts[0] == narrow.lefts[0]
+
+
+@pytest.mark.parametrize(("shape", "size"), [((20, 60), (96, 32)), ((60, 20), (32, 96)), ((8, 8), (96, 96)),
+                                              ((300, 200), (64, 96))])  # fmt: skip
+def test_a_picture_keeps_its_proportions(shape, size, tmp_path):
+    path = draw_sheet(tmp_path / "sheet.png", ["a"], [SheetRow("x", [torch.zeros(2, 3, *shape)])], "")
+    layout, sheet = layout_of(path), Image.open(path)
+    assert layout.pixels == max(shape)
+    for position in range(2):
+        tile = sheet.crop(layout.box(0, 0, position))
+        assert tile.size == size and not np.asarray(tile).any(), "black everywhere"
+        left, top, right, bottom = layout.square(0, 0, position)
+        around = np.asarray(sheet.crop((left, top, right, bottom)))
+        assert around.shape[:2] == (TILE, TILE) and (around == 0).all(2).sum() == size[0] * size[1]
+
+
+def test_pictures_of_several_shapes_each_keep_theirs(tmp_path):
+    row = SheetRow("x", [torch.zeros(1, 1, 8, 16), torch.zeros(1, 1, 8, 8)])
+    path = draw_sheet(tmp_path / "sheet.png", ["a", "b"], [row], "")
+    assert (np.asarray(Image.open(path)) == 0).all(2).sum() == TILE * TILE * 3 // 2
+    assert list(layout_of(path).tile) == [TILE, TILE]

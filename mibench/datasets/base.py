@@ -196,10 +196,13 @@ def coded_table(tables: Mapping[str, pd.DataFrame], response: str, categorical: 
         categorical: Columns of numbers that are categories.
 
     Raises:
-        UserError: If a column is missing, a value is, or a later table has a category that the first has not.
+        UserError: If a column is missing, a value is, or is not finite, the response has one value, or a later table
+            has a category that the first has not.
     """
     import numpy as np
     import pandas as pd
+
+    largest = np.finfo(np.float32).max
 
     (first_key, first), *_ = tables.items()
     names = [str(name) for name in first.columns]
@@ -210,6 +213,12 @@ def coded_table(tables: Mapping[str, pd.DataFrame], response: str, categorical: 
         numeric = pd.api.types.is_numeric_dtype(first[name]) and not pd.api.types.is_bool_dtype(first[name])
         coded = name == response or name in categorical or not numeric
         schema[str(name)] = sorted(first[name].dropna().unique().tolist(), key=_sortable) if coded else None
+    known = list(schema[response] or [])
+    if len(known) == 1:
+        raise UserError(
+            f"Column '{response}' of dataset.{first_key} has one value ('{known[0]}') in all records, so there is "
+            "nothing to predict; choose another dataset.response."
+        )
     examples = {}
     for key, table in tables.items():
         if missing := [name for name in schema if name not in table.columns]:
@@ -229,6 +238,12 @@ def coded_table(tables: Mapping[str, pd.DataFrame], response: str, categorical: 
                     f"dataset.{first_key} has not; take such records out."
                 )
             values[name] = np.asarray(codes)
+            sizes = np.abs(np.asarray(codes, dtype=np.float64))
+            if levels is None and (wild := int(np.count_nonzero(~(sizes <= largest)))):
+                raise UserError(
+                    f"Column '{name}' of dataset.{key} has {wild} values that are infinite or beyond {largest:.1g}; "
+                    "correct them or take those records out."
+                )
         x = np.stack([values[name].astype(np.float32) for name in schema if name != response], 1)
         examples[key] = Examples(torch.from_numpy(x), torch.from_numpy(values[response].astype(np.int64)))
     columns = (Column(name, tuple(map(str, levels or ()))) for name, levels in schema.items() if name != response)

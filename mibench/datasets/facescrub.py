@@ -18,9 +18,9 @@ from pathlib import Path
 
 from mibench.card import DatasetCard
 from mibench.datasets.families.people import People
-from mibench.datasets.image_folder import ENDINGS
 from mibench.options import CountOrNone, Several
 from mibench.storage.fetching import Download
+from mibench.storage.image_files import ENDINGS
 
 GROUPS = ("actors", "actresses")
 

@@ -2,30 +2,32 @@
 
 ``dataset.root`` is the private data. The attacker's data are another such folder, ``dataset.public_root``, or the last
 ``dataset.public_classes`` classes of the private folder by name, which then are not private. The control victim learns
-``dataset.held_out_root``, or the public classes where there are at least two. Classes are the folders sorted by name;
-hidden files and files that are no images by their ending are passed over. A class folder's name is its identity: the
-same name in two of these roles is refused.
+``dataset.held_out_root``, or the public classes where there are at least two. Classes are the folders sorted by name
+(``dataset.order`` gives another order), and their images lie at any depth, as torchvision's ``ImageFolder`` has it;
+hidden files and files that are no images by their ending are passed over and counted. A class folder's name is its
+identity: the same name in two of these roles is refused.
 """
 
 from __future__ import annotations
 
+import dataclasses
+import logging
 from collections.abc import Sequence
 from itertools import combinations
 from pathlib import Path
 
-import numpy as np
 import torch
-from PIL import ImageOps
 from torch import Tensor
 
 from mibench.card import DatasetCard
 from mibench.data import Split, shared_rows
-from mibench.datasets.base import Dataset, class_split, resize
-from mibench.errors import UserError
-from mibench.limits import open_image
-from mibench.options import Channels, Count, CountOrNone, Several, Share
+from mibench.datasets.base import Dataset, class_split
+from mibench.datasets.families.pixels import read_set
+from mibench.errors import UserError, nearest
+from mibench.options import Channels, Count, CountOrNone, Positive, Several, Share, option
+from mibench.storage.image_files import PassedOver, class_folders, images_of, subfolders, too_few
 
-ENDINGS = (".png", ".jpg", ".jpeg", ".bmp", ".pgm", ".ppm", ".webp", ".gif", ".tif", ".tiff")
+log = logging.getLogger("mibench")
 
 
 class ImageFolder(Dataset):
@@ -37,6 +39,7 @@ class ImageFolder(Dataset):
         modalities=("image",),
         licence="the owner's",
         may_show=False,
+        class_folders=("root", "public_root", "held_out_root"),
     )
 
     root: Path | str | None = None
@@ -45,6 +48,8 @@ class ImageFolder(Dataset):
     """The attacker's folder; null where there is none."""
     public_classes: CountOrNone = 0
     """How many of the last private classes, by name, become the attacker's instead."""
+    order: Sequence[str] | None = option(None, since=2)
+    """Class folders in the order of the model's labels, before all others by name; null sorts all by name."""
     held_out_root: Path | str | None = None
     """The control victim's folder; null takes the public classes."""
     channels: Channels | None = None
@@ -53,6 +58,10 @@ class ImageFolder(Dataset):
     """Pixels per side of the square that every image is resized to, not cropped; null keeps that of the files."""
     max_per_class: Several | None = None
     """Most images per class, the first by name; null takes all."""
+    upright: bool = option(True, since=2)
+    """Whether pictures are turned as their EXIF tag says; torchvision's ``ImageFolder`` does not turn them."""
+    white: Positive | None = option(None, since=2)
+    """The level of the files that is white (4095 of 12 bits); null: 255, and 65535 of files of more than 8 bits."""
     mirrored: bool = False
     """Whether a mirrored image shows the same class, as of a face."""
     test_fraction: Share = 0.25
@@ -77,25 +86,34 @@ class ImageFolder(Dataset):
         private, public, held_out = (
             class_folders(key, getattr(self, key)) for key in ("root", "public_root", "held_out_root")
         )
+        private = in_order(private, self.order or ())
         if self.public_classes:
             private, public = private[: -self.public_classes], private[-self.public_classes :]
         if len(private) < 2:
             raise UserError(
-                f"dataset.root={self.root} leaves {len(private)} private class folder(s), with "
-                f"dataset.public_classes={self.public_classes} set aside; a classifier needs at least 2."
+                f"dataset.root={self.root} leaves {len(private)} private class folder(s), with dataset.public_classes="
+                f"{self.public_classes} set aside; a classifier needs at least 2{_below(private)}"
             )
         if len(held_out) == 1:
             raise UserError(f"dataset.held_out_root={self.held_out_root} holds 1 class folder; 2 are needed.")
         refuse_shared_names(private, public, held_out)
 
         folders = [*private, *public, *held_out]
-        files = [self._images_of(folder) for folder in folders]
-        x = read_images([file for of_class in files for file in of_class], self.channels, self.size)
+        passed = PassedOver()
+        files = [self._images_of(folder, passed) for folder in folders]
+        read = read_set([file for of_class in files for file in of_class], self.channels, self.size, self.upright,
+                        self.white)  # fmt: skip
+        for sentence in read.doubts:
+            log.warning("%s", sentence)
+        said = [sentence for sentence in (*read.sentences, str(passed)) if sentence]
+        for sentence in said:
+            log.info("reading   %s", sentence)
+        x = read.x
         y = torch.arange(len(folders)).repeat_interleave(torch.tensor([len(of_class) for of_class in files]))
         self._refuse_copies(x, [file for of_class in files for file in of_class], y, len(private), len(public))
         ids = torch.arange(len(folders)).split([len(private), len(public), len(held_out)])
         control = ids[2].tolist() if held_out else ([] if len(public) < 2 else None)
-        return class_split(
+        split = class_split(
             x,
             y,
             private=ids[0].tolist(),
@@ -107,6 +125,7 @@ class ImageFolder(Dataset):
             mirrored=self.mirrored,
             notes=() if control or control is None else ("There are no control classes: see dataset.held_out_root.",),
         )
+        return dataclasses.replace(split, reading=(*read.doubts, *said))
 
     def _refuse_copies(self, x: Tensor, files: Sequence[Path], y: Tensor, private: int, public: int) -> None:
         """Raise where a public image is, pixel for pixel, a private one."""
@@ -118,28 +137,32 @@ class ImageFolder(Dataset):
                 "other people or things: take it out."
             )
 
-    def _images_of(self, folder: Path) -> list[Path]:
-        files = (entry for entry in sorted(folder.iterdir()) if entry.is_file() and entry.name[0] != ".")
-        images = [file for file in files if file.suffix.lower() in ENDINGS]
+    def _images_of(self, folder: Path, passed: PassedOver) -> list[Path]:
+        images = images_of(folder, passed)
         if len(images) < 2:
-            raise UserError(
-                f"Class folder {folder} holds fewer than 2 images ({', '.join(ENDINGS)}), one to train on and one to "
-                "test on: add more or take the folder out."
-            )
+            raise too_few(folder)
         return images[: self.max_per_class]
 
 
-def class_folders(key: str, root: Path | str | None) -> list[Path]:
-    """Return the class folders of ``dataset.<key>`` sorted by name, without hidden ones; none where it is None."""
-    if root is None:
-        return []
-    path = Path(root).expanduser()
-    if not path.is_dir():
-        raise UserError(f"dataset.{key}={root} is not a folder; give the one that holds a folder of images per class.")
-    folders = sorted(entry for entry in path.iterdir() if entry.is_dir() and entry.name[0] != ".")
-    if not folders:
-        raise UserError(f"dataset.{key}={root} holds no class folders; give each class a folder of its own there.")
-    return folders
+def in_order(folders: Sequence[Path], order: Sequence[str]) -> list[Path]:
+    """Return class folders with those that ``order`` names first, in that order.
+
+    Raises:
+        UserError: If ``order`` names a folder twice, or one that is not there.
+    """
+    by_name = {folder.name: folder for folder in folders}
+    if odd := [name for name in order if name not in by_name]:
+        hint = nearest(odd[0], by_name, "it names folders of dataset.root.")
+        raise UserError(f"dataset.order names '{odd[0]}', but there is no such class folder; {hint}")
+    if len({*order}) < len(order):
+        raise UserError(f"Expected dataset.order to name every folder once, but got {', '.join(order)}.")
+    return [*(by_name[name] for name in order), *(folder for folder in folders if folder.name not in order)]
+
+
+def _below(private: Sequence[Path]) -> str:
+    """Return the end of the sentence on too few classes: what to try where the only folder holds the classes."""
+    deeper = len(subfolders(private[0])) if len(private) == 1 else 0
+    return f"; is it dataset.root={private[0]}, which holds {deeper} folders?" if deeper > 1 else "."
 
 
 def refuse_shared_names(*roles: Sequence[Path]) -> None:
@@ -152,54 +175,3 @@ def refuse_shared_names(*roles: Sequence[Path]) -> None:
                     f"Class folders {names[folder.name]} and {folder} bear the same name, so one identity would play "
                     "two of the roles private, public and held out; rename or remove one of them."
                 )
-
-
-def read_images(files: Sequence[Path], channels: int | None, size: int | None) -> Tensor:
-    """Return images of shape ``(N, C, H, W)`` in [0, 1].
-
-    Raises:
-        UserError: If a file is no readable image, or two files differ in channels or size and the option that would
-            settle it is None.
-    """
-    images: list[Tensor] = []
-    for file in files:
-        images.append(resize(read_image(file, channels)[None], size)[0])
-        now, first = images[-1].shape, images[0].shape
-        for what, option, differ in (
-            ("channels", "channels=1 or 3", now[0] != first[0]),
-            ("pixels", "size=PIXELS", now[1:] != first[1:]),
-        ):
-            if differ:
-                raise UserError(
-                    f"{files[0]} and {file} differ in {what} ({_described(first)} and {_described(now)}); set "
-                    f"dataset.{option} to bring all images to the same."
-                )
-    return torch.stack(images)
-
-
-def read_image(file: Path, channels: int | None) -> Tensor:
-    """Return one image (of several frames the first) of shape ``(C, H, W)`` in [0, 1], upright as its EXIF tag says.
-
-    Grey files have 1 channel, all others 3; transparency is dropped. 16-bit grey keeps its depth.
-    """
-    try:
-        with open_image(file) as image:
-            upright = ImageOps.exif_transpose(image)
-            deep = upright.mode.startswith("I")
-            grey = deep or upright.mode in ("1", "L", "LA", "La")
-            levels = np.asarray(upright if deep else upright.convert("L" if grey else "RGB"), dtype=np.float32)
-            if upright.mode == "F" or levels.max() > 65535:
-                raise ValueError("its pixels have no known range")
-            pixels = torch.from_numpy(levels / (65535 if deep else 255))
-    except (OSError, ValueError, SyntaxError) as error:
-        raise UserError(f"{file} cannot be read as an image ({error}); repair it or take it out.") from error
-    pixels = pixels[None] if pixels.ndim == 2 else pixels.permute(2, 0, 1)
-    if channels is None or channels == len(pixels):
-        return pixels
-    if channels == 3:
-        return pixels.expand(3, -1, -1)
-    return (pixels * torch.tensor([0.299, 0.587, 0.114])[:, None, None]).sum(0, keepdim=True)
-
-
-def _described(shape: Sequence[int]) -> str:
-    return f"{shape[0]} channel{'s' * (shape[0] > 1)} of {shape[2]}x{shape[1]} pixels"

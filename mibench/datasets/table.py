@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from mibench.card import DatasetCard
-from mibench.data import Examples, InputSpec, Population, Split
+from mibench.data import Column, Examples, InputSpec, Population, Split
 from mibench.datasets.base import Dataset, coded_table
 from mibench.errors import UserError
 from mibench.limits import TEXT, parquet_rows, plain_file
@@ -86,6 +86,7 @@ class Table(Dataset):
                 f"dataset.sensitive={self.sensitive} is no column that the model sees; choose one of "
                 f"{', '.join(names)}."
             )
+        self._refuse_sensitive(coded.columns)
         rest = coded.examples["file"]
         rest = rest[torch.randperm(len(rest), generator=generator(derive(self.seed, "parts")))]
         public, test = coded.examples.get("public_file"), coded.examples.get("test_file")
@@ -104,6 +105,21 @@ class Table(Dataset):
             public=public,
             class_names=coded.classes,
             sensitive=self.sensitive,
+        )
+
+    def _refuse_sensitive(self, columns: Sequence[Column]) -> None:
+        """Raise where the sensitive column is one of numbers, or has a single value."""
+        (column,) = [column for column in columns if column.name == self.sensitive]
+        if len(column.values) > 1:
+            return
+        others = ", ".join(one.name for one in columns if len(one.values) > 1)
+        what = f"has one value ('{column.values[0]}')" if column.values else "is a column of numbers"
+        remedy = f"choose one of {others}" if others else "the table has no other column of categories"
+        if not column.values:
+            remedy += f", or set dataset.categorical=[{self.sensitive}] if its numbers are codes of categories"
+        raise UserError(
+            f"dataset.sensitive={self.sensitive} {what}, and attribute inference is about one of several categories; "
+            f"{remedy}."
         )
 
     def _read(self, key: str, file: Path | str) -> pd.DataFrame:

@@ -44,6 +44,7 @@ from mibench.optim.differential_privacy import (
     with_gaussian,
     without_batch_norm,
 )
+from mibench.optim.per_example import hooked, needs_copies, stand_apart, together
 from mibench.options import NonNegative, Positive, Share
 from mibench.seeding import derive, generator
 
@@ -86,12 +87,19 @@ class DpSgd(Defense):
         return without_batch_norm(model)
 
     def fit(self, training: Training) -> Classifier:
-        """Train the target under Opacus, and take Opacus' hooks off it again."""
-        with quiet():
+        """Train the target under Opacus, and take Opacus' hooks off it again.
+
+        Raises:
+            UserError: If the target has no gradients of single examples; it names the module.
+        """
+        with quiet(), together(training.model):
             from opacus import PrivacyEngine
 
+            copies = needs_copies(training.model, training.data)
             engine = PrivacyEngine(accountant=self._mechanism())
             private = self._private(training, engine)
+            if copies:
+                stand_apart(training.model)
             private.run()
             training.curve = private.curve
             delta = self.delta or 1 / len(training.data)
@@ -140,7 +148,7 @@ class DpSgd(Defense):
             generator=generator(derive(training.seed, "order")),
         )
         parts = {
-            "module": training.model.train(),
+            "module": hooked(training.model.train()),
             "optimizer": training.optimizer(),
             "data_loader": loader,
             "max_grad_norm": self.max_grad_norm,

@@ -59,6 +59,6 @@ def sprite_of(file: Path) -> Image.Image | None:
         sheet = opened.convert("RGB")
     for column in range(ROWS):
         for at, (row, position) in enumerate(places):
-            tile = sheet.resize((size, size), Image.Resampling.BOX, box=layout.box(row, column, position))
+            tile = sheet.resize((size, size), Image.Resampling.BOX, box=layout.square(row, column, position))
             sprite.paste(tile, (at * size, column * size))
     return sprite.quantize(COLOURS, dither=Image.Dither.NONE)

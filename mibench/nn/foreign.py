@@ -6,18 +6,22 @@ import copy
 import hashlib
 import importlib
 import inspect
-import pickle
+import re
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor, nn
+from torch import nn
 
 from mibench.errors import UserError
-from mibench.limits import pickled_tensors, safetensors_of
+from mibench.nn.state_dicts import read_file, take
 
-#: Where the state dict lies in files that hold more than it.
-NESTED = ("state_dict", "model_state_dict", "model")
+#: Words of an error about where tensors lie, and what to do about it.
+PLACED = re.compile(r"\bcuda\b|NVIDIA|same device|\bdevice\b", re.IGNORECASE)
+MOVES = (
+    "it moves inputs or tensors to a device itself; leave that to mibench (device=auto, cpu or cuda): take .cuda() and "
+    ".to(DEVICE) out of its code, and make tensors that it holds buffers (register_buffer)"
+)
 
 #: Factories of this process, by the name that stands for them in a configuration.
 _registered: dict[str, Callable[[], nn.Module]] = {}
@@ -45,7 +49,10 @@ def built(factory: str | None, arguments: Mapping[str, Any]) -> nn.Module:
     try:
         module = build(**arguments)
     except Exception as error:
-        raise UserError(f"{where} cannot be called ({first_line(error)}); see target.arguments.") from error
+        said = first_line(error)
+        if PLACED.search(said):
+            raise UserError(f"{where} cannot run here ({said}): {MOVES}.") from error
+        raise UserError(f"{where} cannot be called ({said}); see target.arguments.") from error
     if not isinstance(module, nn.Module):
         raise UserError(f"{where} returned {type(module).__name__}, not a torch.nn.Module.")
     return module.cpu()
@@ -79,39 +86,11 @@ def load(module: nn.Module, weights: str) -> None:
     """Load a file of weights into ``module``; the file cannot execute anything.
 
     Raises:
-        UserError: If the file is missing, is no state dict, wants to execute code, or does not fit.
+        UserError: If the file is missing or damaged, is no state dict, wants to execute code, does not fit, or holds
+            numbers that are not finite.
     """
-    where, path = f"target.weights={weights}", Path(weights).expanduser()
-    if not path.is_file():
-        raise UserError(f"{where} is not a file.")
-    try:
-        if path.suffix == ".safetensors":
-            state: Any = safetensors_of(path, where)[0]
-        else:
-            state = pickled_tensors(path, where)
-    except UserError:
-        raise
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{where} is refused, because it is no plain file of tensors: it holds code, which would be executed "
-            "when read, or is damaged; save the weights alone with torch.save(model.state_dict(), FILE)."
-        ) from error
-    except Exception as error:
-        raise UserError(f"{where} cannot be read as weights ({first_line(error)}).") from error
-    for key in NESTED:
-        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
-            state = state[key]
-    if not isinstance(state, Mapping) or not all(isinstance(value, Tensor) for value in state.values()):
-        raise UserError(f"{where} holds no state dict; save it with torch.save(model.state_dict(), FILE).")
-    state = {str(name).removeprefix("module."): value for name, value in state.items()}
-    try:
-        module.load_state_dict(state)
-    except (RuntimeError, AttributeError, TypeError) as error:
-        reasons = [line.strip() for line in str(error).splitlines()[1:] if line.strip()] or [first_line(error)]
-        raise UserError(
-            f"{where} does not fit the model that target.factory builds: {reasons[0][:200].rstrip('. ')}; give the "
-            "factory and the arguments that it was saved from."
-        ) from error
+    where = f"target.weights={weights}"
+    take(module, read_file(Path(weights).expanduser(), where), where)
 
 
 def first_line(error: BaseException) -> str:

@@ -8,6 +8,7 @@ mechanism of multiplier :math:`s / 2 C`, and the message is locally private for 
 from __future__ import annotations
 
 import contextlib
+import copy
 import logging
 import math
 import warnings
@@ -15,7 +16,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Literal
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from mibench.data import Examples
 from mibench.model import Classifier
@@ -60,7 +61,8 @@ def sum_of_clipped(model: Classifier, parts: Iterable[tuple[Tensor, Tensor]], no
     parameters = {name: value for name, value in model.named_parameters() if value.requires_grad}
     total = {name: torch.zeros_like(value) for name, value in parameters.items()}
     for x, y in parts:
-        values = torch.autograd.grad(model.objective.mean(model(x), y), list(parameters.values()))
+        values = torch.autograd.grad(model.objective.mean(model(x), y), list(parameters.values()),
+                                     materialize_grads=True)  # fmt: skip
         for name, value in clipped(dict(zip(parameters, values, strict=True)), norm).items():
             total[name] += value
     return total
@@ -93,14 +95,30 @@ def laplace_like(values: Tensor, draws: torch.Generator | None = None) -> Tensor
 
 
 def without_batch_norm(model: Classifier) -> Classifier:
-    """Return the module with group norm in the place of batch norm, which mixes examples and has no private form.
+    """Return a copy with group norm in the place of batch norm, which mixes examples and has no private form.
 
-    In-place activations, which Opacus' hooks forbid, are switched off.
+    In-place activations, which Opacus' hooks forbid, are switched off, and what else Opacus has a replacement for is
+    replaced.
     """
+    fixed = copy.deepcopy(model)
     with quiet():
         from opacus.validators import ModuleValidator
 
-        fixed: Classifier = ModuleValidator.fix(model)
+        replaced: dict[nn.Module, nn.Module] = {}
+        for name, module in list(fixed.named_modules(remove_duplicate=False)):
+            fix = ModuleValidator.FIXERS.get(type(module))
+            if module in replaced:
+                fresh: nn.Module = replaced[module]
+            elif isinstance(module, nn.modules.batchnorm._BatchNorm):
+                groups = math.gcd(32, module.num_features)
+                fresh = nn.GroupNorm(groups, module.num_features, affine=module.affine)
+            elif fix is not None and any(one.requires_grad for one in module.parameters(recurse=False)):
+                fresh = fix(module)
+            else:
+                continue
+            replaced[module] = fresh
+            parent, _, last = name.rpartition(".")
+            setattr(fixed.get_submodule(parent), last, fresh.to(model.device))
     for module in fixed.modules():
         if "inplace" in vars(module):
             vars(module)["inplace"] = False

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from mibench.card import JUDGED, AttackCard
+from mibench.card import JUDGED, AttackCard, DatasetCard
+from mibench.errors import UserError
 from mibench.knowledge import GRANTS
 from mibench.planning.calibration import CALIBRATED
 from mibench.planning.catalogue import card_of, later_options
 from mibench.planning.sources import spec_of
+from mibench.storage.image_files import class_folders, files_below, nested, refuse_without_images
+from mibench.storage.progress import progress
 from mibench.storage.public_sets import PUBLIC_SETS
+
+log = logging.getLogger("mibench")
+
+#: From so many files, or bytes, of a folder on it is said that it is read.
+MANY = 20_000, 1_000_000_000
 
 #: Keys of the configuration that change neither what a cell is nor what it measures.
 MACHINE_KEYS = (
@@ -132,12 +142,21 @@ def flat(config: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any
 
 
 def content_of(node: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a component's block with the content of the user's own folders and files instead of their paths."""
-    return {option: content_at(option, value) for option, value in node.items()}
+    """Return a component's block with the content of the user's own folders and files instead of their paths.
+
+    Raises:
+        UserError: If a folder that should hold class folders of images does not.
+    """
+    card = card_of(node) if "_target_" in node else None
+    classes = card.class_folders if isinstance(card, DatasetCard) else ()
+    return {option: content_at(option, value, option in classes) for option, value in node.items()}
 
 
-def content_at(option: str, value: Any) -> Any:
-    """Return a digest for what ``root``, ``file``, ``weights`` and ``factory`` name, any other value as is."""
+def content_at(option: str, value: Any, classes: bool = False) -> Any:
+    """Return a digest for what ``root``, ``file``, ``weights`` and ``factory`` name, any other value as is.
+
+    A folder of class folders is looked at before it is read.
+    """
     if not value or not isinstance(value, str | Path) or not OWN.fullmatch(option) or str(value) in PUBLIC_SETS:
         return value
     if str(value).startswith(VEIL):
@@ -146,7 +165,13 @@ def content_at(option: str, value: Any) -> Any:
         return [str(value), source_digest(str(value).partition(":")[0])]
     path = Path(value).expanduser()
     if option.endswith("root"):
-        return folder_digest(path) if path.is_dir() else value
+        if not path.is_dir():
+            return value
+        if not classes:
+            return folder_digest(path)
+        refuse_without_images(option, path)
+        deep = nested(class_folders(option, path))  # images in sub-folders of a class were passed over once
+        return [folder_digest(path), "sub-folders"] if deep else folder_digest(path)
     return file_digest(path, path.stat().st_mtime_ns) if path.is_file() else value
 
 
@@ -169,11 +194,30 @@ def source_digest(module: str) -> str:
 
 @cache
 def folder_digest(root: Path) -> str:
-    """Return the SHA-256 of the names and contents of all files below a folder."""
-    sha = hashlib.sha256()
-    for file in sorted(path for path in root.rglob("*") if path.is_file()):
-        sha.update(str(file.relative_to(root)).encode())
-        sha.update(hashlib.sha256(file.read_bytes()).digest())
+    """Return the SHA-256 of the names and contents of all files below a folder, behind a progress bar.
+
+    Raises:
+        UserError: If a file cannot be read.
+    """
+    files = []
+    for file in progress(files_below(root), f"listing {root.name}"[:24]):
+        files.append(file)
+        if len(files) == MANY[0]:
+            log.info("reading   %s holds more than %s files; all are listed and then read", root, f"{MANY[0]:,}")
+    try:
+        size = sum(file.stat().st_size for file in files)
+        if size > MANY[1] or len(files) > MANY[0]:
+            amount = f"{len(files):,} files ({size / 1e9:.1f} GB)"
+            log.info("reading   %s below %s, to know the data by content", amount, root)
+        sha = hashlib.sha256()
+        for file in progress(sorted(files), f"reading {root.name}"[:24]):
+            sha.update(os.fsencode(file.relative_to(root)))
+            with file.open("rb") as content:
+                sha.update(hashlib.file_digest(content, "sha256").digest())
+    except OSError as error:
+        raise UserError(
+            f"{error.filename or root} cannot be read ({error.strerror}); make it readable or take it out of {root}."
+        ) from error
     return sha.hexdigest()
 
 

@@ -30,6 +30,7 @@ def pictures_of(sheet: Path, title: str) -> str:
             [name, *(str(cell or "") for cell in row)] for name, row in zip(layout.titles, layout.cells, strict=True)
         ]
         return table(["target", *layout.headings], lines)
+    width, height = layout.tile
     small = ' class="small"' if layout.pixels < TILE else ""
     parts = []
     with open_image(sheet) as opened:
@@ -44,10 +45,10 @@ def pictures_of(sheet: Path, title: str) -> str:
                 images = []
                 for position in range(cell):
                     file = io.BytesIO()
-                    whole.crop(layout.box(row, column, position)).save(file, format="PNG", optimize=True)
+                    whole.crop(layout.square(row, column, position)).save(file, format="PNG", optimize=True)
                     which = f" {position + 1} of {cell}" if cell > 1 else ""
                     images.append(
-                        f'<img{small} width="{TILE}" height="{TILE}" alt="{text(f"{heading}{which}, {name}")}" '
+                        f'<img{small} width="{width}" height="{height}" alt="{text(f"{heading}{which}, {name}")}" '
                         f'src="{inlined(file.getvalue())}">'
                     )
                 figures.append(f"<figure><figcaption>{text(heading)}</figcaption><div>{''.join(images)}</div></figure>")

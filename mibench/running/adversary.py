@@ -23,7 +23,8 @@ from mibench.leaderboard.statistics import NAN
 from mibench.model import Classifier
 from mibench.planning.plan import Plan
 from mibench.priors.base import Prior, PriorData, loaded_prior, prior_key, show_prior, train_prior, trained_prior
-from mibench.running.stage import Stage, accuracy_of, chance_of
+from mibench.running.finished import accuracy_of, chance_of
+from mibench.running.stage import Stage
 from mibench.seeding import derive
 from mibench.settings.base import Observation
 from mibench.settings.victim import Victim

@@ -29,9 +29,9 @@ from mibench.metrics.base import Metric
 from mibench.planning.length import doubled, length_of, with_length
 from mibench.planning.plan import Plan, folder
 from mibench.running.convergence import NO_SEARCH, UNKNOWN, Convergence, converged, headline
+from mibench.running.finished import chance_of
 from mibench.running.notes import NO_STRANGERS, notes_of
 from mibench.running.pace import Paced
-from mibench.running.stage import chance_of
 from mibench.settings.victim import TRAINING_SECONDS
 from mibench.tasks.base import Case, Evaluator, Reconstruction, Truth
 from mibench.training import is_correct

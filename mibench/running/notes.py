@@ -11,7 +11,7 @@ from mibench.optim.message_checks import looks_reversed, silent_messages
 from mibench.planning.calibration import outside_calibration
 from mibench.planning.cards import family_of
 from mibench.running.adversary import Adversary
-from mibench.running.stage import MISFIT, evaluator_family
+from mibench.running.stage import evaluator_family
 from mibench.settings.evaluators import reaches
 from mibench.tasks.base import Truth
 
@@ -61,6 +61,7 @@ def _of_control(cell: Adversary) -> Iterator[str]:
         yield from cell.split.notes
         if cell.config["control"] == "none":
             yield NO_CONTROL
+    yield from cell.split.reading
     yield from cell.remarks
 
 
@@ -86,11 +87,10 @@ def _of_victim(cell: Adversary, truth: Truth) -> Iterator[str]:
     if finished and defense.trains:
         hooks, serves = ", ".join(defense.trains), ", ".join(defense.finished)
         yield UNTRAINED.format(name=defense.name, hooks=hooks, serves=serves)
-    if near_chance(accuracy, chance) and (finished or cell.plan.access != "gradients"):  # which tell at any age
+    yield from cell.doubts
+    if near_chance(accuracy, chance) and not finished and cell.plan.access != "gradients":  # which tell at any age
         yield (
-            MISFIT
-            if finished
-            else f"The defended victim is right on {accuracy:.0%} of its test data, near the {chance:.0%} of "
+            f"The defended victim is right on {accuracy:.0%} of its test data, near the {chance:.0%} of "
             "naming one class always: it has learned little, so a small leak would be no merit of a defense."
         )
 

@@ -17,11 +17,10 @@ from torch import Tensor
 
 from mibench.access import Server
 from mibench.card import HOOKS_OF_TRAINING, Card, TargetCard
-from mibench.data import Examples, Population, Split, shared_rows
+from mibench.data import Population, Split, shared_rows
 from mibench.datasets.base import COINCIDE, Dataset
 from mibench.defenses.base import Defense
 from mibench.errors import IncompatibleCellError, UserError, WeightsMissingError
-from mibench.leaderboard.scoring import near_chance
 from mibench.options import check_types
 from mibench.planning.cards import family_of
 from mibench.planning.catalogue import entry
@@ -29,6 +28,7 @@ from mibench.planning.composition import build, part_of
 from mibench.planning.identity import content_of, evaluation_key, version_of, without_later
 from mibench.planning.plan import Plan, folder, target_block
 from mibench.priors.base import Prior
+from mibench.running.finished import accuracy_of, doubts_of
 from mibench.seeding import derive
 from mibench.settings.base import Scene, Setting
 from mibench.settings.captured import CapturedSetting
@@ -47,19 +47,18 @@ from mibench.training import Recipe, is_correct
 
 log = logging.getLogger("mibench")
 
-#: What a user is told of a model that hardly knows the data.
-MISFIT = (
-    "The model is near chance on the private test data, as with a wrong target.mean, target.std or target.size, or "
-    "with class folders in another order than its labels; a misread model looks safe, so set this right first."
-)
-
 
 class Stage:
     """Dataset and models of one cell, each made once and when it is needed.
 
     Args:
         plan: The planned cell, found compatible.
+
+    Attributes:
+        doubts: What speaks against the way a finished model is read; known once the victim is.
     """
+
+    doubts: tuple[str, ...] = ()
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
@@ -150,12 +149,9 @@ class Stage:
         victim = self.setting.train(scene, self.split.private, "victim")
         test = self.split.private.test
         if scene.blueprint.pretrained and len(test):
-            accuracy, chance = accuracy_of(victim, test), chance_of(test)
-            log.info(
-                "model     right on %.0f %% of the private test data (chance %.0f %%)", 100 * accuracy, 100 * chance
-            )
-            if near_chance(accuracy, chance):
-                log.warning("%s", MISFIT)
+            self.doubts = tuple(doubts_of(victim, self.split, self.plan.cards.dataset))
+            for sentence in self.doubts:
+                log.warning("%s", sentence)
         return victim
 
     @property
@@ -324,16 +320,6 @@ def without_control(split: Split) -> Split:
     """Return the split without data for a control victim."""
     notes = tuple(note for note in split.notes if note != COINCIDE)
     return dataclasses.replace(split, held_out=None, held_out_is_public=False, notes=notes)
-
-
-def accuracy_of(victim: Victim, data: Examples) -> float:
-    """Return the share of examples that the defended victim is right on."""
-    return float(is_correct(victim.predict_proba, data).double().mean())
-
-
-def chance_of(data: Examples) -> float:
-    """Return the accuracy of always naming the most frequent class."""
-    return float(data.y.bincount().max()) / len(data)
 
 
 def choose_device(name: str) -> torch.device:

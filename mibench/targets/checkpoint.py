@@ -9,12 +9,12 @@ A module of records takes them as they are, scaled by column, or encoded: where 
 every encoded column, categories enter one-hot, and attacks that search soft records can search them.
 
 The feature is the input of the last linear layer that runs, flattened, or the output of the module that ``features``
-names. Fresh weights for another number of classes (the control's) get a last linear layer of that size.
+names. Fresh weights for another number of classes (the control's) get a last linear layer of that size. A module with
+one output ``z`` is taken as two classes with the logits 0 and ``z``.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, cast
@@ -26,7 +26,8 @@ from mibench.card import TargetCard
 from mibench.data import InputSpec
 from mibench.entry import Normalise
 from mibench.errors import UserError
-from mibench.nn.foreign import built, first_line, load
+from mibench.nn.answers import WRAPPERS, asked, trial_inputs, with_two_logits
+from mibench.nn.foreign import built, load
 from mibench.nn.records import ScaledRecords, encoded_width
 from mibench.targets.base import Target
 
@@ -50,6 +51,9 @@ class Checkpoint(Target):
         size: Pixels per side to which the model resizes its input itself (bilinear, antialiased); attacks keep working
             at the dataset's size.
         features: Dotted name of the module whose output is the feature; None takes the last linear layer's input.
+
+    Attributes:
+        remarks: Sentences on the module that a reader of its numbers must know.
     """
 
     card = TargetCard(name="checkpoint", title="A model of one's own", modalities=("image", "tabular"))
@@ -72,26 +76,33 @@ class Checkpoint(Target):
         if weights is not None:
             load(inner, weights)
         inner.float().eval()
-        x = self.normalise(torch.zeros(2, *spec.shape))
-        name, logits = _probe(inner, x, spec)
-        if logits.shape[1] != spec.classes and weights is not None:
+        x = self.normalise(trial_inputs(spec))
+        answers = asked(inner, x, spec)
+        outputs = answers.logits.shape[1]
+        if outputs == 1 and spec.classes == 2 and weights is not None:
+            answers = with_two_logits(inner, answers, x)
+        elif outputs != spec.classes and weights is not None:
+            tells = "2 classes apart, with one output," if outputs == 1 else f"{outputs} classes apart,"
             raise UserError(
-                f"The model tells {logits.shape[1]} classes apart, but the data have {spec.classes} private ones; "
-                "dataset.root less dataset.public_classes must be the class folders that it was trained on."
+                f"The model tells {tells} but the data have {spec.classes} private ones; dataset.root less "
+                "dataset.public_classes must be the class folders that it was trained on, or its outputs have to be "
+                f"picked: {WRAPPERS}."
             )
-        if logits.shape[1] != spec.classes and not _resized(inner, name, spec.classes):
+        elif outputs != spec.classes and not _resized(inner, answers.layer, spec.classes):
             raise UserError(
-                f"The model tells {logits.shape[1]} classes apart, but is to be trained on {spec.classes}, and its "
+                f"The model tells {outputs} classes apart, but is to be trained on {spec.classes}, and its "
                 "last layer is no linear one that could be resized; set control=none."
             )
+        self.remarks = answers.remarks
         if weights is None and _same(inner, built(factory, arguments or {})):
             log.warning("The model's factory returns the same weights every time; it must return an untrained model.")
         if features is not None and features not in dict(inner.named_modules()):
             near = ", ".join(child for child, _ in inner.named_children())
             raise UserError(f"The model has no module target.features={features}; its outermost ones are {near}.")
-        self.head = inner.get_submodule(name)
-        self.stages = nn.ModuleList([_Trunk(inner, name, features)])
-        self.trunk.both(x)
+        self.head = inner.get_submodule(answers.layer)
+        self.stages = nn.ModuleList([_Trunk(inner, answers.layer, features)])
+        with torch.random.fork_rng(devices=[]), torch.no_grad():
+            self.trunk.both(x)
         self.train()
 
     @property
@@ -186,41 +197,6 @@ class _Trunk(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.both(x)[1]
-
-
-def _probe(inner: nn.Module, x: Tensor, spec: InputSpec) -> tuple[str, Tensor]:
-    """Run the module once and return the name of its last layer and its logits.
-
-    The last layer is the last linear one that runs, or the last one with weights where none is linear.
-    """
-    names = {module: name for name, module in inner.named_modules()}
-    ran: list[nn.Module] = []
-    with contextlib.ExitStack() as hooks, torch.no_grad():
-        for module in names:
-            if not list(module.children()) and list(module.parameters()):
-                handle = module.register_forward_hook(lambda one, _i, _o: ran.append(one))
-                hooks.callback(handle.remove)
-        try:
-            logits = inner(x)
-        except Exception as error:
-            shape = " x ".join(str(side) for side in x.shape[1:])
-            remedy = "dataset.channels and dataset.size say what the data are, target.size resizes inside the model"
-            if spec.columns:
-                remedy = (
-                    f"the data have {len(spec.columns)} columns, {encoded_width(spec.columns)} with categories one-hot"
-                )
-            raise UserError(f"The model cannot take inputs of {shape} ({first_line(error)}); {remedy}.") from error
-    if not isinstance(logits, Tensor) or logits.dim() != 2 or len(logits) != len(x):
-        got = f"shape {tuple(logits.shape)}" if isinstance(logits, Tensor) else type(logits).__name__
-        raise UserError(f"Expected the model to return logits of shape (N, classes), but it returns {got}; wrap it.")
-    if torch.allclose(logits.sum(1), torch.ones(len(x))) and bool((logits >= 0).all()) and logits.shape[1] > 1:
-        raise UserError(
-            "The model returns probabilities; give the one without softmax at its end, which returns logits."
-        )
-    if not ran:
-        raise UserError("The model has no layer with weights, so there is nothing to attack.")
-    linear = [module for module in ran if isinstance(module, nn.Linear)]
-    return names[(linear or ran)[-1]], logits
 
 
 def _same(one: nn.Module, other: nn.Module) -> bool:

@@ -9,8 +9,9 @@ from mibench.errors import UserError
 from mibench.planning.catalogue import entries
 from mibench.planning.composition import compose
 from mibench.planning.plan import plan_cell
+from mibench.running.finished import accuracy_of
 from mibench.running.notes import _of_evaluators
-from mibench.running.stage import accuracy_of, blueprint
+from mibench.running.stage import blueprint
 from mibench.tasks.base import Evaluator
 
 

@@ -1,10 +1,21 @@
+import hashlib
+from pathlib import Path
+
 import numpy as np
 import pytest
+import tifffile
 import torch
 from PIL import Image
 
-from mibench.datasets.image_folder import ENDINGS, ImageFolder, read_image
+from mibench.datasets.families.pixels import read_image
+from mibench.datasets.image_folder import ImageFolder
 from mibench.errors import UserError
+from mibench.planning.composition import compose
+from mibench.planning.identity import content_of, folder_digest
+from mibench.planning.plan import plan_cell
+from mibench.storage.image_files import ENDINGS, images_of
+
+TARGET = "mibench.datasets.image_folder.ImageFolder"
 
 
 def write(file, levels):
@@ -256,3 +267,214 @@ def test_a_private_image_among_the_public_ones_is_refused_by_name(people, strang
     with pytest.raises(UserError, match=r"carl/2\.png is the same picture as .*anna/0\.png"):
         Image.open(people / "carl" / "2.png").save(people / "anna" / "0.png")
         ImageFolder(root=people, public_classes=2).load()
+
+
+def refused(**options):
+    with pytest.raises(UserError) as error:
+        ImageFolder(**options).load()
+    assert "\n" not in str(error.value) and str(error.value).endswith((".", "?"))
+    return str(error.value)
+
+
+# Depth
+
+
+def write_deep(root, low, high, kind, ending="tif"):
+    draws = np.random.default_rng(0)
+    for name in ("a", "b"):
+        for index in range(2):
+            (root / name).mkdir(parents=True, exist_ok=True)
+            Image.fromarray(draws.integers(low, high, (8, 8)).astype(kind)).save(root / name / f"{index}.{ending}")
+    return root
+
+
+def test_negative_levels_are_refused_and_a_sign_too(tmp_path):
+    assert "levels from -" in refused(root=write_deep(tmp_path / "signed", -1000, 2000, np.int32))
+    tifffile.imwrite(tmp_path / "signed" / "a" / "0.tif", np.full((8, 8), 2000, np.int16))
+    said = refused(root=tmp_path / "signed")
+    assert "16 bits with a sign" in said and "no known range" in said and "dataset.white" in said
+    assert "no known range" in refused(root=write_deep(tmp_path / "wide", 0, 200000, np.int32))
+    Image.fromarray(np.full((8, 8), np.nan, np.float32)).save(tmp_path / "wide" / "a" / "0.tif")
+    assert "NaN or infinite" in refused(root=tmp_path / "wide", white=1.0)
+
+
+@pytest.mark.parametrize(("high", "kind", "ending"), [(4096, np.uint16, "png"), (256, np.int32, "tif"),
+                                                       (16, np.uint8, "png")])  # fmt: skip
+def test_a_set_far_below_white_is_warned_of_and_white_can_be_said(high, kind, ending, tmp_path, caplog):
+    root = write_deep(tmp_path / "dark", 0, high, kind, ending)
+    dark = ImageFolder(root=root).load()
+    assert "The brightest pixel of 4 pictures is" in caplog.text and f"white ({high - 1}?)" in caplog.text
+    assert float(dark.private.train.x.max()) < 0.07 and any("brightest" in one for one in dark.reading)
+    caplog.clear()
+    bright = ImageFolder(root=root, white=high - 1).load()
+    assert 0.9 < float(bright.private.train.x.max()) <= 1 and not bright.reading and not caplog.records
+    assert "outside 0 to 10" in refused(root=root, white=10)
+
+
+def test_numbers_with_a_fraction_have_the_range_that_is_said(tmp_path):
+    for name in ("a", "b"):
+        for index in range(2):
+            (tmp_path / name).mkdir(exist_ok=True)
+            Image.fromarray(np.full((4, 4), index / 2, np.float32)).save(tmp_path / name / f"{index}.tif")
+    assert "numbers with a fraction" in refused(root=tmp_path)
+    population = ImageFolder(root=tmp_path, white=0.5).load().private
+    assert set(torch.cat([population.train.x, population.test.x]).unique().tolist()) == {0.0, 1.0}
+
+
+# Orientation
+
+
+def test_orientation_is_an_option_and_noted(tmp_path, caplog):
+    """The default turns; torchvision's loader does not, and a folder without such files needs no note."""
+    caplog.set_level("INFO")
+    for name in ("a", "b"):
+        for index in range(2):
+            image = Image.fromarray(np.full((4, 8, 3), 200, np.uint8))
+            exif = image.getexif()
+            exif[0x0112] = 6 if (name, index) != ("b", 1) else 1
+            (tmp_path / name).mkdir(exist_ok=True)
+            image.save(tmp_path / name / f"{index}.jpg", exif=exif)
+    assert "differ in pixels" in refused(root=tmp_path), "of three files that are turned and one that is not"
+    turned, stored = (ImageFolder(root=tmp_path, upright=upright, size=8).load() for upright in (True, False))
+    assert any("3 of 4 pictures carry an EXIF orientation and were turned" in one for one in turned.reading)
+    assert any("read as stored (dataset.upright=false)" in one for one in stored.reading)
+    assert "torchvision's ImageFolder reads them as stored" in caplog.text
+    assert ImageFolder(root=tmp_path, upright=False).load().spec.shape == (3, 4, 8)
+    plain = write_classes(tmp_path / "plain", ["a", "b"], start=200)
+    assert not ImageFolder(root=plain).load().reading
+
+
+# Folders
+
+
+def test_sub_folders_are_read_as_torchvision_reads_them(people, tmp_path):
+    """Files of a class at any depth, in its order, links followed and a link that leads back met once."""
+    from torchvision.datasets import ImageFolder as Theirs
+
+    write(people / "anna" / "b" / "7.png", np.full((8, 8), 61))
+    write(people / "anna" / "a" / "z" / "1.png", np.full((8, 8), 62))
+    write(people / "anna" / "a-b" / "1.png", np.full((8, 8), 63))
+    write(tmp_path / "elsewhere" / "1.png", np.full((8, 8), 64))
+    (people / "ben" / "linked").symlink_to(tmp_path / "elsewhere")
+    own = [file for name in ("anna", "ben", "carl", "dora") for file in images_of(people / name)]
+    assert own == [Path(file) for file, _ in Theirs(people).samples]
+    assert everything(ImageFolder(root=people).load().private) >= {61, 62, 63, 64}
+    (people / "ben" / "linked" / "back").symlink_to(people / "ben")
+    assert len(list(images_of(people / "ben"))) == 5
+
+
+def test_files_passed_over_are_counted(people, caplog):
+    caplog.set_level("INFO")
+    (people / "anna" / "notes.txt").write_text("no image")
+    (people / "anna" / "film.mp4").write_text("no image")
+    (people / "ben" / "more").mkdir()
+    (people / "ben" / "more" / "list.TXT").write_text("no image")
+    (people / "carl" / ".DS_Store").write_text("hidden")
+    split = ImageFolder(root=people).load()
+    (said,) = [one for one in split.reading if "passed over" in one]
+    assert said.startswith("4 files") and "3 that are no images by their ending (.txt, .mp4)" in said
+    assert said.endswith("and 1 hidden.") and said in caplog.text
+
+
+@pytest.mark.parametrize(("parts", "named"), [(["train", "val"], "train"), (["Training", "Test", "extra"], "Training")])
+def test_parts_of_a_data_set_are_recognised(parts, named, tmp_path):
+    for part in parts:
+        write_classes(tmp_path / part, ["anna", "ben"])
+    said = refused(root=tmp_path)
+    assert "are parts of a data set and no classes" in said and f"dataset.root={tmp_path / named}." in said
+    assert ImageFolder(root=tmp_path / named).load().class_names == ("anna", "ben")
+
+
+def test_classes_called_train_and_test_are_classes(tmp_path):
+    write_classes(tmp_path, ["test", "train"])
+    assert ImageFolder(root=tmp_path).load().class_names == ("test", "train")
+
+
+def test_a_folder_too_high_by_one_is_told(people):
+    assert f"is it dataset.root={people}, which holds 4 folders?" in refused(root=people.parent)
+
+
+def test_the_order_of_labels_can_be_said(people):
+    split = ImageFolder(root=people, order=["dora", "anna"], public_classes=1).load()
+    assert split.class_names == ("dora", "anna", "ben")
+    assert levels(split.private.train[split.private.train.y == 0]) < {0, 1, 2, 3}, "dora is class 0"
+    assert levels(split.public) == {20, 21, 22, 23}, "carl, the last one"
+    assert "did you mean anna?" in refused(root=people, order=["ana"])
+    assert "every folder once" in refused(root=people, order=["anna", "anna"])
+
+
+# What a cell is
+
+
+def cell_id(root, *words):
+    return plan_cell(compose(["attack=mi_face", "dataset=image_folder", f"dataset.root={root}", *words])).cell_id
+
+
+def test_a_root_without_class_folders_of_images_is_refused_before_it_is_read(people, tmp_path, monkeypatch):
+    """As ``/usr`` is, whose folders hold no images; nothing of it is hashed."""
+    monkeypatch.setattr("mibench.planning.identity.folder_digest", lambda root: pytest.fail("it is read"))
+    high = tmp_path / "high"
+    for name in ("bin", "lib"):
+        (high / name / "deep").mkdir(parents=True)
+        (high / name / "deep" / "file.so").write_text("no image")
+    with pytest.raises(UserError, match=r"dataset\.root=.*high holds the folder 'bin', in which no image"):
+        _ = cell_id(high)
+    write_classes(tmp_path / "parts" / "train", ["a"])
+    write_classes(tmp_path / "parts" / "val", ["a"])
+    with pytest.raises(UserError, match="parts of a data set"):
+        _ = cell_id(tmp_path / "parts")
+    monkeypatch.undo()
+    with pytest.raises(UserError, match=r"public_root=.*in which no image"):
+        _ = cell_id(people, f"dataset.public_root={high}")
+
+
+def test_much_that_is_read_is_said(people, monkeypatch, caplog):
+    caplog.set_level("INFO")
+    monkeypatch.setattr("mibench.planning.identity.MANY", (10, 10**9))
+    folder_digest.cache_clear()
+    assert (
+        cell_id(people) and f"16 files (0.0 GB) below {people}" in caplog.text and "more than 10 files" in caplog.text
+    )
+
+
+def test_images_in_sub_folders_and_behind_links_are_part_of_the_cell(people, tmp_path):
+    """They were passed over once, so such folders are other data now; all other folders are the cells they were."""
+    (people / "notes.txt").write_text("a file beside the classes")
+    folder_digest.cache_clear()
+    sha = hashlib.sha256()
+    for file in sorted(path for path in people.rglob("*") if path.is_file()):
+        sha.update(str(file.relative_to(people)).encode() + hashlib.sha256(file.read_bytes()).digest())
+    assert content_of({"_target_": TARGET, "root": str(people)})["root"] == sha.hexdigest()
+    seen = {cell_id(people)}
+    write(people / "anna" / "deep" / "1.png", np.full((8, 8), 77))
+    folder_digest.cache_clear()
+    assert content_of({"_target_": TARGET, "root": str(people)})["root"][1] == "sub-folders"
+    seen.add(cell_id(people))
+    elsewhere = write(tmp_path / "elsewhere" / "1.png", np.full((8, 8), 78))
+    (people / "anna" / "linked").symlink_to(elsewhere.parent)
+    for level in (78, 79):
+        write(elsewhere, np.full((8, 8), level))
+        folder_digest.cache_clear()
+        seen.add(cell_id(people))
+    assert len(seen) == 4
+
+
+def test_options_at_their_default_move_no_id(people):
+    plain = cell_id(people)
+    assert cell_id(people, "dataset.upright=true", "dataset.white=null", "dataset.order=null") == plain
+    changed = {cell_id(people, word) for word in ("dataset.upright=false", "dataset.white=200", "dataset.order=[ben]")}
+    assert len({plain, *changed}) == 4
+
+
+def test_a_file_that_cannot_be_read_is_named_before_anything_runs(people, monkeypatch):
+    folder_digest.cache_clear()
+    opened = Path.open
+
+    def denied(path, *words, **more):
+        if path.name == "2.png":
+            raise PermissionError(13, "Permission denied", str(path))
+        return opened(path, *words, **more)
+
+    monkeypatch.setattr(Path, "open", denied)
+    with pytest.raises(UserError, match=r"2\.png cannot be read \(Permission denied\)"):
+        _ = cell_id(people)

@@ -100,6 +100,18 @@ def spoiled(**columns):
         ({"public_file": spoiled(zip="here")}, "Column 'zip' of dataset.public_file holds words"),
         ({"public_file": records().drop(columns="zip")}, "dataset.public_file has no column 'zip'"),
         ({"file": records(2)}, "too few records"),
+        (
+            {"file": spoiled(number=[float("inf"), *range(199)])},
+            "'number' .* has 1 values that are infinite",
+        ),
+        ({"file": spoiled(number=[1e308, -1e39, *range(198)])}, "has 2 values that are infinite or beyond 3e.38"),
+        ({"public_file": spoiled(zip=[float("-inf")] * 200)}, "'zip' of dataset.public_file has 200 values"),
+        (
+            {"file": spoiled(bought="yes")},
+            r"'bought' .*has one value \('yes'\).*another dataset.response",
+        ),
+        ({"sensitive": "number"}, r"number is a column of numbers.*choose one of marital, or set dataset.categorical"),
+        ({"file": spoiled(marital="single")}, r"marital has one value \('single'\)"),
     ],
 )
 def test_mistakes_are_named(options, said, file, tmp_path):

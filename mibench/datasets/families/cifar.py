@@ -24,10 +24,11 @@ from torch import Tensor
 
 from mibench.data import Examples, InputSpec, Population, Split, shared_rows
 from mibench.datasets.base import COINCIDE, Dataset, few_of_each, relabel, resize, without
-from mibench.datasets.image_folder import class_folders, read_image
+from mibench.datasets.families.pixels import read_image
 from mibench.errors import UserError
 from mibench.limits import GIB, plain_file
 from mibench.options import Count, CountOrNone
+from mibench.storage.image_files import class_folders
 
 
 @dataclass(frozen=True)

@@ -21,11 +21,12 @@ from torch import Tensor
 
 from mibench.data import Examples, InputSpec, Population, Split, shared_rows
 from mibench.datasets.base import Dataset, holdout, resize, without
-from mibench.datasets.image_folder import ENDINGS, read_image
+from mibench.datasets.families.pixels import read_image
 from mibench.errors import DatasetNotFoundError, UserError
 from mibench.limits import open_image
 from mibench.options import Channels, Count, CountOrNone, Several, Share
 from mibench.seeding import derive, generator
+from mibench.storage.image_files import ENDINGS
 from mibench.storage.progress import progress
 from mibench.storage.public_sets import PUBLIC_SETS
 
