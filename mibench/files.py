@@ -1,4 +1,8 @@
-"""Files that appear whole or not at all, and the sentence for a folder that cannot be written."""
+"""Files that appear whole or not at all, and the sentence for a folder that cannot be written.
+
+A file is written under a temporary name, flushed to the disk, then renamed. What cannot be used is set aside: it is
+kept under another name beside its place.
+"""
 
 from __future__ import annotations
 
@@ -6,14 +10,27 @@ import contextlib
 import errno
 import glob
 import os
+import secrets
+import shutil
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 from mibench.errors import UserError, told
 
+#: How the name of a file or folder begins that is being written, or deleted.
+TEMPORARY = ".tmp-"
+
+#: How the name of something begins that was set aside.
+ASIDE = ".damaged-"
+
 #: Bytes of the file by which a folder is tried.
 PROBE = 4096
+
+
+def temporary_name(path: Path) -> Path:
+    """Return a name beside ``path`` that no other process takes, for what is being written or deleted there."""
+    return path.with_name(f"{TEMPORARY}{path.name}-{os.getpid()}-{secrets.token_hex(3)}")
 
 
 @contextlib.contextmanager
@@ -30,17 +47,16 @@ def written_safely(path: Path) -> Iterator[Path]:
         OSError: If it cannot be written; also whatever the block raises.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = temporary_name(path)
     try:
         yield temporary
-        _flush(temporary)
+        flush(temporary)
         os.replace(temporary, path)
     except BaseException:
         with contextlib.suppress(OSError):
             temporary.unlink(missing_ok=True)
         raise
-    with contextlib.suppress(OSError):  # the name, which not every file system can flush
-        _flush(path.parent)
+    flush(path.parent)
 
 
 def write_text(path: Path, text: str) -> None:
@@ -57,7 +73,7 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def remove_leftovers(path: Path) -> None:
     """Remove what killed processes left of writing ``path``; nobody else may be writing it now."""
-    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+    for leftover in path.parent.glob(f"{TEMPORARY}{glob.escape(path.name)}-*"):
         with contextlib.suppress(OSError):
             leftover.unlink(missing_ok=True)
 
@@ -86,9 +102,67 @@ def unwritable(what: str, folder: Path, key: str, error: OSError) -> UserError:
     return UserError(f"The {what} {folder} cannot be written ({told(error)}); {first}set {key} to a writable folder.")
 
 
-def _flush(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
+def flush(path: Path) -> None:
+    """Have the system write a file, or the names in a folder, to disk.
+
+    Raises:
+        OSError: If a file could not be written; a folder that cannot be flushed (on some network disks) is passed over.
+    """
+    folder = path.is_dir()
     try:
-        os.fsync(handle)
+        handle = os.open(path, os.O_RDONLY if folder else os.O_RDWR)
+    except OSError:
+        if folder:
+            return
+        raise
+    try:
+        with contextlib.suppress(*([OSError] if folder else [])):
+            os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def set_aside(path: Path) -> Path:
+    """Rename what cannot be used to a name of its own beside it, and return that.
+
+    Raises:
+        OSError: If the folder cannot be written.
+    """
+    aside = path.with_name(f"{ASIDE}{path.name.lstrip('.')}")
+    if os.path.lexists(aside):
+        aside = aside.with_name(f"{aside.name}-{secrets.token_hex(3)}")
+    os.rename(path, aside)
+    return aside
+
+
+def discard(path: Path) -> int:
+    """Rename a file or folder to a temporary name, then delete it; return the bytes freed.
+
+    Killed in between, it leaves what is cleaned as any other temporary leftover.
+
+    Raises:
+        OSError: If it cannot be renamed or deleted.
+    """
+    if not os.path.lexists(path):
+        return 0
+    doomed = path if path.name.startswith(TEMPORARY) else temporary_name(path)
+    if doomed != path:
+        os.rename(path, doomed)
+    freed = size_of(doomed)
+    if doomed.is_dir() and not doomed.is_symlink():
+        shutil.rmtree(doomed)
+    else:
+        doomed.unlink(missing_ok=True)
+    return freed
+
+
+def size_of(path: Path) -> int:
+    """Return the bytes of a file, or of all files in a folder; what is gone meanwhile counts as nothing."""
+    files = [path]
+    if path.is_dir():
+        files = [Path(folder, name) for folder, _, names in os.walk(path) for name in names]
+    total = 0
+    for file in files:
+        with contextlib.suppress(OSError):
+            total += file.lstat().st_size
+    return total

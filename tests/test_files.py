@@ -57,10 +57,10 @@ def test_a_link_to_nothing_is_replaced_by_the_file(tmp_path):
 
 
 def test_what_killed_processes_left_is_removed(tmp_path):
-    for name in (".a.png.17.tmp", ".ab.png.17.tmp", "a.png"):
+    for name in (".tmp-a.png-17-ab12cd", ".tmp-ab.png-17-ab12cd", "a.png"):
         (tmp_path / name).touch()
     remove_leftovers(tmp_path / "a.png")
-    assert sorted(one.name for one in tmp_path.iterdir()) == [".ab.png.17.tmp", "a.png"]
+    assert sorted(one.name for one in tmp_path.iterdir()) == [".tmp-ab.png-17-ab12cd", "a.png"]
 
 
 @pytest.mark.parametrize(

@@ -45,7 +45,7 @@ def pictures_of(sheet: Path, title: str) -> str:
                 images = []
                 for position in range(cell):
                     file = io.BytesIO()
-                    whole.crop(layout.square(row, column, position)).save(file, format="PNG", optimize=True)
+                    whole.crop(layout.box(row, column, position)).save(file, format="PNG", optimize=True)
                     which = f" {position + 1} of {cell}" if cell > 1 else ""
                     images.append(
                         f'<img{small} width="{width}" height="{height}" alt="{text(f"{heading}{which}, {name}")}" '

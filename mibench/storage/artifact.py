@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mibench.storage.durable import discard, flush, temporary_name
+from mibench.files import discard, flush, temporary_name
 from mibench.storage.manifest import HEADER, DamagedError, canonical, check_tensors, read_manifest, sealed
 
 if TYPE_CHECKING:

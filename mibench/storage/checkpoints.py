@@ -21,8 +21,8 @@ import torch
 from torch import nn
 
 from mibench.access import Ledger
+from mibench.files import set_aside, written_safely
 from mibench.limits import TENSORS, content, pickled_tensors
-from mibench.storage.durable import replacing, set_aside
 from mibench.storage.progress import progress
 
 log = logging.getLogger("mibench")
@@ -87,7 +87,7 @@ class Checkpoints:
         )
         raw = content.getvalue()
         try:
-            with replacing(file) as temporary:
+            with written_safely(file) as temporary:
                 temporary.write_bytes(hashlib.sha256(raw).digest() + raw)
         except OSError as error:
             log.warning(

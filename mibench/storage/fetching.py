@@ -27,8 +27,8 @@ from urllib.error import HTTPError, URLError
 from urllib.request import Request, urlopen
 
 from mibench.errors import FetchError, UserError, WeightsMissingError
+from mibench.files import flush, set_aside
 from mibench.limits import check_archive
-from mibench.storage.durable import flush, set_aside
 from mibench.version import __version__
 
 #: Seconds without an answer after which a server is given up.

@@ -23,9 +23,8 @@ from typing import TYPE_CHECKING, Any
 from filelock import FileLock, Timeout
 
 from mibench.errors import StoreError, UserError
-from mibench.files import refuse_unwritable, unwritable
+from mibench.files import ASIDE, TEMPORARY, discard, refuse_unwritable, set_aside, size_of, unwritable
 from mibench.storage.artifact import REPLACED, manifest_of, read_artifact, recover, replaced_name, write_artifact
-from mibench.storage.durable import ASIDE, TEMPORARY, discard, set_aside, size_of
 from mibench.storage.manifest import DamagedError, canonical
 
 if TYPE_CHECKING:

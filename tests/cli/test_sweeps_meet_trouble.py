@@ -60,5 +60,5 @@ def test_a_sweep_whose_disk_is_full_says_so_and_exits_with_1(sweep, monkeypatch)
         patch.setattr("mibench.leaderboard.shards.write_bytes", full)
         status, err, _ = sweep("overwrite=always")
     assert status == 1 and "No space left on device" in err and "Traceback" not in err
-    assert len(measured(results)) == 2 and not list(results.rglob(".*.tmp"))
+    assert len(measured(results)) == 2 and not list(results.rglob(".tmp-*"))
     assert sweep()[0] == 0 and len(list((results / "pictures").iterdir())) == 2
