@@ -91,8 +91,11 @@ def group(accuracy=1.0, lift_low=0.1, evidence="undecided", defense="bido"):
     score = Score(metric="attack_accuracy", variant="top1", evaluator="vote", value=0.5, control=0.2, lift=0.3,
                   lift_low=lift_low, evidence=evidence)  # fmt: skip
     return SimpleNamespace(
+        config={"defense": {}}, number=lambda *key: None,
         facts={"defense": defense}, cells=[0], cost={"training_seconds": 2.0}, numbers=[SimpleNamespace(score=score)],
-        utility=SimpleNamespace(score=Score(metric="target_accuracy", value=accuracy)),
+        utility=SimpleNamespace(
+            seeds=1, key=("target_accuracy", "victim", ""), score=Score(metric="target_accuracy", value=accuracy)
+        ),
     )  # fmt: skip
 
 
