@@ -53,7 +53,7 @@ def test_a_setting_by_batch_is_that_of_the_largest_calibrated_batch_not_above():
     [
         (["setting.batch_size=1"], 1, ""),
         (["setting.batch_size=4"], 4, ""),
-        (["setting.batch_size=8"], 8, "attack.tv=0.1 was calibrated for target 'lenet' at batches of 1 and 4, and this"),
+        (["setting.batch_size=8"], 8, "attack.tv=0.1 was calibrated for target 'lenet' at batches of 1 and 4, and"),
         (["setting.clients_per_message=2"], 2, "attack.tv=0.002 was calibrated for target 'lenet'"),
         (["setting.clients_per_message=2"], 2, "cell's are of 2: another value"),
         (["attack=rgcir", "setting.batch_size=8"], 8, "attack.tv=0.1, attack.distance=layer_cosine was calibrated for"),
