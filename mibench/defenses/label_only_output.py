@@ -8,9 +8,10 @@ needs them is refused instead of run on one-hot vectors.
 It does not protect from attacks that need no more than labels, of which boundary repulsion is one (Kahla et al.,
 Label-Only Model Inversion Attacks via Boundary Repulsion, CVPR 2022): those are the attackers who know of it. Without a
 threshold (``threshold=0``, the first of the levels) they meet just what they would meet without a defense; that cell
-shows what remains. A threshold helps them, as long as the service itself stays right: where it abstains a point counts
-as outside the class, so the search is pushed to where the model is sure. The claims ``label_only_threshold_att_faces``
-and ``label_only_threshold_lfw`` say by how much; ``docs/findings.md`` has every level.
+shows what remains. A threshold may help them, as long as the service itself stays right: where it abstains a point
+counts as outside the class, so the search is pushed to where the model is sure. The committed rows, of one seed, point
+that way (every level stands in ``docs/findings.md``) and decide nothing yet (claims ``label_only_threshold_att_faces``
+and ``label_only_threshold_lfw``).
 
 A standard measure without a paper of its own, and without official code.
 """
