@@ -24,9 +24,9 @@ What the gradient term adds depends on the model, more than the weights of breac
 (``grid=gradinversion_terms``: digits of 8x8 pixels, a ``cnn``, labels known, ten messages, 200 steps, one search):
 
 - Batches of four, statistics of the batch given: the batch-norm term alone, at a weight of the gradient of 1e-30, gets
-  about as much as with the default weight, on a young model and on a trained one (claims ``gradinversion_statistics_young``
-  and ``gradinversion_statistics_trained``); a weight a hundred times larger lowers it. There the method is its
-  batch-norm term.
+  about as much as with the default weight, on a young model and on a trained one (claims
+  ``gradinversion_statistics_young`` and ``gradinversion_statistics_trained``); a weight a hundred times larger lowers
+  it. There the method is its batch-norm term.
 - A young model in evaluation mode, ``bn=0 gradient=1``: the gradient lifts the answer above the control, though not
   above the mean of public pictures (claims ``gradinversion_gradient_1`` and ``gradinversion_gradient_4``), and without
   it nothing is left (``gradinversion_no_gradient_1`` and ``gradinversion_no_gradient_4``).
