@@ -249,6 +249,9 @@ class DefenseCard(Card):
         strength: The one option that sweeps its strength, empty where there is none.
         stronger: Whether ``higher`` or ``lower`` values of that option protect more; empty where there is none.
         levels: Values of it from weak to strong, over which ``grid=utility_sweep`` runs it.
+        baselines: Options, each with the value at which the defense leaves out what protects and keeps the rest (a
+            private training without noise); ``grid=utility_sweep`` runs them beside the levels. A value at which it
+            does nothing at all is ``defense=none``, and none of these.
         adaptive: The attackers who know of it, each as the words of a command line (``attack=brepmi``), for which
             ``attack=adaptive`` stands in a sweep; empty where it hides nothing that an attacker could go around.
         replaces: What it trains in the target's place (``decision tree``); attackers may then only query it.
@@ -262,6 +265,7 @@ class DefenseCard(Card):
     strength: str = ""
     stronger: Literal["higher", "lower", ""] = ""
     levels: tuple[float, ...] = ()
+    baselines: tuple[tuple[str, bool | int | float | str | None], ...] = ()
     adaptive: tuple[str, ...] = ()
     replaces: str = ""
     cohort: bool = False

@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from study_numbers import VOTE, Group, Row, beside, study
 
 from mibench.card import DefenseCard
+from mibench.leaderboard.eligible import baseline, ineligible
 from mibench.leaderboard.lines import number
 from mibench.planning.catalogue import entry
 
@@ -22,7 +23,9 @@ MATCHED = 0.05
 
 
 def level(group: Group) -> str:
-    """Return the knob of a group's defense as it stood, ``a1=0.05``; empty where there is none."""
+    """Return the knob of a group's defense as it stood, ``a1=0.05``, or the baseline; empty where there is none."""
+    if word := baseline(group):
+        return word
     card = entry("defense", group.facts["defense"]).card
     assert isinstance(card, DefenseCard)
     value = group.config["defense"].get(card.strength)
@@ -84,7 +87,8 @@ def place(defense: str, knob: str) -> int:
 def matched(dataset: str) -> list[Row]:
     """Return each defense at the strongest of its levels that keeps the victim's accuracy, by name.
 
-    The level is chosen by the accuracy alone: who picks the one that leaks least reports luck on the same targets.
+    The level is chosen by the accuracy alone, and is none at which the model is no better than naming the most frequent
+    class: who picks the one that leaks least reports luck on the same targets.
     """
     found = swept(dataset)
     rows: list[Row] = [("defense", "level", "accuracy", "training", *(f"`{one}` / control" for one in COMPARED))]
@@ -94,7 +98,10 @@ def matched(dataset: str) -> list[Row]:
     least = right(victims(bare)) - MATCHED
     for defense in sorted({name for name, _ in found}, key=lambda name: (name != "none", name)):
         own = {knob: attacks for (name, knob), attacks in found.items() if name == defense}
-        kept = [knob for knob, attacks in own.items() if right(victims(attacks)) >= least]
+        kept = [
+            knob for knob, attacks in own.items()
+            if right(victims(attacks)) >= least and not ineligible(victims(attacks))
+        ]  # fmt: skip
         if kept:
             knob = max(kept, key=lambda one: place(defense, one))
             rows.append((f"`{defense}`", knob, *line(own[knob], bare)))

@@ -278,7 +278,7 @@ def verdict_line(one: Judgement) -> str:
     """
     targets = f"{one.n} targets" if one.n else ""
     seeds = f"{one.seeds} seed{'s' * (one.seeds != 1)}" if one.seeds else ""
-    told = ", ".join(filter(None, (effect(one), targets, seeds, one.reason)))
+    told = ", ".join(filter(None, (effect(one), targets, seeds, one.remarks)))
     return f"{one.claim.statement} **{one.verdict}**: {told} (`{one.claim.id}`)"
 
 

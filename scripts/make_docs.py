@@ -22,6 +22,7 @@ from mibench.card import ACCESS, ACCESSES, HOOKS, HOOKS_ON_PATH, AttackCard, Def
 from mibench.cli.list_command import facts_of, shortened, title_of
 from mibench.knowledge import GRANTS
 from mibench.options import in_words, shown
+from mibench.planning.cards import setting_of
 from mibench.planning.catalogue import Entry, entries
 from mibench.planning.compatibility import RULES
 from mibench.planning.sources import source_of, summary_of
@@ -214,6 +215,7 @@ def defenses() -> str:
         levels = ", ".join(f"{level:g}" for level in card.levels)
         strength = f"{code(card.strength)}, {card.stronger}" if card.strength else ""
         strength += f": {levels}" if levels else ""
+        strength += "".join(f"; baseline {code(setting_of(*one))}" for one in card.baselines)
         affects = shortened(card.affects, [one for one in ACCESSES if one != "none"], "all")
         rows.append((", ".join(card.hooks), code(name), title_of(card), strength, affects, card.fidelity))
     heads = (

@@ -8,7 +8,8 @@ then fails:
 - ``file``: what is edited; by default the method's own file.
 - ``find``, ``replace``: the text, which stands in the file once, and what takes its place.
 - ``test``: the file or node that must fail; by default the method's truth test ``tests/AXIS/test_METHOD.py``.
-- ``unnoticeable``: why no test can notice the edit. Such an edit is not run and not counted.
+- ``unnoticeable``: why no test can notice the edit, in words that stand in the docstring of the edited file too. It is
+  then not run and not counted.
 """
 
 from __future__ import annotations

@@ -52,16 +52,20 @@ def test_a_setting_by_batch_is_that_of_the_largest_calibrated_batch_not_above():
     ("words", "batch", "said"),
     [
         (["setting.batch_size=1"], 1, ""),
-        (["setting.batch_size=4"], 4, "attack.tv=0.002 was calibrated for target 'lenet' at batches of 1, and this"),
+        (["setting.batch_size=4"], 4, ""),
+        (["setting.batch_size=8"], 8, "attack.tv=0.1 was calibrated for target 'lenet' at batches of 1 and 4, and"),
+        (["setting.clients_per_message=2"], 2, "attack.tv=0.002 was calibrated for target 'lenet'"),
         (["setting.clients_per_message=2"], 2, "cell's are of 2: another value"),
-        (["setting.batch_size=4", "attack.tv=0.5"], 4, ""),
+        (["attack=rgcir", "setting.batch_size=8"], 8, "attack.tv=0.1, attack.distance=layer_cosine was calibrated for"),
+        (["setting.batch_size=8", "attack.tv=0.5"], 8, ""),
         (["setting.batch_size=4", "target=vit_tiny"], 4, ""),
         (["setting.batch_size=4", "target=cnn"], 4, ""),
         (["setting.batch_size=8", "target=cnn"], 8, "attack.tv=0.1 was calibrated for target 'cnn' at batches of 1"),
     ],
 )  # fmt: skip
 def test_a_batch_outside_a_calibration_is_said_unless_the_command_line_chose(words, batch, said):
-    plan = plan_cell(compose(["attack=inverting_gradients", *words]))
+    usual = [] if words[0].startswith("attack=") else ["attack=inverting_gradients"]
+    plan = plan_cell(compose([*usual, *words]))
     assert plan.cards.batch_size == batch
     found = outside_calibration(plan.config, batch)
     assert said in found and bool(found) == bool(said)
@@ -71,4 +75,4 @@ def test_the_batches_of_a_calibration_are_no_part_of_a_cell(make_cell):
     cell = make_cell("attack=inverting_gradients", "setting.batch_size=2", "attack.iterations=1", "dataset.size=8")
     assert "calibrated_batches" in cell.config["attack"]
     assert "calibrated_batches" not in cell.plan.identity["attack"] | cell.plan.description["attack"]
-    assert any("at batches of 1, and this cell's are of 2" in note for note in cell.notes)
+    assert any("at batches of 1 and 4, and this cell's are of 2" in note for note in cell.notes)

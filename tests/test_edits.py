@@ -1,5 +1,6 @@
 """The list of edits that tests must notice fits the methods, and a sample of it is noticed."""
 
+import ast
 import collections
 import subprocess
 import sys
@@ -35,6 +36,12 @@ def test_no_file_of_edits_is_of_no_method():
 def test_there_are_three_hundred_edits_of_every_kind():
     counted = collections.Counter(edit.kind for edit in EDITS if not edit.unnoticeable)
     assert set(counted) == set(KINDS) and counted.total() >= 300
+
+
+@pytest.mark.parametrize("edit", [edit for edit in EDITS if edit.unnoticeable], ids=lambda edit: edit.name)
+def test_what_cannot_be_noticed_is_said_in_the_docstring(edit):
+    said = ast.get_docstring(ast.parse((ROOT / edit.file).read_text())) or ""
+    assert edit.unnoticeable in " ".join(said.split()), f"{edit.file} does not say: {edit.unnoticeable}"
 
 
 def test_an_edit_that_does_not_fit_is_told_in_words():

@@ -1,5 +1,6 @@
 """docs/findings.md is its template, the tables and the verdicts of claims; the committed claims are sound."""
 
+import ast
 import re
 from pathlib import Path
 from types import SimpleNamespace
@@ -41,6 +42,24 @@ def test_every_committed_claim_is_readable_and_is_about_one_group_at_most(findin
         assert one.claim.source in {"", *keys}, one.claim.id
         assert re.fullmatch(r"[^.]+\.", one.claim.statement.replace("0.", "0")), one.claim.id
         assert not one.reason.startswith("they differ"), f"{one.claim.id}: {one.reason}"
+
+
+METHODS = [
+    path for axis in ("attacks", "defenses", "priors") for path in sorted((ROOT / "mibench" / axis).glob("*.py"))
+]
+
+
+def test_a_measured_figure_in_a_docstring_has_a_claim():
+    """What was measured here stands in committed rows: a docstring that tells of it names their claims."""
+    known = {path.stem for path in (ROOT / "results" / "claims").glob("*.yaml")}
+    for path in METHODS:
+        said = " ".join((ast.get_docstring(ast.parse(path.read_text())) or "").split())
+        named = set(re.findall(r"``(\w+)``", said)) & known
+        measured = re.search(r"\d dB|[Mm]easured (on|of|with)|[Ii]n the committed rows", said)
+        assert named or not measured, f"{path.name}: '{measured[0]}' has no claim"
+        listed = [one for words in re.findall(r"[Cc]laims? ((?:``\w+``(?:, | and |[ ;])*)+)", said)
+                  for one in re.findall(r"``(\w+)``", words)]  # fmt: skip
+        assert not set(listed) - known, f"{path.name}: there is no claim {set(listed) - known}"
 
 
 def test_the_template_tells_every_claim_and_holds_no_table_of_its_own(findings):
@@ -91,8 +110,11 @@ def group(accuracy=1.0, lift_low=0.1, evidence="undecided", defense="bido"):
     score = Score(metric="attack_accuracy", variant="top1", evaluator="vote", value=0.5, control=0.2, lift=0.3,
                   lift_low=lift_low, evidence=evidence)  # fmt: skip
     return SimpleNamespace(
+        config={"defense": {}}, number=lambda *key: None,
         facts={"defense": defense}, cells=[0], cost={"training_seconds": 2.0}, numbers=[SimpleNamespace(score=score)],
-        utility=SimpleNamespace(score=Score(metric="target_accuracy", value=accuracy)),
+        utility=SimpleNamespace(
+            seeds=1, key=("target_accuracy", "victim", ""), score=Score(metric="target_accuracy", value=accuracy)
+        ),
     )  # fmt: skip
 
 

@@ -188,9 +188,9 @@ def test_planning_imports_neither_torch_nor_a_method(light_commands):
 def test_a_grid_runs_every_defense_over_the_levels_of_its_strength():
     node = {"name": "g", "axes": {"defense": ["none", "bido", "bido_coco"], "seed": [0]}, "strengths": True}
     cells = read_grid(node).cells()
-    levels = entry("defense", "bido").card.levels
-    assert len(levels) > 2 and len(cells) == 2 + len(levels)  # a variant has a scale of its own
-    assert [cell[-1] for cell in cells if "defense=bido" in cell] == [f"defense.a1={level:g}" for level in levels]
+    swept = ["defense.a1=0", *(f"defense.a1={level:g}" for level in entry("defense", "bido").card.levels)]
+    assert len(swept) > 3 and len(cells) == 2 + len(swept)  # a variant has a scale of its own
+    assert [cell[-1] for cell in cells if "defense=bido" in cell] == swept, "the baseline first"
     given = read_grid(node).cells(["defense.a1=0.3"])
     assert given.count(("defense=bido", "seed=0", "defense.a1=0.3")) == 1 and len(given) == 3
 

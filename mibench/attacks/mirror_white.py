@@ -11,7 +11,8 @@ starts at the styles of a random pool which the target scores highest and descen
 with :math:`\mu, \sigma` the mean and deviation, dimension by dimension, of :math:`\mathrm{lrelu}_5(w)` over the pool:
 after every step :math:`w` is clipped to what the generator usually sees. The step size rises over the first twentieth
 of the steps and falls along a cosine over the last quarter; of every sample the :math:`w` of the lowest loss met is
-returned.
+returned. The weight :math:`\lambda` decides nothing: Adam's step does not see a factor of the loss, and the lowest loss
+is the same style's. It stays for the release's sake.
 
 Official code: https://github.com/njuaplusplus/mirror (``my_whitebox_mirror.py``). It keeps one step for a whole batch,
 that of the lowest mean loss, and of it the styles *after* the step, to which that loss does not belong. Which samples

@@ -8,9 +8,10 @@ between the two unknowns of
     + a_2 \, \mathrm{mean}\, x^2,
 
 ``input_steps`` of Adam on :math:`x` with the regularisers, then ``model_steps`` on the weights of :math:`\tilde f`
-without, ``rounds`` times; both Adams keep their moments. Scale and sign of :math:`x` are not determined (the first
-layer can undo them): by default images are stretched to [0, 1] at the end. The best round by the feature distance is
-returned.
+without, ``rounds`` times; both Adams keep their moments. Whether the second loss has the regularisers is all one: they
+do not depend on the copy's weights, and Adam does not see the factor between sum and mean. Scale and sign of :math:`x`
+are not determined (the first layer can undo them): by default images are stretched to [0, 1] at the end. The best round
+by the feature distance is returned.
 
 Official code: https://github.com/ege-erdogan/unsplit (1000 rounds of 100 and 100 steps of 1e-3, TV 0.1, l2 1).
 Deviations: all images are found at once, with one copy and of all of them the mean distance, where the code goes from

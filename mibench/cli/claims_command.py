@@ -28,4 +28,4 @@ def run(words: Sequence[str]) -> int:
 
 
 def _line(one: Judgement) -> tuple[str, ...]:
-    return one.claim.id, one.verdict, effect(one), str(one.n or ""), str(one.seeds or ""), one.reason
+    return one.claim.id, one.verdict, effect(one), str(one.n or ""), str(one.seeds or ""), one.remarks

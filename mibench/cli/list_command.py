@@ -21,6 +21,7 @@ from mibench.card import (
     TargetCard,
 )
 from mibench.errors import UnknownNameError, UserError
+from mibench.planning.cards import setting_of
 from mibench.planning.catalogue import AXES, Entry, entries
 
 #: The two facts that the short list shows of a component, by axis, as the heads of their columns.
@@ -122,6 +123,7 @@ def facts_of(card: Card) -> dict[str, str]:
             facts |= {"hooks": card.hooks, "affects": card.affects, "withholds": card.withholds}
             facts |= {"strength": f"{card.strength}, from weak to strong {levels}" if levels else card.strength}
             facts |= {"stronger is": card.stronger}
+            facts |= {"baselines": tuple(setting_of(*one) for one in card.baselines)}
             facts |= {"replaces the target by": card.replaces, "serves a finished model at": card.finished}
             facts |= {"attackers who know of it": card.adaptive}
         case MetricCard():

@@ -21,7 +21,8 @@ No official code exists and only the abstract was read, which says that privacy 
 the tree, both mechanisms, the audit's data and the merging are inferred. The tree takes the place of the cell's target.
 What remains: the audit bounds one attack on public records; another column's inference, or an attacker with better
 marginals, was not tried. Where nothing else explains the response, merging costs all of the accuracy that the sensitive
-column gave.
+column gave. Baselines are the audited tree without noise (``epsilon=null``) and the private one without the audit
+(``gain=null``).
 """
 
 from __future__ import annotations
@@ -62,6 +63,7 @@ class AugmentedDp(Defense):
         strength="epsilon",
         stronger="lower",
         levels=(5.0, 2.0, 1.0, 0.5),
+        baselines=(("epsilon", None), ("gain", None)),
         replaces="decision tree",
     )
 

@@ -18,10 +18,10 @@ the code centres on one, which leaves the trace as it is; hidden layers are the 
 last one as the head takes it (for VGG16 after its batch norm, as in the code). The recipe is the target's own; the
 authors fine-tune a pre-trained VGG16 (Adam, 1e-4, 50 epochs).
 
-The measures work unlike each other. At the authors' weights HSIC's penalty on the input does the work: without it
-nothing is gained. COCO's values are a thousand times smaller, so that with :math:`a_1 = 1` its input term changes next
-to nothing, and the label term, of weight 50, makes features of one class alike; that costs accuracy (the test has the
-figures).
+The measures work unlike each other. At the authors' weights HSIC's penalty on the input does the work: without it (the
+baseline ``a1=0``) nothing is gained. COCO's values are a thousand times smaller, so that with :math:`a_1 = 1` its input
+term changes next to nothing, and the label term, of weight 50, makes features of one class alike; that costs accuracy
+(the test has the figures).
 
 What it does not protect from: every attack on the model meets what the loss has left, and that is little less where
 the classes themselves are what is to be hidden. Layers that depend little on the input also give gradients that lead an
@@ -66,6 +66,7 @@ class Bido(Defense):
         strength="a1",
         stronger="higher",
         levels=(0.0125, 0.05, 0.2, 0.8),
+        baselines=(("a1", 0.0),),
         adaptive=("attack=brepmi", "setting=federated attack=inverting_gradients knowledge.defense_loss=true"),
     )
 

@@ -16,7 +16,8 @@ No official code exists, and the text gives the definition alone: clipping per g
 inferred. What the guarantee is worth: with few groups and :math:`q = 1` nothing is amplified and :math:`\epsilon` of a
 long training is large. It does not cover which classes there are, nor the clusters, which are found without noise, nor
 the scales of a table's numeric columns. The default :math:`\sigma = 0.1` is the most at which five classes are still
-learned, and no guarantee worth the name; what protects (1 and above) needs hundreds of classes.
+learned, and no guarantee worth the name; what protects (1 and above) needs hundreds of classes. The baseline
+``noise_multiplier=0`` is clipping alone.
 
 There is nothing for an attacker to take into account: the noise is part of the weights, and one who knows of the
 defense attacks as before.
@@ -63,6 +64,7 @@ class ClassDp(Defense):
         strength="noise_multiplier",
         stronger="higher",
         levels=(0.03, 0.1, 0.3, 1.0),
+        baselines=(("noise_multiplier", 0.0),),
     )
 
     noise_multiplier: NonNegative = 0.1

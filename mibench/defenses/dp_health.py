@@ -15,10 +15,11 @@ multiplied by :math:`c` of mean 1, and its scale by :math:`1 / \min_j c_j`, whic
 
 No official code exists; the mechanism is the standard one that the abstracts name, inferred: the Gamma noise, the step
 size, the constants. Rows are one-hot categories and standardised numbers with a constant 1, divided by their length
-where it is above 1. With more than two classes the weights are those of all but the first, and :math:`L = \sqrt 2`.
-The regression takes the place of the cell's target, whose recipe is not used. :math:`\epsilon` does not cover the
-scales of the numeric columns, taken from the training records without noise. It bounds what one record gives away;
-what holds for the whole population (a dose that follows from a gene) is learned, and so inferred, all the same.
+where it is above 1. With more than two classes the weights are those of all but the first, and :math:`L = \sqrt 2`. The
+regression takes the place of the cell's target, whose recipe is not used; the baseline ``epsilon=null`` is it without
+noise. :math:`\epsilon` does not cover the scales of the numeric columns, taken from the training records without noise.
+It bounds what one record gives away; what holds for the whole population (a dose that follows from a gene) is learned,
+and so inferred, all the same.
 """
 
 from __future__ import annotations
@@ -55,6 +56,7 @@ class DpHealth(Defense):
         strength="epsilon",
         stronger="lower",
         levels=(10.0, 3.0, 1.0, 0.3),
+        baselines=(("epsilon", None),),
     )
 
     epsilon: Positive | None = 1.0

@@ -7,9 +7,9 @@ all parameters jointly, and adds Gaussian noise:
 
 The recipe's optimiser steps along :math:`\tilde g`. Opacus (https://github.com/pytorch/opacus) samples, clips, adds
 noise and accounts; what is reported is :math:`\epsilon` at :math:`\delta` for adding or removing one example,
-:math:`\delta = 1/N` unless it is given, and infinity without noise; ``epsilon_common`` is that of the same training
-at the delta at which all defenses are compared. Batch norm mixes examples and has no private
-form: Opacus' group norm takes its place in the architecture.
+:math:`\delta = 1/N` unless it is given, and infinity without noise; ``epsilon_common`` is that of the same training at
+the delta at which all defenses are compared. Batch norm mixes examples and has no private form: Opacus' group norm
+takes its place in the architecture. The baseline ``noise_multiplier=0`` is clipping alone, in that architecture.
 
 Deviations from the paper: :math:`q` is 1 / (steps per epoch of the recipe); the accountant is the tighter PRV one
 (Gopi et al., 2021) by default, and RDP where the noise is too weak for PRV's grid; the recipe's schedule and
@@ -67,6 +67,7 @@ class DpSgd(Defense):
         strength="noise_multiplier",
         stronger="higher",
         levels=(0.1, 0.3, 1.0, 3.0),
+        baselines=(("noise_multiplier", 0.0),),
     )
 
     noise_multiplier: NonNegative = 1.0

@@ -39,6 +39,7 @@ class GradientClipping(Defense):
         affects=("gradients",),
         strength="noise_multiplier",
         stronger="higher",
+        levels=(0.0, 0.01, 0.1, 1.0),
     )
 
     max_norm: Positive = 1.0

@@ -17,7 +17,7 @@ model's own, so that a victim answers a sequence of queries alike whether it is 
 What it does not protect from: the attacker who knows of it averages answers over repeated queries, and the one who
 holds the weights reads :math:`\mu` off (:meth:`VariationalHead.code`); a large :math:`\beta` ruins the accuracy before
 it stops either. A client's gradient is that of this loss at one draw, as in PRECODE, whose docstring says what that
-leaves open. There is no neutral value: with :math:`\beta = 0` the bottleneck stays.
+leaves open. There is no neutral value: the baseline ``beta=0`` is the bottleneck alone.
 
 Official code: https://github.com/Jiachen-T-Wang/mi-defense (read for facts, written anew: it has no licence).
 Deviations: the recipe is the target's own; :math:`\sigma` has a floor of 1e-7, below which its logarithm has no
@@ -59,6 +59,7 @@ class Mid(Defense):
         strength="beta",
         stronger="higher",
         levels=(3e-4, 3e-3, 3e-2, 0.1),
+        baselines=(("beta", 0.0),),
         adaptive=(
             "attack=inversion_network knowledge.repeats=8",
             "setting=federated attack=inverting_gradients knowledge.defense_loss=true",

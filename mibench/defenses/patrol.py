@@ -17,9 +17,10 @@ their share of all weights (without the masks), and ``pruned_units`` that of the
 shapes, so that the victim is stored and served as any other; whoever exports it may leave those rows and columns out.
 
 The attacker who knows of it trains a decoder of his own on just these features (``split_decoder``), standardised,
-because a small Lipschitz constant may only be a small scale: no bound holds against it, nor against ``split_rmle``,
-who holds the client's weights. Units are removed for their use to the classifier, not for what they tell. Neutral are
-``beta=0``, ``alpha=0`` and ``sparsity=0``, which leaves the masks out: that is plain training to the bit.
+because a small Lipschitz constant may only be a small scale: no bound holds against it, nor against ``split_rmle``, who
+holds the client's weights. Units are removed for their use to the classifier, not for what they tell. Neutral are
+``beta=0``, ``alpha=0`` and ``sparsity=0``, which leaves the masks out: that is plain training to the bit. The baseline
+``beta=0`` prunes without a decoder to train against.
 
 Cost: a small CNN on 8x8 digits trains 2.5 times as long; 8 times with a decoder of 4 residual blocks of 64 channels,
 and some tens of times with that one on 16x16, where it dwarfs the network. What it buys depends on the cut: at stage 0
@@ -72,6 +73,7 @@ class Patrol(AgainstDecoder):
         strength="beta",
         stronger="higher",
         levels=(0.3, 1.0, 3.0),
+        baselines=(("beta", 0.0),),
         adaptive=("setting=split attack=split_decoder",),
     )
 

@@ -15,7 +15,7 @@ has just that gradient without the draw. The attacker holds the model with its b
 <mibench.access.GradientsView.loss>` is plain cross-entropy, or this loss, drawn anew each time, where
 ``knowledge.defense_loss`` grants it. It protects neither the first layer where that is a linear one
 (:math:`\partial W_i / \partial b_i` is its input whatever the draw), nor the label, nor against an attacker who leaves
-everything from the bottleneck on out of the distance.
+everything from the bottleneck on out of the distance. The baseline ``beta=0`` is the bottleneck alone.
 
 Official code: https://github.com/dAI-SY-Group/PRECODE (read for facts, written anew: it has no licence).
 Deviations: a model in evaluation mode, as it is served and as an attacker evaluates it, answers with :math:`z = \mu`,
@@ -54,6 +54,7 @@ class Precode(Defense):
         strength="beta",
         stronger="higher",
         levels=(1e-4, 1e-3, 1e-2, 1e-1),
+        baselines=(("beta", 0.0),),
         adaptive=(
             "setting=federated attack=inverting_gradients attack.skip_last=6",
             "setting=federated attack=inverting_gradients knowledge.defense_loss=true",

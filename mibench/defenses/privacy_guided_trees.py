@@ -5,9 +5,8 @@ A tree that asks for a sensitive column tells an attacker what to try for it. So
 
 .. math:: \mathrm{gain}'_j = \mathrm{gain}_j \, (1 - \gamma w_j),
 
-so that a sensitive column is used only where no other comes near, and with :math:`\gamma = 1` never. With
-:math:`\gamma = 0` it is plain CART: the baseline to compare with, as the tree takes the place of the cell's target and
-``defense=none`` attacks a network.
+so that a sensitive column is used only where no other comes near, and with :math:`\gamma = 1` never. The baseline
+``gamma=0`` is plain CART, as the tree takes the place of the cell's target and ``defense=none`` attacks a network.
 
 No official code exists and scikit-learn weighs no columns: the tree is grown here, and for :math:`\gamma = 0` is that
 of scikit-learn up to ties. Inferred: the formula (the abstract gives the idea), Gini, several trees by bagging; to
@@ -48,6 +47,7 @@ class PrivacyGuidedTrees(Defense):
         strength="gamma",
         stronger="higher",
         levels=(0.5, 0.9, 0.99, 1.0),
+        baselines=(("gamma", 0.0),),
         replaces="decision tree",
     )
 

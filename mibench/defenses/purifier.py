@@ -7,7 +7,8 @@ autoencoder :math:`G` minimises
 .. math:: \|G(p) - p\|^2 + \lambda \, \mathrm{CE}(G(p), \arg\max p) - \mu \, \|x - I(G(p))\|^2,
 
 in turns with an inversion network :math:`I`, which learns to bring :math:`x` back from what is answered. The last term
-is the one against model inversion; the distance is the mean over the values of an input, each of deviation 1.
+is the one against model inversion, and the baseline ``inversion_weight=0`` leaves it out; the distance is the mean over
+the values of an input, each of deviation 1.
 
 The data are the ``reserve``: a share of the training data that the target never sees, so the target has learned from
 less. Where the target came trained (``target=checkpoint``) there is none, and :math:`G` learns on what the model was
@@ -60,6 +61,7 @@ class Purifier(Defense):
         strength="inversion_weight",
         stronger="higher",
         levels=(0.1, 1.0, 10.0),
+        baselines=(("inversion_weight", 0.0),),
         adaptive=("attack=inversion_network",),
     )
 

@@ -18,7 +18,8 @@ The attacker who knows of it trains a decoder of his own on just these features 
 is one attacker among many, no bound holds against a stronger one or one who trains for longer, and the bottleneck is
 what remains then. ``split_rmle`` holds the client's weights and needs no decoder. The public data that teach the
 resistance are those that such an attacker trains on. Neutral are ``alpha=0``, no transfer and no bottleneck
-(``channels=null``): that is plain training to the bit; with a bottleneck ``alpha=0`` is a network with a bottleneck.
+(``channels=null``): that is plain training to the bit; with a bottleneck the baseline ``alpha=0`` is a network with a
+bottleneck.
 
 Cost: a small CNN on 8x8 digits trains 2 times as long with bottleneck and transfer alone; 11 times with the paper's
 decoder (4 residual blocks of 64 channels, which dwarfs such a network), and more on larger images. The default decoder
@@ -63,6 +64,7 @@ class ResSfl(AgainstDecoder):
         strength="alpha",
         stronger="higher",
         levels=(0.3, 1.0, 5.0),
+        baselines=(("alpha", 0.0),),
         adaptive=("setting=split attack=split_decoder",),
     )
 

@@ -62,7 +62,7 @@ class RvePfl(Defense):
         affects=("gradients",),
         strength="kl_weight",
         stronger="higher",
-        levels=(1e-4, 1e-3, 1e-2),
+        levels=(0.0, 1e-4, 1e-3, 1e-2),
     )
 
     kl_weight: NonNegative = 0.0

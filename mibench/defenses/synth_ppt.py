@@ -11,11 +11,12 @@ it, and the sensitive column of those is perturbed:
    only among rows that agree in the response and in the ``keys``; ``pram`` replaces :math:`v` by :math:`u` with the
    Markov matrix :math:`P = (1 - p) I + p \, 1 \pi^T`, :math:`\pi` the frequencies, which keeps them in expectation.
 
-No code was found; the paper's body was not read. Inferred: the order of the columns (the table's), leaves of at least
-5 records, the draws between values, the share. Others' generators (CTGAN, TVAE) are not built in. The response is never
-swapped. What this does not protect: what holds for the population is learned from the synthetic rows as from real ones,
-so that an attack may be as good for persons who were not in the table as for those who were (the paper asks both; here
-records of the training table are attacked); and there is no :math:`\epsilon`.
+No code was found; the paper's body was not read. Inferred: the order of the columns (the table's), leaves of at least 5
+records, the draws between values, the share. Others' generators (CTGAN, TVAE) are not built in. The baseline
+``share=0`` is the synthetic table alone. The response is never swapped. What this does not protect: what holds for the
+population is learned from the synthetic rows as from real ones, so that an attack may be as good for persons who were
+not in the table as for those who were (the paper asks both; here records of the training table are attacked); and there
+is no :math:`\epsilon`.
 """
 
 from __future__ import annotations
@@ -46,6 +47,7 @@ class SynthPpt(Defense):
         strength="share",
         stronger="higher",
         levels=(0.1, 0.5, 1.0),
+        baselines=(("share", 0.0),),
     )
 
     technique: Literal["swap", "conditional_swap", "pram"] = "pram"

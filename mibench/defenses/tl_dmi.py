@@ -9,9 +9,10 @@ private ones,
 The paper's Fisher information says why: inversion leans on the early layers, classification on the late ones.
 
 The public data are the split's, with the labels they have; their head is of their own and thrown away. They are the
-very data that the attacker may own: what the frozen layers know, he may know. Frozen are the first layers in the
-order in which the model holds them, the running statistics of their batch norms too; weights that are frozen are not
-given to the optimiser, so that no weight decay moves them. Both trainings follow the target's recipe.
+very data that the attacker may own: what the frozen layers know, he may know. Frozen are the first layers in the order
+in which the model holds them, the running statistics of their batch norms too; weights that are frozen are not given to
+the optimiser, so that no weight decay moves them. Both trainings follow the target's recipe. The baseline ``frozen=0``
+begins with the public data alike and tunes all layers.
 
 What it does not protect from: the late layers, which tell the classes apart, learn from private data as ever, and an
 attack that needs only them (a low-dimensional prior, few classes) loses little. It hides nothing, so that no attacker
@@ -49,6 +50,7 @@ class TlDmi(Defense):
         strength="frozen",
         stronger="higher",
         levels=(0.3, 0.6, 0.9),
+        baselines=(("frozen", 0.0),),
     )
     learns_from_public = True
 

@@ -27,7 +27,8 @@ A claim is a file ``results/claims/ID.yaml``::
 
 The verdict is ``holds`` where the whole interval lies beyond the margin, ``does not hold`` where the whole interval
 lies on the other side of it, ``undecided`` between, and where the rows do not allow a verdict, with the reason; and
-``not tested`` where there is no row. Nothing but rows decides it. Two groups that differ in more than the axis ``by``
+``not tested`` where there is no row. Nothing but rows decides it. Where a component has been revised since, the verdict
+is about the revision that was measured, and says so. Two groups that differ in more than the axis ``by``
 are never decided.
 """
 
@@ -42,10 +43,11 @@ from typing import Any, Literal, get_args
 import yaml
 
 from mibench.errors import UserError
-from mibench.leaderboard.compare import AXES, FREE, compare, number_of
+from mibench.leaderboard.compare import AXES, FREE, REVISED, compare, number_of
 from mibench.leaderboard.groups import FACTS, Group
 from mibench.leaderboard.lines import number as written
 from mibench.leaderboard.numbers import Number
+from mibench.leaderboard.revisions import measured_with, present
 from mibench.leaderboard.scoring import Score
 from mibench.leaderboard.statistics import NAN
 from mibench.limits import MIB, content, yaml_of
@@ -115,6 +117,7 @@ class Judgement:
         unit: Its unit.
         n: Targets behind it; 0 where the rows do not tell.
         seeds: Seeds behind it.
+        measured: Which earlier revisions of components it is decided for, in words; empty for those of today.
     """
 
     claim: Claim
@@ -126,6 +129,12 @@ class Judgement:
     unit: str = ""
     n: int = 0
     seeds: int = 0
+    measured: str = ""
+
+    @property
+    def remarks(self) -> str:
+        """What stands behind the verdict: why nothing is decided, and for which revisions something is."""
+        return "; ".join(filter(None, (self.reason, self.measured)))
 
 
 def claims_in(results: Path) -> list[Claim]:
@@ -190,8 +199,10 @@ def _judged(claim: Claim, left: Group | None, right: Group | None) -> Judgement:
     if number is None or any(one is None or not one.seeds for one in numbers):
         return Judgement(claim=claim, verdict="not tested", reason="the number was not measured")
     if right is not None:
-        return _difference(claim, left, right)
-    return _value(claim, left, number) if claim.kind in LEVELS else _leak(claim, left, number)
+        found = _difference(claim, left, right)
+    else:
+        found = _value(claim, left, number) if claim.kind in LEVELS else _leak(claim, left, number)
+    return replace(found, measured=measured_with([left] if right is None else [left, right]))
 
 
 def judged(results: Path, groups: Sequence[Group]) -> tuple[list[tuple[Judgement, list[str]]], dict[str, str]]:
@@ -229,10 +240,14 @@ def effect(one: Judgement) -> str:
 def chosen(claim: Claim, wanted: Mapping[str, Any], groups: Sequence[Group]) -> Group | None:
     """Return the group that has all facts and options of one side of a claim; None where there is none.
 
+    Where several fit, that of today's revisions of its components is meant.
+
     Raises:
         UserError: If there are several.
     """
     found = [one for one in groups if all(_has(one, name, value) for name, value in wanted.items()) and one.measured]
+    if len(found) > 1 and len(newest := present(found)) == 1:
+        return newest[0]
     if len(found) > 1:
         differing = sorted(
             {name for one in found for name in one.config if one.config[name] != found[0].config.get(name)}
@@ -270,6 +285,10 @@ def _difference(claim: Claim, left: Group, right: Group) -> Judgement:
     may_differ = (*AXES.get(claim.by, (claim.by,)), *FREE, "revisions")
     blocks = sorted({*left.config, *right.config} - set(may_differ))
     odd = [name for name in blocks if left.config.get(name) != right.config.get(name)]
+    both = zip(REVISED, left.config.get("revisions", ()), right.config.get("revisions", ()), strict=False)
+    odd += [
+        f"the revision of {axis}" for axis, mine, other in both if mine != other and axis not in (*may_differ, *odd)
+    ]
     return _decided(said, f"they differ in {', '.join(odd)} too" if odd else found.reason)
 
 

@@ -6,7 +6,8 @@ positive where the first one leaks more, or of numbers that are no leak where th
 one table are Holm's.
 
 A comparison says why it decides nothing: rows of the first schema have no values by target, other judges give other
-numbers, attacks that were not found converged or whose victim gradients are not equal are not ranked.
+numbers, attacks that were not found converged or whose victim gradients are not equal are not ranked, nor are defenses
+whose model is right no more often than naming the most frequent class always.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from pathlib import Path
 
 from mibench.errors import UserError
 from mibench.leaderboard.collect import everything
+from mibench.leaderboard.eligible import SPOILT, spoilt
 from mibench.leaderboard.groups import FACTS, Group, groups_of
 from mibench.leaderboard.numbers import Number, by_target, in_common
 from mibench.leaderboard.statistics import LEAST_TARGETS, NAN, Spread, holm, paired
@@ -196,6 +198,8 @@ def _objections(left: Group, right: Group, by: str) -> Iterator[str]:
     """Yield why two groups are not ranked although their difference is known."""
     if left.facts["judged_by"] != right.facts["judged_by"]:
         yield "other judges"
+    if by == "defense" and (odd := [one.facts["defense"] for one in (left, right) if spoilt(one)]):
+        yield f"the model is {SPOILT}: {', '.join(dict.fromkeys(odd))}"
     if by != "attack":
         return
     if odd := [one.facts["attack"] for one in (left, right) if one.facts["convergence"] not in CONVERGED]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mibench.card import AttackCard
+from mibench.leaderboard.eligible import ineligible
 from mibench.leaderboard.groups import Group
 from mibench.leaderboard.page.levels import adaptive
 from mibench.leaderboard.page.names import card_in, title_in
@@ -27,6 +28,8 @@ def described(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
         Whether the attack searches nothing.
     ``may_show``
         Whether pictures may stand on a public page.
+    ``not_compared``
+        Why the setting of the defense is not compared with other defenses; empty where it is.
     ``attack_title``, ``attack_bib``, ``defense_title``, ``defense_bib``
         Names and keys of ``references.bib``, empty where a card cannot be read today.
     ``defense_fidelity``
@@ -39,6 +42,7 @@ def described(groups: Sequence[Group]) -> dict[str, dict[str, Any]]:
             "view_id": view_id(one),
             "adaptive": one.facts["defense"] != "none" and adaptive(one),
             "may_show": may_show(one.config),
+            "not_compared": ineligible(one),
         }
         for axis in ("attack", "defense"):
             key = (axis, one.facts[axis], str(one.config[axis].get("_target_")))

@@ -1,8 +1,9 @@
 """Defenses at matched utility: of the levels that keep the victim's accuracy, the one that protects best.
 
-Which levels keep it is decided by accuracy alone. Which of those protects best before the strongest of several attacks
-is a choice, made on targets on which it is not reported (:mod:`mibench.leaderboard.selection`), so that a defense with
-many levels has no advantage.
+Which levels keep it is decided by accuracy alone; a defense's baselines, and levels at which the model is right no more
+often than naming the most frequent class, are none of them (:mod:`mibench.leaderboard.eligible`). Which of those
+protects best before the strongest of several attacks is a choice, made on targets on which it is not reported
+(:mod:`mibench.leaderboard.selection`), so that a defense with many levels has no advantage.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from mibench.leaderboard.eligible import ineligible
 from mibench.leaderboard.groups import Group
 from mibench.leaderboard.numbers import ByTarget, in_common
 from mibench.leaderboard.selection import cross_fitted, weakest_of_strongest
@@ -51,24 +53,29 @@ def matched(groups: Sequence[Group], within: float = MATCHED) -> list[Matched]:
         groups: The groups.
         within: How much less accurate than the undefended victim, trained alike, a defended one may be.
     """
-    victims: dict[str, dict[str, dict[str, list[tuple[Group, ByTarget]]]]] = {}
+    victims: dict[str, dict[str, dict[str, list[tuple[Group, ByTarget, str]]]]] = {}
     for group in groups:
         lifts = headline_lifts(group)
         if lifts is None or group.utility is None or group.facts["access"] == "none":
             continue
+        barred = ineligible(group)
         kept = [group.config.get(axis) for axis in SHARED if axis != "defense"]
         shared = json.dumps([group.facts["task"], group.facts["access"], *kept], sort_keys=True)
         level = json.dumps(group.config.get("defense"), sort_keys=True)
         own = victims.setdefault(shared, {}).setdefault(group.facts["defense"], {})
-        own.setdefault(level, []).append((group, lifts))
+        own.setdefault(level, []).append((group, lifts, barred))
     found = []
     for defenses in victims.values():
-        bare = [one for own in defenses.get("none", {}).values() for one, _ in own]
+        bare = [one for own in defenses.get("none", {}).values() for one, *_ in own]
         if not bare:
             continue
         least = max(one.accuracy for one in bare) - within
         for defense, levels in defenses.items():
-            keeping = [own for own in levels.values() if max(one.accuracy for one, _ in own) >= least]
+            keeping = [
+                [(one, lifts) for one, lifts, _ in own]
+                for own in levels.values()
+                if max(one.accuracy for one, *_ in own) >= least and not all(barred for *_, barred in own)
+            ]
             found.append(_matched(defense, bare[0], keeping))
     return sorted(found, key=lambda one: (*one.facts, one.spread.mean if one.levels else float("inf"), one.defense))
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
+from mibench.planning.cards import setting_of
 from mibench.planning.catalogue import conf_dirs
 
 #: The key; it describes other options and is no part of what a cell is.
@@ -39,7 +40,7 @@ def outside_calibration(config: Mapping[str, Any], batch: int) -> str:
     kept = [key for key, value in given.items() if key != CALIBRATED and attack.get(key) == value]
     if not kept:
         return ""
-    options = ", ".join(f"attack.{key}={attack[key]:g}" for key in kept)
+    options = ", ".join(f"attack.{setting_of(key, attack[key])}" for key in kept)
     return (
         f"{options} was calibrated for target '{target}' at batches of {' and '.join(str(one) for one in measured)}, "
         f"and this cell's are of {batch}: another value may reconstruct better."

@@ -22,6 +22,7 @@ from mibench.card import (
     SettingCard,
     TargetCard,
 )
+from mibench.options import shown
 
 CARD_TYPES: dict[str, type[Card]] = {
     card.__name__: card
@@ -116,3 +117,12 @@ def family_of(card: TargetCard, options: Mapping[str, Any]) -> str:
     arch = str(options.get("arch", ""))
     known = (family for begin, family in KIN.items() if arch.startswith(begin))
     return card.family or next(known, "".join(takewhile(str.isalpha, arch)))
+
+
+def setting_of(option: str, value: bool | int | float | str | None) -> str:
+    """Return an option of a card with its value as a command line takes it, numbers as short as they can be.
+
+    >>> setting_of("gamma", 0.0), setting_of("epsilon", None), setting_of("beta", 3e-4)
+    ('gamma=0', 'epsilon=null', 'beta=0.0003')
+    """
+    return f"{option}={f'{value:g}' if isinstance(value, float) else shown(value)}"

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from mibench.card import AttackCard, DatasetCard, DefenseCard, PriorCard, SettingCard, TargetCard
 from mibench.errors import UserError
+from mibench.planning.cards import setting_of
 from mibench.planning.catalogue import (
     Entry,
     card_of,
@@ -47,8 +48,9 @@ class Grid:
         exclude: Combinations that are left out: a cell is, where every axis of one entry has (one of) its values;
             what was asked for by name on the command line, axis by axis, is not.
         variants: By name, overrides that change the cell together, one variant at a time; they replace fixed ones.
-        strengths: Whether a cell is run once for every level of its defense's strength; the axis ``defense`` may then
-            say ``all``: ``none`` and every defense whose card has levels, next to which it may name others.
+        strengths: Whether a cell is run once for every baseline of its defense and every level of its strength; the
+            axis ``defense`` may then say ``all``: ``none`` and every defense whose card has levels, next to which it
+            may name others.
         adjust: Blocks as those of ``exclude`` with one key more, ``set``: overrides of the cells that a block matches;
             they replace fixed ones, and a later block's those of an earlier one.
     """
@@ -302,9 +304,12 @@ def unseeded(planned: PlannedCell) -> Overrides:
 
 
 def _levels(defense: Entry) -> list[str]:
-    """Return what sets a defense to each level of its strength; nothing for a variant, whose scale is its own."""
+    """Return what sets a defense to each baseline and level; nothing for a variant, whose scale is its own."""
     card = cast(DefenseCard, defense.card)
-    return [] if card.variant_of else [f"defense.{card.strength}={level:g}" for level in card.levels]
+    if card.variant_of or not card.levels:
+        return []
+    swept = [*card.baselines, *((card.strength, level) for level in card.levels)]
+    return [f"defense.{setting_of(option, value)}" for option, value in swept]
 
 
 def _planned(overrides: Overrides) -> PlannedCell:

@@ -151,19 +151,36 @@ def test_a_refused_batch_costs_no_allowance(calibrated, trained_cnn, digits8, st
     assert "answers" not in customer.memory
 
 
-def test_how_often_strangers_set_it_off_is_said(trained_cnn, digits8):
-    """Public digits in random order are left alone, and one picture that everybody repeats is not.
+def alarms_of(model, split, public, **options):
+    """Returns what a monitor that has seen the private digits says of false alarms on ``public``."""
+    train, none = split.private.train, split.private.train[torch.arange(0)]
+    monitor = QueryMonitor(**{"cap": None, "calibration": 400, **SMALL, **options})
+    with seeded(0):
+        data = DefenderData(train, none, public)
+        monitor.learn(model, DefenseContext(split.spec, data, 0, torch.device("cpu")))
+    return monitor.facts()
 
-    Measured of ``prada``: 20 % of the windows.
-    """
-    train, none = digits8.private.train, digits8.private.train[torch.arange(0)]
+
+@pytest.mark.parametrize("detector", ["prada", "mmd"])
+def test_every_detector_says_how_often_strangers_set_it_off(trained_cnn, digits8, detector):
+    """Which may be often: ``prada`` flags every fifth window of digits that it has never seen."""
+    said = alarms_of(trained_cnn, digits8, digits8.public, detector=detector)
+    assert said.keys() == {"false_alarms", "false_alarms_strangers"}
+    assert all(0 <= share <= 1 for share in said.values())
+
+
+def test_false_alarms_are_rows_of_every_cell_that_is_watched(make_cell, tmp_path):
+    words = ["attack=inversion_network_instance", "attack.epochs=1", "dataset.size=8", "metric=[mse]"]
+    watched = ["defense=query_monitor", "defense.window=60", "defense.neighbours=20", "defense.action=log"]
+    rows = {one.metric for one in make_cell(*words, *watched, folder=tmp_path).run().scores}
+    assert {"false_alarms", "false_alarms_strangers", "flagged_at", "queries_refused"} <= rows
+
+
+def test_how_often_strangers_set_it_off_is_said(trained_cnn, digits8):
+    """Public digits in random order are left alone, and one picture that everybody repeats is not."""
 
     def alarms(public):
-        monitor = QueryMonitor(cap=None, calibration=400, **SMALL)
-        with seeded(0):
-            data = DefenderData(train, none, public)
-            monitor.learn(trained_cnn, DefenseContext(digits8.spec, data, 0, torch.device("cpu")))
-        return monitor.facts()
+        return alarms_of(trained_cnn, digits8, public)
 
     said = alarms(digits8.public)
     assert said["false_alarms_strangers"] <= 0.05

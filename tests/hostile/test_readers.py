@@ -24,9 +24,9 @@ from mibench.datasets.att_faces import _picture
 from mibench.datasets.captured_update import read_tensors
 from mibench.datasets.families.cifar import read_pickle
 from mibench.datasets.families.columns import schema_of
+from mibench.datasets.families.pixels import read_image
 from mibench.datasets.families.planetoid import read_arrays
 from mibench.datasets.fsdd import read_wave
-from mibench.datasets.families.pixels import read_image
 from mibench.datasets.mnist import read_idx
 from mibench.datasets.table import Table
 from mibench.errors import MibenchError

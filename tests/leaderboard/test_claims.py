@@ -1,12 +1,17 @@
 """Verdicts of claims from rows alone."""
 
+import json
+from dataclasses import replace
+
 import pytest
 
 from mibench.errors import UserError
 from mibench.leaderboard.claims import Claim, claims_in, effect, judge, read_claim
 from mibench.leaderboard.collect import collect_shards
 from mibench.leaderboard.groups import groups_of
+from mibench.leaderboard.revisions import measured_with
 from mibench.leaderboard.scoring import Score
+from mibench.planning.identity import REVISED
 
 DIGITS = {"dataset": "digits", "attack": "gmi"}
 MI_FACE = {"attack": "mi_face", "budget": "standard", "defense": "none"}
@@ -218,3 +223,36 @@ def test_the_stem_is_the_id_and_locks_beside_it_are_no_claims(tmp_path):
     (tmp_path / "claims" / "0123.lock").write_text("")
     (one,) = claims_in(tmp_path)
     assert one.id == "it_leaks" and one.by == "attack" and one.right is None
+
+
+def measured_then(one, **revisions):
+    """The same group with other revisions of its components."""
+    config = json.loads(one.config_json)
+    config["revisions"] = [revisions.get(axis, now) for axis, now in zip(REVISED, config["revisions"], strict=True)]
+    return replace(one, group_id=f"{one.group_id} then", config_json=json.dumps(config))
+
+
+def test_a_verdict_from_rows_of_an_earlier_revision_is_about_that_revision(rows):
+    bare, bido = (
+        next(one for one in rows if one.facts["attack"] == "gmi" and one.facts["defense"] == name)
+        for name in ("none", "bido")
+    )
+    old = measured_then(bido, defense=1)
+    assert (measured_with([bare, bido]), said(rows, "difference", of("none"), of("bido")).remarks) == ("", "")
+    found = said([bare, old], "difference", of("none"), of("bido"))
+    assert found.verdict == "holds" and not found.reason
+    assert found.remarks == found.measured == "measured with revision 1 of bido, the present one is 2"
+    for kind in ("leak", "no leak", "above"):
+        assert said([bare, old], kind, of("bido")).measured == found.measured
+    undecided = said([bare, old], "difference", of("none"), of("bido"), margin=0.3)
+    assert undecided.remarks == f"the interval holds the margin; {found.measured}"
+
+
+def test_of_rows_of_two_revisions_those_of_today_are_meant_and_never_compared_with_others(rows):
+    bare = next(one for one in rows if one.facts["attack"] == "gmi" and one.facts["defense"] == "none")
+    bido = next(one for one in rows if one.facts["defense"] == "bido")
+    both = [bare, measured_then(bido, defense=1), bido]
+    assert not said(both, "leak", of("bido")).measured
+    other = measured_then(bido, setting=7)
+    found = said([bare, other], "difference", of("none"), of("bido"))
+    assert (found.verdict, found.reason) == ("undecided", "they differ in the revision of setting too")

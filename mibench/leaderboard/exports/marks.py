@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from mibench.leaderboard.eligible import SPOILT, spoilt
 from mibench.leaderboard.exports.crosstab import Cell, Crosstab
 from mibench.leaderboard.language import WORDS, order
 from mibench.leaderboard.lines import interval, number
@@ -77,9 +78,14 @@ def notes_of(table: Crosstab) -> list[str]:
     if len(judges) > 1:
         notes.append("Not all cells were judged by the same evaluation models.")
     missing: dict[str, list[str]] = {}
+    useless = []
     for (row, column), cell in sorted(table.cells.items()):
+        if cell.measured and spoilt(cell.group):
+            useless.append(f"{row.text} / {column.text}")
         if not cell.measured:
             missing.setdefault(cell.reason, []).append(f"{row.text} / {column.text}")
+    if useless:
+        notes.append(f"Not compared, since the model is {SPOILT}: {', '.join(useless)}.")
     notes += [f"Not measured: {', '.join(places)} ({reason.rstrip('.')})." for reason, places in missing.items()]
     return notes
 

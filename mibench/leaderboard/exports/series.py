@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from mibench.errors import UserError
 from mibench.leaderboard.compare import number_of
+from mibench.leaderboard.eligible import spoilt
 from mibench.leaderboard.exports.crosstab import Key, common, comparable
 from mibench.leaderboard.exports.labels import Label, Options, labels
 from mibench.leaderboard.groups import Group
@@ -103,7 +104,7 @@ def _front(part: Figure, own: Sequence[tuple[Group, Number]], named: Mapping[str
     series: dict[tuple[Label, str], list[tuple[Label, float, float]]] = {}
     for one, number in own:
         attack, defense = named[one.group_id][:2]
-        if one.utility is None or math.isnan(one.accuracy):
+        if one.utility is None or math.isnan(one.accuracy) or spoilt(one):
             continue
         right, score = one.utility.score, number.score
         looks.point(axes, one, number, one.accuracy, _ends(right.value, right.ci_low, right.ci_high))

@@ -202,7 +202,7 @@ def _claim(sources: Sources, one: Judgement, about: Sequence[str]) -> dict[str, 
         "unit": one.unit,
         "n": one.n,
         "seeds": one.seeds,
-        "reason": one.reason,
+        "reason": one.remarks,
         "source": one.claim.source,
         "groups": [sources.place_of(group) for group in about],
     }

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from mibench.leaderboard.eligible import SPOILT
 from mibench.leaderboard.numbers import in_common
 from mibench.leaderboard.page.records import Record
 from mibench.leaderboard.statistics import LEAST_TARGETS
@@ -26,13 +27,15 @@ def front_shares(records: Sequence[Record]) -> dict[int, float]:
 
     A group is on the front of a draw where no other whose victim is at least as accurate leaks less: where the mean
     lift over the drawn targets, of all seeds, is not the higher one. Accuracies stay as they are. Groups of which
-    accuracy or values by target are not known take no part; of fewer than two, or of fewer than ``LEAST_TARGETS``
+    accuracy or values by target are not known take no part, nor do those whose model is no better than naming the most
+    frequent class; of fewer than two, or of fewer than ``LEAST_TARGETS``
     targets in common, nothing is said.
 
     Args:
         records: The groups of one attack in one view, the undefended one among them.
     """
-    found = [(one, headline_lifts(one.group)) for one in records if not math.isnan(one.accuracy)]
+    told = [one for one in records if not math.isnan(one.accuracy) and one.barred != SPOILT]
+    found = [(one, headline_lifts(one.group)) for one in told]
     known = [(one, lifts) for one, lifts in found if lifts is not None]
     if len(known) < 2:
         return {}

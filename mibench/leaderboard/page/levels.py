@@ -11,6 +11,7 @@ from typing import Any, cast
 import yaml
 
 from mibench.card import DefenseCard
+from mibench.leaderboard.eligible import baseline
 from mibench.leaderboard.groups import Group
 from mibench.leaderboard.page.names import card_in
 
@@ -59,7 +60,9 @@ def strengths(groups: Sequence[Group], levels: Mapping[str, str]) -> dict[str, i
 
 
 def _strength(group: Group) -> float:
-    """Return the value of the option of strength, larger for stronger; -infinity where it is off or unknown."""
+    """Return the value of the option of strength, larger for stronger; -infinity at a baseline, off or unknown."""
+    if baseline(group):
+        return -math.inf
     card = defense_card(group)
     value = group.config["defense"].get(card.strength) if card and card.strength else None
     if isinstance(value, bool) or not isinstance(value, int | float):

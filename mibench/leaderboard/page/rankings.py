@@ -167,8 +167,9 @@ def defense_rankings(
     """Return, by loss of accuracy, how the defenses rank before an attack, and those without a setting inside.
 
     Of every defense the strongest setting counts whose accuracy lies within the loss of the undefended victim's: chosen
-    by accuracy and by the card's direction, never by how well it did. Where the accuracy of either is not known, any
-    setting is inside. Nothing comes back for an attack that was not run without a defense and with two of them.
+    by accuracy and by the card's direction, never by how well it did. Settings that are not compared
+    (:mod:`mibench.leaderboard.eligible`) are not inside. Where the accuracy of either is not known, any other is.
+    Nothing comes back for an attack that was not run without a defense and with two of them.
     """
     undefended = table.cells.get((attack, "none"))
     defended = [defense for defense in table.defenses if defense != "none" and (attack, defense) in table.cells]
@@ -182,7 +183,7 @@ def defense_rankings(
         for defense in defended:
             kept = [
                 one for one in table.cells[attack, defense]
-                if one.known and not one.accuracy < base.accuracy - loss / 100 - SLACK
+                if one.known and not one.barred and not one.accuracy < base.accuracy - loss / 100 - SLACK
             ]  # fmt: skip
             if kept:
                 inside.append(kept[-1])

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+from mibench.leaderboard.eligible import ineligible
 from mibench.leaderboard.groups import Group
 from mibench.leaderboard.identical import identical
 from mibench.leaderboard.page.levels import adaptive, attack_levels, attacker, defense_level, strengths, usual
@@ -32,6 +33,8 @@ class Record:
         score: Its number, where it has one with a lift.
         twin: The weaker setting of the defense with which all its numbers agree to the last bit; empty where there is
             none. Both are one measurement, and a table shows the weaker one.
+        barred: Why its setting is not compared with other defenses (:mod:`mibench.leaderboard.eligible`); empty where
+            it is.
     """
 
     group: Group
@@ -44,6 +47,7 @@ class Record:
     usual: bool
     score: Score | None
     twin: str = ""
+    barred: str = ""
 
     @property
     def attack(self) -> str:
@@ -74,6 +78,7 @@ class Record:
 def records_of(groups: Sequence[Group], views: Sequence[View], made: Mapping[str, Reproduction]) -> list[Record]:
     """Return a record of every group, in their order."""
     levels = {one.group_id: defense_level(made[one.group_id].options) for one in groups}
+    barred = {one.group_id: ineligible(one) for one in groups}
     of_view = {one.group_id: place for place, view in enumerate(views) for one in view.groups}
     strength: dict[str, int] = {}
     attacks: dict[str, str] = {}
@@ -95,13 +100,15 @@ def records_of(groups: Sequence[Group], views: Sequence[View], made: Mapping[str
             place=place,
             view=of_view.get(one.group_id, -1),
             level=levels[one.group_id]
-            + (f" (all numbers as at {twins[one.group_id]})" if one.group_id in twins else ""),
+            + (f" (all numbers as at {twins[one.group_id]})" if one.group_id in twins else "")
+            + (f" ({reason})" if (reason := barred[one.group_id]) else ""),
             strength=strength.get(one.group_id, 0),
             attack_level=attacks.get(one.group_id, ""),
             adaptive=one.group_id in of_view and one.facts["defense"] != "none" and adaptive(one),
             usual=one.group_id in usually,
             score=certain(one) if has_lift(one) else None,
             twin=twins.get(one.group_id, ""),
+            barred=barred[one.group_id],
         )
         for place, one in enumerate(groups)
     ]
