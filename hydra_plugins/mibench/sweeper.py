@@ -45,7 +45,7 @@ class MibenchSweeper(Sweeper):
         """Plan, launch and conclude; the exit status is kept in ``mibench.cli.run_command.outcome``."""
         from mibench.cli import sweeping
         from mibench.cli.run_command import held_back, outcome
-        from mibench.planning.grid import products_of
+        from mibench.planning.products import products_of
         from mibench.running.stopping import raise_if_stopped
 
         sweep = sweeping.gather(products_of([*arguments, *held_back]), self.config.grid, self.compose)

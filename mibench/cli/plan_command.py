@@ -18,10 +18,10 @@ from mibench.planning.grid import (
     cells_of,
     every_attack,
     plan_cells,
-    products_of,
     read_grid,
 )
 from mibench.planning.plan import TOP_KEYS
+from mibench.planning.products import products_of
 from mibench.storage.public_sets import PUBLIC_SETS
 
 #: Options that name files or folders of one's own.

@@ -100,7 +100,7 @@ def test_a_sweep_runs_the_cells_of_its_plan(capsys, tmp_path):
     from mibench.cli.main import main
     from mibench.cli.sweeping import gather
     from mibench.planning.composition import compose
-    from mibench.planning.grid import products_of
+    from mibench.planning.products import products_of
 
     words = ["grid=first", "dataset=digits", "seed=0", "attack=dlg,fredrikson_map", "defense=glob([b*,d*])"]
     words.append(f"paths.results='{tmp_path}'")
