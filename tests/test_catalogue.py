@@ -91,7 +91,7 @@ def odd(axis, stem, **changes):
 
 @pytest.mark.parametrize(("one", "said"), [
     (odd("attack", "gmi", name="gmii"), "conf/attack/gmi.yaml has 'name: gmii'; write 'name: gmi'"),
-    (odd("attack", "gmi", _target_="mibench.attacks.kedmi.KedMi"), "put the class into mibench/attacks/gmi.py"),
+    (odd("attack", "gmi", _target_="mibench.attacks.mi_face.MiFace"), "put the class into mibench/attacks/gmi.py"),
     (odd("attack", "gmi", bib="nobody"), "references.bib has no entry 'nobody', which the card in mibench/attacks"),
     (odd("attack", "gmi", extra=1), "conf/attack/gmi.yaml has 'extra', which is no annotated field"),
     (odd("attack", "gmi", access="labels"), "conf/attack/gmi.yaml has 'access: labels'; write one of those"),
