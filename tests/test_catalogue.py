@@ -70,7 +70,7 @@ def _options_lacking(one, yaml_file, source):
         if one.node["access"] not in one.card.access:
             yield f"{yaml_file} has 'access: {one.node['access']}'; write one of those on the card: {one.card.access}."
         for option, value in one.node.items():
-            if isinstance(value, str) and value.startswith("${by_budget:"):
+            if option in parameters and isinstance(value, str) and value.startswith("${by_budget:"):
                 paper, default = yaml.safe_load(value.removesuffix("}").rpartition(",")[2]), parameters[option].default
                 if paper != default:
                     yield f"{yaml_file} has '{option}' {paper} for budget=paper, {source} {default}: make them equal."
