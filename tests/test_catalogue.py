@@ -70,7 +70,7 @@ def _options_lacking(one, yaml_file, source):
         if one.node["access"] not in one.card.access:
             yield f"{yaml_file} has 'access: {one.node['access']}'; write one of those on the card: {one.card.access}."
         for option, value in one.node.items():
-            if isinstance(value, str) and value.startswith("${by_budget:"):
+            if option in parameters and isinstance(value, str) and value.startswith("${by_budget:"):
                 paper, default = yaml.safe_load(value.removesuffix("}").rpartition(",")[2]), parameters[option].default
                 if paper != default:
                     yield f"{yaml_file} has '{option}' {paper} for budget=paper, {source} {default}: make them equal."
@@ -91,7 +91,7 @@ def odd(axis, stem, **changes):
 
 @pytest.mark.parametrize(("one", "said"), [
     (odd("attack", "gmi", name="gmii"), "conf/attack/gmi.yaml has 'name: gmii'; write 'name: gmi'"),
-    (odd("attack", "gmi", _target_="mibench.attacks.kedmi.KedMi"), "put the class into mibench/attacks/gmi.py"),
+    (odd("attack", "gmi", _target_="mibench.attacks.mi_face.MiFace"), "put the class into mibench/attacks/gmi.py"),
     (odd("attack", "gmi", bib="nobody"), "references.bib has no entry 'nobody', which the card in mibench/attacks"),
     (odd("attack", "gmi", extra=1), "conf/attack/gmi.yaml has 'extra', which is no annotated field"),
     (odd("attack", "gmi", access="labels"), "conf/attack/gmi.yaml has 'access: labels'; write one of those"),
