@@ -3,10 +3,13 @@ from functools import partial
 
 import pytest
 import torch
+from exact import inside, sent_of, squared_distance
 
 from mibench.attacks.dlg import Dlg
 from mibench.errors import UserError
 from mibench.knowledge import Knowledge
+from mibench.optim.input_space import Pixels
+from mibench.optim.row_lbfgs import Lbfgs
 from mibench.targets.lenet import LeNet
 from mibench.tasks.instance import InstanceGoal
 
@@ -16,6 +19,22 @@ LENET = partial(LeNet, channels=8)
 def attack(view, knowledge=None, **options):
     goal = InstanceGoal(len(view.messages), view.batch_size)
     return Dlg(**options)(view, knowledge or Knowledge(), goal, seed=0)
+
+
+def test_what_descends_is_the_squared_distance_from_normal_starts_of_their_own(digits_view):
+    view, _ = digits_view(LENET, 2)
+
+    def look(descent, objective, starts, found, steps):
+        inputs, logits = starts
+        assert inputs.shape == (6, 1, 1, 8, 8) and logits.shape == (6, 1, view.spec.classes)
+        assert all(len(one.unique(dim=0)) == 6 and abs(float(one.std()) - 1) < 0.3 for one in starts)
+        ours = view.updates(Pixels.of(view).to_inputs(inputs), logits.softmax(-1))
+        for value in objective(torch.arange(6), *starts):
+            torch.testing.assert_close(value, squared_distance(ours, sent_of(view, 3)))
+        assert (descent.iterations, descent.inner, descent.lr, descent.history) == (300, 20, 1.0, 100)
+        assert (descent.dropping.settled, descent.dropping.tolerance) == (1e-6, 1e-10)
+
+    inside(Lbfgs, "minimise", lambda: attack(view, restarts=3), look)
 
 
 def test_single_images_come_back_to_the_pixel_with_their_label(digits_view, exact):
@@ -55,17 +74,17 @@ def test_a_batch_comes_back_as_a_set(digits_view, nearest_errors):
 def test_further_starts_end_where_one_has_matched(digits_view):
     def queries(**options):
         view, _ = digits_view(LENET, 1)
-        return attack(view, iterations=60, restarts=4, **options).ledger["queries"]["optimise"]
+        return attack(view, iterations=40, restarts=4, **options).ledger["queries"]["optimise"]
 
     assert queries() < 0.5 * queries(matched=0.0, tolerance=0.0)
 
 
 def test_a_spent_budget_leaves_the_best_so_far(digits_view):
     view, _ = digits_view(LENET, 3)
-    spent = attack(view, iterations=60, restarts=1).ledger["queries"]["optimise"]
+    spent = attack(view, iterations=12, restarts=1).ledger["queries"]["optimise"]
     view, _ = digits_view(LENET, 3)
     view.ledger.budget = spent // 3
-    result = attack(view, iterations=60, restarts=1)
+    result = attack(view, iterations=12, restarts=1)
     assert "budget" in result.stopped
     assert not bool(result.reconstruction.missing.any())
 
