@@ -14,6 +14,8 @@ import pytest
 import torch
 from torch import Tensor
 
+from mibench.access import GradientsView
+
 
 class Ended(BaseException):
     """Ends a method, which does not take it for an error."""
@@ -72,6 +74,18 @@ def variation(images: Tensor, power: int = 1) -> Tensor:
     """Return the mean absolute (or squared) difference to the right and lower neighbour, shape ``(N,)``."""
     right, down = images[..., 1:] - images[..., :-1], images[..., 1:, :] - images[..., :-1, :]
     return sum(one.abs().pow(power).flatten(1).mean(1) for one in (right, down))
+
+
+def sent_of(view: GradientsView, restarts: int = 1) -> dict[str, Tensor]:
+    """Return the messages of a view by parameter name, shape ``(messages * restarts, ...)``, those of one together."""
+    return {
+        name: torch.stack([one[name] for one in view.messages for _ in range(restarts)]) for name in view.messages[0]
+    }
+
+
+def squared_distance(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> Tensor:
+    """Return the sum of squared differences of two gradients over all tensors of ``theirs``, shape ``(n,)``."""
+    return torch.stack([(ours[name] - sent).square().flatten(1).sum(1) for name, sent in theirs.items()]).sum(0)
 
 
 def cosine_distance(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> Tensor:

@@ -14,7 +14,7 @@ step costs one gradient of second order whatever K is. With one local step and e
 No official code was found, and the weights' formula is not in the abstract, which says that they increase: inferred is
 that they rise linearly from 1 at the first layer to ``last_layer`` at the last, a layer's weight and bias alike. Left
 out is the sum over updates of several epochs on the same data: the clients of this benchmark hold new batches in every
-round. Where the attacker does not know :math:`\eta K` it changes nothing, since the cosine has no scale.
+round. The cosine has no scale, so the division by :math:`\eta K` changes no image, and the attacker need not know it.
 """
 
 from __future__ import annotations

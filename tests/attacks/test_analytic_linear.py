@@ -117,6 +117,21 @@ def test_no_more_images_are_named_than_rows_give(observe):
     assert int(attack(view).missing.sum()) >= 6
 
 
+def test_a_ratio_outside_the_box_is_not_returned(observe):
+    """A row gives an image, another of ten times its gradient the same image but for one pixel above the box."""
+    view, secret = observe(batch=2)
+    message = {name: torch.zeros_like(value) for name, value in view.messages[0].items()}
+    image = 2 * secret.x[0].flatten() - 1  # as the layer sees it
+    mixture = image.clone()
+    mixture[20] = 1.2
+    for row, (gradient, ratio) in enumerate(((0.1, image), (1.0, mixture))):
+        message["stages.0.0.bias"][row] = gradient
+        message["stages.0.0.weight"][row] = gradient * ratio
+    result = attack(dataclasses.replace(view, messages=[message]))
+    assert result.missing.tolist() == [False, True]
+    torch.testing.assert_close(result.values[0], secret.x[0], atol=1e-5, rtol=0)
+
+
 def without_bias(model):
     model.stages[0][0].bias = None
 

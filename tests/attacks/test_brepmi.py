@@ -81,6 +81,34 @@ def test_a_step_out_of_the_class_is_rejected():
     assert bool((distance(latents(run(method=Thrown, iterations=5))) < 1.6 + 1e-4).all())
 
 
+class Pushed(BrepMi):
+    """A stub that is pushed the same way at every step, hard in the last dimension."""
+
+    way = torch.tensor([0.1] * 7 + [40.0])
+
+    @staticmethod
+    def push(of_class, u):
+        return Pushed.way.expand(len(u), -1)
+
+
+@pytest.mark.parametrize(("radius", "length"), [(0.6, 0.2), (30.0, 3.0)])
+@pytest.mark.parametrize(("grows", "steps"), [(True, 1), (False, 2)])
+def test_the_answer_is_where_the_sphere_last_grew_or_the_last_point(monkeypatch, radius, length, grows, steps):
+    """A step is min(R / 3, 3) long and ends in the box, where it begins too; of two steps the first alone grows."""
+    asked = []
+
+    def ask(self, x):
+        asked.append(len(x))
+        return torch.full((len(x),), int(len(x) != 5 * 32 or (grows and asked.count(5 * 32) == 1)))
+
+    options = {"radius": radius, "bound": 1.0}
+    monkeypatch.setattr(LabelsView, "query", lambda self, x: torch.ones(len(x), dtype=torch.long))
+    start = latents(run(**options, iterations=1))  # nothing pushes where all is of the class
+    monkeypatch.setattr(LabelsView, "query", ask)
+    expected = (start + steps * length * Pushed.way).clamp(-1.0, 1.0)
+    torch.testing.assert_close(latents(run(**options, method=Pushed, iterations=2)), expected, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize(("inside", "grows"), [(24, False), (25, True), (28, True)])
 def test_the_radius_grows_where_more_than_the_stated_share_is_inside(monkeypatch, inside, grows):
     """Of 32 points of a sphere 24 are three quarters, and not more."""
@@ -157,6 +185,8 @@ def test_every_result_is_of_its_class_and_in_the_box():
     for result in (run(iterations=1), run(iterations=30), run()):
         z = latents(result)
         assert (distance(z) < 1.6).all() and (z.abs() <= 1.5 + 1e-5).all()
+    assert float(latents(run(budget=256)).abs().max()) > 1.4
+    assert float(latents(run(budget=256, bound=1.0)).abs().max()) == pytest.approx(1.0, abs=1e-5)
 
 
 def test_a_class_that_no_draw_meets_is_a_failure():

@@ -1,7 +1,7 @@
 import dataclasses
 
 import torch
-from exact import cosine_distance, inside, variation
+from exact import cosine_distance, inside, sent_of, variation
 
 from mibench.attacks.ci_net import CiNet
 from mibench.knowledge import Knowledge
@@ -21,18 +21,19 @@ def test_what_descends_is_the_cosine_and_the_total_variation_of_the_images(digit
     view, secret = digits_view(LeNet, 2)
 
     def look(adam, objective, weights, found, steps):
-        value, score, images = objective(torch.arange(2), *weights)
-        ours = view.updates(images, secret.y[:, None])
-        sent = {name: torch.stack([one[name] for one in view.messages]) for name in view.messages[0]}
-        torch.testing.assert_close(score, cosine_distance(ours, sent), atol=1e-5, rtol=1e-4)
+        value, score, images = objective(torch.arange(4), *weights)  # two starts of each message
+        ours = view.updates(images, secret.y.repeat_interleave(2)[:, None])
+        torch.testing.assert_close(score, cosine_distance(ours, sent_of(view, 2)), atol=1e-5, rtol=1e-4)
         torch.testing.assert_close(value, score + 0.7 * variation(images[:, 0]))
         assert adam.signed and adam.lr == 1e-3
-        assert all(not torch.equal(one[0], one[1]) for one in weights if one[0].unique().numel() > 1), (
+        assert all(len(one.unique(dim=0)) == 4 for one in weights if one[0].unique().numel() > 1), (
             "each has its own weights"
         )
-        assert sum(one[0].numel() for one in weights) > 4 * 64
+        assert weights[0].shape[2] == 8  # of 4 channels it has 8,808 parameters, of 8 it has 18,777
+        assert sum(one[0].numel() for one in weights) > 200 * 64
 
-    inside(Adam, "minimise", lambda: attack(view, tv=0.7), look)
+    options = {"tv": 0.7, "restarts": 2, "width": 4, "overparameterisation": 200.0}
+    inside(Adam, "minimise", lambda: attack(view, **options), look)
 
 
 def test_the_weights_of_an_untrained_generator_make_the_image(digits_view, gain, gradient_distances):

@@ -141,6 +141,19 @@ def test_every_stage_comes_closer_to_what_the_generator_cannot_make(digits_view)
     assert share(stub) == 1
 
 
+class Spoilt(ThreeLayers):
+    """A stub that makes black images at its last block."""
+
+    def synthesise(self, ws, state=None, start=0):
+        return super().synthesise(ws, state, start) * (start < 2)
+
+
+def test_the_best_of_all_stages_is_returned_where_the_last_is_worse(digits_view):
+    view, _ = digits_view(MLP, 2)
+    two, three = (attack(view, Spoilt(), stages=stages, iterations=10).values for stages in (2, 3))
+    assert torch.equal(two, three) and bool(two.flatten(1).any(1).all())
+
+
 @pytest.mark.parametrize("kind", [Gifd, AroundZero, Unbounded])
 def test_styles_and_features_stay_in_the_balls_around_where_a_stage_started(kind, digits_view):
     view, _ = digits_view(MLP, 3)

@@ -70,6 +70,29 @@ def test_a_random_functional_parts_more_images_than_their_mean(planted):
     assert counts["random"] > counts["mean"] + 4
 
 
+def test_the_planted_weights_and_blocks_are_those_of_the_docstring(digits8):
+    """Quantiles of public images and a column for all units; halves of either sign, and the image passed on."""
+    x, model = digits8.private.train.x[:6], LeNet(spec=digits8.spec)
+    server = Imprint(bins=7, gain=2.0).server(digits8.public, digits8.spec, 0)
+    row, cuts = server.weight[0], -server.bias[:, None]
+    assert torch.equal(server.weight, row.expand(7, -1))
+    below = (digits8.public.x.flatten(1) @ row < cuts).float().mean(1)
+    torch.testing.assert_close(below, torch.arange(1, 8) / 8, atol=2 / len(digits8.public), rtol=0)
+    fires = (x.flatten(1) @ row + server.bias[:, None]).relu().sum(0)
+    expected = model.normalise((fires[:, None] * server.column).reshape(x.shape))
+    torch.testing.assert_close(server.broadcast(0, model).normalise(x), expected)
+    assert float(server.column.norm()) == pytest.approx(2.0, rel=0.3)
+
+    server = Imprint(variant="cah", bins=512, sigma=0.5, squeeze=0.7).server(None, digits8.spec, 0)
+    negative = server.weight < 0
+    assert bool((negative.sum(1) == 32).all()) and len(negative.unique(dim=0)) == 512 and not server.bias.any()
+    spread = float(server.weight[negative].square().mean().sqrt())
+    assert spread == pytest.approx(0.5, rel=0.05)
+    assert float(server.weight[~negative].square().mean().sqrt()) == pytest.approx(0.7 * spread, rel=0.05)
+    passed = (x.flatten(1) @ server.weight.T).relu().mean(1)[:, None, None, None]
+    torch.testing.assert_close(server.broadcast(0, model).normalise(x), model.normalise(x + passed))
+
+
 def test_units_that_fire_for_one_image_hold_it(planted):
     attack = Imprint(variant="cah", bins=256, squeeze=0.7)
     view, x, server = planted(attack, 16)
