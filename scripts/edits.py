@@ -17,6 +17,7 @@ import argparse
 import contextlib
 import os
 import random
+import resource
 import shutil
 import signal
 import sys
@@ -41,8 +42,8 @@ REQUIRED = 0.95
 #: What of the checkout a test needs; the rest is linked.
 COPIED = ("mibench", "tests", "conf", "hydra_plugins", "scripts", "benchmarks")
 
-#: Seconds after which a test of an edit is taken to hang, which it then does because of the edit.
-LIMIT = 240.0
+#: Seconds of a processor, and by the wall, after which a test of an edit is taken to hang, because of the edit.
+LIMIT, WALL = 240, 3600.0
 
 #: pytest's exit status where a test failed, and where what was collected could not be imported or run.
 FAILED, PASSED = (1, 2), 0
@@ -91,7 +92,7 @@ class Copy:
         child = os.fork()
         if not child:
             self._run(test)
-        status = waited(child, LIMIT)
+        status = waited(child, WALL)
         return None if status == SKIPPED else status == PASSED
 
     def passes_edited(self, edit: Edit) -> bool | None:
@@ -111,6 +112,7 @@ class Copy:
     def _run(self, test: str) -> None:
         """Run a test and leave the process; called in the child."""
         os.setsid()
+        resource.setrlimit(resource.RLIMIT_CPU, (LIMIT, LIMIT))
         os.chdir(self.folder)
         log = os.open(self.folder.parent / f"{self.folder.name}.log", os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)

@@ -136,6 +136,7 @@ def test_one_that_cost_more_than_the_budget_is_not_used(killed):
 
 
 def test_a_full_disk_costs_the_checkpoint_only(often, tmp_path, caplog):
+    (tmp_path / "missing").touch()
     assert Training().run(tmp_path / "missing" / "file") == list(range(7))
     assert "the training goes on" in caplog.text
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import itertools
 import logging
-import os
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from pathlib import Path
@@ -100,7 +99,7 @@ def write_shard(results: Path, cell_id: str, rows: Sequence[Mapping[str, Any]]) 
 
     path = shard_path(results, cell_id)
     before: list[dict[str, Any]] = []
-    if os.path.lexists(path):
+    if path.exists():
         try:
             before = read_table(path).to_pylist()
         except UserError as error:
