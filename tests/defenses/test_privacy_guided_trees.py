@@ -101,7 +101,10 @@ def test_the_victim_is_stored_as_tensors_and_answers_alike(workshop):
     assert first.model is None and second.model is None
     assert torch.equal(first.predict_proba(records.x), second.predict_proba(records.x))
     assert len(second.defense.grown) == 3
-    assert torch.allclose(first.predict_proba(records.x).sum(1), torch.ones(300))
+    each = [tree.predict_proba(records.x) for tree in second.defense.grown]
+    assert torch.allclose(first.predict_proba(records.x), sum(each) / 3)
+    assert all(float(tree.counts[0].sum()) == 300 for tree in second.defense.grown)
+    assert not any(torch.allclose(each[0], other) for other in each[1:]), "every tree has a bootstrap sample"
     assert second.reported["model"] == "decision tree"
 
 
