@@ -211,7 +211,7 @@ def import_first() -> None:
     import pytest  # noqa: F401
     import sklearn.ensemble  # noqa: F401
     import torch
-    import torch._dynamo  # noqa: F401  # which the first optimiser imports
+    import torch._dynamo  # which the first optimiser imports
     import torchvision  # noqa: F401
 
     torch.set_num_threads(1)
