@@ -66,6 +66,15 @@ def test_a_twin_that_is_not_sensitive_is_asked_instead_at_no_cost():
     assert accuracy(guided, records) == accuracy(plain, records)
 
 
+def test_a_column_that_pays_all_is_never_asked_and_leaves_hold_enough():
+    """Where gene alone says anything; a leaf of fewer than 50 of 1200 records would be found at a depth of 8."""
+    records = table(twin=False)
+    alone = Examples(records.x * torch.tensor([1.0, 0.0, 0.0]), records.y)
+    assert fitted(alone, gamma=1.0).facts()["nodes"] == 1 < fitted(alone, gamma=0.99).facts()["nodes"]
+    (tree,) = fitted(records, gamma=0.0, min_leaf=50).grown
+    assert len(tree) > 9 and float(tree.counts[tree.column < 0].sum(1).min()) >= 50
+
+
 def attack_accuracy(defense, records):
     view = ScoresView(SPEC, Ledger(), CPU, defense.predict_proba)
     partial = records.x.clone()
