@@ -209,8 +209,12 @@ def import_first() -> None:
     import hydra  # noqa: F401
     import numpy  # noqa: F401
     import omegaconf  # noqa: F401
+    import opacus  # noqa: F401
     import pytest  # noqa: F401
+    import sklearn.ensemble  # noqa: F401
     import torch
+    import torch._dynamo  # which the first optimiser imports
+    import torchvision  # noqa: F401
 
     torch.set_num_threads(1)
 

@@ -87,7 +87,7 @@ class PrivacyGuidedTrees(Defense):
             records, labels = x[sample], y[sample]
 
             def ask(rows: Tensor, depth: int) -> Question | None:
-                if depth == self.depth or len(rows) < 2 * self.min_leaf:
+                if depth == self.depth:
                     return None
                 gains, questions = best_questions(records[rows], labels[rows], self._columns, classes, self.min_leaf)
                 paid = torch.where(price > 0, gains * price, -torch.inf)

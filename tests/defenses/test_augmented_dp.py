@@ -74,6 +74,16 @@ def test_the_audit_finds_the_leaf_and_merging_takes_the_gain_away(tables):
     assert accuracy(audited) >= accuracy(open_tree) - 0.05
 
 
+def test_the_audit_counts_what_is_known_without_the_tree():
+    """Where age tells the sex, a model of the other columns does; where nothing does, the most frequent value."""
+    public = rigged(1, n=600)
+    told = Examples(torch.cat([(public.x[:, 2:] > 0).float(), public.x[:, 1:]], 1), public.y)
+    assert Audit.of(told, COLUMNS, 0, seed=5).baseline > 0.95
+    alike = Examples(torch.cat([torch.zeros(600, 1), public.x[:, 1:]], 1), public.y)
+    alike.x[:60, 0] = 1.0
+    assert Audit.of(alike, COLUMNS, 0, seed=5).baseline == pytest.approx(0.9, abs=0.03)
+
+
 def test_counts_have_laplace_noise_of_the_stated_scale(tables):
     """The counting half of epsilon: scale 2 / epsilon, variance 8 / epsilon squared; a stub without noise has none."""
     private = tables[0]

@@ -124,6 +124,16 @@ def test_epsilon_is_that_of_the_noise_that_was_drawn(records, monkeypatch, passe
     assert (defense.facts()["unit"], defense.facts()["neighbours"]) == ("record", "replace")
 
 
+def test_a_step_takes_the_noise_of_the_sum_divided_by_the_batch(records, monkeypatch):
+    """One batch of 50 from weights of zero: what noise of ones times its scale adds, three times on the gene."""
+    monkeypatch.setattr("mibench.defenses.dp_health.gamma_noise", lambda shape, scale, draws: scale * torch.ones(shape))
+    few = records[torch.arange(50)]
+    defense = DpHealth(epsilon=2.0, emphasis=3.0, sensitive="gene")
+    moved = trained(DpHealth(epsilon=None), few).head.weight - trained(defense, few).head.weight
+    share = torch.tensor([3.0, 3.0, 3.0, 1.0, 1.0]) / 2.2  # of mean 1, and the scale is 2 / (2 x 1 / 2.2)
+    torch.testing.assert_close(moved.detach()[0], 2.2 * share / 50)
+
+
 def test_emphasis_moves_noise_to_the_sensitive_column(records):
     defense = DpHealth(emphasis=4.0, sensitive="gene")
     trained(defense, records)

@@ -62,6 +62,11 @@ def test_what_is_left_of_a_map(explained):
     assert not flat["label_only_output"].any()
 
 
+def test_the_largest_entries_of_a_map_are_those_of_the_largest_size():
+    saliency, scores = torch.tensor([[0.1, -3.0, 2.0, 0.5]]), torch.tensor([[0.6, 0.4]])
+    assert TopK(k=1).explain(saliency, saliency, scores, None).tolist() == [[0, -3, 2, 0]]
+
+
 def test_neutral_values_leave_a_map_as_it_is(explained):
     (_, saliency), _ = explained(Defense())
     for neutral in (Rounding(step=0), TopK(k=99), ScoreNoise(rule="gaussian", epsilon=0)):

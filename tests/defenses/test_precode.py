@@ -63,6 +63,13 @@ def test_the_divergence_is_that_of_torch_in_bits(model, digits8):
     assert not torch.allclose(divergence(mean, deviation), expected * math.log(2), rtol=0.1)  # nats
 
 
+def test_the_deviation_is_the_softplus_of_what_the_encoder_says(model, digits8):
+    features = model.features(digits8.private.train.x[:20])
+    said, (mean, deviation) = model.head.encoder(features), model.head.code(features)
+    torch.testing.assert_close(mean, said[:, :16])
+    torch.testing.assert_close(deviation, (1 + said[:, 16:].exp()).log())
+
+
 def test_the_loss_weighs_the_divergence(model, batch):
     """With two weights and the same draw, the losses differ by the difference of weights times the divergence."""
 

@@ -66,6 +66,15 @@ def test_a_twin_that_is_not_sensitive_is_asked_instead_at_no_cost():
     assert accuracy(guided, records) == accuracy(plain, records)
 
 
+def test_a_column_that_pays_all_is_never_asked_and_leaves_hold_enough():
+    """Where gene alone says anything; a leaf of fewer than 50 of 1200 records would be found at a depth of 8."""
+    records = table(twin=False)
+    alone = Examples(records.x * torch.tensor([1.0, 0.0, 0.0]), records.y)
+    assert fitted(alone, gamma=1.0).facts()["nodes"] == 1 < fitted(alone, gamma=0.99).facts()["nodes"]
+    (tree,) = fitted(records, gamma=0.0, min_leaf=50).grown
+    assert len(tree) > 9 and float(tree.counts[tree.column < 0].sum(1).min()) >= 50
+
+
 def attack_accuracy(defense, records):
     view = ScoresView(SPEC, Ledger(), CPU, defense.predict_proba)
     partial = records.x.clone()
@@ -101,7 +110,10 @@ def test_the_victim_is_stored_as_tensors_and_answers_alike(workshop):
     assert first.model is None and second.model is None
     assert torch.equal(first.predict_proba(records.x), second.predict_proba(records.x))
     assert len(second.defense.grown) == 3
-    assert torch.allclose(first.predict_proba(records.x).sum(1), torch.ones(300))
+    each = [tree.predict_proba(records.x) for tree in second.defense.grown]
+    assert torch.allclose(first.predict_proba(records.x), sum(each) / 3)
+    assert all(float(tree.counts[0].sum()) == 300 for tree in second.defense.grown)
+    assert not any(torch.allclose(each[0], other) for other in each[1:]), "every tree has a bootstrap sample"
     assert second.reported["model"] == "decision tree"
 
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from exact import inside
 
 from mibench.defenses.base import DefenderData, DefenseContext
 from mibench.defenses.purifier import Purifier
@@ -121,8 +122,8 @@ def test_a_reserve_too_small_to_learn_from_is_refused(trained_cnn, digits8, exam
     )
     defense = Purifier(iterations=1)
     if seen >= 10:
-        defense.learn(trained_cnn, context)
-        assert defense.network is not None
+        asked = inside(Purifier, "measured", lambda: defense.learn(trained_cnn, context), lambda *given: given[-1])
+        assert len(asked) == examples - seen and defense.network is not None, "it is tried on what was held out"
     else:
         with pytest.raises(UserError, match=rf"{seen} examples are too few for 5 classes; raise defense\.reserve"):
             defense.learn(trained_cnn, context)

@@ -1,11 +1,13 @@
+import contextlib
 import math
 
 import pytest
 import torch
+from scipy.stats import norm, shapiro
 
 from mibench.data import Examples
 from mibench.defenses.base import Customer, DefenderData, DefenseContext
-from mibench.defenses.query_monitor import QueryMonitor
+from mibench.defenses.query_monitor import QueryMonitor, discrepancy
 from mibench.errors import QueryRefused, UserError
 from mibench.planning.composition import compose
 from mibench.planning.plan import plan_cell
@@ -59,6 +61,57 @@ def test_the_bucket_refills_with_simulated_time(trained_cnn, digits8):
     for pace, answered in ((4.0, 26), (1.0, 60)):
         monitor = QueryMonitor(cap=None, burst=20, refill=1.0, pace=pace, detector="none")
         assert asked(monitor, trained_cnn, x)[1] == answered
+
+
+def test_the_bucket_holds_no_more_than_its_size(trained_cnn, digits8):
+    """Three come back with every question, so that it is full after ten: five are answered at once, and six are not."""
+    x = digits8.private.test.x
+    for size, answered in ((5, 15), (6, 10)):
+        monitor, customer = QueryMonitor(cap=None, burst=5, refill=3.0, pace=1.0, detector="none"), Customer()
+        answers = 0
+        for part in [*x[:10].split(1), x[10 : 10 + size]]:
+            with contextlib.suppress(QueryRefused):
+                answers += len(monitor.answer(part, trained_cnn.predict_proba(part), customer))
+        assert answers == answered
+
+
+def test_distances_are_those_to_earlier_queries():
+    """Of 7 and 8 after 0, 1 and 3; the classes are 0, 1, 0, 1 and 1."""
+    points, labels = torch.tensor([[0.0], [1], [3], [7], [8]]), torch.tensor([0, 1, 0, 1, 1])
+
+    def found(**options):
+        return QueryMonitor(window=5, **options).distances(points, labels, 2).tolist()
+
+    assert found(detector="near_duplicates", neighbours=1) == [4, 1]
+    assert found(detector="near_duplicates", neighbours=2) == [6, 5]
+    assert found(detector="prada", neighbours=2) == [6, 1]
+
+
+def test_what_a_window_measures_is_small_where_something_is_wrong():
+    """PRADA's is that of the distances within three deviations; points at 0 and 1 are 2 - 2 exp(-1/2) apart."""
+    near = torch.from_numpy(norm.ppf((torch.arange(30) + 0.5) / 30)).float()
+    prada = QueryMonitor(detector="prada").measure(torch.cat([near, torch.tensor([50.0, torch.inf])]), near)
+    assert prada == pytest.approx(shapiro(near.numpy()).statistic, abs=1e-6) and prada > 0.98
+    zero, one = torch.zeros(1, 1), torch.ones(1, 1)
+    assert float(discrepancy(zero, one, torch.tensor(1.0))) == pytest.approx(2 - 2 * math.exp(-0.5))
+    mmd = QueryMonitor(detector="mmd")
+    mmd.learned = {"honest": one, "width": torch.tensor(1.0)}
+    assert mmd.measure(near, zero) == pytest.approx(2 * math.exp(-0.5) - 2)
+    assert QueryMonitor(detector="near_duplicates").measure(torch.tensor([1.0, 2, torch.inf]), near) == 1.5
+
+
+def test_the_threshold_lies_twice_as_far_from_the_median_as_the_quantile(learned, monkeypatch):
+    """Of numbers 1 to 5: the quartile is 2, the median 3, the threshold 1; half of the other windows are below."""
+    asked, numbers = [], [torch.arange(1.0, 6), torch.tensor([0.0, 0.5, 1.0, 2.0])]
+
+    def windows(self, points, labels):
+        asked.append({point.numpy().tobytes() for point in points})
+        return numbers[len(asked) - 1]
+
+    monkeypatch.setattr(QueryMonitor, "honest_windows", windows)
+    monitor = learned(QueryMonitor(false_alarms=0.25, **SMALL))
+    assert float(monitor.learned["threshold"]) == 1 and monitor.facts()["false_alarms"] == 0.5
+    assert not asked[0] & asked[1], "one half for the threshold, the other to try it on"
 
 
 @pytest.mark.parametrize("detector", ["near_duplicates", "prada", "mmd"])

@@ -2,14 +2,16 @@ import dataclasses
 
 import pytest
 import torch
+from exact import inside
 
 from mibench.data import Examples
 from mibench.defenses.base import Defense
 from mibench.defenses.ressfl import ResSfl, bottleneck
 from mibench.errors import UserError
+from mibench.nn.simulated_attacker import SimulatedAttacker
 from mibench.targets.cnn import Cnn
 from mibench.targets.torchvision_model import TorchvisionModel
-from mibench.training import Recipe
+from mibench.training import Batch, Recipe, Training, cross_entropy
 
 SMALL = {"decoder": "custom", "decoder_channels": 32, "decoder_lr": 3e-3}
 RECIPE = Recipe(epochs=12, batch_size=32, lr=5e-3)
@@ -41,6 +43,20 @@ def figures(train_under, accuracy_of, decoder_error):
         return made[name]
 
     return train
+
+
+def test_the_decoder_learns_before_its_success_is_punished(digits8, started, monkeypatch):
+    """Three steps, then an error of 0.2: a similarity of 0.8, which is 0.3 above the threshold."""
+    asked = []
+    monkeypatch.setattr(SimulatedAttacker, "learn", lambda *_: asked.append("learn"))
+    monkeypatch.setattr(SimulatedAttacker, "error", lambda *_: asked.append("error") or torch.tensor(0.2))
+    defense = ResSfl(alpha=2.0, threshold=0.5, steps=3, transfer=False, **SMALL)
+    plan = started(defense, Cnn, RECIPE, width=8)
+    x, y = digits8.private.train.x[:8], digits8.private.train.y[:8]
+    plan.model.eval()
+    value = inside(Training, "run", lambda: defense.fit(plan), lambda _, loss: loss(Batch(plan.model, x, y)).item())
+    assert value == pytest.approx(cross_entropy(Batch(plan.model, x, y)).item() + 2.0 * 0.3, abs=1e-5)
+    assert asked == 3 * ["learn"] + ["error"]
 
 
 @pytest.mark.parametrize("name", ["private", "public"])
@@ -87,6 +103,8 @@ def test_a_client_sends_few_channels_and_the_server_expands_them(digits8, starte
     x, channels = digits8.private.test.x[:2], 8 * 2 ** (cut or 0)
     sent = plan.model.client(x)
     assert sent.shape[1] == 3 and defense.facts()["sent_share"] == pytest.approx(3 / channels)
+    strided = started(ResSfl(channels=3, stride=2), Cnn, cut=cut, width=8).model.client(x)
+    assert strided.shape[2:] == tuple((side + 1) // 2 for side in sent.shape[2:])
     assert plan.model.blocks(x)[(cut or 0) + 1].shape == (2, channels, *sent.shape[2:])
     assert plan.model.divides(x) and plan.model(x).shape == (2, 5)
 
@@ -98,6 +116,8 @@ def test_the_expansion_has_the_size_that_the_bottleneck_was_given(whole, stride)
     sent = narrow(torch.rand(4, *whole))
     assert sent.shape[1 if len(whole) == 3 else -1] == 2 and float(sent.detach().min()) >= 0
     assert wide(sent).shape == (4, *whole)
+    torch.manual_seed(0)
+    assert float(bottleneck(whole, 2, stride, relu=False)[0](torch.rand(4, *whole)).detach().min()) < 0
 
 
 def test_the_private_data_hardly_move_what_the_public_data_taught_the_client(digits8, started):

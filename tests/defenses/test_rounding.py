@@ -67,6 +67,11 @@ def test_a_tie_goes_to_the_class_that_was_ahead():
     assert torch.allclose(answer[1], torch.tensor([0.0, 0.5, 0.6, 0.0]))
 
 
+def test_no_answer_is_above_one():
+    """0.9 is rounded to three steps of 0.35."""
+    assert Rounding(step=0.35).output(torch.tensor([[0.9, 0.1, 0.0]])).tolist() == [[1.0, 0.0, 0.0]]
+
+
 def test_many_small_scores_still_have_a_label():
     scores = torch.full((1, 100), 0.0099)
     scores[0, 7] = 1 - 99 * 0.0099

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -101,6 +102,15 @@ def test_a_stack_leaves_to_the_clients_what_a_part_does():
     assert Stack(parts=[Defense(), RvePfl()]).personal(name)
     assert not Stack(parts=[Defense(), Shared()]).personal(name)
     assert not RvePfl().personal("head.weight")
+
+
+def test_the_code_has_half_its_log_variance_and_a_trunk_that_drops_units():
+    mean, deviation = VariationalEncoder.parted(torch.tensor([[0.5, 2 * math.log(3)]]))
+    assert mean.tolist() == [[0.5]] and deviation.item() == pytest.approx(3)
+    torch.manual_seed(0)
+    trunk, x = VariationalEncoder((1, 8, 8), hidden=2000, dropout=0.25).trunk, torch.rand(1, 1, 8, 8)
+    active = trunk.eval()(x) > 0
+    assert float((trunk.train()(x)[active] == 0).float().mean()) == pytest.approx(0.25, abs=0.05)
 
 
 def test_two_passes_of_a_client_give_two_codes_and_a_served_answer_is_repeated(digits8):

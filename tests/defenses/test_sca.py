@@ -78,7 +78,10 @@ def test_the_first_convolutions_give_way_and_sizes_stay(target, digits8):
     shapes = [block.shape for block in model.blocks(digits8.private.train.x[:2])]
     defended = Sca(iterations=2).architecture(model, None)
     assert [block.shape for block in defended.blocks(digits8.private.train.x[:2])] == shapes
+    convolutions = [one for one in target(spec=digits8.spec).modules() if isinstance(one, torch.nn.Conv2d)]
     layers = [one for one in defended.modules() if isinstance(one, SparseCoding)]
+    assert [layer.dictionary.shape[:2] for layer in layers] == [one.weight.shape[:2] for one in convolutions[:2]]
+    assert [one.p for one in defended.modules() if isinstance(one, torch.nn.Dropout)][:2] == [0.09, 0.09]
     assert [layer.dictionary.shape[-1] for layer in layers] == [5, 5]
     assert all(torch.allclose(one.dictionary.flatten(1).norm(dim=1), torch.ones(1)) for one in layers)
 
@@ -109,6 +112,15 @@ def test_the_dictionary_learns_only_when_it_is_told_to(digits8, started):
     assert not still[0] and learned[0]
     assert learned[1] < 0.7 * still[1]
     assert torch.allclose(learned[2].dictionary.flatten(1).norm(dim=1), torch.ones(1), atol=1e-5)
+
+
+def test_a_kernel_moves_by_what_its_places_lack_over_the_times_it_is_active():
+    """It is active once, with a code of 1, where (1, 4, 0, 0) is lacking: half a step of (1, 4, 0, 0) / 2."""
+    layer = SparseCoding(1, 1, 2, eta=0.5)
+    layer.dictionary.copy_(torch.tensor([1.0, 0, 0, 0]).reshape(1, 1, 2, 2))
+    x = torch.tensor([[2.0, 4, 0, 0], [1.0, 0, 0, 0]]).reshape(2, 1, 2, 2)
+    layer._learn(x, torch.tensor([1.0, 0.0]).reshape(2, 1, 1, 1))
+    torch.testing.assert_close(layer.dictionary.flatten(), torch.tensor([1.25, 1, 0, 0]) / 2.5625**0.5)
 
 
 def test_no_layers_leave_the_target_as_it_is(train_under):

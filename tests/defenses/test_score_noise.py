@@ -1,3 +1,5 @@
+from types import SimpleNamespace
+
 import pytest
 import torch
 from scipy.stats import laplace, norm
@@ -56,6 +58,16 @@ def test_a_stub_that_only_adds_noise_is_found(answers):
     assert faults(noisy, scores, 0.1) == {"label", "far", "simplex"}
 
 
+def test_scores_step_along_the_sign_of_the_surrogates_slope():
+    """Twice by 0.1, clipped at 0 and divided by the sum each time: 0.6, 0, 0.5 and then 0.645, 0, 0.555, over 1.1."""
+    defense = ScoreNoise(steps=2, step_size=0.1)
+    slope = torch.tensor([3.0, -1.0, 0.5])
+    defense.surrogate, defense.standard = SimpleNamespace(errors=lambda q, wanted: (q * slope).sum(1)), lambda x: x
+    found = defense.misleading(torch.zeros(1, 1), torch.tensor([[0.5, 0.1, 0.4]]))
+    second = torch.tensor([[0.6 / 1.1 + 0.1, 0.0, 0.5 / 1.1 + 0.1]])
+    torch.testing.assert_close(found, second / second.sum())
+
+
 def test_the_surrogate_is_misled(answers):
     """Measured: its error rises on all test digits, to 6.7 times; of a stub that steps the other way to 2.1 times.
 
@@ -65,6 +77,7 @@ def test_the_surrogate_is_misled(answers):
     defense, stub = made("adversarial"), made("adversarial")
     stub.step_size = -stub.step_size
     wanted = defense.standard(x)
+    assert defense.surrogate.errors(scores, wanted).mean() < 0.85 * wanted.square().mean(), "it has learned"
 
     def errors(answer):
         return defense.surrogate.errors(answer, wanted)

@@ -3,7 +3,7 @@ import torch
 from scipy.stats import chisquare
 
 from mibench.access import Ledger, Round
-from mibench.defenses.sec_agg import MODULUS, SecAgg, unmasked
+from mibench.defenses.sec_agg import MODULUS, SecAgg, neighbours_of, unmasked
 from mibench.errors import UserError
 from mibench.settings.base import Scene
 from mibench.settings.federated import Federated
@@ -57,6 +57,10 @@ def test_who_drops_out_is_taken_out_of_the_sum(updates, dropped):
     assert (flat(message.opened()) - mean).abs().max() <= 0.5 / 65536 + 1e-6
 
 
+def test_a_client_has_keys_with_its_neighbours_in_a_ring():
+    assert neighbours_of(0, 6, 1) == [1, 5] and neighbours_of(4, 6, 2) == [0, 2, 3, 5]
+
+
 def test_what_a_client_sends_says_nothing_of_its_update(updates):
     defense, this = SecAgg(), round_of()
     sent = defense.masked(defense.encoded(updates[0]), 0, this)
@@ -74,7 +78,10 @@ def test_each_kind_of_mask_alone_hides_a_client(updates, monkeypatch):
     for name in ("own_mask", "pair_mask"):
         with monkeypatch.context() as patch:
             patch.setattr(module, name, lambda *_: torch.zeros(SIZE, dtype=torch.long))
-            assert (defense.masked(encoded, 0, this) == encoded).double().mean() < 0.01
+            sent = defense.masked(encoded, 0, this)
+            assert (sent == encoded).double().mean() < 0.01
+            another = defense.masked(encoded, 0, Round(4, CLIENTS, seed=8))
+            assert (sent == another).double().mean() < 0.01, "every round has masks of its own"
 
 
 def test_entries_beyond_the_bound_are_clipped_and_a_sum_that_would_wrap_is_refused(updates):

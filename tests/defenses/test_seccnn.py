@@ -102,6 +102,9 @@ def test_sizes_and_weights_stay(target, mode, digits8, context):
         assert [one.shape for one in defended.blocks(x)] == shapes
         assert sum(p.numel() for p in defended.parameters()) == count
         assert sum(isinstance(one, nn.Upsample) for one in defended.modules()) == 1
+        old, new = ([one for one in net.modules() if isinstance(one, nn.Conv2d)] for net in (model, defended))
+        strides = [after.stride[0] // before.stride[0] for before, after in zip(old, new, strict=True)]
+        assert strides == [factor if number == factor - 2 else 1 for number in range(len(old))]
 
 
 def test_before_a_kernel_of_three_every_factor_of_copies_is_the_same_function_and_of_five_it_is_not(digits8, context):

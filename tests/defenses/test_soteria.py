@@ -60,6 +60,7 @@ def test_the_score_of_a_batch_is_the_sum_over_its_examples(model, digits8):
     x = digits8.private.train.x[:3]
     singles = sum(relative_sensitivity(model, x[at : at + 1]) for at in range(3))
     torch.testing.assert_close(relative_sensitivity(model, x), singles)
+    torch.testing.assert_close(relative_sensitivity(model, x), by_hand(model, x))
 
 
 @pytest.mark.parametrize("percentile", [1.0, 25.0, 60.0])

@@ -52,6 +52,50 @@ def test_parts_act_at_one_hook_in_their_order():
     assert Stack(parts=[Twice(), Plus()]).output(x)[0, 0] == 3 and Stack(parts=[Plus(), Twice()]).output(x)[0, 0] == 4
 
 
+class Marking(Defense):
+    """Says at every hook that it was there, and adds one to what numbers it is given."""
+
+    def __init__(self, name, said):
+        self.name, self.said = name, said
+
+    def _mark(self, hook, value=None):
+        self.said.append((hook, self.name))
+        return value
+
+    def input(self, x):
+        return self._mark("input", x + 1)
+
+    def features(self, features):
+        return self._mark("features", features + 1)
+
+    def explain(self, saliency, x, probabilities, customer):
+        return self._mark("explain", saliency + 1)
+
+    def data(self, train, context):
+        return self._mark("data", train)
+
+    def architecture(self, model, context):
+        return self._mark("architecture", model)
+
+    def learn(self, model, context):
+        self._mark("learn")
+
+    def attach(self, model, context):
+        self._mark("attach")
+
+
+def test_every_part_is_asked_once_and_in_its_order(trained_cnn, digits8):
+    said, x = [], torch.zeros(1, 2)
+    stack = Stack(parts=[Marking("first", said), Marking("second", said)])
+    assert [float(one[0, 0]) for one in (stack.input(x), stack.features(x), stack.explain(x, x, x, None))] == [2, 2, 2]
+    assert stack.data(digits8.private.train, None) is digits8.private.train
+    assert stack.architecture(trained_cnn, None) is trained_cnn
+    stack.learn(trained_cnn, None)
+    stack.attach(trained_cnn, None)
+    hooks = ("input", "features", "explain", "data", "architecture", "learn", "attach")
+    assert said == [(hook, name) for hook in hooks for name in ("first", "second")]
+
+
 def test_losses_beyond_the_cross_entropy_add_up(trained_cnn, digits8):
     examples = digits8.private.train[torch.arange(32)]
     batch = Batch(trained_cnn, examples.x, examples.y)

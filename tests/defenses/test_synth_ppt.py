@@ -71,6 +71,7 @@ def test_synthetic_rows_are_like_real_ones(real):
     made = defended(real, share=0.0)
     assert abs(made.x[:, 1].long().bincount() / N - real.x[:, 1].long().bincount() / N).max() < 0.05
     assert (made.x[:, 2:].mean(0) - real.x[:, 2:].mean(0)).abs().max() < 0.4
+    assert not torch.isin(made.x[:, 2:], real.x[:, 2:])[:, 1].any(), "numbers are drawn between those of their leaf"
     ratio = dependence(made) / dependence(real)
     assert 0.7 < ratio < 1.3
 
