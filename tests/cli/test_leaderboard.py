@@ -99,7 +99,7 @@ def test_reproduce_says_what_is_another_today(ran, capsys):
         ["defense=bido", "defense.layers=[0,2]", "defense.a1=1e-05", "evaluation.models=[mlp,cnn]"],
         ["attack=ppa", "evaluation.min_steps=900"],
         ["attack=mi_face", "setting=federated", "target=lenet", "budget=smoke", "prior=wgan_gp", "prior.seed=4"],
-        ["dataset=image_folder", "dataset.root='/some where/it''s, here'", "dataset.mirrored=true"],
+        ["dataset=image_folder", "dataset.root='some where/it''s, here'", "dataset.mirrored=true"],
     ],
 )
 def test_commands_compose_to_the_same_cell(overrides):

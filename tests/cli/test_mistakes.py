@@ -70,11 +70,11 @@ MISTAKES = [
     ("prior.lr=0", "prior.lr to be a number above 0"),
     ("prior.seed=x", "prior.seed to be a whole number", "'x'"),
     ("seed=x", "seed to be a whole number", "'x'"),
-    ("threads=0", "threads to be a whole number of at least 1 or null", "'0'"),
+    ("threads=0", "threads to be a whole number from 1 to 4096 or null", "'0'"),
     ("threads=-1", "threads", "'-1'"),
     ("pack=0", "pack to be a whole number of at least 1"),
     ("budget.targets=0", "budget.targets to be a whole number of at least 1", "'0'"),
-    ("time_limit=-1", "time_limit to be a number above 0 or null", "'-1'"),
+    ("time_limit=-1", "time_limit to be a number above 0 and at most 1e9 or null", "'-1'"),
     ("knowledge.repeats=4", "knowledge.repeats=4 has an attacker ask a service several times", "'white_box'"),
     ("knowledge.repeats=0", "knowledge.repeats to be a whole number of at least 1", "'0'"),
     ("query_budget=-5", "query_budget to be a whole number of at least 1 or null", "'-5'"),
@@ -129,7 +129,7 @@ MISTAKES = [
     ((*MODEL, "target.weights=TMP/other.pt"), "target.weights=TMP/other.pt does not fit the model", "Missing key"),
     ((*MODEL, "target.weights=TMP/evil.pt"), "target.weights=TMP/evil.pt is refused", "executed", "model.state_dict()"),
     # folders and stored cells
-    ("paths.results=TMP/file/results", "TMP/file/results", "Not a directory", "choose another folder"),
+    ("paths.results=TMP/file/results", "TMP/file/results", "Not a directory", "set paths.results to a writable folder"),
     ("hydra.run.dir=TMP/file/hydra", "TMP/file/hydra", "Not a directory", "choose another folder"),
     ("show abc", "cell below r/shards named 'abc'", "no cell has been run"),
     ("score abc", "cell below r/shards named 'abc'"),
@@ -150,7 +150,7 @@ def images(folder, counts):
     for name, count in counts.items():
         (folder / name).mkdir(parents=True)
         for number in range(count):
-            Image.fromarray(np.full((8, 8), 9 * number, np.uint8)).save(folder / name / f"{number}.png")
+            Image.fromarray(np.full((8, 8), 100 * number, np.uint8)).save(folder / name / f"{number}.png")
 
 
 @pytest.fixture
@@ -188,7 +188,7 @@ def test_a_mistake_is_one_sentence_and_status_2(words, said, here, composed_once
     assert main(given) == 2
     logged = ("dataset ", "model ")
     sentence, *more = [line for line in capsys.readouterr().err.splitlines() if not line.startswith(logged)]
-    assert not more
+    assert not more, sentence
     for fragment in said:
         assert fragment.replace("TMP", str(here)) in sentence
     assert sentence[-1] in ".?" or sentence.endswith(said[-1])
