@@ -114,6 +114,15 @@ def test_the_dictionary_learns_only_when_it_is_told_to(digits8, started):
     assert torch.allclose(learned[2].dictionary.flatten(1).norm(dim=1), torch.ones(1), atol=1e-5)
 
 
+@pytest.mark.parametrize(("iterations", "potential"), [(1, 1 / 5), (2, 1 / 5 + 4 / 25)])
+def test_a_step_goes_a_fifth_of_the_way_at_a_time_constant_of_five(iterations, potential):
+    """One kernel, which meets the standardised pixel: the root of 3 drives it, and it has no rival."""
+    layer = SparseCoding(1, 1, 2, threshold=0.1, iterations=iterations, tau=5.0)
+    layer.dictionary.copy_(torch.tensor([1.0, 0, 0, 0]).reshape(1, 1, 2, 2))
+    code = layer(torch.tensor([1.0, 0, 0, 0]).reshape(1, 1, 2, 2))
+    assert float(code) == pytest.approx(3**0.5 * potential - 0.1, abs=1e-4)
+
+
 def test_a_kernel_moves_by_what_its_places_lack_over_the_times_it_is_active():
     """It is active once, with a code of 1, where (1, 4, 0, 0) is lacking: half a step of (1, 4, 0, 0) / 2."""
     layer = SparseCoding(1, 1, 2, eta=0.5)
