@@ -168,6 +168,8 @@ def left_by(plan: Plan, before: int | None, begun: int = 0) -> tuple[str, str]:
     if written_at(plan) == before:
         try:
             with claim_of(plan):
+                if written_at(plan) != before:  # by another process, which has just ended
+                    return status_of(path)
                 reason = reason_logged(plan, begun) or killed(plan)
                 if is_measured(path):
                     return "failed", f"{reason} The rows that it had before are kept."

@@ -80,7 +80,7 @@ def run_under_claim(plan: Plan) -> Ended:
     refuse_unwritable("results folder", folder(plan, "results"), "paths.results")
     try:
         with claim_of(plan):
-            if (stands := finished(plan)) is not None:
+            if (stands := finished(plan)) is not None and is_measured(stands):
                 return Ended("stands", shard=stands)
             remove_leftovers(shard_path(folder(plan, "results"), plan.cell_id))
             remove_leftovers(picture_path(plan))

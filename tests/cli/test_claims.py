@@ -25,7 +25,10 @@ def test_every_claim_has_one_line(results, capsys):
     assert main(["claims", f"paths.results={results}"]) == 0
     head, measured, missing = capsys.readouterr().out.strip().splitlines()
     assert head.split() == ["claim", "verdict", "effect", "n", "seeds"]
-    assert measured.split()[:3] == ["a_measured", "undecided", "+0.412"] and "no values by target; measured with revision 1 of ppa" in measured
+    assert (
+        measured.split()[:3] == ["a_measured", "undecided", "+0.412"]
+        and "no values by target; measured with revision 1 of ppa" in measured
+    )
     assert missing.split() == ["b_missing", "not", "tested", "no", "rows"]
 
 

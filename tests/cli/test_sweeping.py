@@ -162,7 +162,7 @@ def test_failed_cells_run_again_only_when_asked(sweep, tmp_path):
     assert f"{sum('failed' in one for one in statuses.values())} cells to run" in err
 
 
-def test_a_killed_cell_keeps_the_rows_that_it_had_and_one_that_runs_elsewhere_is_left_to_that(tmp_path):
+def test_a_killed_cell_keeps_the_rows_that_it_had_and_one_that_runs_elsewhere_is_left_to_that(tmp_path, monkeypatch):
     from mibench.cli.sweeping import left_by, written_at
     from mibench.planning.composition import compose
     from mibench.planning.plan import plan_cell
@@ -176,6 +176,9 @@ def test_a_killed_cell_keeps_the_rows_that_it_had_and_one_that_runs_elsewhere_is
     status, reason = left_by(plan, before)
     assert status == "failed" and "kept" in reason and written_at(plan) == before
     assert left_by(plan, None) == ("ok", "")
+    changes = iter([None, before])
+    monkeypatch.setattr("mibench.cli.sweeping.written_at", lambda _plan: next(changes))
+    assert left_by(plan, None) == ("ok", ""), "another process ended the cell while it was claimed"
 
 
 def test_an_option_that_the_default_cell_has_not_is_for_the_cells_of_the_sweep(mibench, tmp_path):

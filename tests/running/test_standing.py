@@ -134,6 +134,13 @@ def test_a_cell_that_another_process_finished_is_not_run_again(words, monkeypatc
     assert ended.status == "stands" and read_shard(ended.shard)["value"].tolist() == [0.25]
 
 
+def test_python_runs_a_cell_again_that_failed(words, monkeypatch):
+    plan = plan_cell(compose(words))
+    leave_row(plan, "failed", "No space left.")
+    rows = mibench.run(words)
+    assert "ok" in set(rows["status"]) and "failed" not in set(rows["status"])
+
+
 def row_of(plan):
     facts = CellFacts(cell_id=plan.cell_id, group_id=plan.group_id, knowledge="", modality="image", **plan_facts(plan))
     return make_row(facts, Score(metric="target_accuracy", variant="victim", value=0.25))
