@@ -172,6 +172,8 @@ READERS = {
 def test_hostile_files_are_answered(reader, kind, place, peak, hostile_bytes, tmp_path, monkeypatch):
     if kind == "unreadable" and os.geteuid() == 0:
         pytest.skip("root may read everything")
+    if kind in ("a pipe", "endless") and reader in ("zip", "tar"):
+        pytest.skip("an address gives neither")
     monkeypatch.chdir(tmp_path)
     ending, good, read, takes = READERS[reader]
     path = place(kind, tmp_path / "here" / f"{NAME if kind == 'scripts' else 'file'}{ending}", good)
