@@ -114,6 +114,8 @@ def safetensors_of(path: Path, where: str) -> tuple[dict[str, Tensor], dict[str,
     try:
         with path.open("rb") as file:
             header = int.from_bytes(file.read(8), "little")
+        if header > path.stat().st_size:
+            raise UserError(f"{where} cannot be read as safetensors (its header says it is longer than the file).")
         if header > HEADER:
             raise UserError(f"{where} has a header of {said(header)}, and at most {said(HEADER)} are read.")
         with safe_open(path, framework="pt") as held:
@@ -122,7 +124,7 @@ def safetensors_of(path: Path, where: str) -> tuple[dict[str, Tensor], dict[str,
     except UserError:
         raise
     except Exception as error:  # whatever the decoder raises for a damaged file
-        raise UserError(f"{where} is no safetensors file ({reason_of(error)}).") from error
+        raise UserError(f"{where} cannot be read as safetensors ({reason_of(error)}).") from error
 
 
 def pickled_tensors(source: Path | bytes, where: str) -> Any:

@@ -9,9 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from mibench.errors import UserError
 from mibench.files import written_safely
 from mibench.lettering import height_of, width_of, write
-from mibench.limits import open_image
+from mibench.limits import open_image, reason_of
 
 if TYPE_CHECKING:
     from PIL import Image, ImageDraw
@@ -126,8 +127,11 @@ def fitted(height: int, width: int) -> tuple[int, int]:
 def layout_of(path: Path) -> Layout | None:
     """Return where everything stands on a sheet; None for one of an earlier version, which does not say so."""
     with open_image(path, decode=False) as sheet:
-        text = getattr(sheet, "text", {}).get(CHUNK)
         size = sheet.size
+        try:
+            text = getattr(sheet, "text", {}).get(CHUNK)
+        except (OSError, SyntaxError, ValueError) as error:
+            raise UserError(f"{path} cannot be read as an image ({reason_of(error)}).") from error
     try:
         said: dict[str, Any] = json.loads(text or "null")
         layout = Layout(**said)

@@ -50,7 +50,7 @@ def test_a_wheel_works_outside_the_checkout(tmp_path):
 
 
 #: The extras of data and of figures; where their package is missing, one sentence says so (their own tests).
-MODALITIES = {"audio", "figures", "graph", "text"}
+MODALITIES = {"audio", "figures", "fonts", "graph", "text"}
 
 
 def test_every_extra_is_tried_here():

@@ -23,6 +23,9 @@ def spec_of(module: str) -> ModuleSpec | None:
     """
     if not all(part.isidentifier() for part in module.split(".")):
         return None
+    loaded: ModuleSpec | None = getattr(sys.modules.get(module), "__spec__", None)
+    if loaded is not None:
+        return loaded  # such as os.path, which is another module
     spec, path, name = None, None, ""
     for part in module.split("."):
         name = f"{name}.{part}" if name else part

@@ -126,7 +126,7 @@ MISTAKES = [
     ((*MODEL[:-1], "target.factory=own_models:three"), "own_models:three returned int, not a torch.nn.Module"),
     ((*MODEL[:-1], "target.factory=own_models:raises"), "own_models:raises cannot be called", "ZeroDivisionError"),
     ((*MODEL, "target.weights=TMP/no.pt"), "target.weights=TMP/no.pt is not a file"),
-    ((*MODEL, "target.weights=TMP/other.pt"), "target.weights=TMP/other.pt does not fit the model", "Missing key"),
+    ((*MODEL, "target.weights=TMP/other.pt"), "target.weights=TMP/other.pt does not fit the model", "shape"),
     ((*MODEL, "target.weights=TMP/evil.pt"), "target.weights=TMP/evil.pt is refused", "executed", "model.state_dict()"),
     # folders and stored cells
     ("paths.results=TMP/file/results", "TMP/file/results", "Not a directory", "set paths.results to a writable folder"),

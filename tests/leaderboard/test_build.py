@@ -133,7 +133,7 @@ def an_empty_file(path):
         (drifting, "types that differ: seed"), (of_another_cell, "not the shard of one cell of its name"),
         (with_a_broken_config, "no JSON object"), (an_empty_file, "not a readable shard"),
         (doubled, "doubled rows"), (of_a_later_version, "version 3"), (without_an_id, "rows without cell_id"),
-        (a_pipe, "is not a file"), (a_folder, "it is no file"), (a_link_to_nothing, "a link to a file that is not"),
+        (a_pipe, "is not a file"), (a_folder, "is not a file"), (a_link_to_nothing, "a link to a file that is not"),
     ],
 )  # fmt: skip
 def test_a_bad_shard_is_set_aside_by_name_and_the_others_stand(tmp_path, three, spoil, said):

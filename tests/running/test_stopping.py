@@ -23,6 +23,16 @@ CELL = ["attack=mi_face", "attack.iterations=2", "target.recipe.epochs=1", "budg
 STOPS = {signal.SIGINT: (KeyboardInterrupt, 130), signal.SIGTERM: (Terminated, 143)}
 
 
+@pytest.fixture(autouse=True)
+def usual_handlers():
+    """What a process has that is started on a terminal; one in the background may ignore Ctrl-C."""
+    usual = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+    before = {number: signal.signal(number, handler) for number, handler in usual.items()}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
 @pytest.fixture
 def slow_disk(monkeypatch):
     """Every flush takes long."""
