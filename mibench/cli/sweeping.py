@@ -207,7 +207,7 @@ def killed(plan: Plan) -> str:
         return "The job of this cell ended before the cell began (killed, or given up by the launcher)."
     return (
         "The process that ran this cell was killed and left no row (out of memory, or over the launcher's time?) "
-        f"(log: {trace})"
+        f"(log: logs/{trace.name})"
     )
 
 

@@ -152,7 +152,7 @@ def logged(plan: Plan, reason: str, error: BaseException | None = None) -> str:
             if error is not None:
                 traceback.print_exception(error, file=file)
             file.write(f"{FAILED}{' '.join(reason.split())}\n")
-    return f"{reason} (log: {path})"
+    return f"{reason} (log: logs/{path.name})"
 
 
 def reason_logged(plan: Plan, since: int) -> str:
@@ -170,7 +170,7 @@ def reason_logged(plan: Plan, since: int) -> str:
     except OSError:
         return ""
     failed = lines and lines[-1].startswith(FAILED)
-    return f"{lines[-1].removeprefix(FAILED)} (log: {path})" if failed else ""
+    return f"{lines[-1].removeprefix(FAILED)} (log: logs/{path.name})" if failed else ""
 
 
 class _CellLog(logging.FileHandler):

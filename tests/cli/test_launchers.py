@@ -226,4 +226,4 @@ def test_a_killed_job_leaves_a_failed_row_and_the_others_go_on(launch, tmp_path)
     found = shards(tmp_path)
     assert "ok" in set(found[short]["status"]) and set(found[endless]["status"]) == {"failed"}
     assert "killed" in (reason := found[endless]["reason"].item())
-    assert (tmp_path / "results" / "logs" / Path(reason.rpartition("log: ")[2].rstrip(")")).name).is_file()
+    assert (tmp_path / "results" / reason.rpartition("log: ")[2].rstrip(")")).is_file()

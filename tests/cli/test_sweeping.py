@@ -146,8 +146,8 @@ def test_a_cell_over_its_time_fails_and_the_others_go_on(sweep, endless, tmp_pat
     frames = list(shards(tmp_path).values())
     reasons = [frame["reason"].iloc[0] for frame in frames if set(frame["status"]) == {"failed"}]
     assert status == 1 and "1 measured, 1 failed" in err
-    assert len(frames) == 2 and "time_limit=300" in reasons[0] and ".log" in reasons[0]
-    log = Path(reasons[0].rpartition("log: ")[2].rstrip(")"))
+    assert len(frames) == 2 and "time_limit=300" in reasons[0] and "logs/" in reasons[0]
+    log = next(tmp_path.rglob(reasons[0].rpartition("log: ")[2].rstrip(")")))
     assert "TimeLimitReached" in log.read_text()
 
 
