@@ -56,7 +56,7 @@ DRIVERS = (
     CELL,
     Driver("sweep", SWEEP),
     Driver("leaderboard", ("leaderboard", WHERE[0]), before=(SWEEP,), prepare=study_and_cache),
-    Driver("score", ("score", "CELL", "metric=[knn_distance,target_accuracy]", *WHERE), before=(TOY,)),
+    Driver("score", ("score", "CELL", TOY[0], "metric=[knn_distance,target_accuracy]", *WHERE), before=(TOY,)),
     Driver(
         "collect",
         ("store", "collect", "kinds=victim", WHERE[1]),
