@@ -99,7 +99,7 @@ def is_veil(value: Any) -> bool:
 def veiled(config: Mapping[str, Any], secret: Sequence[str] = ()) -> dict[str, Any]:
     """Return a configuration with digests in the place of what a row does not say.
 
-    A path below the current folder is written from there.
+    A path below the current folder is written relative to it.
 
     Args:
         config: Plain data.

@@ -81,7 +81,7 @@ SOUND = shlex.split("""
 seed=1 seed=0,1 budget=smoke budget=paper defense=none defense=rounding,bido threads=1 device=cpu time_limit=5 pack=2
 control=none overwrite=always overwrite=failed knowledge.labels=true evaluation.count=1 evaluation.models=[mlp,cnn]
 metric=[] 'metric=[knn_distance, mse]' query_budget=100 precision=bfloat16 seeds=all convergence=check
-attack=mi_face,dlg ~logger.mode +grid.note=x ++seed=3 "paths.data=/tmp/a b" paths.results=é/人 "paths.results='it\\'s'"
+attack=mi_face,dlg ~logger.mode +grid.note=x ++seed=3 "paths.data=./a b" paths.results=é/人 "paths.results='it\\'s'"
 target=mlp setting=central evaluation.seed=${seed} seed=range(0,3) attack=glob(mi_*)
 """)
 #: Words behind a subcommand.
