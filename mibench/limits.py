@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mibench.errors import UserError
+from mibench.errors import UserError, told
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -293,4 +293,4 @@ def gunzipped(path: Path, limit: int) -> bytes:
 
 def reason_of(error: BaseException) -> str:
     """Return what an exception says, on one short line."""
-    return " ".join(str(error).split())[:120].rstrip(".") or type(error).__name__
+    return told(error)[:120].rstrip(".")

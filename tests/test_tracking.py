@@ -5,7 +5,6 @@ import json
 import logging
 import os
 import socket
-import struct
 import subprocess
 import sys
 import threading
@@ -21,7 +20,7 @@ from mibench.leaderboard.shards import read_shard
 from mibench.planning.composition import build, compose, plain
 from mibench.planning.plan import plan_cell
 from mibench.reporting import tracking
-from mibench.reporting.tracking import WandbLogger
+from mibench.reporting.tracking import WandbLogger, log_records
 from mibench.training import Recipe, Training
 
 ROOT = Path(__file__).parent.parent
@@ -76,20 +75,11 @@ def offline(folder, outcome):
 
 
 def records(file):
-    """Yields the records of W&B's file: a LevelDB log after seven bytes of its own."""
+    """Yields the records of W&B's file."""
     from wandb.proto.wandb_internal_pb2 import Record
 
-    content, at, whole = file.read_bytes(), 7, b""
-    while at + 7 <= len(content):
-        if (left := 32768 - at % 32768) < 7:
-            at += left
-            continue
-        size, kind = struct.unpack("<HB", content[at + 4 : at + 7])
-        whole += content[at + 7 : at + 7 + size]
-        at += 7 + size
-        if kind in (1, 4):
-            yield Record.FromString(whole)
-            whole = b""
+    for record, _ in log_records(file.read_bytes()):
+        yield Record.FromString(record)
 
 
 def pairs(items):

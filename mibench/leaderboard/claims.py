@@ -50,7 +50,7 @@ from mibench.leaderboard.numbers import Number
 from mibench.leaderboard.revisions import measured_with, present
 from mibench.leaderboard.scoring import Score
 from mibench.leaderboard.statistics import NAN
-from mibench.limits import MIB, content, yaml_of
+from mibench.limits import MIB, content, reason_of, yaml_of
 
 Kind = Literal["difference", "equivalent", "leak", "no leak", "above", "below"]
 Verdict = Literal["holds", "does not hold", "undecided", "not tested"]
@@ -156,7 +156,7 @@ def read_claim(path: Path) -> Claim:
         text = content(path, str(path), MIB).decode()
         told = yaml_of(text, str(path))
     except (UserError, ValueError, RecursionError, yaml.YAMLError) as error:
-        raise UserError(f"{path} is no readable claim ({' '.join(str(error).split())[:120]}).") from error
+        raise UserError(f"{path} is no readable claim ({reason_of(error)}).") from error
     if not isinstance(told, dict):
         raise UserError(f"{path} is no claim: expected a mapping with {', '.join(HELD)}.")
     if odd := sorted(set(map(str, told)) - set(HELD)):

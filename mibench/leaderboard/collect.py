@@ -14,12 +14,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mibench.errors import UserError, told
+from mibench.errors import UserError
 from mibench.files import written_safely
 from mibench.leaderboard.rows import SCHEMA_VERSION
-from mibench.leaderboard.shards import completed, schema, untrue
+from mibench.leaderboard.shards import completed, other_schema, schema, untrue
 from mibench.leaderboard.tables import ORDER, cells_of, encoded, in_order, no_rows, without
-from mibench.limits import parquet_rows
+from mibench.limits import parquet_rows, reason_of
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -158,13 +158,9 @@ def readable(path: Path) -> pa.Table:
             raise UserError("not a readable shard (a link to a file that is not there)") from None
         raise UserError(f"not a readable shard ({str(error).removeprefix(f'{path} ').rstrip('.')})") from error
     except (OSError, ValueError, KeyError, pa.ArrowException) as error:
-        raise UserError(f"not a readable shard ({told(error)[:120]})") from error
-    if table.schema.names != schema().names:
-        odd = sorted(set(table.schema.names) ^ set(schema().names)) or ["their order"]
-        raise UserError(f"another schema (columns that differ: {', '.join(odd)})")
-    if not table.schema.equals(schema()):
-        drifted = [field.name for field in schema() if not table.schema.field(field.name).equals(field)]
-        raise UserError(f"another schema (types that differ: {', '.join(drifted)})")
+        raise UserError(f"not a readable shard ({reason_of(error)})") from error
+    if wrong := other_schema(table):
+        raise UserError(wrong)
     if empty := [name for name in IDENTIFYING if table[name].null_count]:
         raise UserError(f"rows without {' and '.join(empty)}")
     if len(table) and (wrong := untrue(table)):

@@ -197,24 +197,29 @@ def read_table(path: Path) -> pa.Table:
         raise UserError(str(error).removeprefix(f"{path} ").rstrip(".")) from error
     except (pa.ArrowException, KeyError) as error:
         raise UserError(told(error)) from error
-    if table.schema.names != schema().names:
-        odd = sorted(set(table.schema.names) ^ set(schema().names)) or ["their order"]
-        raise UserError(f"another schema, columns that differ: {', '.join(odd)}")
-    if wrong := untrue(table):
+    if wrong := other_schema(table) or untrue(table):
         raise UserError(wrong)
     if (cells := pc.unique(table["cell_id"]).to_pylist()) != [path.stem]:
         raise UserError(f"it holds the rows of {', '.join(map(str, cells)) or 'no cell'}")
     return table
 
 
+def other_schema(table: pa.Table) -> str:
+    """Return in which columns or types rows differ from today's schema, as a clause; empty where they do not."""
+    if table.schema.names != schema().names:
+        odd = sorted(set(table.schema.names) ^ set(schema().names)) or ["their order"]
+        return f"another schema, columns that differ: {', '.join(odd)}"
+    if not table.schema.equals(schema()):
+        drifted = [field.name for field in schema() if not table.schema.field(field.name).equals(field)]
+        return f"another schema, types that differ: {', '.join(drifted)}"
+    return ""
+
+
 def untrue(table: pa.Table) -> str:
-    """Return what is wrong with rows that have today's columns, as a clause; empty where nothing is."""
+    """Return what is wrong with rows of today's schema, as a clause; empty where nothing is."""
     if not len(table):
         return "it has no row"
     for field in schema():
-        column = table[field.name]
-        if not column.type.equals(field.type):
-            return f"the column {field.name} holds {column.type} in place of {field.type}"
-        if column.null_count and str(field.type) in ("string", "int64"):
+        if table[field.name].null_count and str(field.type) in ("string", "int64"):
             return f"a row has no {field.name}"
     return ""

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from mibench.data import InputSpec
 from mibench.errors import UserError
-from mibench.nn.foreign import MOVES, PLACED, first_line
+from mibench.nn.foreign import MOVES, first_line, misplaced
 from mibench.nn.records import encoded_width
 from mibench.seeding import generator
 
@@ -122,14 +122,13 @@ def asked(inner: nn.Module, x: Tensor, spec: InputSpec) -> Answers:
 
 
 def _not_taken(error: Exception, x: Tensor, spec: InputSpec) -> UserError:
-    said = first_line(error)
-    if PLACED.search(said) and not isinstance(error, UserError):
-        return UserError(f"The model cannot run on {x.device} ({said}): {MOVES}.")
+    if not isinstance(error, UserError) and (elsewhere := misplaced(error, x.device)) is not None:
+        return elsewhere
     shape = " x ".join(str(side) for side in x.shape[1:])
     remedy = "dataset.channels and dataset.size say what the data are, target.size resizes inside the model"
     if spec.columns:
         remedy = f"the data have {len(spec.columns)} columns, {encoded_width(spec.columns)} with categories one-hot"
-    return UserError(f"The model cannot take inputs of {shape} ({said}); {remedy}.")
+    return UserError(f"The model cannot take inputs of {shape} ({first_line(error)}); {remedy}.")
 
 
 def _as_logits(answer: Any, x: Tensor) -> Tensor:

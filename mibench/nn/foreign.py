@@ -93,6 +93,12 @@ def load(module: nn.Module, weights: str) -> None:
     take(module, read_file(Path(weights).expanduser(), where), where)
 
 
+def misplaced(error: BaseException, device: object) -> UserError | None:
+    """Return the sentence for a model that puts tensors where it does not run; None for any other error."""
+    said = first_line(error)
+    return UserError(f"The model cannot run on {device} ({said}): {MOVES}.") if PLACED.search(said) else None
+
+
 def first_line(error: BaseException) -> str:
     """Return an exception's type and the first line of what it says, short enough to stand in a sentence."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

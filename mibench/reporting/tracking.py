@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from abc import ABC, abstractmethod
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Literal
 from urllib.parse import urlparse
@@ -197,9 +198,13 @@ def is_whole(file: Path, seconds: float = 5.0) -> bool:
         time.sleep(0.05)
 
 
-def _last_record(content: bytes) -> bytes:
-    """Return the last record of a LevelDB log: blocks of 32 KiB with chunks behind checksum, length and kind."""
-    at, record, whole = 7, b"", b""
+def log_records(content: bytes) -> Iterator[tuple[bytes, int]]:
+    """Yield the records of W&B's file, each with the place where it ends.
+
+    Args:
+        content: A LevelDB log behind seven bytes of W&B's own: blocks of 32 KiB, chunks behind checksum, length, kind.
+    """
+    at, whole = 7, b""
     while at + 7 <= len(content):
         if (left := 32768 - at % 32768) < 7:
             at += left
@@ -208,8 +213,16 @@ def _last_record(content: bytes) -> bytes:
         whole += content[at + 7 : at + 7 + size]
         at += 7 + size
         if kind in (1, 4):
-            record, whole = whole, b""
-    return record if at == len(content) else b""
+            yield whole, at
+            whole = b""
+
+
+def _last_record(content: bytes) -> bytes:
+    """Return the last record of W&B's file; nothing where the file goes on behind it."""
+    record, end = b"", 0
+    for record, end in log_records(content):  # noqa: B007
+        pass
+    return record if end == len(content) else b""
 
 
 def summary(rows: pd.DataFrame) -> dict[str, float]:

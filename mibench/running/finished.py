@@ -13,7 +13,7 @@ from mibench.card import DatasetCard
 from mibench.data import Examples, Split, evenly
 from mibench.errors import UserError
 from mibench.leaderboard.scoring import near_chance
-from mibench.nn.foreign import MOVES, PLACED, first_line
+from mibench.nn.foreign import misplaced
 from mibench.settings.victim import Victim
 from mibench.training import is_correct
 
@@ -90,10 +90,9 @@ def _logits(victim: Victim, x: Tensor) -> Tensor:
     except torch.OutOfMemoryError:
         raise
     except RuntimeError as error:
-        said = first_line(error)
-        if not PLACED.search(said):
+        if (elsewhere := misplaced(error, model.device)) is None:
             raise
-        raise UserError(f"The model cannot run on {model.device} ({said}): {MOVES}.") from error
+        raise elsewhere from error
     if odd := int((~torch.isfinite(logits)).any(1).sum()):
         raise UserError(
             f"The model's answers to {odd} of {len(x)} private examples are not finite (NaN or infinite), as of a "
