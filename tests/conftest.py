@@ -43,10 +43,12 @@ def configuration_read_once() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session", autouse=True)
-def imports_left_alone() -> None:
+def imports_left_alone() -> Iterator[None]:
     """What was imported and collected stays, so that no collection of garbage looks through it again."""
     gc.collect()
     gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

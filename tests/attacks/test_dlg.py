@@ -39,7 +39,7 @@ def test_what_descends_is_the_squared_distance_from_normal_starts_of_their_own(d
 
 def test_single_images_come_back_to_the_pixel_with_their_label(digits_view, exact):
     view, secret = digits_view(LENET, 6)
-    result = attack(view, iterations=50, restarts=1).reconstruction
+    result = attack(view, iterations=20, restarts=1).reconstruction
     assert exact(result, secret) >= 4
     moved = dataclasses.replace(result, values=result.values.roll(1, 0), labels=result.labels.roll(1, 0))
     assert exact(moved, secret) == 0
@@ -47,7 +47,7 @@ def test_single_images_come_back_to_the_pixel_with_their_label(digits_view, exac
 
 def test_an_attack_without_second_order_gradients_recovers_nothing(digits_view, first_order_view, exact):
     view, secret = digits_view(LENET, 6, kind=first_order_view)
-    assert exact(attack(view, iterations=50, restarts=1).reconstruction, secret) == 0
+    assert exact(attack(view, iterations=20, restarts=1).reconstruction, secret) == 0
 
 
 def test_granted_labels_are_not_searched(digits_view, exact):
@@ -62,7 +62,7 @@ def test_granted_labels_are_not_searched(digits_view, exact):
 
 def test_a_batch_comes_back_as_a_set(digits_view, nearest_errors):
     view, secret = digits_view(LENET, 1, batch=2)
-    result = attack(view, iterations=60, restarts=2, line_search=True).reconstruction
+    result = attack(view, iterations=25, restarts=2, line_search=True).reconstruction
     assert sorted(result.labels.tolist()) == sorted(secret.y.tolist())
     assert float(nearest_errors(result, secret).max()) < 1e-4
 
@@ -94,7 +94,7 @@ def test_a_message_comes_out_the_same_whoever_else_is_attacked(digits_view):
 
 def test_with_a_line_search_every_start_descends(digits_view, exact):
     view, secret = digits_view(LENET, 6)
-    assert exact(attack(view, iterations=50, restarts=1, line_search=True).reconstruction, secret) == 6
+    assert exact(attack(view, iterations=20, restarts=1, line_search=True).reconstruction, secret) == 6
 
 
 def test_a_mistaken_option_is_said_before_anything_runs(make_cell):

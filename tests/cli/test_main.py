@@ -10,7 +10,8 @@ from mibench.leaderboard.shards import read_shard
 
 TINY = [
     "budget=smoke", "device=cpu", "threads=1", "prior.iterations=2", "attack.iterations=2",
-    "target.recipe.epochs=1", "target.recipe.min_steps=0", "dataset.size=8", "evaluation.models=[mlp,lenet]",
+    "target.recipe.epochs=1", "target.recipe.min_steps=0", "dataset.size=8", "evaluation.min_steps=20",
+    "evaluation.models=[mlp,lenet]",
 ]  # fmt: skip
 ONE_JUDGE = "evaluation.models=[mlp]"
 
