@@ -36,10 +36,10 @@ FEW = {"iterations": 8, "epochs": 1, "training_steps": 4, "hidden": 16, "num_can
 #: of L-BFGS is many, and every companion is trained.
 OWN = {
     "ci_net": {"attack.overparameterisation": 1.0},
-    "dlg": {"attack.iterations": 2},
+    "dlg": {"attack.iterations": 2, "attack.inner": 5},
     "emi": {"knowledge.companions": "[mlp]"},
-    "gradinversion": {"attack.iterations": 4, "attack.warmup": 2},
-    "idlg": {"attack.iterations": 2},
+    "gradinversion": {"target": "cnn", "attack.iterations": 4, "attack.warmup": 2},
+    "idlg": {"attack.iterations": 2, "attack.inner": 5},
     "lomma": {"attack.base.iterations": 8, "attack.images": 200},
     "mi_face_denoise": {"attack.iterations": 20, "attack.hidden": "[32,16]"},
     "sgi": {"attack.iterations": 24},

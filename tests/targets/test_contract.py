@@ -2,11 +2,11 @@
 
 import pytest
 import torch
+from networks import once
 
 from mibench.access import Ledger, WhiteBoxView
 from mibench.data import Column, InputSpec
 from mibench.planning.catalogue import entries
-from mibench.planning.composition import DESCRIPTIONS
 from mibench.targets.base import centred
 from mibench.targets.lenet import LeNet
 from mibench.targets.mlp import Mlp, RecordEncoder
@@ -18,16 +18,6 @@ IMAGES = [one for one in TARGETS if "image" in one.card.modalities]
 #: Those that take spectrograms, and those that take images or spectrograms.
 SPECTROGRAMS = [one for one in TARGETS if "audio" in one.card.modalities]
 MAPS = [*IMAGES, *(one for one in SPECTROGRAMS if one not in IMAGES)]
-
-
-#: What makes each of them the network that it is, which two recipes of one network share.
-NETWORKS = [{key: value for key, value in one.node.items() if key not in DESCRIPTIONS} for one in MAPS]
-
-
-def once(number):
-    """A target as a parameter of a test, a slow one where an earlier target is the same network."""
-    again = NETWORKS.index(NETWORKS[number]) < number
-    return pytest.param(MAPS[number], id=MAPS[number].name, marks=[pytest.mark.slow] if again else [])
 
 
 def spec_for(one, shape, classes):
@@ -63,7 +53,7 @@ def keeps_the_contract(model, spec):
         assert torch.allclose(model.predict_proba(x, batch_size=1), probabilities, atol=1e-5)
 
 
-@pytest.mark.parametrize("one", [once(number) for number in range(len(MAPS))], scope="class")
+@pytest.mark.parametrize("one", once(MAPS), scope="class")
 class TestMaps:
     """What holds for every target of images or spectrograms."""
 
