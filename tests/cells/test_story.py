@@ -23,7 +23,10 @@ def numbers(frame):
 
 
 #: What a generator of 16 channels learns digits from.
-LARGER = ("dataset.size=16", "prior.width=16", "prior.batch_size=16", "evaluation.models=[mlp]")
+LARGER = (
+    "dataset.size=16", "prior.width=16", "prior.batch_size=16", "evaluation.models=[mlp]", "target.recipe.epochs=8",
+    "target.recipe.min_steps=80",
+)  # fmt: skip
 
 #: The evaluation model that is trained in a second.
 ONE_JUDGE = ("evaluation.models=[mlp]",)
