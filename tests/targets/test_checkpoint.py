@@ -247,7 +247,7 @@ def own(tmp_path_factory, digits8):
     return [
         "attack=mi_face", "attack.iterations=3", "dataset.size=8", "target=checkpoint", f"target.factory={ODD}",
         f"target.weights={folder}/own.safetensors", "target.mean=[0.5]", "target.std=[0.5]", "target.recipe.epochs=1",
-        "target.recipe.min_steps=0", "evaluation.models=[mlp]",
+        "target.recipe.min_steps=0", "evaluation.models=[mlp]", "evaluation.min_steps=20",
     ]  # fmt: skip
 
 
