@@ -287,7 +287,8 @@ def test_control_none_leaves_no_control(own, make_cell, tmp_path):
     assert leaks and all(math.isnan(one.control) and one.evidence == "no control" for one in leaks)
     assert any("no control" in note for note in outcome.notes)
     assert not any("coincide" in note for note in outcome.notes)
-    words = ["dataset.size=8", "target.recipe.epochs=1", "target.recipe.min_steps=0"]
+    words = ["dataset.size=8", "target.recipe.epochs=1", "target.recipe.min_steps=0", "evaluation.models=[mlp]",
+             "evaluation.min_steps=20"]  # fmt: skip
     plain = make_cell("attack=mi_face", "attack.iterations=3", "control=none", *words, folder=tmp_path)
     assert plain.control is None
     with pytest.raises(UserError, match="retrain or none"):
