@@ -2,6 +2,8 @@
 
 import json
 import os
+import select
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -13,6 +15,9 @@ ROOT = Path(__file__).parent.parent
 #: What every cell imports: seconds, once.
 CELL = ("torch", "torch._dynamo", "hydra", "pandas", "pyarrow.parquet", "sklearn.datasets", "mibench.cli.main",
         "mibench.running.cell", "mibench.planning.composition")  # fmt: skip
+
+#: Seconds after which a command is taken to hang.
+LIMIT = 300
 
 #: Imports modules, then runs every command that it reads in a fork, and prints the status. What a child inherits of
 #: standard input is closed.
@@ -72,6 +77,7 @@ class Forks:
             file=self.server.stdin,
             flush=True,
         )
+        assert select.select([self.server.stdout], [], [], LIMIT)[0], f"{words} took longer than {LIMIT} seconds"
         status = self.server.stdout.readline()
         assert status, "the process that forks has ended"
         said = err.read_text().partition("nanobind: leaked")[0]  # what Triton finds at the end of a fork
@@ -83,7 +89,11 @@ def forks(folder: Path, modules: Sequence[str] = CELL) -> Iterator[Forks]:
     """Commands whose processes have imported these modules; outputs lie in ``folder``."""
     with subprocess.Popen(
         [sys.executable, "-c", SERVER, *modules], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        env={**os.environ, "PYTHONPATH": str(ROOT), "MIBENCH_PROGRESS": "0"},
+        env={**os.environ, "PYTHONPATH": str(ROOT), "MIBENCH_PROGRESS": "0"}, start_new_session=True,
     ) as server:  # fmt: skip
         yield Forks(server, folder)
         server.stdin.close()
+        try:
+            server.wait(10)
+        except subprocess.TimeoutExpired:  # it waits for a command that hangs
+            os.killpg(server.pid, signal.SIGKILL)
