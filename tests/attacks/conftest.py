@@ -48,7 +48,7 @@ OWN = {
 
 @pytest.fixture(scope="session")
 def few_steps():
-    """The words that make an attack and its prior short: ``few_steps("gmi")``.
+    """The words that make an attack and its prior short, and the clients few: ``few_steps("gmi")``.
 
     A WGAN stays as it is, because BREP-MI starts only from images that the victim takes for their class.
     """
@@ -58,7 +58,8 @@ def few_steps():
         yaml = (conf_dir() / "attack" / f"{name}.yaml").read_text()
         cut = {f"attack.{key}": value for key, value in FEW.items() if key in nodes[name]} | OWN.get(name, {})
         prior = ["prior.iterations=4"] if "/prior@" in yaml and "wgan_gp" not in yaml else []
-        return [*(f"{key}={value}" for key, value in cut.items()), *prior]
+        clients = ["setting.clients=2"] if ": federated\n" in yaml else []
+        return [*(f"{key}={value}" for key, value in cut.items()), *prior, *clients]
 
     return words
 
