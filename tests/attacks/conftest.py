@@ -40,7 +40,7 @@ OWN = {
     "emi": {"knowledge.companions": "[mlp]"},
     "gradinversion": {"target": "cnn", "attack.iterations": 4, "attack.warmup": 2},
     "idlg": {"attack.iterations": 2, "attack.inner": 5},
-    "lomma": {"attack.base.iterations": 8, "attack.images": 200},
+    "lomma": {"attack.base.iterations": 8, "attack.images": 200, "prior.iterations": 4},
     "mi_face_denoise": {"attack.iterations": 20, "attack.hidden": "[32,16]"},
     "sgi": {"attack.iterations": 24},
 }
@@ -50,14 +50,14 @@ OWN = {
 def few_steps():
     """The words that make an attack and its prior short, and the clients few: ``few_steps("gmi")``.
 
-    A WGAN stays as it is, because BREP-MI starts only from images that the victim takes for their class.
+    A WGAN has twenty steps, because BREP-MI starts only from images that the victim takes for their class.
     """
     nodes = {entry.name: entry.node for entry in entries("attack")}
 
     def words(name):
         yaml = (conf_dir() / "attack" / f"{name}.yaml").read_text()
         cut = {f"attack.{key}": value for key, value in FEW.items() if key in nodes[name]} | OWN.get(name, {})
-        prior = ["prior.iterations=4"] if "/prior@" in yaml and "wgan_gp" not in yaml else []
+        prior = [f"prior.iterations={20 if 'wgan_gp' in yaml else 4}"] if "/prior@" in yaml else []
         clients = ["setting.clients=2"] if ": federated\n" in yaml else []
         return [*(f"{key}={value}" for key, value in cut.items()), *prior, *clients]
 
