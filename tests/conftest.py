@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import subprocess
@@ -39,6 +40,15 @@ def configuration_read_once() -> Iterator[None]:
     """Hydra reads a configuration file once."""
     with composing.remembered_files():
         yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def imports_left_alone() -> Iterator[None]:
+    """What was imported and collected stays, so that no collection of garbage looks through it again."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
 
 
 @pytest.fixture(scope="session")

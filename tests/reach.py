@@ -219,8 +219,8 @@ def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool 
 
 LEFT_OUT = pytest.StashKey[tuple[str, list[str]]]()
 
-#: CPU seconds that one test file may take, and that all of them may take on average.
-MOST, MEAN = 15, 10
+#: CPU seconds that one test file may take, that all of them may take on average, and that all may take together.
+MOST, MEAN, ALL = 15, 10, 800
 
 
 def spent() -> float:
@@ -273,8 +273,11 @@ class Summary:
             for file, seconds in sorted(self.cpu.items(), key=lambda one: -one[1]):
                 if seconds > MOST:
                     terminalreporter.write_line(f"{file}: {seconds:.1f} CPU seconds (at most {MOST})")
-            mean = sum(self.cpu.values()) / len(self.cpu)
-            terminalreporter.write_line(f"{len(self.cpu)} test files, {mean:.1f} CPU seconds each (at most {MEAN})")
+            total = sum(self.cpu.values())
+            terminalreporter.write_line(
+                f"{len(self.cpu)} test files, {total / len(self.cpu):.1f} CPU seconds each (at most {MEAN}), "
+                f"{total:.0f} in all (at most {ALL} without slow tests)"
+            )
         base, names = self.config.stash[LEFT_OUT]
         if self.config.getoption("--reach"):
             told = f"no change since {base[:12]} reaches them" if base else "git knows no commit to compare with"

@@ -58,7 +58,8 @@ def spied(tmp_path):
 
 
 def test_every_key_that_belongs_to_no_component_is_read(spied, digits8, monkeypatch, tmp_path):
-    tiny = ["attack.iterations=1", "target.recipe.epochs=1", "target.recipe.min_steps=0", "dataset.size=8"]
+    tiny = ["attack.iterations=1", "target.recipe.epochs=1", "target.recipe.min_steps=0", "dataset.size=8",
+            "evaluation.min_steps=20"]  # fmt: skip
     plan = spied("attack=mi_face", *tiny)
     assert finished(plan) is None and run_planned(plan) == 0
     for attack in ("dlg", "fredrikson_map"):

@@ -93,10 +93,10 @@ def test_all_time_limits_together_leave_room_in_eight_minutes():
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a CUDA device here")
-def test_without_a_gpu_one_sentence_says_so():
-    bash = shutil.which("bash")
-    for command in ([bash, "scripts/gpu_check.sh", sys.executable], [sys.executable, "scripts/gpu_check.py", "."]):
-        here = {**os.environ, "PYTHONPATH": str(ROOT)}
-        done = subprocess.run(command, cwd=ROOT, env=here, capture_output=True, text=True, check=False)
-        assert done.returncode == 1 and done.stdout == ""
-        assert done.stderr == "gpu_check: there is no CUDA device here, so nothing was checked.\n"
+def test_without_a_gpu_one_sentence_says_so(capsys):
+    said = "gpu_check: there is no CUDA device here, so nothing was checked.\n"
+    here = {**os.environ, "PYTHONPATH": str(ROOT)}
+    command = [shutil.which("bash"), "scripts/gpu_check.sh", sys.executable]
+    done = subprocess.run(command, cwd=ROOT, env=here, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (1, "", said)
+    assert gpu_check.main(ROOT) == 1 and tuple(capsys.readouterr()) == ("", said)

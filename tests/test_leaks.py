@@ -40,7 +40,8 @@ def test_priors_are_trained_on_public_images_alone(prior, make_cell, tmp_path, m
         raise Ended
 
     monkeypatch.setattr(kind, "train", train)
-    cell = make_cell(f"attack={TRAINED[prior]}", f"prior={prior}", "dataset.size=8", folder=tmp_path)
+    tiny = ["dataset.size=8", "target.recipe.epochs=1", "target.recipe.min_steps=0"]
+    cell = make_cell(f"attack={TRAINED[prior]}", f"prior={prior}", *tiny, folder=tmp_path)
     with pytest.raises(Ended):
         cell.run()
     private = {row.numpy().tobytes() for row in cell.split.private.train.x}

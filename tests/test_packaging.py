@@ -38,7 +38,8 @@ def test_a_wheel_works_outside_the_checkout(tmp_path):
         assert ours == theirs, package
     assert (site / "mibench" / "references.bib").read_bytes() == (ROOT / "references.bib").read_bytes()
     code = "import mibench; print(mibench.__file__); from mibench.cli.main import main; raise SystemExit(main())"
-    words = ["attack=mi_face", "budget=smoke", "attack.iterations=2", "target.recipe.epochs=1"]
+    words = ["attack=mi_face", "budget=smoke", "attack.iterations=2", "dataset.size=8", "target.recipe.epochs=1",
+             "target.recipe.min_steps=0", "evaluation.models=[mlp]"]  # fmt: skip
     for arguments in (["list", "attacks"], words):
         done = subprocess.run(
             [sys.executable, "-c", code, *arguments],

@@ -2,6 +2,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from omegaconf import OmegaConf
 
 from mibench.errors import IncompatibleCellError, UnknownNameError, UserError
 from mibench.planning.catalogue import conf_dir, entries, entry
@@ -211,8 +213,12 @@ def test_the_levels_are_values_of_the_strength():
 
 @pytest.mark.parametrize("one", [one for one in entries("defense") if one.card.levels], ids=lambda one: one.name)
 def test_every_level_is_one_that_the_defense_takes(one):
+    cfg = compose([f"defense={one.name}"])
     for level in one.card.levels:
-        build(plan_cell(compose([f"defense={one.name}", f"defense.{one.card.strength}={level:g}"])).config["defense"])
+        word = OverridesParser.create().parse_override(f"defense.{one.card.strength}={level:g}")
+        assert OmegaConf.select(cfg, word.key_or_group, default=cfg) is not cfg, "an option that there is"
+        OmegaConf.update(cfg, word.key_or_group, word.value())
+        build(plan_cell(cfg).config["defense"])
 
 
 def test_a_plan_names_data_that_are_missing(tmp_path, capsys):

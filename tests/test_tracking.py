@@ -5,13 +5,13 @@ import json
 import logging
 import os
 import socket
-import subprocess
 import sys
 import threading
 import time
 import types
 from pathlib import Path
 
+import forking
 import pytest
 
 from mibench import training as module
@@ -45,16 +45,20 @@ def places(folder):
     return [f"paths.store={folder}/store", f"paths.results={folder}/results"]
 
 
-def mibench(*words, folder, code=None, **variables):
+@pytest.fixture(scope="module")
+def mibench(folder):
     """Runs one tiny cell in a process that knows no key but the one given, and returns it with its seconds."""
-    known = {name: value for name, value in os.environ.items() if not name.startswith("WANDB_")}
+    unknown = {name: None for name in os.environ if name.startswith("WANDB_")}
     home = {"HOME": str(folder), "NETRC": str(folder / "netrc"), "OMP_NUM_THREADS": "1", "MIBENCH_PROGRESS": "0"}
-    start = time.perf_counter()
-    done = subprocess.run(
-        [sys.executable, *(["-c", code] if code else ["-m", "mibench"]), *TINY, *places(folder), *words],
-        capture_output=True, text=True, cwd=ROOT, check=False, env={**known, **home, **variables}, timeout=200,
-    )  # fmt: skip
-    return done, time.perf_counter() - start
+
+    def run(*words, code="", **variables):
+        start = time.perf_counter()
+        status, out, err = process(*TINY, *places(folder), *words, code=code, **{**unknown, **home, **variables})
+        return types.SimpleNamespace(returncode=status, stdout=out, stderr=err), time.perf_counter() - start
+
+    (folder / "said").mkdir()
+    with forking.forks(folder / "said") as process:
+        yield run
 
 
 @pytest.fixture(scope="module")
@@ -67,9 +71,9 @@ def outcome(folder):
 
 
 @pytest.fixture(scope="module")
-def offline(folder, outcome):
+def offline(mibench, folder, outcome):
     """The same cell with ``logger=wandb`` where there is no key: the process, its seconds, and W&B's file."""
-    done, seconds = mibench("logger=wandb", "overwrite=always", folder=folder, code=WHETHER_IMPORTED)
+    done, seconds = mibench("logger=wandb", "overwrite=always", code=WHETHER_IMPORTED)
     (file,) = (folder / "results" / "wandb").glob("offline-run-*/*.wandb")
     return done, seconds, file
 
@@ -112,14 +116,14 @@ def test_the_logger_is_no_part_of_what_a_cell_is(outcome):
     assert "logger" not in plan.description
 
 
-def test_without_a_logger_wandb_is_not_imported(folder, outcome, offline):
-    done, _ = mibench("logger=none", "overwrite=always", folder=folder, code=WHETHER_IMPORTED)
+def test_without_a_logger_wandb_is_not_imported(mibench, offline):
+    done, _ = mibench("logger=none", "overwrite=always", code=WHETHER_IMPORTED)
     assert done.returncode == 0 and offline[0].returncode == 10, done.stderr
 
 
-def test_a_refused_network_costs_the_timeout_and_a_sentence(offline, tmp_path, folder):
+def test_a_refused_network_costs_the_timeout_and_a_sentence(mibench, offline, tmp_path):
     done, seconds = mibench(
-        "logger=wandb", "logger.init_timeout=2", "overwrite=always", f"logger.dir={tmp_path}", folder=folder,
+        "logger=wandb", "logger.init_timeout=2", "overwrite=always", f"logger.dir={tmp_path}",
         WANDB_API_KEY=KEY, WANDB_BASE_URL="http://127.0.0.1:9",
     )  # fmt: skip
     assert done.returncode == 0 and "attack_accuracy" in done.stdout, done.stderr
@@ -129,10 +133,10 @@ def test_a_refused_network_costs_the_timeout_and_a_sentence(offline, tmp_path, f
 
 
 @pytest.mark.slow
-def test_a_network_that_never_answers_holds_up_neither_the_cell_nor_the_end_of_the_process(offline, tmp_path, folder):
+def test_a_network_that_never_answers_holds_up_neither_the_cell_nor_the_end_of_the_process(mibench, offline, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as silent:
         done, seconds = mibench(
-            "logger=wandb", "logger.init_timeout=2", "overwrite=always", f"logger.dir={tmp_path}", folder=folder,
+            "logger=wandb", "logger.init_timeout=2", "overwrite=always", f"logger.dir={tmp_path}",
             WANDB_API_KEY=KEY, WANDB_BASE_URL=f"http://127.0.0.1:{silent.getsockname()[1]}",
         )  # fmt: skip
     assert done.returncode == 0 and "no success within 2 seconds" in done.stderr
@@ -188,10 +192,10 @@ def service():
 
 
 @pytest.mark.parametrize("status", [200, 401])
-def test_with_a_key_the_copy_is_sent_and_a_refusal_is_said(service, offline, tmp_path, folder, status):
+def test_with_a_key_the_copy_is_sent_and_a_refusal_is_said(mibench, service, offline, tmp_path, folder, status):
     service.status = status
     done, _ = mibench(
-        "logger=wandb", "logger.init_timeout=60", "overwrite=always", f"logger.dir={tmp_path}", folder=folder,
+        "logger=wandb", "logger.init_timeout=60", "overwrite=always", f"logger.dir={tmp_path}",
         WANDB_API_KEY=KEY, WANDB_BASE_URL=service.url,
     )  # fmt: skip
     assert done.returncode == 0 and "attack_accuracy" in done.stdout, done.stderr

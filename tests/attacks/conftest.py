@@ -36,11 +36,11 @@ FEW = {"iterations": 8, "epochs": 1, "training_steps": 4, "hidden": 16, "num_can
 #: of L-BFGS is many, and every companion is trained.
 OWN = {
     "ci_net": {"attack.overparameterisation": 1.0},
-    "dlg": {"attack.iterations": 2},
+    "dlg": {"attack.iterations": 2, "attack.inner": 5},
     "emi": {"knowledge.companions": "[mlp]"},
-    "gradinversion": {"attack.iterations": 4, "attack.warmup": 2},
-    "idlg": {"attack.iterations": 2},
-    "lomma": {"attack.base.iterations": 8, "attack.images": 200},
+    "gradinversion": {"target": "cnn", "attack.iterations": 4, "attack.warmup": 2},
+    "idlg": {"attack.iterations": 2, "attack.inner": 5},
+    "lomma": {"attack.base.iterations": 8, "attack.images": 200, "prior.iterations": 4},
     "mi_face_denoise": {"attack.iterations": 20, "attack.hidden": "[32,16]"},
     "sgi": {"attack.iterations": 24},
 }
@@ -48,17 +48,18 @@ OWN = {
 
 @pytest.fixture(scope="session")
 def few_steps():
-    """The words that make an attack and its prior short: ``few_steps("gmi")``.
+    """The words that make an attack and its prior short, and the clients few: ``few_steps("gmi")``.
 
-    A WGAN stays as it is, because BREP-MI starts only from images that the victim takes for their class.
+    A WGAN has twenty steps, because BREP-MI starts only from images that the victim takes for their class.
     """
     nodes = {entry.name: entry.node for entry in entries("attack")}
 
     def words(name):
         yaml = (conf_dir() / "attack" / f"{name}.yaml").read_text()
         cut = {f"attack.{key}": value for key, value in FEW.items() if key in nodes[name]} | OWN.get(name, {})
-        prior = ["prior.iterations=4"] if "/prior@" in yaml and "wgan_gp" not in yaml else []
-        return [*(f"{key}={value}" for key, value in cut.items()), *prior]
+        prior = [f"prior.iterations={20 if 'wgan_gp' in yaml else 4}"] if "/prior@" in yaml else []
+        clients = ["setting.clients=2"] if ": federated\n" in yaml else []
+        return [*(f"{key}={value}" for key, value in cut.items()), *prior, *clients]
 
     return words
 

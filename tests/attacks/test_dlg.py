@@ -39,7 +39,7 @@ def test_what_descends_is_the_squared_distance_from_normal_starts_of_their_own(d
 
 def test_single_images_come_back_to_the_pixel_with_their_label(digits_view, exact):
     view, secret = digits_view(LENET, 6)
-    result = attack(view, iterations=50, restarts=1).reconstruction
+    result = attack(view, iterations=12, restarts=1).reconstruction
     assert exact(result, secret) >= 4
     moved = dataclasses.replace(result, values=result.values.roll(1, 0), labels=result.labels.roll(1, 0))
     assert exact(moved, secret) == 0
@@ -47,22 +47,22 @@ def test_single_images_come_back_to_the_pixel_with_their_label(digits_view, exac
 
 def test_an_attack_without_second_order_gradients_recovers_nothing(digits_view, first_order_view, exact):
     view, secret = digits_view(LENET, 6, kind=first_order_view)
-    assert exact(attack(view, iterations=50, restarts=1).reconstruction, secret) == 0
+    assert exact(attack(view, iterations=12, restarts=1).reconstruction, secret) == 0
 
 
 def test_granted_labels_are_not_searched(digits_view, exact):
     view, secret = digits_view(LENET, 2)
     granted = Knowledge(facts={"labels": secret.y}, described=("labels",))
-    result = attack(view, granted, iterations=15, restarts=2).reconstruction
+    result = attack(view, granted, iterations=8, restarts=2).reconstruction
     assert torch.equal(result.labels, secret.y)
     assert exact(result, secret) == 2
     wrong = Knowledge(facts={"labels": (secret.y + 1) % 5}, described=("labels",))
-    assert exact(attack(view, wrong, iterations=15, restarts=2).reconstruction, secret) == 0
+    assert exact(attack(view, wrong, iterations=8, restarts=2).reconstruction, secret) == 0
 
 
 def test_a_batch_comes_back_as_a_set(digits_view, nearest_errors):
     view, secret = digits_view(LENET, 1, batch=2)
-    result = attack(view, iterations=60, restarts=2, line_search=True).reconstruction
+    result = attack(view, iterations=15, restarts=2, line_search=True).reconstruction
     assert sorted(result.labels.tolist()) == sorted(secret.y.tolist())
     assert float(nearest_errors(result, secret).max()) < 1e-4
 
@@ -70,7 +70,7 @@ def test_a_batch_comes_back_as_a_set(digits_view, nearest_errors):
 def test_further_starts_end_where_one_has_matched(digits_view):
     def queries(**options):
         view, _ = digits_view(LENET, 1)
-        return attack(view, iterations=20, restarts=4, **options).ledger["queries"]["optimise"]
+        return attack(view, iterations=12, restarts=4, **options).ledger["queries"]["optimise"]
 
     assert queries() < 0.5 * queries(matched=0.0, tolerance=0.0)
 
@@ -94,7 +94,7 @@ def test_a_message_comes_out_the_same_whoever_else_is_attacked(digits_view):
 
 def test_with_a_line_search_every_start_descends(digits_view, exact):
     view, secret = digits_view(LENET, 6)
-    assert exact(attack(view, iterations=50, restarts=1, line_search=True).reconstruction, secret) == 6
+    assert exact(attack(view, iterations=12, restarts=1, line_search=True).reconstruction, secret) == 6
 
 
 def test_a_mistaken_option_is_said_before_anything_runs(make_cell):

@@ -45,7 +45,7 @@ def observe(client_view, digits8):
 
 def attack(view, seed=0, knowledge=None, **options):
     goal = InstanceGoal(len(view.messages), view.batch_size)
-    options = {"iterations": 250, "warmup": 10, "restarts": 2, **options}
+    options = {"iterations": 120, "warmup": 10, "restarts": 2, **options}
     return GradInversion(**options)(view, knowledge or Knowledge(), goal, seed=seed).reconstruction
 
 
@@ -208,7 +208,7 @@ def test_the_priors_bring_the_images_nearer(observe):
     view, secret = observe(count=4)
 
     def errors(**options):
-        found = attack(view, gradient=1e-2, iterations=200, **options).values.unflatten(0, (4, 4))
+        found = attack(view, gradient=1e-2, iterations=100, **options).values.unflatten(0, (4, 4))
         return (found - secret).square().flatten(1).mean(1)
 
     with_them, without = errors(), errors(bn=0.0, group=0.0)
@@ -224,7 +224,7 @@ def test_of_a_young_model_with_its_own_statistics_the_gradient_brings_the_image(
     view = client_view(Cnn(spec=digits8.spec, width=16).eval(), examples, 1)
 
     def made(gradient):
-        return attack(view, gradient=gradient, bn=0.0, group=0.0, restarts=1, iterations=120).values
+        return attack(view, gradient=gradient, bn=0.0, group=0.0, restarts=1, iterations=80).values
 
     def error(images, roll=0):
         return float((images - examples.x.roll(roll, 0)).square().mean())
@@ -244,7 +244,7 @@ def spread(view, monkeypatch, **options):
 
     with monkeypatch.context() as patch:
         patch.setattr(GradInversion, "answer", look)
-        attack(view, restarts=3, iterations=80, **options)
+        attack(view, restarts=3, iterations=40, **options)
     return float(ends[-1])
 
 

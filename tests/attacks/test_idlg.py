@@ -65,14 +65,14 @@ def test_what_descends_is_the_squared_distance_of_inputs_alone_from_normal_start
 
 def test_single_images_come_back_to_the_pixel(digits_view, exact):
     view, secret = digits_view(LENET, 10)
-    result = attack(view, iterations=80, restarts=2)
+    result = attack(view, iterations=25, restarts=2)
     assert exact(result.reconstruction, secret) >= 7
 
 
 def test_a_wrong_label_does_not_pass_the_check(monkeypatch, digits_view, exact):
     monkeypatch.setitem(LABEL_RULES, "row_sum", lambda message, size: message["head.weight"].sum(1).argmax().reshape(1))
     view, secret = digits_view(LENET, 4)
-    assert exact(attack(view, iterations=30, restarts=1).reconstruction, secret) == 0
+    assert exact(attack(view, iterations=20, restarts=1).reconstruction, secret) == 0
 
 
 def test_granted_labels_go_before_the_rule(digits_view):

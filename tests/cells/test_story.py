@@ -23,7 +23,10 @@ def numbers(frame):
 
 
 #: What a generator of 16 channels learns digits from.
-LARGER = ("dataset.size=16", "prior.width=16", "prior.batch_size=16", "evaluation.models=[mlp]")
+LARGER = (
+    "dataset.size=16", "prior.width=16", "prior.batch_size=16", "evaluation.models=[mlp]", "target.recipe.epochs=8",
+    "target.recipe.min_steps=80",
+)  # fmt: skip
 
 #: The evaluation model that is trained in a second.
 ONE_JUDGE = ("evaluation.models=[mlp]",)
@@ -37,7 +40,7 @@ SHORT = (
 
 @pytest.fixture(scope="module")
 def gmi(make_cell):
-    cell = make_cell("attack=gmi", "attack.iterations=120", "prior.iterations=300", *LARGER)
+    cell = make_cell("attack=gmi", "attack.iterations=120", "prior.iterations=100", *LARGER)
     return cell, cell.run()
 
 
@@ -70,7 +73,7 @@ def test_the_same_seed_gives_the_same_bits_in_a_store_of_its_own(make_cell, tmp_
 
 
 def test_a_warm_cell_reports_the_cost_of_the_cold_one(gmi, make_cell):
-    warm = make_cell("attack=gmi", "attack.iterations=120", "prior.iterations=300", *LARGER)
+    warm = make_cell("attack=gmi", "attack.iterations=120", "prior.iterations=100", *LARGER)
     assert warm.result.ledger == gmi[0].result.ledger
     assert warm.result.seconds == gmi[0].result.seconds
     assert 0 < warm.facts().training_seconds == gmi[0].facts().training_seconds

@@ -10,7 +10,8 @@ from mibench.cli.reproduction import Commands, written
 from mibench.planning.composition import compose
 from mibench.planning.plan import plan_cell
 
-TINY = ["attack=mi_face", "budget=smoke", "device=cpu", "attack.iterations=3", "target.recipe.epochs=1"]
+TINY = ["attack=mi_face", "budget=smoke", "device=cpu", "attack.iterations=3", "dataset.size=8",
+        "target.recipe.epochs=1", "target.recipe.min_steps=0", "evaluation.models=[mlp]"]  # fmt: skip
 
 
 @pytest.fixture(scope="module")

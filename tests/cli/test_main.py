@@ -3,35 +3,28 @@
 Cells, sweeps and mistakes have a process of their own once each; what else is asked of them needs none.
 """
 
-import os
-import subprocess
-import sys
-from pathlib import Path
-
+import forking
 import pytest
 
 from mibench.leaderboard.shards import read_shard
 
-ROOT = Path(__file__).parent.parent.parent
 TINY = [
     "budget=smoke", "device=cpu", "threads=1", "prior.iterations=2", "attack.iterations=2",
-    "target.recipe.epochs=1", "target.recipe.min_steps=0", "dataset.size=8", "evaluation.models=[mlp,lenet]",
+    "target.recipe.epochs=1", "target.recipe.min_steps=0", "dataset.size=8", "evaluation.min_steps=20",
+    "evaluation.models=[mlp,lenet]",
 ]  # fmt: skip
 ONE_JUDGE = "evaluation.models=[mlp]"
 
 
-def process(*words):
+@pytest.fixture(scope="module")
+def process(tmp_path_factory):
     """Runs a command in a process of its own, and returns its status, output and errors."""
-    done = subprocess.run(
-        [sys.executable, "-m", "mibench", *words],
-        cwd=ROOT, capture_output=True, text=True, check=False, timeout=300,
-        env={**os.environ, "MIBENCH_PROGRESS": "0"},
-    )  # fmt: skip
-    return done.returncode, done.stdout, done.stderr
+    with forking.forks(tmp_path_factory.mktemp("said")) as run:
+        yield run
 
 
 @pytest.fixture(scope="module")
-def ran(places, tmp_path_factory):
+def ran(process, places, tmp_path_factory):
     folder = tmp_path_factory.mktemp("cli")
     return folder, process("attack=gmi", "metric=[attack_accuracy]", *TINY, *places(folder))
 
@@ -90,7 +83,7 @@ def test_store_lists_and_collects(mibench, places, ran):
     assert status == 2 and "kinds=" in err
 
 
-def test_a_sweep_leaves_a_row_for_what_cannot_be_run(places, tmp_path):
+def test_a_sweep_leaves_a_row_for_what_cannot_be_run(process, places, tmp_path):
     status, _, err = process("-m", "attack=random_prior", "defense=none,rounding", *TINY[:3], "prior.iterations=2",
                              *TINY[5:-1], ONE_JUDGE, *places(tmp_path))  # fmt: skip
     assert status == 0, err
@@ -145,7 +138,7 @@ def test_a_broken_cell_leaves_a_failed_row_and_status_1(mibench, places, tmp_pat
         (["seed=abc"], "seed"),
     ],
 )
-def test_a_mistake_is_one_sentence_and_status_2(mibench, places, words, said, tmp_path):
+def test_a_mistake_is_one_sentence_and_status_2(process, mibench, places, words, said, tmp_path):
     own = words in (["lst"], ["attack=gmi", "defense=rounding"])  # one before Hydra, and one after it
     where = [] if words[0] in ("lst", "list") else places(tmp_path)
     status, _, err = (process if own else mibench)(*words, *where)
@@ -159,7 +152,7 @@ def test_a_read_only_results_folder_is_said_so(mibench, places, tmp_path):
     assert status == 2 and "Traceback" not in err and "results" in err
 
 
-def test_help_and_list_need_nothing_heavy():
+def test_help_and_list_in_processes_of_their_own(process):
     status, out, _ = process("--help")
     assert status == 0 and "python -m mibench attack=gmi" in out
     status, out, _ = process("list", "attacks")

@@ -209,29 +209,30 @@ UNREAD = [["plan", "grid=first", "cells=true"], ["list"], ["--help"], ["--cfg", 
 
 
 @pytest.fixture(scope="module")
-def ended(processes):
+def ended(processes, tmp_path_factory):
     """Status, output and errors of commands that had a process of their own, by their words."""
-    commands = [("file", *words) for words in (*(words for words, _ in MINE), VERBOSE)]
-    commands += [("unread", *words) for words in UNREAD]
-    return dict(zip(commands, processes(*commands), strict=True))
+    here = tmp_path_factory.mktemp("here")
+    commands = [(False, *words) for words in (*(words for words, _ in MINE), VERBOSE)]
+    commands += [(True, *words) for words in UNREAD]
+    return {(unread, *words): processes(*words, unread=unread, cwd=here) for unread, *words in commands}
 
 
 @pytest.mark.parametrize(("words", "said"), MINE)
 def test_the_same_in_a_process_of_its_own(words, said, ended):
-    status, out, err = ended["file", *words]
+    status, out, err = ended[False, *words]
     assert status == 2
     assert out == "" and len(err.splitlines()) == 1 and said in err
 
 
 def test_verbose_shows_the_traceback(ended):
-    status, _, err = ended["file", *VERBOSE]
+    status, _, err = ended[False, *VERBOSE]
     assert status == 2 and "Traceback" in err
     assert err.splitlines()[-1] == "Expected seed to be a whole number, but got 'x'."
 
 
 @pytest.mark.parametrize("words", UNREAD)
 def test_a_reader_that_has_enough_ends_it_quietly(words, ended):
-    status, _, err = ended["unread", *words]
+    status, _, err = ended[True, *words]
     assert err == "" and status == 141
 
 

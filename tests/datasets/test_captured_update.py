@@ -45,7 +45,7 @@ def client(tmp_path):
         "attack=dlg", "dataset=captured_update", f"dataset.file={tmp_path}/update.safetensors", "dataset.batch_size=2",
         f"dataset.mean=[{MEAN}]", f"dataset.std=[{STD}]", f"dataset.shape=[1,{SIZE},{SIZE}]",
         "target=checkpoint", f"target.factory={__name__}:Client", f"target.weights={tmp_path}/weights.safetensors",
-        "attack.iterations=60", "attack.inner=10", "attack.line_search=true", "attack.restarts=4",
+        "attack.iterations=25", "attack.inner=10", "attack.line_search=true", "attack.restarts=4",
         f"paths.store={tmp_path}/store", f"paths.results={tmp_path}/results",
     ]  # fmt: skip
 

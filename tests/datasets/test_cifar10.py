@@ -259,6 +259,7 @@ def test_class_folders_need_no_fetching(cls, tmp_path):
     assert "is there" in fetch(cls.downloads[0], tmp_path)
 
 
+@pytest.mark.slow  # it reads 60,000 pictures
 @BOTH
 def test_the_real_pictures(cls, data_root):
     try:

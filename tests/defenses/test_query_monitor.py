@@ -15,6 +15,9 @@ from mibench.seeding import seeded
 
 SMALL = {"window": 60, "neighbours": 20}
 
+#: Cells whose networks learn next to nothing.
+TINY = ["dataset.size=8", "target.recipe.epochs=1", "target.recipe.min_steps=0", "evaluation.min_steps=20"]
+
 
 @pytest.fixture(scope="module")
 def calibrated(learned):
@@ -162,7 +165,7 @@ def test_without_limits_and_detector_it_is_the_identity(trained_cnn, digits8):
 
 def test_what_is_refused_stands_in_the_rows_and_utility_is_whole(make_cell, tmp_path):
     """A second run of the cell starts with a new client, so that it ends where the first one did."""
-    words = ["attack=nearest_public", "attack.batch_size=50", "dataset.size=8", "evaluation.models=[mlp]"]
+    words = ["attack=nearest_public", "attack.batch_size=50", "evaluation.models=[mlp]", *TINY]
     limited = [*words, "defense=query_monitor", "defense.cap=120", "defense.detector=none"]
     outcomes = []
     for _ in range(2):
@@ -223,7 +226,7 @@ def test_every_detector_says_how_often_strangers_set_it_off(trained_cnn, digits8
 
 
 def test_false_alarms_are_rows_of_every_cell_that_is_watched(make_cell, tmp_path):
-    words = ["attack=inversion_network_instance", "attack.epochs=1", "dataset.size=8", "metric=[mse]"]
+    words = ["attack=inversion_network_instance", "attack.epochs=1", "metric=[mse]", *TINY]
     watched = ["defense=query_monitor", "defense.window=60", "defense.neighbours=20", "defense.action=log"]
     rows = {one.metric for one in make_cell(*words, *watched, folder=tmp_path).run().scores}
     assert {"false_alarms", "false_alarms_strangers", "flagged_at", "queries_refused"} <= rows

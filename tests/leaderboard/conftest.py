@@ -35,7 +35,9 @@ def add_cell():
     def add(
         results, *overrides, lift=0.5, accuracy=0.9, status="ok", reason="", picture=False, gains=(), more=(), **told
     ):
-        plan = plans.setdefault(overrides, plan_cell(compose(list(overrides))))
+        if overrides not in plans:
+            plans[overrides] = plan_cell(compose(list(overrides)))
+        plan = plans[overrides]
         facts = {**plan_facts(plan), "created_at": "2026-01-01T00:00:00+00:00", **told}
         modality = plan.cards.dataset.modalities[0]
         cell = CellFacts(cell_id=plan.cell_id, group_id=plan.group_id, knowledge="public", modality=modality, **facts)

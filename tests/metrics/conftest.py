@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import shutil
 from pathlib import Path
 
 import pytest
@@ -146,17 +147,25 @@ def drawn_faces(monkeypatch):
     return make
 
 
-@pytest.fixture
-def backbone(tmp_path, monkeypatch):
-    """An AlexNet that nobody trained, under a name that promises its checksum: it tests the loading, not the values."""
+@pytest.fixture(scope="session")
+def alexnet(tmp_path_factory):
+    """The file and the features of an AlexNet that nobody trained, under a name that promises its checksum."""
+    folder = tmp_path_factory.mktemp("alexnet")
     torch.manual_seed(3)
     network = torchvision.models.alexnet(weights=None)
     state = {f"features.{name}": value for name, value in network.features.state_dict().items()}
-    torch.save({**state, "classifier.6.bias": torch.zeros(1000)}, tmp_path / "file")
-    checksum = hashlib.sha256((tmp_path / "file").read_bytes()).hexdigest()
-    path = (tmp_path / "file").rename(tmp_path / f"alexnet-{checksum[:8]}.pth")
+    torch.save({**state, "classifier.6.bias": torch.zeros(1000)}, folder / "file")
+    checksum = hashlib.sha256((folder / "file").read_bytes()).hexdigest()
+    return (folder / "file").rename(folder / f"alexnet-{checksum[:8]}.pth"), network.features.eval()
+
+
+@pytest.fixture
+def backbone(alexnet, tmp_path, monkeypatch):
+    """A copy of that file, and the network's features: it tests the loading, not the values."""
+    file, features = alexnet
+    path = Path(shutil.copy(file, tmp_path))
     monkeypatch.setitem(BACKBONES, "alex", path.name)
-    return path, network.features.eval()
+    return path, features
 
 
 @pytest.fixture(scope="session")

@@ -34,8 +34,8 @@ def test_the_account_is_the_published_one_under_its_own_conversion_and_tighter_u
 
 
 def test_what_leaves_the_grid_of_one_accountant_is_accounted_by_the_other():
-    """Steps of noise 0.3 on a half of the records each, as on a small data set; PRV says infinity there."""
-    for noise, steps, mechanism in ((0.3, 300, "rdp"), (1.0, 300, "prv")):
+    """Steps of noise 0.1 on a half of the records each, as on a small data set; PRV says infinity there."""
+    for noise, steps, mechanism in ((0.1, 20, "rdp"), (1.0, 60, "prv")):
         with quiet():
             accountant = PRVAccountant()
             accountant.history = [(noise, 0.5, steps)]

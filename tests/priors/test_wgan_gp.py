@@ -1,3 +1,4 @@
+import copy
 import dataclasses
 import typing
 
@@ -25,17 +26,35 @@ def two_modes(n=512):
     return Examples(0.1 + 0.8 * halves + noise, right)
 
 
-def train(iterations=300, **options):
-    prior = WganGp(**{"iterations": iterations, "width": 16, "latent_dim": 16, "lr": 1e-3, **options})
+class Reported(Checkpoints):
+    """Reports after some steps of a training, and at its end."""
+
+    def __init__(self, after):
+        super().__init__()
+        self.after = after
+
+    def steps(self, count, what, *, network, **parts):
+        for step in super().steps(count, what, network=network, **parts):
+            if step in self.after:
+                self.after[step] = report(copy.deepcopy(network))
+            yield step
+        self.after[count] = report(network)
+
+
+def train(after, **options):
+    """Returns reports after these numbers of generator steps of one training, which ends with the last."""
+    prior = WganGp(**{"iterations": max(after), "width": 16, "latent_dim": 16, "lr": 1e-3, **options})
+    watched = Reported(dict.fromkeys(after))
     with seeded(0):
         network = prior.network(SPEC)
-        prior.train(network, PriorData(two_modes(), SPEC), 0, torch.device("cpu"))
-    return network.eval().requires_grad_(False)
+        prior.train(network, PriorData(two_modes(), SPEC, checkpoints=watched), 0, torch.device("cpu"))
+    return watched.after
 
 
 def report(network):
     """Returns the critic's gap, its mean gradient norm between real and generated images, and the share of one mode."""
     draws = torch.Generator().manual_seed(1)
+    network.eval().requires_grad_(False)
     real = two_modes().x
     fake = network.generate(network.sample_latent(len(real), draws))
     gap = float(network.critic(real).mean() - network.critic(fake).mean())
@@ -48,14 +67,14 @@ def report(network):
 
 @pytest.fixture(scope="module")
 def trained():
-    """Reports after 20, 100 and 300 generator steps; training to fewer steps is the beginning of the same training."""
-    return {iterations: report(train(iterations)) for iterations in (20, 100, 300)}
+    """Reports after 20, 100 and 300 generator steps."""
+    return train((20, 100, 300))
 
 
 @pytest.fixture(scope="module")
 def unpenalised():
     """Reports of a critic without gradient penalty."""
-    return {iterations: report(train(iterations, penalty=0.0)) for iterations in (20, 100)}
+    return train((20, 100), penalty=0.0)
 
 
 def test_the_critics_gap_falls_by_half_from_its_maximum(trained, unpenalised):

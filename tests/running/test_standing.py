@@ -32,8 +32,9 @@ from mibench.tasks.base import Task
 
 @pytest.fixture
 def words(tmp_path):
-    return ["attack=mi_face", "attack.iterations=2", "target.recipe.epochs=1", "budget=smoke", "device=cpu",
-            "control=none", "evaluation.count=0", "metric=[target_accuracy]", f"paths.store={tmp_path}/store",
+    return ["attack=mi_face", "attack.iterations=2", "dataset.size=8", "target.recipe.epochs=1",
+            "target.recipe.min_steps=0", "budget=smoke", "device=cpu", "control=none", "evaluation.count=0",
+            "metric=[target_accuracy]", f"paths.store={tmp_path}/store",
             f"paths.results={tmp_path}/results"]  # fmt: skip
 
 

@@ -16,8 +16,9 @@ from mibench.running.stopping import heeding_stops, raise_if_stopped, time_limit
 from mibench.storage.checkpoints import Checkpoints
 from mibench.storage.store import Payload, Store
 
-CELL = ["attack=mi_face", "attack.iterations=2", "target.recipe.epochs=1", "budget=smoke", "device=cpu",
-        "control=none", "evaluation.count=0", "metric=[target_accuracy]"]  # fmt: skip
+CELL = ["attack=mi_face", "attack.iterations=2", "dataset.size=8", "target.recipe.epochs=1",
+        "target.recipe.min_steps=0", "budget=smoke", "device=cpu", "control=none", "evaluation.count=0",
+        "metric=[target_accuracy]"]  # fmt: skip
 
 #: The exception and the status of each signal.
 STOPS = {signal.SIGINT: (KeyboardInterrupt, 130), signal.SIGTERM: (Terminated, 143)}

@@ -247,7 +247,7 @@ def own(tmp_path_factory, digits8):
     return [
         "attack=mi_face", "attack.iterations=3", "dataset.size=8", "target=checkpoint", f"target.factory={ODD}",
         f"target.weights={folder}/own.safetensors", "target.mean=[0.5]", "target.std=[0.5]", "target.recipe.epochs=1",
-        "target.recipe.min_steps=0", "evaluation.models=[mlp]",
+        "target.recipe.min_steps=0", "evaluation.models=[mlp]", "evaluation.min_steps=20",
     ]  # fmt: skip
 
 
@@ -287,9 +287,9 @@ def test_control_none_leaves_no_control(own, make_cell, tmp_path):
     assert leaks and all(math.isnan(one.control) and one.evidence == "no control" for one in leaks)
     assert any("no control" in note for note in outcome.notes)
     assert not any("coincide" in note for note in outcome.notes)
-    plain = make_cell(
-        "attack=mi_face", "attack.iterations=3", "control=none", "target.recipe.epochs=1", folder=tmp_path
-    )
+    words = ["dataset.size=8", "target.recipe.epochs=1", "target.recipe.min_steps=0", "evaluation.models=[mlp]",
+             "evaluation.min_steps=20"]  # fmt: skip
+    plain = make_cell("attack=mi_face", "attack.iterations=3", "control=none", *words, folder=tmp_path)
     assert plain.control is None
     with pytest.raises(UserError, match="retrain or none"):
         make_cell(*own, "control=some", folder=tmp_path)

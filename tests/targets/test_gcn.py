@@ -141,6 +141,7 @@ def test_a_stored_victim_answers_as_the_fresh_one(graph_cell, tmp_path):
     assert not torch.allclose(stored.victim.module.blind().predict_proba(nodes), before, atol=1e-2)
 
 
+@pytest.mark.slow  # the whole of Cora, for all epochs of the paper
 def test_cora_is_learned_as_well_as_in_the_paper(data_root):
     """The paper: 81.5 %."""
     from mibench.datasets.cora import Cora

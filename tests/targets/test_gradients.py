@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+from networks import once
 
 from mibench.data import Examples, InputSpec
 from mibench.defenses.base import DefenderData, DefenseContext
@@ -12,7 +13,7 @@ from mibench.training import Recipe, Training
 IMAGES = [one for one in entries("target") if "image" in one.card.modalities and one.name != "checkpoint"]
 
 
-@pytest.mark.parametrize("one", IMAGES, ids=lambda one: one.name)
+@pytest.mark.parametrize("one", once(IMAGES))
 def test_a_gradient_can_be_matched(one, make, derivatives):
     """Its distance to a client's has a derivative in the input, which gradient inversion descends."""
     spec = InputSpec("image", (1, 16, 16), 4)
