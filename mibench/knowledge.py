@@ -46,6 +46,7 @@ class Grant:
 GRANTS: Mapping[str, Grant] = {
     "labels": Grant(bool, False, "cell", "the class ids of a client's batch, of a masked image"),
     "local_training": Grant(bool, True, "use", "how clients train: local steps, their size and step size"),
+    "lengths": Grant(bool, True, "use", "how many tokens every text of a client's batch has"),
     "buffers": Grant(bool, True, "use", "batch-norm buffers where clients share theirs"),
     "defense_loss": Grant(bool, False, "use", "the loss that a defense gives clients, draws and all"),
     "repeats": Grant(Count, 1, "cell", "how often each query is asked, as near-duplicates, and the answers averaged"),

@@ -22,7 +22,6 @@ initial scale of the model decides: an untrained one with weights of deviation 0
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -31,10 +30,10 @@ from torch import Tensor, nn
 from mibench.access import GradientsView
 from mibench.attacks.base import AttackCard, InstanceGoal, Knowledge, Reconstruction
 from mibench.attacks.families.gradient_search import GradientSearch
-from mibench.optim.input_space import Embeddings
+from mibench.optim.input_space import Embeddings, present_tokens
 from mibench.optim.label_recovery import LabelRule
 from mibench.optim.problems import Found, Sent
-from mibench.optim.row_adam import Adam
+from mibench.optim.row_adam import Adam, norm_at_most
 from mibench.options import Count, CountOrNone, NonNegative, Positive
 
 
@@ -93,7 +92,7 @@ class Tag(GradientSearch):
         """Return the texts and labels behind every message."""
         known = bool(self.label_rule) or knowledge.granted("labels")
         labels, problems = self.labels(view, knowledge) if known else None, self.problems(view)
-        space, soft = Embeddings.of(view, self.present(view) if self.embedding_rows else None), view.relaxed()
+        space, soft = Embeddings.of(view, present_tokens(view) if self.embedding_rows else None), view.relaxed()
         sent, found = Sent(soft.messages, problems), Found(problems)
         self.keep(lambda: self.answer(view, goal, found, labels, space))
 
@@ -110,21 +109,3 @@ class Tag(GradientSearch):
         descent = Adam(self.iterations, self.lr, warmup=self.warmup, linear=True, decay=self.decay)
         descent.minimise(objective, starts, found, self.steps(self.iterations), reshape=norm_at_most(self.clip))
         return self.answer(view, goal, found, labels, space)
-
-    @staticmethod
-    def present(view: GradientsView) -> Tensor:
-        """Return which tokens have a gradient in every message, shape ``(messages, vocabulary)``."""
-        entry = view.model.entry
-        name = next(name for name, value in view.model.named_parameters() if value is getattr(entry, "table", None))
-        return torch.stack([message[name].abs().sum(1) > 0 for message in view.messages])
-
-
-def norm_at_most(bound: float) -> Callable[[list[Tensor]], list[Tensor]]:
-    """Return what scales the gradients of every problem, over all variables together, to a norm of ``bound``."""
-
-    def clipped(gradients: list[Tensor]) -> list[Tensor]:
-        norm = torch.stack([one.flatten(1).square().sum(1) for one in gradients]).sum(0).sqrt()
-        factor = (bound / norm.clamp_min(1e-12)).clamp_max(1)
-        return [one * factor.reshape(-1, *[1] * (one.dim() - 1)) for one in gradients]
-
-    return clipped

@@ -30,6 +30,11 @@ def squared(ours: Gradients, theirs: Gradients) -> Tensor:
     return torch.stack(terms).sum(0)
 
 
+def absolute(ours: Gradients, theirs: Gradients) -> Tensor:
+    """Return the l1 distance over all entries of all tensors of ``theirs``."""
+    return torch.stack([(ours[name] - sent).abs().flatten(1).sum(1) for name, sent in theirs.items()]).sum(0)
+
+
 def cosine(ours: Gradients, theirs: Gradients, weights: Sequence[float] = ()) -> Tensor:
     r"""Return :math:`1 - \langle g, g^* \rangle / (\|g\| \|g^*\|)` over all tensors together.
 

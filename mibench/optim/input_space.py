@@ -79,10 +79,12 @@ class Embeddings:
     Attributes:
         table: The embedding of every token, shape ``(vocabulary, width)``.
         allowed: Which tokens may be read off of every point, shape ``(n, vocabulary)``; all where it is None.
+        known: Tokens whose places are known, -1 for all others, shape ``(n, batch, tokens)``; none where it is None.
     """
 
     table: Tensor
     allowed: Tensor | None = None
+    known: Tensor | None = None
 
     @classmethod
     def of(cls, view: GradientsView, allowed: Tensor | None = None) -> Embeddings:
@@ -109,7 +111,15 @@ class Embeddings:
         cosines = torch.nn.functional.normalize(u, dim=-1) @ torch.nn.functional.normalize(self.table, dim=1).T
         if self.allowed is not None:
             cosines = cosines.masked_fill(~self.allowed[:, None, None], -torch.inf)
-        return cosines.argmax(-1)
+        read = cosines.argmax(-1)
+        return read if self.known is None else torch.where(self.known >= 0, self.known, read)
+
+
+def present_tokens(view: GradientsView) -> Tensor:
+    """Return which tokens' embeddings have a gradient in every message, shape ``(messages, vocabulary)``."""
+    table = getattr(view.model.entry, "table", None)
+    name = next(name for name, value in view.model.named_parameters() if value is table)
+    return torch.stack([message[name].abs().sum(1) > 0 for message in view.messages])
 
 
 #: Standard deviations from the mean within which a number is searched where nobody published its bounds.

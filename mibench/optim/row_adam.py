@@ -28,6 +28,8 @@ class Adam:
         langevin: Standard deviation, in step sizes, of the noise added to the gradient (Yin et al., 2021).
         linear: Whether the step size falls along a line to 0 after the warm-up.
         decay: Share of a variable, times the step size, that every step takes off it (AdamW).
+        fade: What the step size is multiplied by at a time.
+        fade_every: Steps from one such time to the next.
         betas: Adam's decay rates.
         dropping: Which problems end early.
     """
@@ -43,12 +45,15 @@ class Adam:
     langevin: float = 0.0
     linear: bool = False
     decay: float = 0.0
+    fade: float = 1.0
+    fade_every: int = 50
     betas: tuple[float, float] = (0.9, 0.999)
     dropping: Dropping = field(default_factory=Dropping)
 
     def rate(self, step: int) -> float:
         """Return the step size of ``step``."""
         rate = self.lr * 0.1 ** sum(step >= int(share * self.iterations) for share in self.decay_at)
+        rate *= self.fade ** (step // self.fade_every)
         if step < self.warmup:
             rate *= (step + 1) / self.warmup
         elif self.cosine:
@@ -132,6 +137,17 @@ class Adam:
             if self.decay:
                 value.mul_(1 - rate * self.decay)
             value.addcdiv_(mean, size, value=-rate / (1 - first**count))
+
+
+def norm_at_most(bound: float) -> Callable[[list[Tensor]], list[Tensor]]:
+    """Return what scales the gradients of every problem, over all variables together, to a norm of ``bound``."""
+
+    def clipped(gradients: list[Tensor]) -> list[Tensor]:
+        norm = torch.stack([one.flatten(1).square().sum(1) for one in gradients]).sum(0).sqrt()
+        factor = (bound / norm.clamp_min(1e-12)).clamp_max(1)
+        return [one * factor.reshape(-1, *[1] * (one.dim() - 1)) for one in gradients]
+
+    return clipped
 
 
 def _normal(like: Tensor, rows: Tensor, draws: Sequence[torch.Generator]) -> Tensor:

@@ -157,6 +157,8 @@ class Adversary(Stage):
         if "labels" in wanted and (grants["labels"] or said is not None):
             labels = said if said is not None else self.task.labels(self.case(self.observation.secret, utility={}))
             facts |= {} if labels is None else {"labels": labels.clone()}
+        if "lengths" in wanted and grants["lengths"] and self.observation.secret is not None:
+            facts["lengths"] = (self.observation.secret.x != split.spec.padding).sum(1)
         if "marginals" in wanted and grants["marginals"]:
             facts["marginals"] = marginals(split)
         if "confusion" in wanted and grants["confusion"]:

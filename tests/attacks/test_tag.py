@@ -3,14 +3,15 @@ import dataclasses
 import pytest
 import torch
 from exact import inside
+from peer_texts import peer_model
 from safetensors.torch import load_file, save_file
 
-from mibench.attacks.tag import Tag, norm_at_most
+from mibench.attacks.tag import Tag
 from mibench.data import InputSpec
 from mibench.errors import UserError
 from mibench.knowledge import Knowledge
-from mibench.optim.input_space import Embeddings
-from mibench.optim.row_adam import Adam
+from mibench.optim.input_space import Embeddings, present_tokens
+from mibench.optim.row_adam import Adam, norm_at_most
 from mibench.planning.composition import compose
 from mibench.planning.plan import plan_cell
 from mibench.running.cell import Cell
@@ -83,7 +84,7 @@ def test_what_the_embedding_table_learns_takes_no_part_unless_asked(case):
     other = dataclasses.replace(view, messages=[poisoned])
     attack = Tag(iterations=20)
     assert torch.equal(words(attack, view, x)[0].values, words(attack, other, x)[0].values)
-    present = Tag.present(view)
+    present = present_tokens(view)
     assert sorted(torch.nonzero(present[0]).flatten().tolist()) == sorted(set(x.flatten().tolist()))
     made = words(Tag(iterations=1, embedding_rows=True), view, x)[0].values
     assert set(made.flatten().tolist()) <= set(x.flatten().tolist())
@@ -111,36 +112,6 @@ def test_a_target_without_embeddings_is_refused(digits_view):
     view, _ = digits_view(Mlp, 1)
     with pytest.raises(UserError, match="target=transformer"):
         Embeddings.of(view)
-
-
-def peer_model(folder, tokens):
-    """The reference case's model as a target of ours: its names mapped, the one segment added to the positions."""
-    given = load_file(folder / "bert_L2_H96_fp16exact.safetensors")
-    given = {name: value.float() for name, value in given.items()}
-    spec = InputSpec("text", (tokens,), 2, vocabulary=len(given["bert.embeddings.word_embeddings.weight"]), padding=0)
-    model = Transformer(spec=spec, depth=2, width=96, heads=4, hidden=256).eval()
-    begin = "bert.embeddings."
-    positions = given[f"{begin}position_embeddings.weight"] + given[f"{begin}token_type_embeddings.weight"][0]
-    names = {
-        "normalise.table": f"{begin}word_embeddings.weight", "stages.0.norm": f"{begin}LayerNorm",
-        "stages.3.dense": "bert.pooler.dense", "head": "classifier",
-    }  # fmt: skip
-    parts = {
-        "query": "attention.self.query", "key": "attention.self.key", "value": "attention.self.value",
-        "out": "attention.output.dense", "norm1": "attention.output.LayerNorm", "up": "intermediate.dense",
-        "down": "output.dense", "norm2": "output.LayerNorm",
-    }  # fmt: skip
-    for layer in (0, 1):
-        begins = f"bert.encoder.layer.{layer}"
-        names |= {f"stages.{1 + layer}.{ours}": f"{begins}.{theirs}" for ours, theirs in parts.items()}
-    mapped = {}
-    for name in model.state_dict():
-        begins, _, kind = name.rpartition(".")
-        table = f"{begin}position_embeddings.weight" if "positions" in name else names.get(name)
-        mapped[name] = table or f"{names[begins]}.{kind}"
-    state = {name: given[theirs] for name, theirs in mapped.items()} | {"stages.0.positions": positions[:tokens]}
-    model.load_state_dict(state)
-    return model, spec, mapped
 
 
 @pytest.mark.slow
