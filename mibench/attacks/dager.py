@@ -25,8 +25,11 @@ start takes twice as many. At every other start tokens of texts that were found 
 What is missing from a batch is filled with the closest other texts, of which no two agree in ``overlap`` or more of
 their tokens. A difference of parameters (several local steps) has its rank raised by ``rank_raise`` and both thresholds
 at ``delta_threshold``. With ``noisy`` thresholds give way to outliers: the mean of
-:math:`\log d_l - \log(1 - d_l)` is ``outlier`` standard deviations below that of all that are tested. Labels are not
-needed.
+:math:`\log d_l - \log(1 - d_l)` is ``outlier`` standard deviations below that of all that are tested (of causal
+attention at the first position and for texts; elsewhere the closest tokens stay). Labels are not needed.
+
+The last block of a classifier tells little: of its query the token that is classified, of key and value as many sums of
+tokens as it has heads. An encoder needs a third block.
 
 The official code cuts the singular value decomposition off at random projections (here it is exact, in float64), gives
 its tolerances as absolute singular values, tries combinations of the batch size's closest tokens, and matches answers
@@ -235,9 +238,10 @@ class Reader:
         return found
 
     def outlying(self, position: int) -> Tensor:
-        """Return the tokens whose distance at a position is an outlier, at most 50 a text or 5 % of the vocabulary.
+        """Return the closest tokens at a position, at most 50 a text or 5 % of the vocabulary, as far as outliers.
 
-        At the first position of causal attention all blocks tell of a token alone.
+        At the first position of causal attention all blocks tell of a token alone. At later ones the closest tokens
+        stay, for texts tell outliers from them.
         """
         vocabulary, size = self.view.spec.vocabulary, self.view.batch_size
         ids = torch.arange(vocabulary, device=self.view.device)[:, None]
@@ -250,6 +254,8 @@ class Reader:
         ]  # fmt: skip
         value = logit(torch.stack(apart)).mean(0)
         order = value.argsort()[: max(50 * size, vocabulary // 20)]
+        if self.attention.causal and position:
+            return order
         return order[value[order] < value.mean() - self.attack.outlier * value.std()]
 
     def vectors(self, model: Classifier, ids: Tensor, block: int, first: int = 0) -> Tensor:
@@ -325,7 +331,7 @@ class Reader:
             values = self.values(apart)
             if self.attack.noisy:
                 self.level = (float(values.mean()), float(values.std()) if len(values) > 1 else 0.0)
-                passed = self.accepted(longer, apart)
+                passed = self.accepted(longer, apart) | (position == 0)  # which all blocks have told already
                 passed &= values <= values.sort().values[min(size, len(values)) - 1]
             else:
                 passed = self.passing(longer, apart)
@@ -387,6 +393,7 @@ class Reader:
         apart = self.apart(texts)
         values = self.values(apart)
         self.level = (float(values.mean()), float(values.std())) if len(texts) > 1 else (0.0, 0.0)
+        self.others += [(texts[row], float(values[row])) for row in values.argsort()[: self.view.batch_size]]
         ranked, ends = self.ordered(candidates, texts, apart)
         if most == 1 or not self.room(1):
             return ranked, ends
