@@ -19,6 +19,7 @@ NAMES = (
     "half_precision",
     "workers",
     "gradient_matching",
+    "span_test",
     "training_cost",
     "store",
     "leaderboard",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -15,6 +16,42 @@ from mibench.errors import UserError
 
 if TYPE_CHECKING:
     from mibench.data import Graph
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Rows of a parameter, or of its gradient.
+
+    Attributes:
+        name: The parameter's name.
+        start: The first row.
+        stop: The row behind the last; None for all that follow.
+    """
+
+    name: str
+    start: int = 0
+    stop: int | None = None
+
+
+@dataclass(frozen=True)
+class Attention:
+    """Where the gradients of a model of tokens hold what enters the attention of its blocks.
+
+    The gradient of a linear map's weight is a sum of outer products with the map's inputs, so that its rows lie in the
+    span of these inputs.
+
+    Attributes:
+        blocks: Of every block, from the first on, the weights of the maps that take its inputs, shape ``(..., width)``:
+            those that make its ``query``, its ``value``, or ``joint``, all of query, key and value.
+        entering: Returns what enters the maps of a block, shape ``(N, tokens, width)``, of what :attr:`Classifier.entry`
+            gives for texts ``(N, tokens, width)``, the block's number, and the position at which the texts begin. Rows
+            of padding that takes no part are zeros.
+        causal: Whether a token sees itself and earlier ones alone.
+    """
+
+    blocks: Sequence[Mapping[str, Sequence[Rows]]]
+    entering: Callable[[Tensor, int, int], Tensor]
+    causal: bool = False
 
 
 class Classifier(nn.Module):
@@ -53,6 +90,10 @@ class Classifier(nn.Module):
         if isinstance(found, nn.Sequential):  # of a target that flattens what it has normalised
             found = found[0]
         return found if isinstance(found, Entry) else None
+
+    def attention(self) -> Attention | None:
+        """Return where gradients hold what enters the attention; None of a model without attention over tokens."""
+        return None
 
     def hold(self, graph: Graph) -> None:
         """Take the graph that the model computes on, in place.

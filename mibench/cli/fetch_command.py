@@ -1,4 +1,4 @@
-"""``mibench fetch``: the files of datasets, public sets, metrics and judges that do not travel with mibench."""
+"""``mibench fetch``: the files of datasets, public sets, targets, metrics and judges that do not travel with mibench."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from mibench.storage.judge_files import JUDGE_FILES
 from mibench.storage.public_sets import PUBLIC_SETS, fetch_set
 
 #: The axes whose components may have files, with the key of ``paths`` that says where these lie.
-ROOTS = {"dataset": "data", "metric": "weights"}
+ROOTS = {"dataset": "data", "metric": "weights", "target": "weights"}
 
 
 def run(words: Sequence[str]) -> int:
-    """Fetch the files of a dataset, public set, metric or judge (``fetch mnist paths.data=DIR``), or list them."""
+    """Fetch the files of a dataset, public set, target, metric or judge (``fetch mnist paths.data=DIR``), or list them."""
     names = [word for word in words if "=" not in word]
     folders = folders_of([word for word in words if "=" in word and not word.startswith("verbose=")])
     if len(names) > 1:
@@ -43,7 +43,7 @@ def run(words: Sequence[str]) -> int:
             print(f"{names[0]}: {said}", flush=True)
         return 0
     if names[0] not in known:
-        raise UnknownNameError("dataset or metric with files", names[0], [*known, *PUBLIC_SETS, *JUDGE_FILES])
+        raise UnknownNameError("dataset, target or metric with files", names[0], [*known, *PUBLIC_SETS, *JUDGE_FILES])
     chosen = known[names[0]]
     if not (wanted := downloads(chosen)):
         print(f"{chosen.name}: {state(chosen, folders[chosen.axis])}")

