@@ -272,6 +272,23 @@ class Captured:
 
 
 @dataclass(frozen=True)
+class Canaries:
+    """Random texts of a public format that were put into the private training data, to see how well they are learned.
+
+    Attributes:
+        x: Token ids, shape ``(N, tokens)``.
+        counts: How often each of them stands in the training data, shape ``(N,)``.
+        secret: The positions of the tokens that were drawn at random, each for itself and evenly.
+        choices: The ids that such a token can be.
+    """
+
+    x: Tensor
+    counts: Tensor
+    secret: tuple[int, ...]
+    choices: Tensor
+
+
+@dataclass(frozen=True)
 class Split:
     """A dataset as mibench uses it.
 
@@ -288,6 +305,7 @@ class Split:
         subject: What the images show, where a metric has to know: ``face``; empty where nobody said.
         captured: A client update from elsewhere; ``private`` is empty then.
         reading: Sentences on how files were read, which a reader of any result must know.
+        canaries: Random texts that stand in the private training data and in no other part; None where there are none.
     """
 
     spec: InputSpec
@@ -301,6 +319,7 @@ class Split:
     subject: str = ""
     captured: Captured | None = None
     reading: tuple[str, ...] = ()
+    canaries: Canaries | None = None
 
     def summary(self) -> str:
         """Return what it holds, as a clause."""

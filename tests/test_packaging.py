@@ -36,6 +36,8 @@ def test_a_wheel_works_outside_the_checkout(tmp_path):
     for package in ("mibench", "hydra_plugins"):
         ours, theirs = ({p.relative_to(root) for p in (root / package).rglob("*.py")} for root in (ROOT, site))
         assert ours == theirs, package
+    embedded = {path.name for path in (ROOT / "mibench" / "datasets").iterdir() if path.is_file()}
+    assert embedded == {path.name for path in (site / "mibench" / "datasets").iterdir() if path.is_file()}
     assert (site / "mibench" / "references.bib").read_bytes() == (ROOT / "references.bib").read_bytes()
     code = "import mibench; print(mibench.__file__); from mibench.cli.main import main; raise SystemExit(main())"
     words = ["attack=mi_face", "budget=smoke", "attack.iterations=2", "dataset.size=8", "target.recipe.epochs=1",

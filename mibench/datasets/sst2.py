@@ -9,12 +9,13 @@ never do.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from mibench.card import DatasetCard
+from mibench.datasets.families.text_files import Corpus, labels_of, table_of
 from mibench.datasets.families.texts import Texts
 from mibench.errors import UserError
 from mibench.storage.fetching import Download
+
+CLASSES = ("negative", "positive")
 
 
 class Sst2(Texts):
@@ -37,17 +38,16 @@ class Sst2(Texts):
         ),
     )
 
-    def texts(self) -> tuple[Sequence[str], Sequence[int], tuple[str, ...]]:
+    def corpus(self) -> Corpus:
         """Return the phrases of the training part.
 
         Raises:
             DatasetNotFoundError: If the file is not there.
             UserError: If it is not GLUE's.
         """
-        import pandas as pd
-
         file = self.first_file("SST-2/train.tsv")
-        table = pd.read_csv(file, sep="\t", quoting=3)
+        table = table_of(file, str(file), sep="\t", quoting=3)
         if not {"sentence", "label"} <= set(table):
             raise UserError(f"{file} has no columns 'sentence' and 'label' between tabs; it is not GLUE's SST-2.")
-        return table["sentence"].str.strip().tolist(), table["label"].astype(int).tolist(), ("negative", "positive")
+        labels = labels_of(table["label"].tolist(), CLASSES, str(file))
+        return Corpus.of(table["sentence"].tolist(), labels, CLASSES, str(file))

@@ -235,7 +235,8 @@ def later_options(target: str) -> dict[str, Any]:
                 key, value = node.target.id.rstrip("_"), node.value
                 found.pop(key, None)
                 if isinstance(value, ast.Call) and isinstance(value.func, ast.Name) and value.func.id == "option":
-                    found[key] = ast.literal_eval(value.args[0])
+                    default = ast.literal_eval(value.args[0])
+                    found[key] = list(default) if isinstance(default, tuple) else default  # as a yaml writes it
     return found
 
 

@@ -16,6 +16,9 @@ from mibench.errors import UserError
 from mibench.limits import TENSORS, content, safetensors_of
 from mibench.model import Classifier
 
+#: The name of the embeddings among the weights of a target for texts.
+TABLE = "normalise.table"
+
 
 class Target(Classifier):
     """A classifier that can be attacked.
@@ -42,7 +45,8 @@ class Target(Classifier):
             sha256: What its SHA-256 has to be; None for whatever it is.
 
         Raises:
-            UserError: If it is not there, is another file than was promised, or holds weights of another model.
+            UserError: If it is not there, is another file than was promised, or holds weights of another model or for
+                another vocabulary.
         """
         path = Path(file).expanduser()
         if sha256 is not None:
@@ -50,6 +54,12 @@ class Target(Classifier):
             if found != sha256:
                 raise UserError(f"The SHA-256 of {key}={path} is {found} instead of {sha256}; it is another file.")
         tensors, _ = safetensors_of(path, f"{key}={path}")
+        table = tensors.get(TABLE)
+        if table is not None and table.dim() and self.spec.vocabulary and len(table) != self.spec.vocabulary:
+            raise UserError(
+                f"{key}={path} are weights for {len(table)} tokens, but the dataset's vocabulary has "
+                f"{self.spec.vocabulary}; set dataset.vocabulary_file to the vocabulary that they were trained with."
+            )
         try:
             self.load_state_dict(tensors)
         except RuntimeError as error:

@@ -14,7 +14,8 @@ from mibench.planning.composition import build, compose, plain
 ENTRIES = {one.name: one for one in entries("dataset")}
 NEEDS_FOLDER = [name for name, one in ENTRIES.items() if "root" in one.node]
 NEEDS_TABLE = [name for name, one in ENTRIES.items() if "public_file" in one.node]
-OWN = [*NEEDS_FOLDER, *NEEDS_TABLE, "captured_update"]
+NEEDS_TEXTS = [name for name, one in ENTRIES.items() if "label_column" in one.node]
+OWN = [*NEEDS_FOLDER, *NEEDS_TABLE, *NEEDS_TEXTS, "captured_update"]
 NEEDS_FILES = [name for name, one in ENTRIES.items() if not one.card.embedded and name not in OWN]
 
 
@@ -38,6 +39,13 @@ def file_of_records(root):
     lines = [f"{n},{'abc'[n % 3]},{'xy'[n // 2 % 2]}" for n in range(60)]
     (root / "records.csv").write_text("\n".join(["number,letter,answer", *lines]) + "\n")
     return root / "records.csv"
+
+
+def file_of_texts(root):
+    """Writes 60 texts of two classes, all different."""
+    lines = [f"this is text {n} of all,{'xy'[n % 2]}" for n in range(60)]
+    (root / "texts.csv").write_text("\n".join(["text,answer", *lines]) + "\n")
+    return root / "texts.csv"
 
 
 #: What loads a part of the large ones; all of them are loaded in the slow run.
@@ -66,6 +74,13 @@ def split(request, tmp_path_factory):
         file = file_of_records(tmp_path_factory.mktemp("records"))
         words = [f"dataset.file={file}", "dataset.response=answer", "dataset.sensitive=letter"]
         return made(name, *words, "dataset.public_fraction=0.3").load()
+    if name in NEEDS_TEXTS:
+        file = file_of_texts(tmp_path_factory.mktemp("texts"))
+        words = [f"dataset.file={file}", "dataset.label_column=answer", "dataset.held_out=8"]
+        sizes = [
+            f"dataset.{part}={size}" for part, size in (("public", 24), ("private_train", 20), ("private_test", 8))
+        ]
+        return made(name, *words, *sizes).load()
     root = request.getfixturevalue("data_root")
     try:
         return made(name, f"paths.data={root}", *([] if whole else PART.get(name, []))).load()
@@ -166,6 +181,12 @@ def test_missing_files_are_named_with_every_place(name, tmp_path):
 def test_a_missing_folder_is_named(name, tmp_path):
     with pytest.raises(UserError, match="absent"):
         made(name, f"dataset.root={tmp_path}/absent").load()
+
+
+@pytest.mark.parametrize("name", NEEDS_TEXTS)
+def test_a_missing_file_of_texts_is_named(name, tmp_path):
+    with pytest.raises(UserError, match="absent"):
+        made(name, f"dataset.file={tmp_path}/absent.txt").load()
 
 
 @pytest.mark.parametrize("name", NEEDS_TABLE)

@@ -74,6 +74,12 @@ def test_weights_of_ones_own_are_taken(tmp_path):
     torch.testing.assert_close(make(weights=file)(x), model(x))
     with pytest.raises(UserError, match=r"target\.weights=.*are no weights of target=transformer"):
         make(weights=file, width=32)
+    torch.manual_seed(0)
+    other = InputSpec("text", (8,), 2, vocabulary=31, padding=0)
+    with pytest.raises(
+        UserError, match=r"weights for 30 tokens, but the dataset's vocabulary has 31; set dataset\.voc"
+    ):
+        Transformer(spec=other, **SMALL, weights=file)
     with pytest.raises(UserError, match=r"target\.starts_from one to be trained on; set one"):
         make(weights=file, starts_from=file)
     torch.testing.assert_close(make(starts_from=file)(x), model(x))

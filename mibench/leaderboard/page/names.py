@@ -18,6 +18,8 @@ Segment = str | Sequence[str]
 DATASETS: Mapping[str, str] = {
     "lfw": "LFW faces", "att_faces": "AT&T faces", "digits": "Digits", "bank_marketing": "Bank records",
     "adult": "Census records", "fsdd": "Spoken digits", "sst2": "SST-2 sentences",
+    "cola": "CoLA sentences", "rotten_tomatoes": "Film reviews", "ag_news": "AG News",
+    "shakespeare": "Shakespeare lines",
 }  # fmt: skip
 
 #: What a component is called that has no entry of its own.
