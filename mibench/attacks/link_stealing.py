@@ -35,6 +35,7 @@ class LinkStealing(Attack[ScoresView, EdgesGoal]):
         name="link_stealing",
         title="Link stealing (attack 0)",
         modalities=("graph",),
+        revision=2,
         year=2021,
         code="https://github.com/xinleihe/link_stealing_attack",
         fidelity="official",

@@ -10,7 +10,8 @@ from torch.nn.functional import cosine_similarity
 
 
 def _cosine(a: Tensor, b: Tensor) -> Tensor:
-    return 1 - cosine_similarity(a, b, eps=1e-300)
+    """Return one minus the cosines, NaN where a vector is zero."""
+    return 1 - cosine_similarity(a, b, eps=0.0)
 
 
 def _ratio(above: Tensor, below: Tensor) -> Tensor:
@@ -34,7 +35,7 @@ DISTANCES: Mapping[str, Callable[[Tensor, Tensor], Tensor]] = {
 def link_scores(posteriors: Tensor, place: Tensor, metric: str) -> Tensor:
     """Return minus the distance of the posteriors of every pair, in single precision, shape ``(P,)``.
 
-    A distance that is not defined (the correlation with a constant posterior) counts as 0.
+    A distance that is not defined (the correlation with a constant posterior, the cosine with zeros) counts as 0.
 
     Args:
         posteriors: Of nodes, shape ``(n, classes)``, in double precision.

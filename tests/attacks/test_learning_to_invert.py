@@ -162,6 +162,13 @@ def test_noise_of_a_bucket_is_that_of_the_entries_in_it():
     torch.testing.assert_close(reader.hashed(noise).std(0), reader.spread, rtol=0.05, atol=0)
 
 
+def test_an_entry_falls_into_one_bucket_with_a_random_sign():
+    torch.manual_seed(0)
+    entries = Reader(1000, 10).hashed(torch.eye(1000))
+    assert bool((entries.abs().sort(1).values == torch.tensor([0.0] * 9 + [1.0])).all())
+    assert 0.4 < float((entries.sum(1) < 0).float().mean()) < 0.6
+
+
 def test_synthetic_images_have_the_coefficients_moments(digits8):
     made = cosine_gaussian(digits8.public.x, torch.Generator().manual_seed(0))
     assert made.shape == digits8.public.x.shape

@@ -50,6 +50,15 @@ def test_posteriors_that_are_constant_or_withheld_give_a_number(metric):
     assert bool(steal(service(posteriors), pairs, metric=metric).reconstruction.values.isfinite().all())
 
 
+@pytest.mark.parametrize(("metric", "undefined"), [("correlation", [0, 1]), ("cosine", [1])])
+def test_a_distance_that_is_not_defined_counts_as_0(metric, undefined):
+    """A constant posterior has no correlation, and one of zeros no cosine either; two others have both."""
+    posteriors = torch.tensor([[0.25] * 4, [0.0] * 4, [0.7, 0.1, 0.1, 0.1], [0.1, 0.2, 0.3, 0.4]])
+    pairs = torch.tensor([[node, other] for node in undefined for other in (2, 3)] + [[2, 3]])
+    made = steal(service(posteriors), pairs, metric=metric).reconstruction.values
+    assert made[:-1].tolist() == [0.0] * (len(pairs) - 1) and float(made[-1]) < -0.3
+
+
 def test_every_node_is_asked_once():
     posteriors, pairs = drawn()
     view = service(posteriors)

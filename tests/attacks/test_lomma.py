@@ -164,6 +164,14 @@ def test_a_step_of_a_student_goes_along_the_divergence_over_the_squared_temperat
     torch.testing.assert_close(student[1].weight.detach(), before - 0.1 * slope)
 
 
+def test_the_students_learning_rate_is_halved_every_20_epochs(monkeypatch):
+    rates = []
+    monkeypatch.setattr(lomma, "step_along", lambda sgd, loss, student: rates.append(sgd.param_groups[0]["lr"]))
+    student = nn.Sequential(nn.Flatten(), nn.Linear(16, 4))
+    Lomma(base=Gmi(), epochs=41, lr=0.1).distil(student, torch.rand(6, 1, 4, 4), torch.rand(6, 4))
+    assert rates == pytest.approx([0.1] * 20 + [0.05] * 20 + [0.025])
+
+
 def test_over_a_base_that_does_not_clip_latents_are_clipped():
     assert Kedmi().clip is None and Lomma(base=Kedmi()).base.clip == 1.0
     assert Lomma(base=Kedmi(clip=0.5)).base.clip == 0.5 and Lomma(base=Gmi(clip=2.0)).base.clip == 2.0

@@ -59,6 +59,18 @@ def test_every_class_is_reached_and_looks_like_its_own_mean(regression, start, c
     assert int((likest_class(result.values, data) == torch.arange(10)).sum()) >= 9
 
 
+@pytest.mark.parametrize("cost", ["one_minus_p", "neg_log_p"])
+def test_a_step_goes_along_the_slope_of_the_stated_cost(regression, cost):
+    """From black, where p is small for nearly every class: the slopes of 1 - p are far below those of -log p."""
+    view, _ = regression
+    x = torch.zeros(10, 1, 8, 8, requires_grad=True)
+    p = view.logits(x).softmax(1).diagonal()
+    (slope,) = torch.autograd.grad((1 - p if cost == "one_minus_p" else -p.log()).sum(), x)
+    made = attack(view, range(10), iterations=1, lr=0.3, start=0.0, cost=cost).reconstruction.values
+    torch.testing.assert_close(made, (-0.3 * slope).clamp(0, 1))
+    assert float(made.max()) > 0.1 and float(p.detach().median()) < 0.1
+
+
 def test_noise_does_not_look_like_the_class_means(regression):
     _, data = regression
     noise = torch.rand(10, 1, 8, 8, generator=torch.Generator().manual_seed(0))
@@ -235,3 +247,19 @@ def test_processing_brings_codes_back_to_those_of_images_every_so_often(denoisin
 
     assert torch.equal(attack.process(codes, 3, networks), codes)
     assert strangeness(attack.process(codes, 4, networks)) < 0.5 * strangeness(codes)
+
+
+def test_processing_takes_noise_away_and_raises_edges():
+    """Codes that are images themselves: of a grey one with noise, and of one with a dark half and a bright one."""
+    networks = nn.ModuleDict({"encoder": nn.Identity(), "decoder": nn.Identity()})
+    noisy = 0.5 + 0.05 * torch.randn(1, 1, 8, 8, generator=torch.Generator().manual_seed(0))
+    halves = torch.full((1, 1, 8, 8), 0.3)
+    halves[..., 4:] = 0.7
+
+    def processed(x, amount):
+        return MiFaceDenoise(every=1, strength=0.1, amount=amount).process(x, 0, networks)
+
+    assert float(processed(noisy, 0.0).std()) < 0.6 * float(noisy.std())
+    raised = processed(halves, 0.5)
+    assert float(raised.min()) < 0.26 and float(raised.max()) > 0.74
+    torch.testing.assert_close(processed(halves, 0.0), halves, atol=0.01, rtol=0)

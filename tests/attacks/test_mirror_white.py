@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 import torch
 from exact import inside
@@ -56,9 +58,11 @@ def stays_usual(attack, prior, monkeypatch, deviations):
     return bool(((torch.stack(seen) >= low) & (torch.stack(seen) <= high)).all())
 
 
-def test_the_descent_starts_at_the_best_under_the_stated_schedule(style_prior, mild_classifier):
-    """Starts, weighted cross-entropy, the box, and the factor of the step size at five points."""
-    view = WhiteBoxView.of(mild_classifier, SPEC, Ledger(), torch.device("cpu"))
+@pytest.mark.parametrize("mirrored", [False, True])
+def test_the_descent_starts_at_the_best_under_the_stated_schedule(style_prior, mild_classifier, mirrored):
+    """Starts, weighted cross-entropy, views, the box, and the factor of the step size at five points."""
+    spec = dataclasses.replace(SPEC, mirrored=mirrored)
+    view = WhiteBoxView.of(mild_classifier, spec, Ledger(), torch.device("cpu"))
     method = MirrorWhite(latents=400, iterations=1000)
 
     def look(prior, variables, identity, steps, **options):
@@ -70,7 +74,7 @@ def test_the_descent_starts_at_the_best_under_the_stated_schedule(style_prior, m
         torch.testing.assert_close(identity(images), 10 * cross_entropy(mild_classifier(images), GOAL.labels))
         wild = 5 * torch.randn(12, 16)
         assert torch.equal(options["project"]([wild])[0], wild.clamp(low, high))
-        assert options["views"].mirror == 0.5 * SPEC.mirrored and options["lr"] == 0.25
+        assert options["views"].mirror == (0.5 if mirrored else 0.0) and options["lr"] == 0.25
         return [options["schedule"](step) for step in (0, 25, 50, 750, 875)]
 
     run = lambda: method(view, Knowledge(latent_prior=style_prior), GOAL, seed=0)  # noqa: E731

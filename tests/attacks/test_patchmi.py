@@ -1,6 +1,7 @@
 import pytest
 import torch
 from exact import Spy, steps_of
+from torch import nn
 from torch.nn.functional import binary_cross_entropy_with_logits
 
 from mibench.attacks import patchmi
@@ -46,6 +47,15 @@ def test_both_networks_step_along_the_stated_losses(attack, monkeypatch):
     assert of_judge == pytest.approx(bce(real, 0.4) + bce(fake, 0.0), rel=1e-5)
     assert of_maker == pytest.approx(bce(again, 1.0) + 3.0 * 2.0, rel=1e-5)
     assert isinstance(judge, PatchDiscriminator) and not isinstance(maker, PatchDiscriminator)
+
+
+def test_weights_start_from_a_normal_draw_of_deviation_0_02(attack):
+    networks = [network for _, network in steps_of(patchmi, lambda: attack(iterations=1, targets=(0,)), 2)]
+    for network in networks:
+        layers = [one for one in network.modules() if isinstance(one, nn.Conv2d | nn.ConvTranspose2d)]
+        weights = torch.cat([layer.weight.flatten() for layer in layers]).detach()
+        assert float(weights.std()) == pytest.approx(0.02, rel=0.1) and abs(float(weights.mean())) < 0.003
+        assert not any(bool(layer.bias.any()) for layer in layers)
 
 
 def test_the_target_is_asked_of_the_images_and_of_random_views(monkeypatch, trained_cnn, digits8, white_box):

@@ -56,6 +56,21 @@ def test_the_descent_starts_at_the_best_and_sees_crops_under_the_poincare_loss(s
     inside(style_start, "style_descent", run, look)
 
 
+def test_the_pools_styles_are_truncated_by_psi(style_prior, mild_classifier):
+    """They lie at half the distance from the mean style of what they are without."""
+    view = view_of(mild_classifier, SPEC)
+
+    def apart(psi):
+        method = Ppa(**FAST, psi=psi)
+        run = lambda: method(view, Knowledge(latent_prior=style_prior), GOAL, seed=0)  # noqa: E731
+        pool = inside(style_start, "best_styles", run, lambda view, prior, pool, *more: pool)
+        return pool - style_prior.mean_style
+
+    half, whole = apart(0.5), apart(1.0)
+    torch.testing.assert_close(half, 0.5 * whole)
+    assert len(whole) == 200 and float(whole.std()) > 0.01
+
+
 def test_the_results_are_those_of_the_highest_robust_score(style_prior, mild_classifier, monkeypatch):
     """Nothing descends, and the scores under views are given: the last candidates of every class win."""
     method, view, seen = Ppa(**FAST), view_of(mild_classifier, SPEC), []

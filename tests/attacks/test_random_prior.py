@@ -47,6 +47,11 @@ def test_its_images_are_independent_samples_of_the_prior():
     assert not is_standard_normal(attack(Sigmoid(centre_only=True)).reconstruction.values)
 
 
+def test_its_images_are_those_of_the_seed():
+    first, again, other = (attack(Sigmoid(), seed).reconstruction.values for seed in (0, 0, 1))
+    assert torch.equal(first, again) and not torch.allclose(first, other, atol=0.1)
+
+
 def test_it_asks_the_victim_nothing():
     ledger = attack(Sigmoid()).ledger
     assert sum(ledger["queries"].values()) == 0

@@ -86,6 +86,25 @@ def test_a_head_without_bias_is_solved_to_machine_precision(seed, observe):
         assert max(float((one - x).abs().max()) for one in found) > 1e-3
 
 
+@pytest.mark.parametrize("margin", [0.4, 3.0])
+def test_a_head_of_two_classes_without_bias_has_two_solutions_of_one_gradient(margin):
+    """The input is the shorter one where the model is unsure, and the longer one where it is sure."""
+    weight = torch.tensor([[1.0, -0.5], [0.0, 0.5]], dtype=torch.float64)
+    truth = margin * torch.tensor([1.0, 0.0], dtype=torch.float64)
+
+    def gradient(features):
+        k = (weight @ features).softmax(0) - torch.tensor([1.0, 0.0])
+        return torch.outer(k, features)
+
+    found = sorted(
+        (start.features for start in head_solutions(weight, {"head.weight": gradient(truth)}, 0)), key=torch.norm
+    )
+    assert len(found) == 2 and float((found[0] - found[1]).norm()) > 0.3
+    for features in found:
+        torch.testing.assert_close(gradient(features), gradient(truth), rtol=1e-8, atol=1e-10)
+    torch.testing.assert_close(found[int(margin > 1)], truth, rtol=1e-8, atol=1e-10)
+
+
 def test_the_nearest_gradient_tells_the_label_and_the_branch(observe):
     right = 0
     for seed in range(20):

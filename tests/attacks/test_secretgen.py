@@ -4,7 +4,7 @@ from exact import inside
 from torch.nn.functional import cross_entropy
 
 from mibench.access import Ledger, ScoresView, WhiteBoxView
-from mibench.attacks.secretgen import SecretGen, raster, selected
+from mibench.attacks.secretgen import SecretGen, pseudo_label, raster, selected
 from mibench.data import Examples, InputSpec
 from mibench.errors import UserError
 from mibench.knowledge import Knowledge
@@ -135,6 +135,28 @@ def test_cutouts_break_a_spurious_cue():
     assert labels_found(grid=0) < 0.6
 
 
+def test_a_class_that_no_plain_completion_is_taken_for_is_no_label():
+    plain = torch.tensor([[[0.6, 0.3, 0.1], [0.5, 0.4, 0.1], [0.4, 0.3, 0.3]]])
+    assert pseudo_label(plain, torch.tensor([[0.3, 0.5, 0.2]])).tolist() == [0]
+    plain[0, 2] = torch.tensor([0.4, 0.5, 0.1])
+    assert pseudo_label(plain, torch.tensor([[0.3, 0.5, 0.2]])).tolist() == [1]
+
+
+def test_a_cell_that_is_cut_out_shows_the_mean_public_pixel(linear_inpainting):
+    shown = []
+
+    def ask(x):
+        shown.append(x.clone())
+        return torch.full((len(x), 4), 0.25)
+
+    attack(black_box(ask), linear_inpainting(), public=0.7, candidates=1, iterations=1)
+    plain, *cut = shown
+    assert len(cut) == 16
+    for cell, images in zip(raster(4, plain), cut, strict=True):
+        assert bool(((images[..., cell] - 0.7).abs() < 1e-6).all())
+        assert torch.equal(images[..., ~cell], plain[..., ~cell])
+
+
 def test_a_raster_parts_the_image():
     cells = raster(4, torch.zeros(1, 1, 8, 10))
     assert len(cells) == 16 and torch.equal(torch.stack(cells).sum(0), torch.ones(8, 10, dtype=torch.long))
@@ -152,6 +174,12 @@ def test_the_surest_candidates_of_the_label_come_first():
     assert selected(latents, plain, torch.tensor([2]), 1).flatten().tolist() == [3]
 
 
+def test_candidates_of_another_class_come_last():
+    plain = torch.tensor([[[0.45, 0.5, 0.05], [0.4, 0.3, 0.3], [0.2, 0.7, 0.1]]])
+    latents = torch.arange(3.0)[None, :, None]
+    assert selected(latents, plain, torch.tensor([0]), 3).flatten().tolist() == [1, 0, 2]
+
+
 def loss_of_label(model, prior, **options):
     view = white_box(model)
     result = attack(view, prior, **{"batch": 1, **options})
@@ -167,13 +195,18 @@ def test_the_refinement_makes_the_target_surer_of_the_label(linear_classifier, l
     assert refined < 0.5 * idle
 
 
-def test_of_several_tries_the_surest_is_kept(linear_classifier, linear_inpainting):
+def test_of_several_tries_the_surest_is_kept(linear_classifier, linear_inpainting, monkeypatch):
     options = {"iterations": 1, "identity_weight": 0.0}
     one, _ = loss_of_label(linear_classifier, linear_inpainting(), tries=1, **options)
     prior = linear_inpainting()
     five, _ = loss_of_label(linear_classifier, prior, tries=5, **options)
     assert len(prior.seen[-1]) == len(GREY.images) and len(prior.seen[-2]) == 5 * len(GREY.images)
     assert five == pytest.approx(one)  # without a step the first is the surest
+    descend = SecretGen.descend  # after which the tries stand in reverse: the surest is now the last
+    reverse = lambda *given: descend(*given).unflatten(0, (-1, 5)).flip(1).flatten(0, 1)  # noqa: E731
+    with monkeypatch.context() as patch:
+        patch.setattr(SecretGen, "descend", reverse)
+        assert loss_of_label(linear_classifier, linear_inpainting(), tries=5, **options)[0] == pytest.approx(one)
     with pytest.raises(UserError, match=r"attack\.tries"):
         SecretGen(candidates=4, tries=5)
 

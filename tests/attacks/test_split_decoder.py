@@ -1,7 +1,10 @@
+import piq
 import pytest
 import torch
+from exact import Spy, steps_of
 
 from mibench.access import FeaturesView, Ledger
+from mibench.attacks import split_decoder
 from mibench.attacks.split_decoder import SplitDecoder
 from mibench.errors import NotGrantedError
 from mibench.knowledge import Knowledge
@@ -94,6 +97,28 @@ def test_features_are_standardised_whatever_their_scale():
         decoder.fit(scale * sent)
         made.append(decoder(scale * sent).detach())
     torch.testing.assert_close(*made, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("loss", ["mse", "ssim"])
+def test_the_decoder_steps_along_the_stated_error(digits8, loss, monkeypatch):
+    """Of one public image, which is the batch."""
+    forward, image = Spy(FeatureDecoder.forward), digits8.public[torch.arange(1)]
+    monkeypatch.setattr(FeatureDecoder, "forward", lambda self, x: forward(self, x))
+    method = SplitDecoder(decoder="custom", channels=8, loss=loss)
+    run = lambda: method(Observed(digits8).view, Knowledge(public_data=image), InstanceGoal(COUNT, 1), seed=0)  # noqa: E731
+    ((taken, _),) = steps_of(split_decoder, run, 1)
+    made = forward.returned[0].detach()
+    errors = {
+        "mse": float((made - image.x).square().mean()),
+        "ssim": float(1 - piq.ssim(made, image.x, 7, downsample=False)),
+    }
+    assert taken == pytest.approx(errors[loss], rel=1e-4) and abs(errors["mse"] - errors["ssim"]) > 0.1
+
+
+def test_fewer_public_images_are_queried_where_it_is_asked_for(digits8):
+    one = Observed(digits8)
+    one.error(epochs=1, aux_size=40)
+    assert sum(one.result.ledger["queries"].values()) == 40 < len(digits8.public)
 
 
 def test_the_structural_loss_is_one_less_the_similarity(digits8):
