@@ -74,7 +74,9 @@ class Causal(Classifier):
                 h = one(h)
             return self.stages[block].norm1(h)
 
-        return Attention([{kind: (Rows(name, *rows),) for kind, rows in parts.items()} for name in names], entering, True)
+        return Attention(
+            [{kind: (Rows(name, *rows),) for kind, rows in parts.items()} for name in names], entering, True
+        )
 
 
 class Masked(TextEncoder):
@@ -178,7 +180,9 @@ def test_the_rank_is_the_largest_one_of_all_blocks_and_spans_are_of_the_first(ca
     message = dict(view.messages[0])
     more = torch.randn(192, 20).double() @ torch.randn(20, 64).double()
     message["stages.1.joint.weight"] = message["stages.1.joint.weight"] + more
-    ranks = [one.spans[0].basis.shape[1] for one in map(reader_of, (view, dataclasses.replace(view, messages=[message])))]
+    ranks = [
+        one.spans[0].basis.shape[1] for one in map(reader_of, (view, dataclasses.replace(view, messages=[message])))
+    ]
     assert ranks[1] >= ranks[0] + 19
     assert reader_of(dataclasses.replace(view, messages=[message])).spans[1].basis.shape[1] == ranks[1]
 
