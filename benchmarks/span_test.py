@@ -1,7 +1,7 @@
 """DAGER's test of a vocabulary against a loop over its tokens: ``python benchmarks/span_test.py``.
 
-30,522 tokens of width 384, as of BERT's small kin, at one position, and a span of rank 54. The loop tests a part of them,
-one by one in float64, and what it takes is scaled to all.
+30,522 tokens of width 384, as of MiniLM, at one position, and a span of rank 54. The loop tests a part of them, one by
+one in float64, and what it takes is scaled to all.
 """
 
 from __future__ import annotations

@@ -41,10 +41,10 @@ class Attention:
     span of these inputs.
 
     Attributes:
-        blocks: Of every block, from the first on, the weights of the maps that take its inputs, shape ``(..., width)``:
+        blocks: Of every block, from the first on, the weights of the maps that take its inputs, of ``width`` columns:
             those that make its ``query``, its ``value``, or ``joint``, all of query, key and value.
-        entering: Returns what enters the maps of a block, shape ``(N, tokens, width)``, of what :attr:`Classifier.entry`
-            gives for texts ``(N, tokens, width)``, the block's number, and the position at which the texts begin. Rows
+        entering: Returns what enters the maps of a block, shape ``(N, tokens, width)``, of what the model's entry gives
+            for texts ``(N, tokens, width)``, the block's number, and the position at which the texts begin. Rows
             of padding that takes no part are zeros.
         causal: Whether a token sees itself and earlier ones alone.
     """

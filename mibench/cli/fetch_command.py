@@ -1,4 +1,4 @@
-"""``mibench fetch``: the files of datasets, public sets, targets, metrics and judges that do not travel with mibench."""
+"""``mibench fetch``: files of datasets, public sets, targets, metrics and judges that do not travel with it."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ROOTS = {"dataset": "data", "metric": "weights", "target": "weights"}
 
 
 def run(words: Sequence[str]) -> int:
-    """Fetch the files of a dataset, public set, target, metric or judge (``fetch mnist paths.data=DIR``), or list them."""
+    """Fetch what a dataset, public set, target, metric or judge needs (``fetch mnist paths.data=DIR``), or list it."""
     names = [word for word in words if "=" not in word]
     folders = folders_of([word for word in words if "=" in word and not word.startswith("verbose=")])
     if len(names) > 1:

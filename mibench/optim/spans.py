@@ -1,6 +1,6 @@
-"""Which vectors lie in the span of a gradient's rows: rank, basis and distance, computed in float64.
+r"""Which vectors lie in the span of a gradient's rows: rank, basis and distance, computed in float64.
 
-The gradient of a linear map's weight is :math:`\\sum_t \\delta_t a_t^T` over its inputs :math:`a_t`, so that its rows
+The gradient of a linear map's weight is :math:`\sum_t \delta_t a_t^T` over its inputs :math:`a_t`, so that its rows
 span what entered, as long as there are fewer inputs than the map is wide.
 """
 
@@ -57,7 +57,8 @@ class Span:
         """
         basis = self._coarse if vectors.dtype == torch.float32 else self.basis
         unit = vectors / vectors.norm(dim=-1, keepdim=True)
-        return (unit - unit @ basis @ basis.T).norm(dim=-1)
+        result: Tensor = (unit - unit @ basis @ basis.T).norm(dim=-1)
+        return result
 
     def close(self, count: int, vectors: Callable[[Tensor], Tensor], exact: Callable[[Tensor], Tensor],
               bound: float) -> tuple[Tensor, Tensor]:  # fmt: skip

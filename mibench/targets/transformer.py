@@ -123,7 +123,7 @@ class ReadOut(nn.Module):
 
 
 def present(h: Tensor) -> Tensor:
-    """Return which tokens ``(N, tokens, width)`` are no padding, shape ``(N, tokens)``: those that are not all zeros."""
+    """Return which tokens ``(N, tokens, width)`` are no padding, that is not all zeros, shape ``(N, tokens)``."""
     return h.ne(0).any(-1)
 
 

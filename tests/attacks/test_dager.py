@@ -7,7 +7,8 @@ from torch import nn
 from torch.nn.functional import cross_entropy
 
 from mibench.access import LocalTraining
-from mibench.attacks.dager import Dager, logit
+from mibench.attacks.dager import Dager
+from mibench.attacks.families.span_reader import logit
 from mibench.data import InputSpec
 from mibench.errors import IncompatibleCellError
 from mibench.knowledge import Knowledge
@@ -203,7 +204,8 @@ def test_distances_are_those_to_the_rows(causal):
     torch.testing.assert_close(span.distance(torch.stack([5 * inside, across])), torch.tensor([0.0, 1.0]).double())
     angle = span.distance(inside / inside.norm() + 0.75 * across)
     assert float(angle) == pytest.approx(0.6)
-    near, apart = span.close(2, lambda rows: torch.stack([across, inside])[rows], lambda rows: torch.stack([across, inside])[rows], 1e-5)  # fmt: skip
+    both = torch.stack([across, inside])
+    near, apart = span.close(2, lambda rows: both[rows], lambda rows: both[rows], 1e-5)
     assert near.tolist() == [1] and float(apart) < 1e-12
 
 
@@ -225,6 +227,19 @@ def test_texts_end_at_their_separator_and_padding_takes_no_part(masked):
     assert exact(read(view), x)
 
 
+def test_random_texts_rank_candidates_and_ends(masked):
+    """True tokens come before those of other positions, and ends of the texts before others."""
+    view, x = masked((6, 6, 8))
+    words, true = x[x > 3].unique(), [x[:, place][x[:, place] > 3] for place in range(8)]
+    candidates = [torch.tensor([2]), *(torch.cat([torch.tensor([3]), words]) for _ in range(6)), torch.tensor([3])]
+    with torch.no_grad():
+        ranked, ends = reader_of(view, contexts=32).ranked(candidates)
+    assert ends[0] == 5 and ends.index(7) <= 3, ends
+    for place in range(1, 5):
+        found = ranked[place][ranked[place] > 3][:3]
+        assert len(set(found.tolist()) & set(true[place].tolist())) >= 2
+
+
 def test_two_texts_of_the_same_length_that_share_words_are_told_apart(masked, one_client):
     view, x = masked((7, 7), 1)
     x[1, 2:4] = x[0, 2:4]
@@ -238,7 +253,7 @@ def test_what_is_missing_is_filled_with_other_texts_none_like_another(masked):
     one, two = x[1], x[1].clone()
     two[4] = 9
     reader.others = [(two, 0.2), (x[0], 0.3), (x[2], 0.4)]
-    reader.combined = lambda candidates: [(one, 0.0)]
+    reader.exact_texts = lambda candidates: [(one, 0.0)]
     assert [text for text, _ in reader.texts()] == [one.tolist(), x[0].tolist(), x[2].tolist()]
     assert reader.alike(two[None], one) and not reader.alike(x[2][None], one)
 
@@ -288,7 +303,7 @@ def test_texts_behind_two_local_steps_come_back(one_client):
 
 
 def test_outliers_are_looked_for_in_noise(causal):
-    """First tokens are five deviations below the mean; of later ones the closest 50 a text, or 5 % of the vocabulary, stay."""
+    """First tokens lie five deviations below the mean; of later ones the closest 50 a text stay, or 5 % of all."""
     view, x = causal(batch=1)
     noise = torch.Generator().manual_seed(0)
     noisy = {
@@ -304,8 +319,11 @@ def test_outliers_are_looked_for_in_noise(causal):
         for block, span in enumerate(reader.spans)
     ])  # fmt: skip
     value = logit(apart).mean(0)
-    wanted = torch.nonzero(value < value.mean() - 5 * value.std()).flatten().tolist()
-    assert reader.outlying(0).tolist() == wanted == [int(x[0, 0])]
+    for deviations in (5.0, 0.3):
+        reader.attack.outlier = deviations
+        order = value.argsort()[:50]
+        wanted = order[value[order] < value.mean() - deviations * value.std()].tolist()
+        assert reader.outlying(0).tolist() == wanted and wanted[0] == int(x[0, 0])
     second = reader.vectors(reader.exact, torch.arange(WORDS)[:, None], 0, 1)[:, 0]
     assert reader.outlying(1).tolist() == reader.spans[0].distance(second).argsort()[:50].tolist()
     assert float(logit(torch.tensor(0.25))) == pytest.approx(-1.0986, abs=1e-4)
