@@ -2,6 +2,7 @@ import json
 
 import pytest
 import torch
+from exact import cosine_distance, inside, sent_of
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -12,6 +13,7 @@ from mibench.errors import UserError
 from mibench.knowledge import Knowledge
 from mibench.metrics.tolerance_accuracy import ToleranceAccuracy
 from mibench.optim.input_space import Relaxed
+from mibench.optim.row_adam import Adam
 from mibench.planning.composition import compose
 from mibench.planning.plan import plan_cell
 from mibench.running.cell import Cell
@@ -122,6 +124,48 @@ def test_what_was_found_explains_the_message_and_stays_in_the_published_bounds()
         values = result.values[:, position]
         if column.low is not None:
             assert column.low <= float(values.min()) <= float(values.max()) <= column.high
+
+
+def test_members_start_anywhere_in_the_box_and_numbers_are_searched_within_their_bounds():
+    """The start is U(-1, 1), and the distance is that of records whose numbers passed a sigmoid."""
+    clients = Clients(messages=1)
+    view, soft = clients.view, clients.view.relaxed()
+
+    def look(adam, objective, starts, found, steps):
+        (u,) = starts
+        assert 0.95 < float(u.max()) <= 1 and -1 <= float(u.min()) < -0.95 and abs(float(u.mean())) < 0.2
+        labels, sent = clients.secret.y.expand(len(u), -1), sent_of(soft, len(u))
+        bounded, free = (
+            cosine_distance(soft.updates(Relaxed.of(view, sigmoid=sigmoid).to_inputs(2 * u), labels), sent).detach()
+            for sigmoid in (True, False)
+        )
+        torch.testing.assert_close(objective(torch.arange(len(u)), 2 * u)[0].detach(), bounded, atol=1e-5, rtol=1e-4)
+        assert float((bounded - free).abs().min()) > 1e-3
+
+    inside(Adam, "minimise", clients.attack, look)
+
+
+def test_the_anchor_is_chosen_by_the_distances_of_decided_records(monkeypatch):
+    clients, seen, pool = Clients(messages=1), [], Tableak.pool
+    monkeypatch.setattr(Tableak, "pool", lambda self, *given: seen.append(given) or pool(self, *given))
+    clients.attack(ensemble=4, iterations=10)
+    ((space, points, scores),) = seen[-1:]
+    labels, sent = clients.secret.y.expand(4, -1), sent_of(clients.view, 4)
+    decided, soft = (
+        cosine_distance(clients.view.relaxed().updates(inputs, labels), sent).detach()
+        for inputs in (space.encode(space.decode(points)), space.to_inputs(points))
+    )
+    torch.testing.assert_close(scores, decided, atol=1e-5, rtol=1e-4)
+    assert float((soft - decided).abs().min()) > 1e-3
+
+
+def test_rows_are_alike_where_numbers_differ_by_less_than_the_tolerance():
+    """Two records of the same categories, whose numbers are two deviations apart, and both a little moved."""
+    space, *_ = ensemble()
+    spread = torch.stack([space.std[place.start] * (not column.categorical) for column, place in space.places()])
+    anchor = records(1).x + torch.tensor([[0.0], [2.0]]) * spread
+    assert Tableak().order(space, anchor, anchor.flip(0) + 0.2 * spread).tolist() == [1, 0]
+    assert Tableak().order(space, anchor, anchor + 0.2 * spread).tolist() == [0, 1]
 
 
 def ensemble():

@@ -106,6 +106,26 @@ def test_nothing_is_asked_of_the_client(observed):
         run(UnSplit(rounds=1), view.narrow("none"))
 
 
+def test_the_best_round_is_returned(observed):
+    """Steps so long that some rounds are worse than the one before: more rounds never end at more than fewer."""
+    view, _ = observed
+    losses = [
+        float(run(UnSplit(rounds=n, input_steps=1, model_steps=1, lr=0.3), view).reconstruction.loss.mean())
+        for n in range(1, 9)
+    ]
+    assert losses == sorted(losses, reverse=True) and len(set(losses)) < 8
+
+
+def test_what_is_returned_is_stretched_or_clamped(observed):
+    view, _ = observed
+    full, clamped = (
+        run(UnSplit(rounds=1, input_steps=3, model_steps=1, stretched=one), view).reconstruction.values.flatten(1)
+        for one in (True, False)
+    )
+    assert bool((full.amin(1) == 0).all()) and float(full.amax(1).min()) > 1 - 1e-5
+    assert 0.3 < float(clamped.min()) < float(clamped.max()) < 0.7
+
+
 def test_images_are_stretched_to_the_full_range():
     made = stretched(torch.tensor([[[[0.2, 0.4]]], [[[0.3, 0.3]]]]))
     torch.testing.assert_close(made, torch.tensor([[[[0.0, 1.0]]], [[[0.0, 0.0]]]]))

@@ -1,9 +1,12 @@
 import pytest
 import torch
+from exact import inside
 from torch import nn
 
+from mibench.attacks import vmi
 from mibench.attacks.vmi import Vmi
 from mibench.model import Classifier
+from mibench.nn.distributions import Flow, Gaussian, Mixture
 
 
 class Signs(Classifier):
@@ -31,6 +34,16 @@ def found(readable):
         return z.mean(1), z.var(1)
 
     return run
+
+
+@pytest.mark.parametrize(("family", "kind"), [("gaussian", Gaussian), ("mixture", Mixture), ("flow", Flow)])
+def test_the_distributions_are_of_the_family_that_is_asked_for(readable, family, kind):
+    """What is searched are the parameters of one such distribution per class."""
+    run = lambda: readable.attack(Vmi(family=family, components=3, blocks=2, width=8), Signs(), 2)  # noqa: E731
+    searched = inside(vmi, "adam_descent", run, lambda variables, *more, **named: [one.shape for one in variables])
+    draws = torch.Generator().manual_seed(0)
+    options = {Gaussian: (torch.device("cpu"),), Mixture: (3, draws), Flow: (2, 8, draws)}
+    assert searched == [one.shape for one in kind(3, 4, *options[kind]).parameters()]
 
 
 @pytest.fixture

@@ -2,11 +2,13 @@ import math
 
 import pytest
 import torch
+from exact import steps_of
 from torch.autograd.functional import jacobian
 
 from mibench.data import InputSpec
+from mibench.priors import flow as flow_module
 from mibench.priors.base import PriorData
-from mibench.priors.flow import Flow, FlowStep
+from mibench.priors.flow import Flow, FlowNetworks, FlowStep
 from mibench.seeding import seeded
 
 
@@ -33,6 +35,33 @@ def trained(digits8, iterations):
 @pytest.fixture(scope="module")
 def flow(digits8):
     return trained(digits8, 60)
+
+
+def test_every_step_sees_many_public_images_under_noise_drawn_anew(digits8, monkeypatch):
+    seen, bits = [], FlowNetworks.bits
+    monkeypatch.setattr(FlowNetworks, "bits", lambda self, *given: seen.append(given) or bits(self, *given))
+    trained(digits8, 2)
+    for images, noise in seen:
+        assert len(images.unique(dim=0)) > 0.75 * len(images)
+        assert noise.shape == images.shape and 0 <= float(noise.min()) < 0.01 and 0.99 < float(noise.max()) < 1
+        assert abs(float(noise.mean()) - 0.5) < 0.05
+    assert len(seen) == 2 and not torch.equal(seen[0][1], seen[1][1])
+
+
+def test_training_begins_where_the_channels_of_every_step_have_mean_0_and_deviation_1(digits8):
+    """Over all public images; the scales and shifts are those of the first batch of 64."""
+    ((_, network),) = steps_of(flow_module, lambda: trained(digits8, 1), 1)
+    moments = []
+
+    def look(step, given):
+        h = (given[0] + step.shift) * step.log_scale.exp()
+        moments.append(torch.stack([h.mean((0, 2, 3)), h.std((0, 2, 3))]).detach())
+
+    for step in network.steps:
+        step.register_forward_pre_hook(look)
+    network.bits(digits8.public.x, torch.rand(digits8.public.x.shape, generator=torch.Generator().manual_seed(0)))
+    means, deviations = torch.cat(moments, 1)
+    assert float(means.abs().max()) < 0.5 and float((deviations - 1).abs().max()) < 0.5
 
 
 def draw(network, n, seed=0):

@@ -78,6 +78,15 @@ def test_all_three_networks_step_along_the_stated_losses(monkeypatch):
     torch.testing.assert_close(network.mean_pixel, halves().x.mean((0, 2, 3), keepdim=True))
 
 
+def test_the_local_critic_compares_real_and_generated_images_in_one_window_per_step(monkeypatch):
+    places, patch = [], InpaintingGanNetworks.patch
+    monkeypatch.setattr(
+        InpaintingGanNetworks, "patch", lambda self, x, place: places.append(place) or patch(self, x, place)
+    )
+    steps_of(inpainting_gan, lambda: trained(iterations=1, n_critic=4), 8)
+    assert len(places) == 8 and places[::2] == places[1::2] and places[0] != places[2]
+
+
 def test_two_latents_give_two_fillings(diverse):
     assert apart(diverse) > 0.01
     assert apart(trained(diversity=0.0)) < 0.01  # the hole follows from its border, so the generator ignores its latent
@@ -111,6 +120,16 @@ def test_known_pixels_are_the_very_ones_given(shape, hole):
     assert torch.equal(hidden.masked_fill(~mask, 0), again.masked_fill(~mask, 0))  # what is hidden is never looked at
     assert network.critic(images).shape == network.local_critic(images, torch.Generator()).shape == (3,)
     assert network.generate(torch.randn(2, 8)).shape == (2, *shape)
+
+
+def test_what_the_hole_hides_is_not_looked_at_and_what_is_around_it_is(diverse):
+    x, z = halves(32).x, diverse.sample_latent(32, torch.Generator().manual_seed(1))
+    filled, hidden, around = (
+        diverse.fill(one, HOLE, z)[..., 2:6, 2:6]
+        for one in (x, torch.where(HOLE, 1 - x, x), torch.where(HOLE, x, 1 - x))
+    )
+    assert torch.equal(filled, hidden)
+    assert float((filled - around).abs().mean()) > 0.05
 
 
 def test_a_fill_depends_on_its_own_image_and_latent_alone(diverse):

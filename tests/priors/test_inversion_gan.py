@@ -1,3 +1,4 @@
+import itertools
 import math
 
 import pytest
@@ -70,7 +71,7 @@ def test_both_networks_step_along_the_stated_losses(view, halves, monkeypatch):
     labels = cross_entropy(labelled, view.logits(shown.returned[0]).softmax(1))
     real, made = (torch.nn.functional.softplus(s[0]) - s[0]).mean() / 2, torch.nn.functional.softplus(s[1]).mean() / 2
     assert of_judge == pytest.approx(float(0.7 * labels + real + made), rel=1e-4)
-    assert not torch.equal(*shown.returned[:2])
+    assert len(shown.returned) == 3 and not any(torch.equal(*two) for two in itertools.combinations(shown.returned, 2))
     generated, public = features.returned[-2:]
     chances = classify.returned[-1].softmax(1)
     apart = (generated.mean(0) - public.mean(0)).abs().mean()
@@ -147,6 +148,7 @@ def test_closeness_counts_the_others_that_coincide():
     layer = Closeness(4, kernels=3, kernel_dim=2)
     features = 100 * one_hot(torch.tensor([0, 0, 0, 1, 2]), 4).float()
     torch.testing.assert_close(layer(features).detach(), torch.tensor([2.0, 2, 2, 0, 0])[:, None].expand(5, 3))
+    assert not bool(layer.eval()(features).any()), "in use an image is judged by itself"
 
 
 def test_images_of_every_size_are_generated_and_judged():

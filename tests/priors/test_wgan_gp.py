@@ -7,6 +7,7 @@ import torch
 
 from mibench.data import Examples, InputSpec, Population
 from mibench.errors import UserError
+from mibench.nn.adversarial import gradient_penalty
 from mibench.priors.base import Prior, PriorData
 from mibench.priors.wgan_gp import WganGp
 from mibench.seeding import seeded
@@ -63,6 +64,17 @@ def report(network):
     (slope,) = torch.autograd.grad(network.critic(between).sum(), between)
     left = fake[..., :4].flatten(1).mean(1) > fake[..., 4:].flatten(1).mean(1)
     return gap, float(slope.flatten(1).norm(dim=1).mean()), float(left.float().mean())
+
+
+def test_the_slope_is_penalised_at_a_point_of_its_own_between_each_real_and_generated_image():
+    """Between black and white images, whose points tell where on the line they are; of a critic of slope 3."""
+    seen = []
+    critic = lambda x: seen.append(x.detach()) or 3 * x[:, 0, 0, 0]  # noqa: E731
+    black, white = torch.zeros(32, 1, 2, 2), torch.ones(32, 1, 2, 2)
+    assert float(gradient_penalty(critic, white, black, torch.Generator().manual_seed(0))) == pytest.approx(4.0)
+    alpha = seen[0][:, 0, 0, 0]
+    assert torch.equal(seen[0], alpha[:, None, None, None].expand_as(white))
+    assert len(alpha.unique()) == 32 and 0 <= float(alpha.min()) < 0.2 and 0.8 < float(alpha.max()) <= 1
 
 
 @pytest.fixture(scope="module")
