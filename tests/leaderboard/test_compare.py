@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 import mibench
+from mibench.cli import compare_command
 from mibench.errors import UserError
 from mibench.leaderboard.collect import collect_shards
 from mibench.leaderboard.compare import compared, groups_in, picked, standings
@@ -138,3 +139,10 @@ def test_groups_are_picked_by_facts_and_by_options(tmp_path, add_cell):
     assert len(picked(found, {"budget.targets": "5,10"})) == 3 and picked(found, {"budget.targets": "7"}) == []
     with pytest.raises(UserError, match=r"has an option 'defense\.colour'"):
         picked(found, {"defense.colour": "red"})
+
+
+def test_a_number_that_was_measured_nowhere_is_said_to_be_missing(tmp_path, add_cell, capsys):
+    add_cell(tmp_path, gains=gains(0))
+    add_cell(tmp_path, "defense=bido", gains=gains(0.3))
+    assert compare_command.run(["by=defense", "metric=psnr", f"paths.results={tmp_path}"]) == 0
+    assert "the number was not measured in both" in capsys.readouterr().out
