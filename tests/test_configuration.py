@@ -71,6 +71,7 @@ def test_every_key_that_belongs_to_no_component_is_read(spied, digits8, monkeypa
         assert cell.knowledge is not None
     split = Cell(spied("attack=unsplit", *tiny[1:]))
     assert split.knowledge.names() == ("encoder:architecture",)
+    assert "lengths" in Cell(spied("attack=lamp", "dataset=shakespeare")).knowledge.facts
     file = yaml.safe_load((conf_dir() / "cell.yaml").read_text())
     keys = {key for key, value in file.items() if not isinstance(value, dict)} - {"defaults"}
     keys |= {f"{block}.{key}" for block in ("knowledge", "evaluation") for key in file[block]}

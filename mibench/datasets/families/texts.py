@@ -169,7 +169,9 @@ class Texts(Dataset):
         longer = sum(self._encode(pool, corpus.texts, tokenizer, parts, found) for pool, parts in pools)
         x = torch.tensor(list(found), dtype=torch.long)
         y = torch.tensor([corpus.labels[row] for row in found.values()], dtype=torch.long)
-        public, *parts = (Examples(*pair) for pair in zip(x.split(sizes), y.split(sizes), strict=True))
+        public, *parts = (  # copies: what the attacker owns lies in no memory of private texts
+            Examples(own.clone(), label.clone()) for own, label in zip(x.split(sizes), y.split(sizes), strict=True)
+        )
         canaries = self._canaries(tokenizer)
         spec = InputSpec(
             "text",
