@@ -21,9 +21,9 @@ The answer is the embeddings of the lowest continuous objective, read off by the
 takes no part in it, as in TAG; ``embedding_rows`` uses it to say which words there are.
 
 Official code: https://github.com/eth-sri/lamp. Deviations: the language model is of bigrams in the attacker's public
-texts, where the code has a GPT-2 trained on WikiText-103; it reads a text up to its ``[SEP]``, where the code scores
-padding as well. The point kept is scored as it is, where the code pairs the loss before a step with the embeddings
-after it. Orders and moves stay within a text's own words, where the code's shift padding in texts of unequal length.
+texts, where the code has a GPT-2 trained on WikiText-103. It scores a text up to its ``[SEP]``; the code scores padding
+as well. Embeddings are kept together with their own loss; the code keeps the loss before a step together with the
+embeddings after it. Orders and moves stay within a text's own words; the code also moves the padding of shorter texts.
 Unless ``norm`` says another one, :math:`s` is the mean length in the model's own table (1.4 is BERT's).
 """
 
@@ -31,7 +31,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -156,8 +156,8 @@ class TextSearch:
         lengths = knowledge.fact("lengths") if knowledge.granted("lengths") else None
         known = framed(lengths, view.spec, self.labels.numel(), view.device)
         self.known = known.unflatten(0, self.labels.shape)
-        allowed = present_tokens(view) if attack.embedding_rows else torch.ones(1, view.spec.vocabulary).bool()
-        allowed = allowed.to(view.device).repeat(len(view.messages) // len(allowed), 1)
+        every = torch.ones(len(view.messages), view.spec.vocabulary, dtype=torch.bool, device=view.device)
+        allowed = present_tokens(view) if attack.embedding_rows else every
         allowed[:, known[known != FREE].unique()] = False  # which stand nowhere else
         self._space = Embeddings.of(view, allowed)
         self.length = attack.norm or float(self._space.table.norm(dim=1).mean())
@@ -194,52 +194,54 @@ class TextSearch:
     def start(self, row: Tensor, draws: torch.Generator, orders: torch.Generator) -> Tensor:
         """Return the nearest order of the nearest draw, its words scaled, shape ``(batch, tokens, width)``."""
         known = self.known[self.problems.message(row)]
-        near = Nearest()
-        for number in range(0, self.attack.candidates, self.problems.at_once):
-            count = min(self.problems.at_once, self.attack.candidates - number)
+
+        def draw(count: int) -> Tensor:
             drawn = torch.stack([torch.randn(self.shape, generator=draws, device=known.device) for _ in range(count)])
-            drawn = self.fixed(row.expand(count), drawn)
-            near.offer(drawn, self.distances(row, drawn))
-        drawn = near.point
+            return self.fixed(row.expand(count), drawn)
+
+        def reorder(count: int) -> Tensor:
+            return reordered(drawn, torch.stack([shuffled(known, orders) for _ in range(count)]).to(known.device))
+
+        drawn, least = self.nearest(row, draw)
+        near, least_reordered = self.nearest(row, reorder)
+        near = near if least_reordered < least else drawn
+        scaled = self.length * nn.functional.normalize(near, dim=-1)
+        return torch.where((known != FREE)[..., None], near, scaled)
+
+    def nearest(self, row: Tensor, make: Callable[[int], Tensor]) -> tuple[Tensor, Tensor]:
+        """Return the nearest of ``candidates`` points of one problem, and its distance.
+
+        Args:
+            row: The problem.
+            make: Returns so many further points ``(count, batch, tokens, width)``.
+        """
+        best, least = torch.empty(0), torch.tensor(torch.inf)
         for number in range(0, self.attack.candidates, self.problems.at_once):
-            count = min(self.problems.at_once, self.attack.candidates - number)
-            order = torch.stack([shuffled(known, orders) for _ in range(count)]).to(known.device)
-            tried = reordered(drawn, order)
-            near.offer(tried, self.distances(row, tried))
-        scaled = self.length * nn.functional.normalize(near.point, dim=-1)
-        return torch.where((known != FREE)[..., None], near.point, scaled)
+            tried = make(min(self.problems.at_once, self.attack.candidates - number))
+            distances = self.distances(row, tried)
+            place = distances.argmin()
+            if not len(best) or bool(distances[place] < least):
+                best, least = tried[place], distances[place]
+        return best, least
 
     def moved(self, row: Tensor, u: Tensor, draws: torch.Generator) -> Tensor:
         """Return one problem's embeddings ``(batch, tokens, width)`` after the best move of every text in turn."""
         message = self.problems.message(row)
+        tokens = self.space(message[None]).decode(u[None])[0]
         for text, known in enumerate(self.known[message]):
-            order = torch.arange(len(known)).expand(self.attack.proposals, len(u), -1).clone()
+            order = torch.arange(len(known)).repeat(self.attack.proposals, len(u), 1)
             order[:, text] = moves(known, self.attack.proposals, draws)
-            tried = reordered(u, order.to(u.device))
-            tokens = self.space(message[None]).decode(u[None])[0]
-            read = tokens.expand(len(tried), *tokens.shape).gather(2, order.to(u.device))
+            order = order.to(u.device)
+            tried, read = reordered(u, order), reordered(tokens[..., None], order)[..., 0]
             judged = self.distances(row, tried) + self.attack.language * self.language.loss(read)
-            u = tried[judged.argmin()]
+            best = judged.argmin()
+            u, tokens = tried[best], read[best]
         return u
 
 
-class Nearest:
-    """The point of the lowest distance so far.
+def reordered(values: Tensor, order: Tensor) -> Tensor:
+    """Return values of tokens ``(batch, tokens, ...)`` in orders ``(n, batch, tokens)``, stacked along the first axis.
 
-    Attributes:
-        point: The point; of no meaning before one was offered.
+    One more axis follows that of the tokens.
     """
-
-    def __init__(self) -> None:
-        self.point, self._distance = torch.empty(0), torch.tensor(torch.inf)
-
-    def offer(self, points: Tensor, distances: Tensor) -> None:
-        """Take the nearest of points ``(n, ...)`` with their distances ``(n,)`` where it is nearer."""
-        best = distances.argmin()
-        if not len(self.point) or bool(distances[best] < self._distance):
-            self.point, self._distance = points[best], distances[best]
-
-
-def reordered(u: Tensor, order: Tensor) -> Tensor:
-    """Return embeddings ``(batch, tokens, width)`` in orders ``(n, batch, tokens)``, stacked along the first axis."""
-    return u.expand(len(order), *u.shape).gather(2, order[..., None].expand(-1, -1, -1, u.shape[-1]))
+    return values.expand(len(order), *values.shape).gather(2, order[..., None].expand(-1, -1, -1, values.shape[-1]))

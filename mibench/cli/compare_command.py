@@ -45,7 +45,7 @@ def run(words: Sequence[str]) -> int:
         print(f"\n{shared}\n")
         print_table([HEAD, *(_line(one, names) for one in own)])
     if not base:
-        for standing in filter(None, standings(found, by, key)):  # none where the number was measured nowhere
+        for standing in standings(found, by, key):
             print(names[standing[0].group.group_id][1] + "\n")
             print_table([("rank", by, "value", ""), *(_ranked(one, names) for one in standing)])
     return 0

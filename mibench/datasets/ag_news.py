@@ -45,7 +45,7 @@ class AgNews(Texts):
     """Pieces of the vocabulary that is made of the public texts."""
 
     def corpus(self) -> Corpus:
-        """Return the items of the training part, or of the test part where there is no other.
+        """Return the items of ``train.csv``, or those of ``test.csv`` if ``train.csv`` is missing.
 
         Raises:
             DatasetNotFoundError: If neither file is there.

@@ -127,7 +127,7 @@ class Table(Dataset):
 
         path = Path(file).expanduser()
         if not path.is_file():
-            raise UserError(f"dataset.{key}={file} is no file; give a CSV file with a header, or a parquet file.")
+            raise UserError(f"dataset.{key}={file} is not a file; give a CSV file with a header, or a parquet file.")
         try:
             if path.suffix == ".parquet":
                 frame: pd.DataFrame = parquet_rows(path).to_pandas()

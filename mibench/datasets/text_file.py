@@ -65,7 +65,7 @@ class TextFile(Texts):
         assert self.file is not None
         path, where = Path(self.file).expanduser(), f"dataset.file={self.file}"
         if not path.is_file():
-            raise UserError(f"{where} is no file; give a file of texts (.txt, .jsonl, .csv, .tsv).")
+            raise UserError(f"{where} is not a file; give a file of texts (.txt, .jsonl, .csv, .tsv).")
         if path.suffix.lower() == ".txt":
             lines = lines_of(path, where)
             return Corpus.of(lines, [0] * len(lines), ("text",), where)

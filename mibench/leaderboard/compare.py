@@ -239,7 +239,7 @@ def standings(groups: Sequence[Group], by: str, key: tuple[str, str, str] | None
     """Return, of every block of groups that differ in one axis, where each stands: leakiest first, ranks shared.
 
     A group is ranked behind those that are found to leak more in a paired comparison, and before those that are found
-    to leak less; between, ranks are shared.
+    to leak less; between, ranks are shared. A block in which the number was measured nowhere has no standing.
     """
     found = []
     for own in blocks(groups, by):
@@ -254,7 +254,8 @@ def standings(groups: Sequence[Group], by: str, key: tuple[str, str, str] | None
             reasons = {pair.reason for pair in mine}
             best, last = 1 + verdicts.count("less"), len(own) - verdicts.count("more")
             standing.append(Standing(one, number, best, last, min(reasons) if reasons and "" not in reasons else ""))
-        found.append(sorted(standing, key=lambda one: (bool(one.reason), one.best, one.last)))
+        if standing:
+            found.append(sorted(standing, key=lambda one: (bool(one.reason), one.best, one.last)))
     return found
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-#: What is taken off every count that was seen, for the pairs that were not.
+#: Subtracted from the count of every pair that was seen; what it adds up to is shared by pairs that were not.
 DISCOUNT = 0.75
 
 

@@ -93,10 +93,7 @@ class Embeddings:
         Raises:
             UserError: If the model has no table of embeddings.
         """
-        table = getattr(view.model.entry, "table", None)
-        if not isinstance(table, Tensor):
-            raise UserError("This attack searches token embeddings, and the target has none; set target=transformer.")
-        return cls(table.detach(), allowed)
+        return cls(_table(view).detach(), allowed)
 
     def to_inputs(self, u: Tensor) -> Tensor:
         """Return the embeddings ``(n, batch, tokens, width)`` themselves."""
@@ -116,10 +113,22 @@ class Embeddings:
 
 
 def present_tokens(view: GradientsView) -> Tensor:
-    """Return which tokens' embeddings have a gradient in every message, shape ``(messages, vocabulary)``."""
-    table = getattr(view.model.entry, "table", None)
+    """Return which tokens' embeddings have a gradient in every message, shape ``(messages, vocabulary)``.
+
+    Raises:
+        UserError: If the model has no table of embeddings.
+    """
+    table = _table(view)
     name = next(name for name, value in view.model.named_parameters() if value is table)
     return torch.stack([message[name].abs().sum(1) > 0 for message in view.messages])
+
+
+def _table(view: GradientsView) -> Tensor:
+    """Return the embedding of every token, a parameter of the view's model, shape ``(vocabulary, width)``."""
+    table = getattr(view.model.entry, "table", None)
+    if not isinstance(table, Tensor):
+        raise UserError("This attack searches token embeddings, and the target has none; set target=transformer.")
+    return table
 
 
 #: Standard deviations from the mean within which a number is searched where nobody published its bounds.

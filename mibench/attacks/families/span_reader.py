@@ -115,9 +115,9 @@ class SpanReader(ABC):
             found.append(kept.cpu())
         return found
 
-    def alone(self, position: int, model: Classifier, ids: Tensor) -> Tensor:
-        """Return what enters the first block for tokens ``(N,)`` at a position, shape ``(N, width)``."""
-        return self.vectors(model, ids[:, None], 0, position)[:, 0]
+    def alone(self, position: int, model: Classifier, ids: Tensor, block: int = 0) -> Tensor:
+        """Return what enters a block, the first unless it is said, for tokens ``(N,)`` alone at a position."""
+        return self.vectors(model, ids[:, None], block, position)[:, 0]
 
     def outlying(self, position: int) -> Tensor:
         """Return the closest tokens at a position, at most 50 a text or 5 % of the vocabulary, as far as outliers.
@@ -126,11 +126,11 @@ class SpanReader(ABC):
         stay, for texts tell outliers from them.
         """
         vocabulary, size = self.view.spec.vocabulary, self.view.batch_size
-        ids = torch.arange(vocabulary, device=self.view.device)[:, None]
+        ids = torch.arange(vocabulary, device=self.view.device)
         alone = len(self.spans) if self.attention.causal and not position else 1
         apart = [
             torch.cat([
-                span.distance(self.vectors(self.exact, part, block, position)[:, 0]) for part in ids.split(AT_ONCE * 8)
+                span.distance(self.alone(position, self.exact, part, block)) for part in ids.split(AT_ONCE * 8)
             ])
             for block, span in enumerate(self.spans[:alone])
         ]  # fmt: skip
@@ -165,12 +165,23 @@ class SpanReader(ABC):
         return (logit(apart) if self.attack.noisy else apart).flatten(1).nanmean(1)
 
     def accepted(self, ids: Tensor, apart: Tensor) -> Tensor:
-        """Return which texts' tokens lie in the spans, shape ``(N,)``; those that seem to are tested in float64."""
+        """Return which texts' tokens lie in the spans, shape ``(N,)``, or of noisy messages are outliers."""
         if self.attack.noisy:
             return self.values(apart) < self.level[0] - self.attack.outlier * self.level[1]
+        return self.inside(ids, apart)
+
+    def inside(self, ids: Tensor, apart: Tensor, last: bool = False) -> Tensor:
+        """Return of which texts the tokens lie in the spans, shape ``(N,)``; those that seem to are tested in float64.
+
+        Args:
+            ids: Texts ``(N, tokens)``.
+            apart: Their distances in float32, of the tokens that are asked for.
+            last: Whether of a text the last token alone is asked for.
+        """
         passed = (apart.nan_to_num() < 2 * self.bounds[1]).flatten(1).all(1)
         if passed.any():
             again = self.apart(ids[passed], self.exact)
+            again = again[:, :, -1:] if last else again
             passed[passed.clone()] = (again.nan_to_num() < self.bounds[1]).flatten(1).all(1)
         return passed
 
@@ -219,7 +230,7 @@ class CausalReader(SpanReader):
                 passed = self.accepted(longer, apart) | (position == 0)  # which all blocks have told already
                 passed &= values <= values.sort().values[min(size, len(values)) - 1]
             else:
-                passed = self.passing(longer, apart)
+                passed = self.inside(longer, apart, last=True)
             parent = torch.arange(len(texts)).repeat_interleave(len(tokens))
             total, exact = sums[parent] + values, passed & sure[parent]
             ended = sure & ~torch.zeros(len(texts), dtype=torch.bool).index_fill(0, parent[exact], True)
@@ -230,14 +241,6 @@ class CausalReader(SpanReader):
             texts, sums, sure = longer[rows], total[rows], exact[rows]
         length = max(1, texts.shape[1])
         return found + [(texts[row], float(sums[row]) / length) for row in torch.nonzero(sure).flatten()]
-
-    def passing(self, texts: Tensor, apart: Tensor) -> Tensor:
-        """Return of which texts the last token lies in the spans; those that seem to are tested in float64."""
-        passed = (apart < 2 * self.bounds[1]).flatten(1).all(1)
-        if passed.any():
-            again = self.apart(texts[passed], self.exact)[:, :, -1:]
-            passed[passed.clone()] = (again < self.bounds[1]).flatten(1).all(1)
-        return passed
 
     def distinct(self, texts: Tensor, values: Tensor, most: int) -> list[int]:
         """Return the rows of the texts of least value, of which no two are alike; none of infinite value."""

@@ -48,7 +48,7 @@ class Corpus:
         """Return a corpus without empty texts, which are counted.
 
         Args:
-            texts: The texts; what is no text (a missing value of a table) is empty.
+            texts: The texts. A value that is not a string (a missing value of a table) counts as an empty text.
             labels: The class id of each.
             classes: The names of the classes.
             where: How messages name the file.
@@ -131,7 +131,7 @@ def records_of(path: Path, where: str) -> list[Mapping[str, Any]]:
     """Return the objects of a file of JSON lines; empty lines are passed over.
 
     Raises:
-        UserError: If it cannot be read, or a line is no object; it names the line.
+        UserError: If the file cannot be read, or a line does not hold a JSON object. The message names the line.
     """
     found: list[Mapping[str, Any]] = []
     for number, line in enumerate(lines_of(path, where), 1):
